@@ -1,0 +1,30 @@
+# `make` lists the targets. README says what to type where make is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/demo.installed  ## Create the environment and serve the demo on http://127.0.0.1:7860
+	$(BIN)/python app.py
+
+test: .venv/test.installed  ## Create the environment and run every test
+	$(BIN)/python -m pytest
+
+check: .venv/test.installed  ## Lint and check the format
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo.installed: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/test.installed: requirements.txt requirements-dev.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	scripts/install_browser.sh
+	touch $@ .venv/demo.installed

@@ -1,0 +1,78 @@
+"""One readable HTML card a face; every text that comes from outside is escaped."""
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+
+from PIL import Image
+
+from demo.drawing import face_colour
+
+
+THUMBNAIL_SIDE = 112  # pixels
+
+
+def thumbnail(picture: Image.Image, box: Sequence[float]) -> str:
+    """The face in `box` (x0, y0, x1, y1 in pixels) as a data URL, so that no file is written for it."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    x, y, side = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, 1.25 * max(width, height)
+    face = picture.crop([round(value) for value in (x - side / 2, y - side / 2, x + side / 2, y + side / 2)])
+    buffer = io.BytesIO()
+    face.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE)).save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def face_cards(numbers: Sequence[int], faces: Sequence[dict], coverage: float) -> str:
+    """
+    Args:
+        numbers: of the faces in the picture; faces: the pipeline's answers, each with an optional `thumbnail` (data URL).
+        coverage: share of faces whose age lies in their interval, 0 to 1.
+    """
+    cards = "".join(_face_card(number, face, coverage) for number, face in zip(numbers, faces, strict=True))
+    return f'<div class="face-cards">{cards}</div>'
+
+
+def message(text: str, tone: str = "info") -> str:
+    """A short notice that screen readers announce. `tone`: info or problem."""
+    return f'<p class="notice {tone}" role="status">{escape(text)}</p>'
+
+
+def _face_card(number: int, face: dict, coverage: float) -> str:
+    colour = face_colour(number)
+    picture = f'<img src="{escape(face["thumbnail"])}" alt="Face {number}">' if face.get("thumbnail") else ""
+    return (
+        f'<article class="face-card" style="--face: {colour}" aria-label="Face {number}"><header>{picture}<div>'
+        f'<h3><span class="number">{number}</span> {_headline(face)}</h3>{_details(face, coverage)}</div></header>'
+        f"{_range_bars(face)}</article>"
+    )
+
+
+def _headline(face: dict) -> str:
+    return "No answer for this face" if face["abstained"] else f"Looks about {face['age']:.0f} years old"
+
+
+def _details(face: dict, coverage: float) -> str:
+    if face["abstained"]:
+        return f"<p>{escape(face['abstained'])}</p>"
+    low, high = face["age_interval"]
+    years = f"between <b>{low} and {high} years</b>" if low < high else f"<b>{low} years</b>"
+    return f"<p>Probably {years} (right for {coverage:.0%} of faces)</p><p>{_gender(face)}</p>"
+
+
+def _gender(face: dict) -> str:
+    if face["gender"] == "unsure":
+        shares = ", ".join(f"{escape(name)} {share:.0%}" for name, share in face["genders"].items())
+        return f"Gender: <b>unsure</b> ({shares})"
+    return f"<b>Looks {escape(face['gender'])}</b> ({face['genders'][face['gender']]:.0%})"
+
+
+def _range_bars(face: dict) -> str:
+    if face["abstained"]:
+        return ""
+    rows = "".join(
+        f'<li class="{"best" if label == face["age_range"] else ""}"><span>{escape(label)}</span>'
+        f'<i><b style="width: {share:.1%}"></b></i><span>{share:.0%}</span></li>'
+        for label, share in face["age_ranges"].items()
+    )
+    return f'<h4>Age range in years, and how likely</h4><ul class="range-bars">{rows}</ul>'

@@ -1,0 +1,64 @@
+"""What the operator sets through environment variables, checked before anything is loaded."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+DEFAULT_MODEL = str(Path(__file__).resolve().parents[1] / "model")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    model_id: MODEL_ID, a Hub id or a folder; model_revision: MODEL_REVISION, a branch, tag or commit of that Hub id.
+    max_picture_mb: MAX_PICTURE_MB, largest upload; max_pictures: MAX_PICTURES, most pictures in one go.
+    queue_size: QUEUE_SIZE, requests that may wait before new ones are told that the demo is busy.
+    concurrency: CONCURRENCY, predictions that run at the same time.
+    webcam_viewers: WEBCAM_VIEWERS, live webcams at the same time; webcam_seconds: WEBCAM_SECONDS, how long each may run.
+    keep_minutes: KEEP_MINUTES, after which uploaded and drawn pictures are deleted.
+    auth: DEMO_AUTH, "name:password" pairs with commas between; None leaves the demo open.
+    """
+
+    model_id: str = DEFAULT_MODEL
+    model_revision: str | None = None
+    max_picture_mb: int = 20
+    max_pictures: int = 20
+    queue_size: int = 50
+    concurrency: int = 2
+    webcam_viewers: int = 4
+    webcam_seconds: int = 120
+    keep_minutes: int = 10
+    auth: list[tuple[str, str]] | None = None
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Raises `ValueError` for a variable that is not understood: its name, what was expected and what it holds."""
+        numbers = (
+            "max_picture_mb max_pictures queue_size concurrency webcam_viewers webcam_seconds keep_minutes"
+        ).split()
+        return cls(
+            model_id=os.environ.get("MODEL_ID") or DEFAULT_MODEL,
+            model_revision=os.environ.get("MODEL_REVISION") or None,
+            auth=_read_auth(os.environ.get("DEMO_AUTH", "")),
+            **{name: _read_number(name.upper(), cls.__dataclass_fields__[name].default) for name in numbers},
+        )
+
+
+def _read_number(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    if not text:
+        return default
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1; it is {text!r}. Unset it for {default}.")
+    return int(text)
+
+
+def _read_auth(text: str) -> list[tuple[str, str]] | None:
+    if not text:
+        return None
+    pairs = [tuple(pair.strip().split(":", 1)) for pair in text.split(",")]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        # the text holds passwords: it is not repeated
+        raise ValueError("DEMO_AUTH must read name:password, or name:password,name2:password2; it does not.")
+    return pairs

@@ -1,0 +1,95 @@
+"""The same number and a calm answer for the same face from frame to frame."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from model.face_detection import Face
+
+
+MIN_IOU = 0.3  # boxes of one face in two frames a third of a second apart overlap at least this much
+NEWEST_SHARE = 0.35  # of the running means: after four frames a change of face or light is nine tenths there
+MAX_MISSED_FRAMES = 3  # then a face that was lost starts anew
+
+
+@dataclass
+class Track:
+    """One face over time: its number, and the running means of its box (4,) and logits."""
+
+    number: int
+    box_xyxy: np.ndarray
+    age_logits: torch.Tensor
+    gender_logits: torch.Tensor
+    missed_frames: int = 0
+
+    def average(self, newest: "Track") -> None:
+        self.box_xyxy = (1 - NEWEST_SHARE) * self.box_xyxy + NEWEST_SHARE * newest.box_xyxy
+        self.age_logits = torch.lerp(self.age_logits, newest.age_logits, NEWEST_SHARE)
+        self.gender_logits = torch.lerp(self.gender_logits, newest.gender_logits, NEWEST_SHARE)
+        self.missed_frames = 0
+
+
+@dataclass
+class Tracks:
+    """The faces before one visitor's webcam; kept for that session only, and only while it lasts."""
+
+    tracks: list[Track] = field(default_factory=list)
+
+    def steady(self, outputs: dict) -> tuple[list[int], dict]:
+        """Number the faces of a frame, and replace their boxes and logits by running means.
+
+        Args:
+            outputs: what the pipeline's `forward` returns: faces, age_logits (N, years), gender_logits (N, 2).
+
+        Returns:
+            The number of each of the N faces, and `outputs` with the means, for the pipeline's `postprocess`.
+        """
+        faces: list[Face] = outputs["faces"]
+        newest = [
+            Track(0, face.box_xyxy, age, gender)
+            for face, age, gender in zip(faces, outputs["age_logits"], outputs["gender_logits"], strict=True)
+        ]
+        matched = self._match(newest)
+        seen = [matched[index] for index in range(len(newest))]
+        if not seen:
+            return [], outputs
+        return [track.number for track in seen], {
+            **outputs,
+            "faces": [replace(face, box_xyxy=track.box_xyxy) for face, track in zip(faces, seen, strict=True)],
+            "age_logits": torch.stack([track.age_logits for track in seen]),
+            "gender_logits": torch.stack([track.gender_logits for track in seen]),
+        }
+
+    def _match(self, newest: list[Track]) -> dict[int, Track]:
+        """Index in `newest` -> its track: largest overlap first; what overlaps nothing gets the lowest free number."""
+        overlaps = iou_matrix(_boxes(newest), _boxes(self.tracks))
+        for track in self.tracks:
+            track.missed_frames += 1
+        matched: dict[int, Track] = {}
+        while overlaps.size and overlaps.max() >= MIN_IOU:
+            index, known = np.unravel_index(overlaps.argmax(), overlaps.shape)
+            matched[int(index)] = self.tracks[known]
+            self.tracks[known].average(newest[index])
+            overlaps[index, :], overlaps[:, known] = -1, -1
+        self.tracks = [track for track in self.tracks if track.missed_frames <= MAX_MISSED_FRAMES]
+        for index, track in enumerate(newest):
+            if index not in matched:
+                taken = {track.number for track in self.tracks}
+                track.number = next(number for number in range(1, len(taken) + 2) if number not in taken)
+                matched[index] = track
+                self.tracks.append(track)
+        return matched
+
+
+def _boxes(tracks: list[Track]) -> np.ndarray:
+    return np.array([track.box_xyxy for track in tracks], dtype=float).reshape(-1, 4)
+
+
+def iou_matrix(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
+    """(N, 4), (M, 4) -> (N, M) intersection over union."""
+    top_left = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
+    bottom_right = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
+    shared = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
+    area_a, area_b = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a_xyxy, b_xyxy))
+    return shared / np.maximum(area_a[:, None] + area_b[None, :] - shared, 1e-9)

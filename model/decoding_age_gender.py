@@ -1,0 +1,63 @@
+"""From logits to answers: probabilities, one age in years, an age interval. NumPy only, so that ONNX users share it."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(N, classes) -> (N, classes) probabilities."""
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def estimate_age(age_probs: np.ndarray, estimate: Literal["median", "mean"] = "median") -> np.ndarray:
+    """(N, years) probabilities -> (N,) years.
+
+    The median minimises the expected absolute error. A year's probability is spread evenly over the year, so that the
+    median moves smoothly instead of jumping from year to year.
+    """
+    years = np.arange(age_probs.shape[1])
+    if estimate == "mean":
+        return age_probs @ years
+    year = _quantile_year(age_probs, 0.5)
+    rows = np.arange(len(age_probs))
+    below = np.cumsum(age_probs, axis=1)[rows, year] - age_probs[rows, year]
+    fraction = (0.5 - below) / np.maximum(age_probs[rows, year], 1e-9)
+    return np.clip(year - 0.5 + fraction, 0, years[-1])
+
+
+def age_interval(age_probs: np.ndarray, mass: float) -> np.ndarray:
+    """(N, years) -> (N, 2) inclusive years that hold the central `mass` of each distribution.
+
+    `mass` is chosen on validation pictures so that the interval holds the labelled age at the stated rate: split
+    conformal prediction on the distribution (Chernozhukov et al., 2021), so hard faces get wide intervals.
+    """
+    return np.stack([_quantile_year(age_probs, (1 - mass) / 2), _quantile_year(age_probs, (1 + mass) / 2)], axis=1)
+
+
+def conformal_mass(age_probs: np.ndarray, age_years: np.ndarray, coverage: float) -> float:
+    """The `mass` for which `age_interval` holds a new face's labelled age with probability `coverage`.
+
+    Args:
+        age_probs: (N, years) on pictures that were not trained on; age_years: (N,) their labels; coverage: 0 to 1.
+    """
+    rows = np.arange(len(age_probs))
+    up_to = np.cumsum(age_probs, axis=1)[rows, age_years]
+    below = up_to - age_probs[rows, age_years]
+    # Smallest central mass whose interval holds the label: 0 where the label is the median year.
+    needed = np.maximum.reduce([1 - 2 * up_to, 2 * below - 1, np.zeros(len(rows))])
+    rank = min(int(np.ceil((len(rows) + 1) * coverage)), len(rows))
+    return float(np.sort(needed)[rank - 1])
+
+
+def range_probabilities(age_probs: np.ndarray, age_ranges: Sequence[Sequence[int]]) -> np.ndarray:
+    """(N, years) -> (N, ranges): each range is the sum of its years."""
+    return np.stack([age_probs[:, low : high + 1].sum(axis=1) for low, high in age_ranges], axis=1)
+
+
+def _quantile_year(age_probs: np.ndarray, quantile: float) -> np.ndarray:
+    """(N,) first year up to which at least `quantile` of the probability lies."""
+    # 1e-6: a sum of float32 probabilities may stop short of 1, and then no year would reach a quantile near it
+    return (np.cumsum(age_probs, axis=1) >= min(quantile, 1 - 1e-6)).argmax(axis=1)

@@ -1,0 +1,207 @@
+"""Find faces in a picture and bring each to the square crop the model was trained on."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+YUNET_FILE = "face_detection_yunet.onnx"  # ShiqiYu/libfacedetection.train, Apache-2.0
+
+# YuNet's and the cascade's mean box on UTKFace's aligned chips, turned round: the chip's corners x0, y0, x1, y1 as
+# fractions of the box. `python -m scripts.benchmark_detection --calibrate` prints them.
+YUNET_CROP = (-0.072, 0.099, 1.116, 1.020)
+CASCADE_CROP = (-0.1, -0.1, 1.1, 1.1)
+
+# YuNet finds faces of about 30 to 500 pixels at the scale it looks at, so large pictures are searched at several.
+COARSE_SIDE, FINE_SIDES = 640, (1280, 1920)
+SMALL_FACE_PIXELS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face in an upright picture.
+
+    box_xyxy: (4,) left, top, right, bottom in pixels; may reach past the picture's edge.
+    score: the detector's confidence, 0 to 1; None from the cascade, which gives none, and for boxes from elsewhere.
+    landmarks_xy: (5, 2) pixels, viewer's left first: eye, eye, nose, mouth corner, mouth corner; None if unknown.
+    box_crop: where the training crop lies around this kind of box (fractions of it), for faces without landmarks.
+    """
+
+    box_xyxy: np.ndarray
+    score: float | None = None
+    landmarks_xy: np.ndarray | None = None
+    box_crop: Sequence[float] = YUNET_CROP
+
+    @property
+    def width(self) -> float:
+        return float(self.box_xyxy[2] - self.box_xyxy[0])
+
+
+class YuNetDetector:
+    """YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023) through OpenCV, with five landmarks."""
+
+    def __init__(self, weights_file: str | Path):
+        self._net = cv2.FaceDetectorYN.create(str(weights_file), "", (320, 320), 0.5, 0.3, 5000)
+        self._lock = threading.Lock()  # the network keeps its input size and buffers between calls
+
+    def detect(self, image_rgb: np.ndarray, min_score: float = 0.6) -> list[Face]:
+        """(H, W, 3) uint8 -> faces from left to right; an empty list where there are none."""
+        longest = max(image_rgb.shape[:2])
+        rows = self._detect_at(image_rgb, COARSE_SIDE, min_score)
+        if not len(rows):  # a face that fills the picture is too large for the network at the usual scale
+            rows = self._detect_at(image_rgb, COARSE_SIDE // 2, min_score)
+        previous_side = COARSE_SIDE
+        for side in FINE_SIDES:
+            scale = previous_side / longest
+            if scale >= 1 or (len(rows) and rows[:, 2].min() * scale >= SMALL_FACE_PIXELS):
+                break
+            rows = _merge(rows, self._detect_at(image_rgb, side, min_score))
+            previous_side = side
+        return [_face_from_row(row) for row in sorted(rows, key=lambda row: row[0] + row[2] / 2)]
+
+    def find_landmarks(self, image_rgb: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray | None:
+        """(5, 2) landmarks of the face inside a box that came from elsewhere; None where none is found there."""
+        margin = 0.5 * (box_xyxy[2:] - box_xyxy[:2])
+        x0, y0 = np.floor(np.maximum(box_xyxy[:2] - margin, 0)).astype(int)
+        x1, y1 = np.ceil(box_xyxy[2:] + margin).astype(int)
+        around = image_rgb[y0:y1, x0:x1]
+        if not around.size:
+            return None
+        offset = np.array([x0, y0])
+        rows = self._detect_at(around, COARSE_SIDE // 2, 0.5)
+        overlaps = [_overlap(np.concatenate([row[:2] + offset, row[2:4]]), box_xyxy) for row in rows]
+        if not overlaps or max(overlaps) < 0.3:
+            return None
+        return rows[int(np.argmax(overlaps)), 4:14].reshape(5, 2) + offset
+
+    def _detect_at(self, image_rgb: np.ndarray, longest_side: int, min_score: float) -> np.ndarray:
+        """(N, 15) in pixels of `image_rgb`: x, y, width, height, five landmarks, score; never enlarges the picture."""
+        scale = min(1.0, longest_side / max(image_rgb.shape[:2]))
+        small = image_rgb
+        if scale < 1:
+            small = cv2.resize(image_rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+        with self._lock:
+            self._net.setInputSize((small.shape[1], small.shape[0]))
+            self._net.setScoreThreshold(min_score)
+            _, rows = self._net.detect(small)
+        if rows is None:
+            return np.empty((0, 15), np.float32)
+        rows = rows.copy()
+        # Each side is rounded to whole pixels, so the two scales may differ a little.
+        scales_xy = np.array([image_rgb.shape[1] / small.shape[1], image_rgb.shape[0] / small.shape[0]])
+        rows[:, :14] *= np.tile(scales_xy, 7)
+        return rows
+
+
+class CascadeDetector:
+    """OpenCV's packaged Haar cascade (Viola and Jones, 2001): no download, no landmarks, no score."""
+
+    def __init__(self, box_crop: Sequence[float] = CASCADE_CROP):
+        self._box_crop = tuple(box_crop)
+        self._cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
+        self._lock = threading.Lock()
+
+    def detect(self, image_rgb: np.ndarray, min_score: float = 0.0) -> list[Face]:
+        """(H, W, 3) uint8 -> faces from left to right. `min_score` is not used: the cascade has no score."""
+        scale = min(1.0, 960 / max(image_rgb.shape[:2]))
+        grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
+        if scale < 1:
+            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        with self._lock:
+            boxes_xywh = self._cascade.detectMultiScale(grey, scaleFactor=1.1, minNeighbors=3, minSize=(24, 24))
+        boxes = [np.array([x, y, x + w, y + h]) / scale for x, y, w, h in boxes_xywh]
+        return [Face(box, box_crop=self._box_crop) for box in sorted(boxes, key=lambda box: box[0] + box[2])]
+
+
+def align(image_rgb: np.ndarray, face: Face, landmarks_xy: Sequence[Sequence[float]], size: int) -> np.ndarray:
+    """Cut `face` out as the (size, size, 3) uint8 crop the model looks at.
+
+    Past the picture's edge its last pixels are repeated. See `crop_matrix` for the geometry.
+    """
+    return _warp(image_rgb, crop_matrix(face, landmarks_xy, size), size)
+
+
+def crop_matrix(face: Face, landmarks_xy: Sequence[Sequence[float]], size: int) -> np.ndarray:
+    """(2, 3) matrix from picture to crop, both in pixels, the first pixel covering 0 to 1.
+
+    With landmarks: the similarity transform (rotation, scale, shift) that brings them closest to `landmarks_xy`, (5, 2)
+    fractions of the crop's side. Without: an upright square around the box.
+    """
+    if face.landmarks_xy is not None:
+        matrix = _similarity(face.landmarks_xy, np.asarray(landmarks_xy) * size)
+        if matrix is not None:
+            return matrix
+    x0, y0, x1, y1 = face.box_xyxy
+    crop_x0, crop_y0, crop_x1, crop_y1 = face.box_crop
+    left, right = x0 + crop_x0 * (x1 - x0), x0 + crop_x1 * (x1 - x0)
+    top, bottom = y0 + crop_y0 * (y1 - y0), y0 + crop_y1 * (y1 - y0)
+    side = np.sqrt((right - left) * (bottom - top))
+    return _square_matrix((left + right) / 2, (top + bottom) / 2, side, size)
+
+
+def resize_square(image_rgb: np.ndarray, size: int) -> np.ndarray:
+    """Bring a face crop to (size, size, 3), filtered as in `align`: the largest centred square of it."""
+    height, width = image_rgb.shape[:2]
+    return _warp(image_rgb, _square_matrix(width / 2, height / 2, min(height, width), size), size)
+
+
+def _square_matrix(center_x: float, center_y: float, side: float, size: int) -> np.ndarray:
+    scale = size / side
+    return np.array([[scale, 0, size / 2 - scale * center_x], [0, scale, size / 2 - scale * center_y]])
+
+
+def _warp(image_rgb: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Apply (2, 3) `matrix`, which maps picture to crop with pixel (0, 0) covering 0 to 1, without aliasing.
+
+    A plain warp reads single pixels and would drop most of a large face; so it is drawn a whole multiple too large, and
+    the multiple averaged away.
+    """
+    scale = np.hypot(matrix[0, 0], matrix[1, 0])
+    multiple = int(np.ceil(min(1 / scale, 16) - 1e-6)) if scale < 1 else 1
+    large = matrix * multiple
+    large[:, 2] += large[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV puts a pixel's coordinates at its centre
+    warped = cv2.warpAffine(
+        image_rgb, large, (size * multiple, size * multiple), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return warped if multiple == 1 else cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _similarity(from_xy: np.ndarray, to_xy: np.ndarray) -> np.ndarray | None:
+    """(2, 3) similarity without mirroring that brings points (N, 2) closest to others; None if they are one point.
+
+    Least squares in closed form (Umeyama, 1991), in complex numbers: rotation and scale are one factor.
+    """
+    source, target = (np.asarray(points, float) @ (1, 1j) for points in (from_xy, to_xy))
+    centered = source - source.mean()
+    spread = np.vdot(centered, centered).real
+    if spread < 1e-6:
+        return None
+    factor = np.vdot(centered, target - target.mean()) / spread
+    if abs(factor) < 1e-6:
+        return None
+    shift = target.mean() - factor * source.mean()
+    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
+
+
+def _merge(rows: np.ndarray, more_rows: np.ndarray) -> np.ndarray:
+    """Detections at two scales as one (N, 15) list, each face once with its surer detection."""
+    rows = np.concatenate([rows, more_rows])
+    kept = cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 14].tolist(), 0.0, 0.3)
+    return rows[np.asarray(kept, int)]
+
+
+def _overlap(box_xywh: np.ndarray, box_xyxy: np.ndarray) -> float:
+    """Intersection over union."""
+    corner = box_xywh[:2] + box_xywh[2:]
+    inside = np.prod(np.clip(np.minimum(corner, box_xyxy[2:]) - np.maximum(box_xywh[:2], box_xyxy[:2]), 0, None))
+    return float(inside / (np.prod(box_xywh[2:]) + np.prod(box_xyxy[2:] - box_xyxy[:2]) - inside))
+
+
+def _face_from_row(row: np.ndarray) -> Face:
+    box_xyxy = np.concatenate([row[:2], row[:2] + row[2:4]]).astype(float)
+    return Face(box_xyxy, float(row[14]), row[4:14].reshape(5, 2).astype(float))

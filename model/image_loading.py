@@ -1,0 +1,152 @@
+"""Bring any picture a user has (path, URL, bytes, PIL, NumPy; any common mode and format) to upright 8-bit RGB."""
+
+import io
+import os
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+
+
+MAX_PIXELS = 50_000_000  # 150 MB as RGB; the largest common phone camera mode is 48 to 50 megapixels
+MAX_DOWNLOAD_BYTES = 20_000_000
+DOWNLOAD_SECONDS = 20.0
+# Named, because Pillow would also hand a file to Ghostscript (EPS) or to readers nobody fuzzes.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+
+
+class PictureError(ValueError):
+    """The picture cannot be used. The message is fit for the person who gave it."""
+
+
+def load_rgb(picture: str | Path | bytes | PIL.Image.Image | np.ndarray) -> np.ndarray:
+    """Return `picture` as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
+
+    Transparency is laid over white, 16-bit grey is scaled to 8 bits, of an animation the first frame is taken.
+
+    Args:
+        picture: path, http(s) URL, encoded bytes, PIL image, or uint8 array (H, W), (H, W, 1), RGB or RGBA.
+
+    Raises:
+        PictureError: it is not a picture, is damaged, has more than `MAX_PIXELS` pixels, or could not be fetched.
+        FileNotFoundError: there is no file at that path.
+    """
+    if isinstance(picture, np.ndarray):
+        return _array_to_rgb(picture)
+    if isinstance(picture, PIL.Image.Image):
+        return _image_to_rgb(picture, "the PIL image")
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return _decode(bytes(picture), "the bytes given")
+    if isinstance(picture, str) and picture.startswith(("http://", "https://")):
+        return _decode(_download(picture), picture)
+    if isinstance(picture, (str, os.PathLike)):
+        path = Path(picture)
+        if not path.is_file():
+            raise FileNotFoundError(f"Expected a picture file, found none at {str(picture)[:200]!r}. Check the path.")
+        return _decode(path.read_bytes(), path.name)
+    raise PictureError(
+        "Expected a path, an http(s) URL, encoded bytes, a PIL image or a NumPy array; "
+        f"got {type(picture).__name__}. Convert it to one of these."
+    )
+
+
+def _decode(data: bytes, name: str) -> np.ndarray:
+    if not data:
+        raise PictureError(f"Expected a picture, but {name} is empty (0 bytes). Save or upload it again.")
+    try:
+        image = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+    except PIL.UnidentifiedImageError:
+        raise PictureError(
+            f"Expected a picture ({', '.join(FORMATS)}), but {name} is none of these, whatever its name says. "
+            "Save it as JPEG or PNG."
+        ) from None
+    except PIL.Image.DecompressionBombError:
+        raise PictureError(_too_large(name, "far more")) from None
+    except Exception as error:  # Pillow's readers raise many types on damaged headers
+        raise PictureError(_damaged(name, error)) from error
+    return _image_to_rgb(image, name)
+
+
+def _image_to_rgb(image: PIL.Image.Image, name: str) -> np.ndarray:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise PictureError(_too_large(name, f"{width} x {height} = {width * height:,}"))
+    if width * height == 0:
+        raise PictureError(f"Expected a picture, but {name} is {width} x {height} pixels. Give one with pixels.")
+    try:
+        image.load()
+        image = _upright(image)
+        if image.mode.startswith(("I", "F")):
+            return _array_to_rgb(_to_8_bits(np.asarray(image)))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            canvas = PIL.Image.new("RGBA", image.size, "white")
+            image = PIL.Image.alpha_composite(canvas, image)
+        return np.asarray(image.convert("RGB"))
+    except Exception as error:  # as above: truncated and corrupt data surface here
+        raise PictureError(_damaged(name, error)) from error
+
+
+def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    try:
+        return PIL.ImageOps.exif_transpose(image)
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        return image
+
+
+def _to_8_bits(values: np.ndarray) -> np.ndarray:
+    """(H, W) of more than 8 bits -> uint8. Integers fill 16 bits; floats run to 1, or to 255."""
+    if np.issubdtype(values.dtype, np.floating):
+        values = np.nan_to_num(values)
+        return (values * (255 if values.max() <= 1 else 1)).clip(0, 255).astype(np.uint8)
+    return (values.astype(np.int64).clip(0, 65535) // 257).astype(np.uint8)
+
+
+def _array_to_rgb(array: np.ndarray) -> np.ndarray:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4) or array.size == 0:
+        raise PictureError(
+            "Expected a uint8 array of shape (H, W), (H, W, 3) or (H, W, 4) in RGB order, 0 to 255; "
+            f"got {array.dtype} {array.shape}. Convert it first."
+        )
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise PictureError(_too_large("the array", f"{array.shape[1]} x {array.shape[0]}"))
+    if channels == 1:
+        return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    if channels == 4:
+        return _image_to_rgb(PIL.Image.fromarray(array), "the array")
+    return np.ascontiguousarray(array)
+
+
+def _download(url: str) -> bytes:
+    too_many = PictureError(
+        f"Expected a picture of at most {MAX_DOWNLOAD_BYTES:,} bytes, but {url} has more. Use a smaller one."
+    )
+    deadline = time.monotonic() + DOWNLOAD_SECONDS
+    chunks, size = [], 0
+    try:
+        with httpx.stream("GET", url, follow_redirects=True, timeout=DOWNLOAD_SECONDS / 2) as response:
+            response.raise_for_status()
+            if int(response.headers.get("content-length", 0)) > MAX_DOWNLOAD_BYTES:
+                raise too_many
+            for chunk in response.iter_bytes():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > MAX_DOWNLOAD_BYTES:
+                    raise too_many
+                if time.monotonic() > deadline:
+                    raise PictureError(f"{url} took longer than {DOWNLOAD_SECONDS:.0f} s. Download the picture first.")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise PictureError(f"Expected a picture at {url}, but fetching it failed: {error}. Check the URL.") from error
+    return b"".join(chunks)
+
+
+def _too_large(name: str, pixels: str) -> str:
+    return f"Expected at most {MAX_PIXELS:,} pixels, but {name} has {pixels}. Make the picture smaller."
+
+
+def _damaged(name: str, error: Exception) -> str:
+    return f"Expected a whole picture, but {name} is damaged ({error}). Save or upload it again."

@@ -1,0 +1,200 @@
+"""A vision backbone with two heads: a distribution over single years of age, and gender."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .configuration_age_gender import AgeGenderConfig
+
+
+IGNORE_INDEX = -100  # a label that is not known, as in torch's cross_entropy
+
+
+@dataclass
+class AgeGenderOutput(ModelOutput):
+    """
+    loss: scalar, when labels were given: age_loss + gender_loss_weight * gender_loss.
+    age_loss, gender_loss: scalars, each head's own.
+    age_logits: (B, max_age + 1), one a year.
+    age_range_logits: (B, ranges); their softmax is exactly the sum of the years' probabilities in each range.
+    gender_logits: (B, 2).
+    """
+
+    loss: torch.FloatTensor | None = None
+    age_logits: torch.FloatTensor | None = None
+    age_range_logits: torch.FloatTensor | None = None
+    gender_logits: torch.FloatTensor | None = None
+    age_loss: torch.FloatTensor | None = None
+    gender_loss: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+class ConvStem(nn.Sequential):
+    """(B, 3, H, W) -> (B, hidden, H / 2^n, W / 2^n): stride-2 convolutions in place of a ViT's patch projection.
+
+    Xiao et al., "Early Convolutions Help Transformers See Better" (2021). Without pretraining it decides whether a
+    small ViT learns faces at all.
+    """
+
+    def __init__(self, channels: list[int], hidden_size: int):
+        layers, previous = [], 3
+        for index, width in enumerate(channels):
+            layers += [nn.Conv2d(previous, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.GELU()]
+            if index in (1, 2):  # a second convolution where the maps are small enough for it to be cheap
+                layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.GELU()]
+            previous = width
+        super().__init__(*layers, nn.Conv2d(previous, hidden_size, 1))
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """ViTModel.forward reads the dtype of its projection's weight."""
+        return self[-1].weight
+
+
+class AgeGenderModel(PreTrainedModel):
+    """`AgeGenderConfig.backbone_config`'s model, pooled, with a linear head for years and one for gender."""
+
+    config_class = AgeGenderConfig
+    base_model_prefix = "backbone"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: AgeGenderConfig):
+        super().__init__(config)
+        config.set_age_ranges(config.age_ranges)  # from_pretrained(..., age_ranges=...) sets them unchecked
+        self.backbone = build_backbone(config.backbone_config)
+        width = backbone_width(config.backbone_config)
+        if config.stem_channels:
+            stem = ConvStem(config.stem_channels, width)
+            self.backbone.embeddings.patch_embeddings.projection = stem
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.age_head = nn.Linear(width, config.max_age + 1)
+        self.gender_head = nn.Linear(width, len(config.gender_names))
+        self.post_init()
+
+    @classmethod
+    def from_backbone(cls, name_or_path: str, **config_values) -> "AgeGenderModel":
+        """Start from any vision checkpoint of the Hub (or a folder), with new heads.
+
+        >>> model = AgeGenderModel.from_backbone("google/vit-base-patch16-224-in21k", pooling="cls")
+        """
+        backbone = AutoModel.from_pretrained(name_or_path)
+        model = cls(AgeGenderConfig(backbone_config=backbone.config, **config_values))
+        # strict=False only for the pooling layer of a ViT, which this model does not use
+        model.backbone.load_state_dict(backbone.state_dict(), strict=False)
+        return model
+
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor,
+        age_labels: torch.LongTensor | None = None,
+        gender_labels: torch.LongTensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> AgeGenderOutput:
+        """
+        Args:
+            pixel_values: (B, 3, image_size, image_size), normalised as preprocessor_config.json says.
+            age_labels: (B,) whole years, or (B, 2) inclusive ranges of years; -100 where unknown.
+            gender_labels: (B,) index into `config.gender_names`; -100 where unknown.
+            output_attentions: needs a backbone loaded with `attn_implementation="eager"`.
+        """
+        wanted = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+        features = self.backbone(pixel_values, **{name: value for name, value in wanted.items() if value})
+        pooled = self.dropout(pool_features(features, self.config.pooling))
+        age_logits, gender_logits = self.age_head(pooled), self.gender_head(pooled)
+        loss = loss_age = loss_gender = None
+        if age_labels is not None and gender_labels is not None:
+            loss_age = age_loss(age_logits, age_labels, self.config)
+            loss_gender = gender_loss(gender_logits, gender_labels, self.config.gender_label_smoothing)
+            loss = loss_age + self.config.gender_loss_weight * loss_gender
+        return AgeGenderOutput(
+            loss=loss,
+            age_logits=age_logits,
+            age_range_logits=sum_into_ranges(age_logits, self.config.age_ranges),
+            gender_logits=gender_logits,
+            age_loss=loss_age,
+            gender_loss=loss_gender,
+            hidden_states=features.get("hidden_states"),
+            attentions=features.get("attentions"),
+        )
+
+
+def build_backbone(config) -> PreTrainedModel:
+    """The backbone without the pooling layer some ViTs carry: its weights would never get a gradient, which DDP refuses."""
+    try:
+        return AutoModel.from_config(config, add_pooling_layer=False)
+    except TypeError:  # convolutional backbones pool without weights and know no such argument
+        return AutoModel.from_config(config)
+
+
+def backbone_width(config) -> int:
+    """Width of the backbone's last features. Configurations name it in four ways (MobileViT, ResNet, ViT, EfficientNet)."""
+    for name in ("neck_hidden_sizes", "hidden_sizes", "hidden_size", "hidden_dim"):
+        width = getattr(config, name, None)
+        if width is not None:
+            return width if isinstance(width, int) else width[-1]
+    raise ValueError(f"{type(config).__name__} names no width: expected a vision backbone with a hidden_size.")
+
+
+def pool_features(features: ModelOutput, pooling: str) -> torch.Tensor:
+    """(B, tokens, C) -> (B, C) by `pooling`; convolutional backbones, (B, C, H, W), by the pooling they bring along."""
+    if features.last_hidden_state.dim() == 4:
+        return features.pooler_output.flatten(1)
+    return features.last_hidden_state[:, 0] if pooling == "cls" else features.last_hidden_state.mean(dim=1)
+
+
+def sum_into_ranges(age_logits: torch.Tensor, age_ranges: list[list[int]]) -> torch.Tensor:
+    """(B, years) -> (B, ranges): log of the summed exponentials, so that a softmax over ranges sums the years exactly."""
+    return torch.stack([age_logits[:, low : high + 1].logsumexp(dim=1) for low, high in age_ranges], dim=1)
+
+
+def age_loss(age_logits: torch.Tensor, age_labels: torch.Tensor, config: AgeGenderConfig) -> torch.Tensor:
+    """Label distribution learning over years (Gao et al., 2017), plus cross-entropy on the ranges if weighted.
+
+    A face labelled with a year is compared with a narrow Gaussian around it; a face labelled with a range is trained on
+    the probability inside that range. Faces without an age are skipped.
+    """
+    low, high = (age_labels, age_labels) if age_labels.dim() == 1 else age_labels.unbind(dim=1)
+    known = low != IGNORE_INDEX
+    log_probs = age_logits.float().log_softmax(dim=1)  # (B, years)
+    years = torch.arange(log_probs.shape[1], device=log_probs.device)
+    low, high = low.clamp(min=0)[:, None], high.clamp(min=0)[:, None]  # (B, 1); unknown rows get weight 0 below
+
+    target = (-((years - low) ** 2) / (2 * config.age_sigma_years**2)).softmax(dim=1)
+    inside = log_probs.masked_fill((years < low) | (years > high), float("-inf")).logsumexp(dim=1)
+    losses = torch.where((low == high).squeeze(1), -(target * log_probs).sum(dim=1), -inside)
+    if config.range_loss_weight:
+        starts = torch.tensor([start for start, _ in config.age_ranges], device=low.device)
+        range_of = torch.bucketize((low + high).squeeze(1) // 2, starts, right=True) - 1
+        range_losses = F.cross_entropy(sum_into_ranges(log_probs, config.age_ranges), range_of, reduction="none")
+        losses = losses + config.range_loss_weight * range_losses
+
+    weights = known.float()
+    if config.age_weights is not None:
+        weights = weights * torch.tensor(config.age_weights, device=weights.device)[((low + high) // 2).squeeze(1)]
+    return (losses * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
+def gender_loss(gender_logits: torch.Tensor, gender_labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """Cross-entropy over the faces whose gender is known; 0 (with a gradient) where a batch has none."""
+    losses = F.cross_entropy(
+        gender_logits.float(),
+        gender_labels,
+        ignore_index=IGNORE_INDEX,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
+    return losses / (gender_labels != IGNORE_INDEX).sum().clamp(min=1)
+
+
+AgeGenderModel.register_for_auto_class("AutoModel")

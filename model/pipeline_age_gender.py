@@ -1,0 +1,268 @@
+"""The pipeline: pictures in, one prediction a face out."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from transformers import AutoModel, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
+from transformers.utils import cached_file, logging
+
+from .configuration_age_gender import RANGE_SETS, age_range_label, check_age_ranges, parse_age_ranges
+from .decoding_age_gender import age_interval, estimate_age, range_probabilities, softmax
+from .face_detection import CASCADE_CROP, YUNET_FILE, CascadeDetector, Face, YuNetDetector, align, resize_square
+from .image_loading import load_rgb
+
+
+TASK = "age-gender-classification"
+UNSURE = "unsure"
+FACES_PER_FORWARD = 64  # bounds memory: a crowd is run in several passes
+
+logger = logging.get_logger(__name__)
+
+
+class AgeGenderPipeline(Pipeline):
+    """Estimate how old, and of which gender, the faces in a picture look.
+
+    >>> pipe = pipeline("age-gender-classification", model="user/repo", trust_remote_code=True)
+    >>> pipe("photo.jpg")                               # one dict a face, from left to right; [] without a face
+    >>> pipe(["a.jpg", "b.jpg"], batch_size=32)         # one such list a picture
+    >>> pipe(crop, detect=False)                        # the picture is a face crop already
+    >>> pipe("photo.jpg", boxes=[(10, 20, 90, 110)])    # faces found elsewhere
+    >>> pipe("photo.jpg", age_ranges="0-17, 18+")       # the same prediction in other ranges
+
+    or, from the repository's own classes: `AgeGenderPipeline(model=model, image_processor=image_processor)`.
+
+    A picture is a path, an http(s) URL, encoded bytes, a PIL image or a uint8 RGB array; see `load_rgb`.
+    """
+
+    _load_image_processor = True
+    _load_tokenizer = False
+    _load_feature_extractor = False
+    _load_processor = False
+
+    def __init__(self, *args, revision: str | None = None, **kwargs):
+        """`revision`: where the model came from on the Hub, for YuNet's file; needed only with the local classes."""
+        kwargs.setdefault("task", TASK)
+        super().__init__(*args, **kwargs)
+        self.model.eval()
+        self._cascade = CascadeDetector(self.model.config.cascade_crop or CASCADE_CROP)
+        weights_file = _find_yunet(self.model.config.name_or_path, revision or _revision_of_this_code())
+        self._yunet = YuNetDetector(weights_file) if weights_file else None
+        if self._yunet is None:
+            logger.warning(f"No {YUNET_FILE} beside the model: OpenCV's cascade finds the faces, which misses more.")
+
+    def __call__(self, inputs, boxes=None, **kwargs):
+        """
+        Args:
+            inputs: a picture, or a list or generator of pictures.
+            boxes: x0, y0, x1, y1 in pixels of the upright picture, one a face; for a list of pictures one such list each.
+            detect: False takes the whole picture (its largest centred square) as the face crop.
+            detector: `"yunet"` or `"haar"`; by default YuNet, and OpenCV's cascade where YuNet's file is missing.
+            min_score: drop faces that YuNet is less sure of, 0 to 1.
+            age_ranges: answer in these ranges: `"0-17, 18+"`, `[[0, 17], [18, 116]]`, or the name of a set in `RANGE_SETS`.
+            return_years: add `year_probabilities`, the whole distribution the ranges are summed from.
+            batch_size: pictures whose faces go through the model together.
+
+        Returns:
+            A list with one dict a face, from left to right (given boxes keep their order); for a list of pictures, a list
+            of such lists. Plain Python numbers and strings:
+
+            - `box`: [x0, y0, x1, y1], pixels of the upright picture
+            - `detection_score`: 0 to 1; None where nothing gave one (cascade, given boxes, `detect=False`)
+            - `age`: years; `age_interval`: [low, high], years, which hold the labelled age in
+              `config.interval_coverage` of faces like those it was measured on
+            - `age_range`: the most probable range; `age_ranges`: {range: probability}
+            - `gender`: what the face looks like, or `"unsure"` below `config.gender_threshold`;
+              `genders`: {name: probability}
+            - `abstained`: None, or why there is no answer: all fields from `age` to `genders` are None then
+            - `year_probabilities`, if asked for: `config.max_age + 1` numbers, one a year
+
+        Raises:
+            PictureError, a ValueError: the picture, the boxes or the ranges cannot be used; it says what to do.
+            FileNotFoundError: no file at that path; or YuNet was asked for and its file is missing.
+        """
+        if isinstance(inputs, tuple):
+            inputs = list(inputs)
+        if isinstance(inputs, list) and not inputs:
+            return []
+        if boxes is not None:
+            if isinstance(inputs, list):
+                if len(boxes) != len(inputs):
+                    raise ValueError(
+                        f"Expected one list of boxes a picture; got {len(boxes)} lists for {len(inputs)} pictures."
+                    )
+                inputs = [{"picture": picture, "boxes": of} for picture, of in zip(inputs, boxes, strict=True)]
+            else:
+                inputs = {"picture": inputs, "boxes": boxes}
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(
+        self,
+        detect: bool | None = None,
+        detector: Literal["yunet", "haar"] | None = None,
+        min_score: float | None = None,
+        age_ranges: str | Sequence | None = None,
+        return_years: bool | None = None,
+    ):
+        find = {"detect": detect, "detector": detector, "min_score": min_score}
+        answer = {"return_years": return_years}
+        if age_ranges is not None:
+            answer["age_ranges"] = _read_ranges(age_ranges, self.model.config.max_age)
+        return tuple({k: v for k, v in params.items() if v is not None} for params in (find, {}, answer))
+
+    def preprocess(self, inputs: Any, detect: bool = True, detector: str | None = None, min_score: float = 0.6) -> dict:
+        """One picture (or {"picture", "boxes"}) -> its faces, their crops (N, S, S, 3) and pixel_values (N, 3, S, S)."""
+        boxes = None
+        if isinstance(inputs, dict):
+            inputs, boxes = inputs["picture"], inputs["boxes"]
+        image_rgb = load_rgb(inputs)
+        height, width = image_rgb.shape[:2]
+        config = self.model.config
+        if not detect:
+            faces = [Face(np.array([0.0, 0.0, width, height]))]
+            crops = [resize_square(image_rgb, config.image_size)]
+        else:
+            if boxes is None:
+                faces = self._detector(detector).detect(image_rgb, min_score)
+            else:
+                faces = [self._face_from_box(image_rgb, box, detector) for box in boxes]
+            crops = [align(image_rgb, face, config.landmarks_xy, config.image_size) for face in faces]
+        pixel_values = torch.empty(0, 3, config.image_size, config.image_size)
+        if crops:
+            pixel_values = self.image_processor(
+                crops, do_resize=False, input_data_format="channels_last", return_tensors="pt"
+            )["pixel_values"]
+        return {"pixel_values": pixel_values, "faces": faces, "crops": crops, "size_wh": (width, height)}
+
+    def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
+        """Pictures hold any number of faces, so a batch is joined by face and not padded by picture as in the base."""
+        if isinstance(inputs, Iterator):
+            dataset = PipelineIterator(inputs, self.preprocess, preprocess_params)
+            num_workers = min(num_workers, 1)  # several would each read the whole stream
+        else:
+            dataset = PipelineDataset(inputs, self.preprocess, preprocess_params)
+        for batch in DataLoader(dataset, num_workers=num_workers, batch_size=batch_size, collate_fn=list):
+            joined = self.forward(
+                {"pixel_values": torch.cat([item["pixel_values"] for item in batch])}, **forward_params
+            )
+            start = 0
+            for item in batch:
+                stop = start + len(item["faces"])
+                of_item = {name: values[start:stop] for name, values in joined.items() if name.endswith("_logits")}
+                yield self.postprocess({**item, **of_item}, **postprocess_params)
+                start = stop
+
+    def _forward(self, model_inputs: dict) -> dict:
+        """(N, 3, S, S) -> {"age_logits": (N, years), "gender_logits": (N, 2)}, beside what came in; N may be 0."""
+        config = self.model.config
+        age_logits = [torch.empty(0, config.max_age + 1)]
+        gender_logits = [torch.empty(0, len(config.gender_names))]
+        pixel_values = model_inputs["pixel_values"]
+        for chunk in pixel_values.split(FACES_PER_FORWARD) if len(pixel_values) else ():
+            output = self.model(chunk.to(self.dtype))
+            age_logits.append(output.age_logits.double().cpu())
+            gender_logits.append(output.gender_logits.double().cpu())
+        return {**model_inputs, "age_logits": torch.cat(age_logits), "gender_logits": torch.cat(gender_logits)}
+
+    def postprocess(
+        self, model_outputs: dict, age_ranges: list[list[int]] | None = None, return_years: bool = False
+    ) -> list[dict[str, Any]]:
+        """Logits of one picture's faces -> the answer that `__call__` describes."""
+        config = self.model.config
+        age_ranges = age_ranges or config.age_ranges
+        labels = [age_range_label(low, high, config.max_age) for low, high in age_ranges]
+        year_probs = softmax(model_outputs["age_logits"].numpy())
+        gender_probs = softmax(model_outputs["gender_logits"].numpy())
+        ages, intervals = estimate_age(year_probs, config.age_estimate), age_interval(year_probs, config.interval_mass)
+        range_probs = range_probabilities(year_probs, age_ranges)
+
+        answers = []
+        for index, face in enumerate(model_outputs["faces"]):
+            best_gender = int(gender_probs[index].argmax())
+            is_sure = gender_probs[index, best_gender] >= config.gender_threshold
+            prediction = {
+                "age": float(ages[index]),
+                "age_interval": intervals[index].tolist(),
+                "age_range": labels[int(range_probs[index].argmax())],
+                "age_ranges": dict(zip(labels, range_probs[index].tolist(), strict=True)),
+                "gender": config.gender_names[best_gender] if is_sure else UNSURE,
+                "genders": dict(zip(config.gender_names, gender_probs[index].tolist(), strict=True)),
+            }
+            if return_years:
+                prediction["year_probabilities"] = year_probs[index].tolist()
+            abstained = None
+            if face.width < config.min_face_pixels:
+                prediction = dict.fromkeys(prediction)
+                abstained = f"The face is {face.width:.0f} pixels wide; at least {config.min_face_pixels} are needed."
+            box = _box_inside(face.box_xyxy, model_outputs["size_wh"])
+            answers.append({"box": box, "detection_score": face.score, **prediction, "abstained": abstained})
+        return answers
+
+    def _detector(self, name: str | None) -> YuNetDetector | CascadeDetector:
+        if name not in (None, "yunet", "haar"):
+            raise ValueError(f"Expected detector='yunet' or 'haar'; got {name!r}.")
+        if name == "yunet" and self._yunet is None:
+            raise FileNotFoundError(f"No {YUNET_FILE} beside the model. Put it there, or use detector='haar'.")
+        return self._cascade if name == "haar" or self._yunet is None else self._yunet
+
+    def _face_from_box(self, image_rgb: np.ndarray, box: Sequence[float], detector: str | None) -> Face:
+        box_xyxy = np.asarray(box, dtype=float)
+        height, width = image_rgb.shape[:2]
+        if (
+            box_xyxy.shape != (4,)
+            or not np.isfinite(box_xyxy).all()
+            or (np.minimum(box_xyxy[2:], (width, height)) <= np.maximum(box_xyxy[:2], 0)).any()
+        ):
+            raise ValueError(
+                f"Expected boxes as (x0, y0, x1, y1) in pixels, with x0 < x1 and y0 < y1, that touch the picture of "
+                f"{width} x {height} pixels; got {box!r}."
+            )
+        detector = self._detector(detector)
+        landmarks_xy = detector.find_landmarks(image_rgb, box_xyxy) if detector is self._yunet else None
+        return Face(box_xyxy, landmarks_xy=landmarks_xy)
+
+
+def _read_ranges(age_ranges: str | Sequence, max_age: int) -> list[list[int]]:
+    if isinstance(age_ranges, str):
+        return parse_age_ranges(RANGE_SETS.get(age_ranges, age_ranges), max_age)
+    if all(isinstance(part, str) for part in age_ranges):
+        return parse_age_ranges(age_ranges, max_age)
+    return check_age_ranges(age_ranges, max_age)
+
+
+def _box_inside(box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> list[int]:
+    return np.clip(np.rint(box_xyxy), 0, np.tile(size_wh, 2)).astype(int).tolist()
+
+
+def _find_yunet(name_or_path: str, revision: str | None) -> str | None:
+    """YuNet's file from the folder, or the Hub repository, that the model came from; else from beside this code."""
+    if name_or_path:
+        found = cached_file(
+            name_or_path,
+            YUNET_FILE,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        if found is not None:
+            return found
+    beside = Path(__file__).with_name(YUNET_FILE)
+    return str(beside) if beside.is_file() else None
+
+
+def _revision_of_this_code() -> str | None:
+    """transformers puts code from the Hub into a module named after its commit, and tells the pipeline no other way."""
+    parts = __name__.split(".")
+    return parts[-2] if parts[0] == "transformers_modules" and re.fullmatch("[0-9a-f]{40}", parts[-2]) else None
+
+
+# AutoModel, not AgeGenderModel: config.json names the class, and `pipeline` looks that name up in transformers. Set by
+# hand because `register_pipeline` warns when two revisions of this file are loaded by one program.
+AgeGenderPipeline._registered_impl = {TASK: {"impl": AgeGenderPipeline, "pt": (AutoModel,)}}
+PIPELINE_REGISTRY.supported_tasks.setdefault(TASK, AgeGenderPipeline._registered_impl[TASK])

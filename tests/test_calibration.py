@@ -1,0 +1,65 @@
+"""Calibration is fitted on validation and makes probabilities, intervals and abstention mean what they say."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import ViTConfig
+
+from model.configuration_age_gender import AgeGenderConfig
+from model.decoding_age_gender import softmax
+from model.modeling_age_gender import AgeGenderModel
+from trainer.calibration import abstention_threshold, fit_calibration, fit_temperature
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_temperature_undoes_overconfidence(sharpness):
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(20_000, 4))
+    labels = (softmax(logits).cumsum(axis=1) > random.random((20_000, 1))).argmax(axis=1)
+    assert fit_temperature(logits * sharpness, labels) == pytest.approx(sharpness, rel=0.05)
+
+
+def test_abstention_reaches_the_stated_accuracy():
+    random = np.random.default_rng(0)
+    confidence = random.uniform(0.5, 1, 20_000)
+    correct = random.random(20_000) < confidence
+    threshold, answered = abstention_threshold(confidence, correct, target_accuracy=0.9)
+    assert threshold == pytest.approx(0.8, abs=0.02)  # the mean of 0.8 to 1 is 0.9
+    assert answered == pytest.approx(0.4, abs=0.04)
+
+
+def test_nothing_is_held_back_when_every_answer_is_right():
+    assert abstention_threshold(np.array([0.9, 0.6]), np.array([True, True]), 0.95) == (0.6, 1.0)
+
+
+def test_fit_and_apply():
+    random = np.random.default_rng(0)
+    ages = random.integers(5, 90, 3000)
+    age_logits = -((np.arange(117) - (ages + random.normal(0, 5, 3000))[:, None]) ** 2) / 8
+    genders = random.integers(0, 2, 3000)
+    gender_logits = random.normal(size=(3000, 2))
+    gender_logits[np.arange(3000), genders] += 2
+    unknown = np.arange(3000) % 10 == 0
+    config = AgeGenderConfig(
+        backbone_config=ViTConfig(
+            hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=16, patch_size=8
+        )
+    )
+    calibration = fit_calibration(
+        age_logits, gender_logits, np.where(unknown, -100, ages), np.where(unknown, -100, genders), config, 0.97
+    )
+    assert calibration.age_temperature > 2  # errors of 5 years against a distribution of 2
+    assert 0.5 < calibration.gender_threshold < 1
+    assert calibration.gender_answered < 1
+
+    torch.manual_seed(0)
+    model = AgeGenderModel(config).eval()
+    pixel_values = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        before = model(pixel_values)
+        calibration.apply(model)
+        after = model(pixel_values)
+    torch.testing.assert_close(after.age_logits, before.age_logits / calibration.age_temperature)
+    torch.testing.assert_close(after.gender_logits, before.gender_logits / calibration.gender_temperature)
+    assert model.config.gender_threshold == calibration.gender_threshold
+    assert model.config.interval_mass == calibration.interval_mass

@@ -1,0 +1,143 @@
+"""The two-head model: its outputs, its losses, its backbones, and a save and load that changes nothing."""
+
+import math
+
+import pytest
+import torch
+from transformers import AutoModel, ConvNextConfig, EfficientNetConfig, MobileViTConfig, ResNetConfig, ViTConfig
+
+from model.configuration_age_gender import AgeGenderConfig
+from model.modeling_age_gender import AgeGenderModel, age_loss, gender_loss
+
+
+VIT = ViTConfig(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=16
+)
+BACKBONES = {
+    "vit": VIT,
+    "resnet": ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1]),
+    "convnext": ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1]),
+    "efficientnet": EfficientNetConfig(width_coefficient=0.1, depth_coefficient=0.1, hidden_dim=128),
+    "mobilevit": MobileViTConfig(hidden_sizes=[16, 24, 32], neck_hidden_sizes=[8, 8, 8, 8, 8, 8, 16], image_size=32),
+}
+
+
+def make_model(backbone="vit", **values) -> AgeGenderModel:
+    torch.manual_seed(0)
+    return AgeGenderModel(AgeGenderConfig(backbone_config=BACKBONES[backbone], image_size=32, **values)).eval()
+
+
+@pytest.fixture
+def pixel_values():
+    return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_any_backbone_trains_a_step_saves_and_loads(backbone, pixel_values, tmp_path):
+    model = make_model(backbone).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    model(pixel_values, torch.tensor([3, 40, -100]), torch.tensor([0, 1, 1])).loss.backward()
+    without_gradient = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert without_gradient == []  # DistributedDataParallel refuses parameters that are never used
+    optimizer.step()
+    model.eval().save_pretrained(tmp_path)
+    loaded = AgeGenderModel.from_pretrained(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(loaded(pixel_values).age_logits, model(pixel_values).age_logits)
+
+
+def test_output_shapes(pixel_values):
+    outputs = make_model(age_ranges=[[0, 17], [18, 116]])(pixel_values)
+    assert outputs.loss is None
+    assert outputs.age_logits.shape == (3, 117)
+    assert outputs.age_range_logits.shape == (3, 2)
+    assert outputs.gender_logits.shape == (3, 2)
+
+
+def test_ranges_are_sums_of_years(pixel_values):
+    outputs = make_model()(pixel_values)
+    years = outputs.age_logits.softmax(dim=1)
+    expected = torch.stack([years[:, low : high + 1].sum(dim=1) for low, high in AgeGenderConfig().age_ranges], dim=1)
+    torch.testing.assert_close(outputs.age_range_logits.softmax(dim=1), expected)
+
+
+def test_other_ranges_need_no_training(pixel_values, tmp_path):
+    model = make_model()
+    model.save_pretrained(tmp_path)
+    rebinned = AgeGenderModel.from_pretrained(tmp_path, age_ranges=[[0, 59], [60, 116]])
+    assert rebinned.config.id2label == {0: "0-59", 1: "60+"}
+    assert torch.equal(rebinned(pixel_values).age_logits, model(pixel_values).age_logits)
+    with pytest.raises(ValueError, match="the years 60 to 69 are in no range"):
+        AgeGenderModel.from_pretrained(tmp_path, age_ranges=[[0, 59], [70, 116]])
+
+
+def test_convolutional_stem_gives_one_token_a_patch(pixel_values):
+    model = make_model(stem_channels=[4, 8, 12, 16])
+    assert model.backbone(pixel_values).last_hidden_state.shape == (3, 5, 32)  # 2 x 2 patches and the class token
+    assert model(pixel_values.bfloat16().float()).age_logits.isfinite().all()
+
+
+def test_attention_maps_are_given_on_request(pixel_values):
+    model = make_model(attn_implementation="eager")
+    attentions = model(pixel_values, output_attentions=True).attentions
+    assert [attention.shape for attention in attentions] == [(3, 2, 5, 5)] * 2
+
+
+def test_from_backbone_takes_the_pretrained_weights(tmp_path, pixel_values):
+    torch.manual_seed(1)
+    pretrained = AutoModel.from_config(VIT)  # with the pooling layer that this model leaves out
+    pretrained.save_pretrained(tmp_path)
+    model = AgeGenderModel.from_backbone(str(tmp_path), image_size=32).eval()
+    with torch.no_grad():
+        expected = pretrained.eval()(pixel_values).last_hidden_state
+        torch.testing.assert_close(model.backbone(pixel_values).last_hidden_state, expected)
+
+
+@pytest.mark.parametrize(
+    ("age_labels", "loss_when_right", "loss_when_wrong"),
+    [
+        ([5], 0, 100),  # all the probability is on year 5, or on year 45
+        ([[5, 5]], 0, 100),
+        ([[3, 9]], 0, 100 - math.log(7)),  # seven years share what is left
+        ([-100], 0, 0),
+        ([[-100, -100]], 0, 0),
+    ],
+)
+def test_age_loss_of_a_certain_answer(age_labels, loss_when_right, loss_when_wrong):
+    logits = torch.full((1, 117), -50.0)
+    logits[0, 5] = 50.0
+    config, labels = AgeGenderConfig(age_sigma_years=0.1), torch.tensor(age_labels)
+    assert age_loss(logits, labels, config).item() == pytest.approx(loss_when_right, abs=1e-4)
+    assert age_loss(logits.roll(40, dims=1), labels, config).item() == pytest.approx(loss_when_wrong, abs=1e-4)
+
+
+def test_unknown_labels_do_not_change_the_loss(pixel_values):
+    model = make_model()
+    known = model(pixel_values[:2], torch.tensor([30, 60]), torch.tensor([0, 1]))
+    padded = model(pixel_values, torch.tensor([30, 60, -100]), torch.tensor([0, 1, -100]))
+    torch.testing.assert_close(padded.loss, known.loss)
+
+
+def test_a_batch_without_labels_has_a_loss_that_can_be_stepped(pixel_values):
+    model = make_model().train()
+    outputs = model(pixel_values, torch.full((3,), -100), torch.full((3,), -100))
+    outputs.loss.backward()
+    assert outputs.loss.item() == 0
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_age_weights_and_range_loss():
+    logits = torch.randn(2, 117, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([2, 80])
+    plain = AgeGenderConfig()
+    first, second = (age_loss(logits[i : i + 1], labels[i : i + 1], plain) for i in range(2))
+    weights = [3.0] * 50 + [1.0] * 67
+    weighted = age_loss(logits, labels, AgeGenderConfig(age_weights=weights))
+    torch.testing.assert_close(weighted, (3 * first + second) / 4)
+    assert age_loss(logits, labels, AgeGenderConfig(range_loss_weight=1.0)) > age_loss(logits, labels, plain)
+
+
+def test_gender_label_smoothing_raises_the_floor():
+    logits, labels = torch.tensor([[20.0, -20.0]]), torch.tensor([0])
+    assert gender_loss(logits, labels, 0.0).item() == pytest.approx(0.0, abs=1e-6)
+    assert gender_loss(logits, labels, 0.1).item() > 1

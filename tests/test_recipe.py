@@ -1,0 +1,70 @@
+"""Recipes: every one in the repository is valid, the command line wins, mistakes are named."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from trainer.recipe import RecipeError, parse_recipe
+
+
+@dataclass
+class Arguments:
+    learning_rate: float = 1e-3
+    epochs: int = 1
+    bf16: bool = False
+    backbone_config: str | None = None
+    age_ranges: list[str] | None = field(default=None)
+
+
+def parse(tmp_path, text, *overrides):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(text)
+    return parse_recipe([str(recipe), *overrides], (Arguments,))[0]
+
+
+def test_values_of_every_kind(tmp_path):
+    text = "learning_rate: 1e-4\nbf16: true\nbackbone_config: {model_type: vit}\nage_ranges: [0-17, 18+]\nepochs: null"
+    assert parse(tmp_path, text) == Arguments(1e-4, 1, True, '{"model_type": "vit"}', ["0-17", "18+"])
+
+
+def test_command_line_wins(tmp_path):
+    assert parse(tmp_path, "epochs: 3\nage_ranges: [0+]", "--epochs", "5", "--age_ranges", "0-9", "10+") == Arguments(
+        epochs=5, age_ranges=["0-9", "10+"]
+    )
+
+
+def test_unknown_key_names_the_nearest(tmp_path):
+    with pytest.raises(RecipeError, match=r"unknown key 'learning_rat'\. Did you mean 'learning_rate'\?"):
+        parse(tmp_path, "learning_rat: 1")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("- a list", "must hold lines of `name: value`, got list"), ("a: [", "is not YAML")],
+)
+def test_files_that_are_no_recipe(tmp_path, text, message):
+    with pytest.raises(RecipeError, match=message):
+        parse(tmp_path, text)
+
+
+def test_missing_recipe(tmp_path):
+    with pytest.raises(RecipeError, match="No recipe at"):
+        parse_recipe([str(tmp_path / "none.yaml")], (Arguments,))
+
+
+def test_wrong_type_names_the_argument(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        parse(tmp_path, "epochs: many")
+    assert "argument --epochs: invalid int value: 'many'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recipe", sorted(Path("trainer/recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_valid(recipe, tmp_path):
+    from trainer.train import ARGUMENT_CLASSES
+
+    model_args, data_args, _, training_args = parse_recipe([str(recipe)], ARGUMENT_CLASSES)
+    assert model_args.backbone or model_args.backbone_config
+    assert data_args.dataset
+    assert training_args.load_best_model_at_end
+    assert f"python -m trainer.train {recipe}" in recipe.read_text()

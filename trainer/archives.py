@@ -1,0 +1,89 @@
+"""Members of .tar, .tar.gz, .tgz and .zip archives, read one by one into memory: nothing is ever extracted to the disk."""
+
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+MAX_MEMBER_BYTES = 64 * 2**20
+MAX_EXPANSION = 200  # times the archive's own size: pictures hardly compress, a bomb of zeros does a thousandfold
+_SPARE_BYTES = 64 * 2**20  # small archives of small files may expand more
+
+_CORRUPT = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One entry that is not a folder. `content` is None where `problem` says why it was not read."""
+
+    name: str
+    content: bytes | None
+    problem: str = ""
+
+
+def is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def read_archive(path: Path) -> Iterator[Member]:
+    """Every entry of the archive but its folders, in the archive's order.
+
+    Raises:
+        ValueError: the file is no archive, is damaged, or expands like a decompression bomb.
+    """
+    entries = _zip_entries if path.name.lower().endswith(".zip") else _tar_entries
+    budget = path.stat().st_size * MAX_EXPANSION + _SPARE_BYTES
+    try:
+        for name, size, is_file, read in entries(path):
+            budget -= size
+            if budget < 0:
+                raise ValueError(
+                    f"{path} expands to more than {MAX_EXPANSION} times its size, like a decompression bomb. "
+                    "Unpack it yourself if you trust it, and give the folder."
+                )
+            yield _read_member(name, size, is_file, read)
+    except _CORRUPT as error:
+        raise ValueError(
+            f"{path} cannot be read as {path.suffix} archive ({error}): is the download complete?"
+        ) from error
+
+
+def _read_member(name: str, size: int, is_file: bool, read) -> Member:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        return Member(name, None, "unsafe path in archive: it leaves the archive's folder")
+    if not is_file:
+        return Member(name, None, "link or device in archive: only plain files are read")
+    if size > MAX_MEMBER_BYTES:
+        return Member(name, None, f"too large: {size} bytes, at most {MAX_MEMBER_BYTES} are read")
+    try:
+        return Member(name, read())
+    except RuntimeError as error:  # zipfile's answer to an encrypted member
+        return Member(name, None, f"unreadable: {error}")
+
+
+def _tar_entries(path: Path):
+    with tarfile.open(path, "r|*") as archive:
+        for info in archive:
+            if not info.isdir():
+                yield info.name, info.size, info.isreg(), lambda info=info: _read_limited(archive.extractfile(info))
+
+
+def _zip_entries(path: Path):
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if not info.is_dir():
+                is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
+                yield info.filename, info.file_size, not is_link, lambda info=info: _read_limited(archive.open(info))
+
+
+def _read_limited(file: BinaryIO) -> bytes:
+    with file:  # sizes in headers may lie
+        content = file.read(MAX_MEMBER_BYTES + 1)
+    if len(content) > MAX_MEMBER_BYTES:
+        raise RuntimeError(f"more than {MAX_MEMBER_BYTES} bytes, against what the archive's header says")
+    return content

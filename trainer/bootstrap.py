@@ -1,0 +1,119 @@
+"""Bootstrap intervals: each score is a function of how often each face is drawn, computed for many draws at once."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+Statistic = Callable[[np.ndarray], np.ndarray]  # (draws, N) weights -> (draws,) scores, nan where undefined
+MAX_CELLS = 4_000_000  # weights handled at once: bounds the memory on large sets
+
+
+class Bootstrap:
+    """Percentile intervals from resampled faces.
+
+    Groups of near-identical pictures are drawn together (the cluster bootstrap), because copies are no independent
+    evidence. With one face per group it is the ordinary bootstrap.
+
+    Args:
+        groups: (N,) group of each face, any hashable values.
+        draws: number of resamples. seed: of the draws, so that a report can be reproduced.
+
+    Example:
+        >>> Bootstrap(np.arange(4), draws=200).interval(mean_of(np.array([1.0, 1.0, 1.0, 1.0])))
+        (1.0, 1.0)
+    """
+
+    level = 0.95
+
+    def __init__(self, groups: np.ndarray, draws: int = 1000, seed: int = 0):
+        _, index = np.unique(groups, return_inverse=True)
+        count = index.max() + 1
+        rng = np.random.default_rng(seed)
+        drawn = [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(draws)]
+        self.weights = np.array(drawn, dtype=np.uint16)[:, index]  # (draws, N)
+
+    def interval(self, statistic: Statistic, faces: np.ndarray | None = None) -> tuple[float, float]:
+        """Low and high end of the central 95 % of `statistic` over the draws; nan where no draw defines it.
+
+        Args:
+            faces: (N,) mask; `statistic` then sees the columns of these faces only.
+        """
+        weights = self.weights if faces is None else self.weights[:, faces]
+        chunks = np.array_split(weights, max(1, -(-weights.size // MAX_CELLS)))
+        scores = np.concatenate([statistic(chunk.astype(np.float64)) for chunk in chunks])
+        scores = scores[np.isfinite(scores)]
+        if not len(scores):
+            return float("nan"), float("nan")
+        low, high = np.quantile(scores, [(1 - self.level) / 2, (1 + self.level) / 2])
+        return float(low), float(high)
+
+
+def mean_of(values: np.ndarray) -> Statistic:
+    """Mean of (N,) values."""
+    return ratio_of(values, np.ones(len(values)))
+
+
+def ratio_of(numerator: np.ndarray, denominator: np.ndarray) -> Statistic:
+    """Sum of (N,) over sum of (N,): precision, recall and F1 of one class have this form."""
+
+    def statistic(weights):
+        total = weights @ denominator
+        return np.divide(weights @ numerator, total, out=np.full(len(weights), np.nan), where=total > 0)
+
+    return statistic
+
+
+def median_of(values: np.ndarray) -> Statistic:
+    """Median of (N,) values: the first at which half of the weight is reached."""
+    order = np.argsort(values)
+
+    def statistic(weights):
+        reached = np.cumsum(weights[:, order], axis=1)
+        return values[order][(reached >= reached[:, -1:] / 2).argmax(axis=1)]
+
+    return statistic
+
+
+def macro_f1_of(labels: np.ndarray, predictions: np.ndarray) -> Statistic:
+    """Mean F1 over the classes drawn at least once; (N,) class indices."""
+    classes = np.unique(labels)
+    is_label, is_predicted = (values[:, None] == classes for values in (labels, predictions))  # (N, classes)
+
+    def statistic(weights):
+        support = weights @ is_label
+        f1 = 2 * (weights @ (is_label & is_predicted)) / np.maximum(support + weights @ is_predicted, 1e-12)
+        drawn = support > 0
+        return (f1 * drawn).sum(axis=1) / drawn.sum(axis=1)
+
+    return statistic
+
+
+def auc_of(is_positive: np.ndarray, scores: np.ndarray) -> Statistic:
+    """Area under the ROC curve: the weight of (positive, negative) pairs in the right order, ties counting half."""
+    order = np.argsort(scores)
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])  # first of each run of equal scores
+    positive = is_positive[order].astype(np.float64)
+
+    def statistic(weights):
+        weights = weights[:, order]
+        positives = np.add.reduceat(weights * positive, starts, axis=1)
+        negatives = np.add.reduceat(weights * (1 - positive), starts, axis=1)
+        below = np.cumsum(negatives, axis=1) - negatives / 2
+        pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+        won = (positives * below).sum(axis=1)
+        return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+    return statistic
+
+
+def calibration_error_of(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> Statistic:
+    """Expected calibration error over equal-width bins of confidence (Guo et al., 2017)."""
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    in_bin = bin_of[:, None] == np.arange(bins)  # (N, bins)
+    gap = in_bin * (correct.astype(np.float64) - confidence)[:, None]
+
+    def statistic(weights):
+        return np.abs(weights @ gap).sum(axis=1) / weights.sum(axis=1)
+
+    return statistic

@@ -1,0 +1,137 @@
+"""`metrics.json` as text for a terminal."""
+
+from typing import Any
+
+from trainer.evaluation import Score
+
+
+def format_metrics(metrics: dict[str, Any]) -> str:
+    """Headline scores with their 95 % intervals, classes, calibration, groups and what else was measured."""
+    blocks = [_heading(metrics)]
+    if "age" in metrics:
+        age = metrics["age"]
+        blocks.append(
+            [
+                f"Age ({age['estimate']} of the year distribution)",
+                _line("mean absolute error, years", age["mae"]),
+                _line(f"  always {age['baseline']['answer']:g} ({age['baseline']['source']})", age["baseline"]["mae"]),
+                _line("median absolute error, years", age["median_absolute_error"]),
+                _line("bias, years", age["bias"]),
+                _line("within 5 years, %", age["cs5"], percent=True),
+            ]
+        )
+    for name, scores in metrics["age_ranges"].items():
+        blocks.append([f"Age ranges: {name}", *_class_lines(scores, scores["within_one"])])
+    if "gender" in metrics:
+        gender = metrics["gender"]
+        lines = ["Gender", *_class_lines(gender)]
+        if "auc" in gender:
+            lines.append(_line("AUC", gender["auc"]))
+        lines.append(f'  answering only the surest ("unsure" below {gender["abstention"]["threshold"]:.3f}):')
+        lines.append(_line("  answered at that threshold, %", gender["abstention"]["answered"], percent=True))
+        lines.append(_line("  right among those, %", gender["abstention"]["accuracy"], percent=True))
+        for row in gender["abstention"]["curve"]:
+            lines.append(
+                _line(f"  right among the surest {100 * row['answered']:.0f} %, %", row["accuracy"], percent=True)
+            )
+        blocks.append(lines)
+    blocks.append(["Calibration", *_calibration_lines(metrics["calibration"])])
+    blocks.append(_group_lines(metrics))
+    if "crop_sweep" in metrics:
+        blocks.append(_sweep_lines(metrics["crop_sweep"]))
+    return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def _heading(metrics: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{metrics['model']} on {metrics['dataset']}, {metrics['split']} split: {metrics['pictures']} pictures "
+        f"({metrics['framing']})",
+        f"weights {metrics['weights_sha256'][:12]}; 95 % intervals in brackets, from "
+        f"{metrics['bootstrap']['draws']} resamples; n: faces",
+    ]
+    if metrics["pictures_without_detected_face"] is not None:
+        lines.append(f"no face detected in {metrics['pictures_without_detected_face']} pictures, which are not scored")
+    return lines
+
+
+def _class_lines(scores: dict[str, Any], within_one: Score | None = None) -> list[str]:
+    lines = [
+        _line("accuracy, %", scores["accuracy"], percent=True),
+        _line(f"  always {scores['baseline']['answer']}", scores["baseline"]["accuracy"], percent=True),
+    ]
+    if within_one:
+        lines.append(_line("right or the range beside it, %", within_one, percent=True))
+    lines.append(_line("macro F1", scores["macro_f1"]))
+    lines.append(f"  macro precision {scores['macro_precision']:.3f}, macro recall {scores['macro_recall']:.3f}")
+    lines.append(f"  {'class':10}{'n':>6}{'precision':>11}{'recall':>8}{'F1':>7}{'AUC':>7}")
+    for row in scores["classes"]:
+        values = [row.get(name, {"value": None})["value"] for name in ("precision", "recall", "f1", "auc")]
+        shown = ["-" if value is None else f"{value:.3f}" for value in values]
+        lines.append(f"  {row['name']:10}{row['n']:>6}{shown[0]:>11}{shown[1]:>8}{shown[2]:>7}{shown[3]:>7}")
+    return lines
+
+
+def _calibration_lines(calibration: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, title in (("gender_ece", "gender"), ("age_range_ece", "age ranges")):
+        if name in calibration:
+            lines.append(_line(f"expected calibration error, {title}, %", calibration[name], percent=True))
+    if "age_interval" in calibration:
+        interval = calibration["age_interval"]
+        lines.append(
+            _line(
+                f"age interval holds the age, % (target {100 * interval['target']:.0f})",
+                interval["coverage"],
+                percent=True,
+            )
+        )
+        lines.append(_line("  its mean width, years", interval["width_years"]))
+        for key, rows in (("age_range", interval["by_age"]), ("race", interval["by_race"])):
+            for row in rows:
+                lines.append(
+                    _line(f"  {row[key]}, %", row["coverage"], percent=True)
+                    + f"   width {row['width_years']['value']:.1f}"
+                )
+    return lines
+
+
+def _group_lines(metrics: dict[str, Any]) -> list[str]:
+    lines = ["Groups", f"  {'':34}{'n':>6}   {'age MAE':22}gender right, %"]
+    for group in metrics["groups"]:
+        name = ", ".join(group[factor] for factor in group["by"].split(" x "))
+        lines.append(
+            f"  {name:34}{group['n']:>6}   {_text(group['age_mae']):22}{_text(group['gender_accuracy'], percent=True)}"
+        )
+    worst = metrics["worst_group"]
+    for metric, scale, unit in (("age_mae", 1, "years"), ("gender_accuracy", 100, "points")):
+        if metric in worst:
+            gap, factors = worst[metric], worst["by"].split(" x ")
+            low, high = (", ".join(gap[end][factor] for factor in factors) for end in ("worst", "best"))
+            lines.append(
+                f"  {metric}: {scale * gap['gap']:.2f} {unit} between {low} (worst) and {high} (best), "
+                f"of {gap['cells']} cells with {worst['minimum_support']} faces or more"
+            )
+    return lines
+
+
+def _sweep_lines(sweep: list[dict[str, Any]]) -> list[str]:
+    lines = ["Framing of the crop", f"  {'margin':>8}{'rotation':>10}{'age MAE':>9}{'gender right, %':>17}"]
+    for row in sweep:
+        age = f"{row['age_mae']:.2f}" if "age_mae" in row else "-"
+        gender = f"{100 * row['gender_accuracy']:.1f}" if "gender_accuracy" in row else "-"
+        lines.append(f"  {100 * row['margin']:>+7.0f}%{row['rotation_degrees']:>+9.0f}°{age:>9}{gender:>17}")
+    return lines
+
+
+def _line(title: str, score: Score, percent: bool = False) -> str:
+    return f"  {title:46}{_text(score, percent):24} n {score['n']}"
+
+
+def _text(score: Score, percent: bool = False) -> str:
+    if score["value"] is None:
+        return "-"
+    scale, decimals = (100, 1) if percent else (1, 2)
+    value, *interval = (
+        "" if score[part] is None else f"{scale * score[part]:.{decimals}f}" for part in ("value", "low", "high")
+    )
+    return f"{value} [{', '.join(interval)}]" if all(interval) else f"{value} (too few)"

@@ -1,0 +1,84 @@
+"""What a run was made of and how it went, as `training_run.json` beside the weights."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import DatasetDict
+from transformers import TrainingArguments
+
+
+PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "pillow", "numpy", "safetensors")
+# Where the run put things on this machine, and what may hold an account's secret.
+PRIVATE_ARGUMENTS = ("hub_token", "output_dir", "logging_dir", "resume_from_checkpoint", "run_name")
+
+
+def save_run_record(path: Path, record: dict[str, Any]) -> None:
+    path.write_text(json.dumps(record, indent=2, default=str) + "\n")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, commit and hardware of this process."""
+    return {
+        "command": command_line(),
+        "commit": _commit(),
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "hardware": {
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "cpu": _cpu_name(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def describe_arguments(training_args: TrainingArguments) -> dict[str, Any]:
+    """The training arguments that differ from transformers' defaults, without paths and secrets."""
+    defaults = TrainingArguments(output_dir=training_args.output_dir, use_cpu=training_args.use_cpu).to_dict()
+    return {
+        name: value
+        for name, value in training_args.to_dict().items()
+        if name not in PRIVATE_ARGUMENTS and value != defaults.get(name)
+    }
+
+
+def describe_splits(faces: DatasetDict) -> dict[str, Any]:
+    """How many faces each split has, and a hash over which faces they are, whatever their order."""
+    rows = sorted(f"{name} {group}" for name, split in faces.items() for group in split["group"])
+    return {
+        "splits": {name: len(split) for name, split in faces.items()},
+        "splits_sha256": hashlib.sha256("\n".join(rows).encode()).hexdigest(),
+    }
+
+
+def command_line() -> str:
+    """How this run was started, as one would type it."""
+    module = sys.modules["__main__"].__spec__
+    program = f"python -m {module.name}" if module else f"python {Path(sys.argv[0]).name}"
+    return " ".join([program, *sys.argv[1:]])
+
+
+def _commit() -> str | None:
+    """The commit of the code, with `+changes` where the tree differs from it; None outside a git checkout."""
+    root = Path(__file__).parents[1]
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        status = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

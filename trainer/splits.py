@@ -1,0 +1,59 @@
+"""Stratified splits that depend on content and a seed alone, never on file order or names."""
+
+import hashlib
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+
+SPLITS = ("train", "validation", "test")
+AGE_STRATA = (3, 10, 20, 30, 40, 50, 60, 70)  # first years of the age ranges that splits are balanced over
+
+
+def stratum(age_low: int, age_high: int, gender: int) -> tuple[int, int]:
+    """The cell of age range and gender that a face is counted in; -1 is the range of unknown ages."""
+    middle = (age_low + age_high) / 2
+    return (int(np.searchsorted(AGE_STRATA, middle, side="right")) if age_low >= 0 else -1, gender)
+
+
+def shuffle_key(content: str, seed: int) -> str:
+    """A pseudo-random sort key from content and seed: the same on every machine, for every version of every library."""
+    return hashlib.sha256(f"{seed}:{content}".encode()).hexdigest()
+
+
+def assign_parts(contents: Sequence[str], strata: Sequence[Hashable], shares: Sequence[float], seed: int) -> np.ndarray:
+    """(N,) index of each item's part, so that every part gets its share of the whole and of every stratum, within one item.
+
+    Items are put in order of stratum and then at random (by `shuffle_key`); each goes to the part that lacks most.
+
+    Args:
+        contents: N distinct strings that stand for the items' content.
+        strata: N sortable values. shares: of each part; they sum to 1.
+    """
+    order = sorted(range(len(contents)), key=lambda i: (strata[i], shuffle_key(contents[i], seed)))
+    parts = np.empty(len(contents), np.int64)
+    lacking = np.zeros(len(shares))
+    for i in order:
+        lacking += shares
+        # rounding, so that the last bits of a sum of shares cannot decide
+        part = int(np.argmax(np.round(lacking, 9)))
+        parts[i] = part
+        lacking[part] -= 1
+    return parts
+
+
+def split_names(
+    contents: Sequence[str],
+    strata: Sequence[Hashable],
+    seed: int,
+    validation_share: float = 0.1,
+    test_share: float = 0.1,
+    folds: int | None = None,
+    fold: int = 0,
+) -> list[str]:
+    """ "train", "validation" or "test" for each item. With `folds`, fold number `fold` is the test split, the next one validation."""
+    if not folds:
+        shares = (1 - validation_share - test_share, validation_share, test_share)
+        return [SPLITS[part] for part in assign_parts(contents, strata, shares, seed)]
+    roles = {fold: "test", (fold + 1) % folds: "validation"}
+    return [roles.get(int(part), "train") for part in assign_parts(contents, strata, [1 / folds] * folds, seed)]
