@@ -10,8 +10,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 import gradio as gr
 
 from demo.about import about_markdown, figures_folder
-from demo.answering import Answers
+from demo.answering import CHOOSE, Answers
 from demo.api import FACES_SCHEMA, ApiOutput
+from demo.cards import message
 from demo.ranges import CHOICES, DEFAULT_CHOICE
 from demo.serving import ModelNotServable, ServedModel, load_served_model
 from demo.settings import Settings
@@ -22,8 +23,25 @@ EXAMPLES = [str(HERE / "examples" / "astronaut.jpg")]
 FRAME_SECONDS = 0.3
 TITLE = "Age and gender, by appearance"
 # System fonts: the page asks nothing of any other server.
+# The colours that Soft draws too pale are darkened to a contrast of 4.5 to 1 and more (WCAG AA).
 THEME = gr.themes.Soft(
     primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "Consolas", "monospace"]
+).set(
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_300",
+    block_label_text_color="*primary_700",
+    block_label_text_color_dark="*primary_200",
+    block_title_text_color="*primary_700",
+    block_title_text_color_dark="*primary_200",
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_300",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_hover_dark="*primary_600",
+    color_accent="*primary_700",
+    body_background_fill="*neutral_50",
+    body_background_fill_dark="*neutral_950",
 )
 INTRODUCTION = """
 <h1>How old does this face look?</h1>
@@ -61,10 +79,15 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                         )
                         picture_ranges = _ranges_choice("picture-ranges")
                     with gr.Column():
-                        notice = gr.HTML(elem_id="notice")
+                        notice = gr.HTML(message(CHOOSE), elem_id="notice")
                         whole = gr.Button("Treat the whole picture as one face", visible=False, elem_id="whole")
                         drawn = gr.Image(
-                            label="Faces found", format="jpeg", interactive=False, visible=False, elem_id="drawn"
+                            label="Faces found",
+                            format="jpeg",
+                            interactive=False,
+                            visible=False,
+                            buttons=["download", "fullscreen"],
+                            elem_id="drawn",
                         )
                         cards = gr.HTML(elem_id="cards")
                 faces = gr.State(time_to_live=settings.keep_minutes * 60)
@@ -74,20 +97,6 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                 picture_ranges.change(
                     answers.change_ranges, [faces, picture_ranges], [notice, cards], queue=False, **private
                 )
-
-            with gr.Tab("Several pictures") as several_tab:
-                pictures = gr.File(
-                    file_count="multiple",
-                    file_types=["image"],
-                    label=f"Up to {settings.max_pictures} pictures",
-                    height=160,
-                    elem_id="pictures",
-                )
-                several_ranges = _ranges_choice("several-ranges")
-                start = gr.Button("Find the faces", variant="primary", elem_id="start")
-                gallery = gr.Gallery(label="Faces found", format="jpeg", visible=False, columns=3, elem_id="gallery")
-                table = gr.HTML(elem_id="table")
-                start.click(answers.show_several, [pictures, several_ranges], [gallery, table], **private, **on_model)
 
             with gr.Tab("Webcam") as webcam_tab:
                 gr.HTML(
@@ -125,7 +134,30 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                     show_progress="hidden",
                 )
 
-            with gr.Tab("About this model") as about_tab:
+            with gr.Tab("Several") as several_tab:
+                pictures = gr.File(
+                    file_count="multiple",
+                    file_types=["image"],
+                    label=f"Up to {settings.max_pictures} pictures",
+                    height=160,
+                    elem_id="pictures",
+                )
+                several_ranges = _ranges_choice("several-ranges")
+                start = gr.Button("Find the faces", variant="primary", elem_id="start")
+                gallery = gr.Gallery(
+                    label="Faces found",
+                    format="jpeg",
+                    visible=False,
+                    columns=3,
+                    object_fit="contain",
+                    height="auto",
+                    buttons=["download", "fullscreen"],
+                    elem_id="gallery",
+                )
+                table = gr.HTML(elem_id="table")
+                start.click(answers.show_several, [pictures, several_ranges], [gallery, table], **private, **on_model)
+
+            with gr.Tab("About") as about_tab:
                 gr.Markdown(about_markdown(served), elem_id="about")
 
         # Removing the component from the page ends the camera's tracks; Gradio's own Stop only stops sending.
@@ -177,6 +209,7 @@ def main() -> int:
         max_file_size=f"{settings.max_picture_mb}mb",
         auth=settings.auth,
         run_history=False,
+        i18n=gr.I18n(en={"audio.record": "Start"}),  # the webcam's button says "Record", but nothing is recorded
         footer_links=["api", "settings"],
     )
     return 0

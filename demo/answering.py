@@ -16,6 +16,7 @@ from demo.webcam import Tracks
 from model.image_loading import load_rgb
 
 
+CHOOSE = "Choose a picture: every face in it is marked here."
 NO_FACE = (
     "No face was found. Faces that are very small, covered or turned far away are often missed: try another picture, or "
     "treat the whole picture as one face."
@@ -49,7 +50,7 @@ class Answers:
     def show(self, picture: dict | None, age_ranges: str, detect: bool = True) -> tuple:
         """-> drawn picture, notice, cards, faces kept for other ranges, the button for a picture without a face."""
         if picture is None:
-            return gr.update(value=None, visible=False), "", "", None, gr.update(visible=False)
+            return gr.update(value=None, visible=False), message(CHOOSE), "", None, gr.update(visible=False)
         with friendly_errors():
             image_rgb = load_rgb(picture["path"])
             faces = self._ask(image_rgb, age_ranges, detect=detect, return_years=True)

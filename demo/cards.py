@@ -57,7 +57,7 @@ def _details(face: dict, coverage: float) -> str:
         return f"<p>{escape(face['abstained'])}</p>"
     low, high = face["age_interval"]
     years = f"between <b>{low} and {high} years</b>" if low < high else f"<b>{low} years</b>"
-    return f"<p>Probably {years} (right for {coverage:.0%} of faces)</p><p>{_gender(face)}</p>"
+    return f"<p>Probably {years} (true for about {coverage:.0%} of faces)</p><p>{_gender(face)}</p>"
 
 
 def _gender(face: dict) -> str:

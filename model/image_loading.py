@@ -15,7 +15,7 @@ MAX_PIXELS = 50_000_000  # 150 MB as RGB; the largest common phone camera mode i
 MAX_DOWNLOAD_BYTES = 20_000_000
 DOWNLOAD_SECONDS = 20.0
 # Named, because Pillow would also hand a file to Ghostscript (EPS) or to readers nobody fuzzes.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 
 
 class PictureError(ValueError):

@@ -187,8 +187,7 @@ def draw_learning_curves(log_history: Sequence[dict[str, Any]]) -> Figure:
             if points:
                 ax.plot(*zip(*points, strict=True), color=color, label=label, marker="." if len(points) < 40 else None)
         ax.set(title=title, xlabel="epoch")
-        if ax.lines:
-            _legend(ax)
+        _legend(ax)
     return figure
 
 
@@ -228,4 +227,5 @@ def _points(
 
 
 def _legend(ax: Axes) -> None:
-    ax.legend(frameon=False, fontsize=8)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize=8)

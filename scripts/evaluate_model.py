@@ -29,21 +29,13 @@ from trainer.evaluation import Evaluation
 from trainer.metrics import AgeGenderMetric
 from trainer.metrics_table import format_metrics
 from trainer.prediction import Framing, predict
+from trainer.run_record import describe_splits
 
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "scikit-learn", "numpy", "opencv-python-headless")
 FRAMINGS = (
     *(Framing(margin=margin) for margin in (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4)),
     *(Framing(rotation_degrees=degrees) for degrees in (-20.0, -10.0, 10.0, 20.0)),
-)
-# What decides which pictures are in the test split, beside the pictures themselves.
-SPLIT_ARGUMENTS = (
-    "validation_share",
-    "test_share",
-    "folds",
-    "fold",
-    "split_by",
-    "max_age_spread",
 )
 
 
@@ -88,9 +80,11 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
     folder, output_dir = find_model(args)
     run_file = folder / "training_run.json"
     run = json.loads(run_file.read_text()) if run_file.exists() else None
-    seed = choose_seed(args, data_args, run)
+    seed = run["data"]["seed"] if run and args.split_seed is None else args.split_seed or 0
     with accelerator.main_process_first():
         splits = load_faces(data_args, seed=seed)
+    if run and not args.outside:
+        check_held_out(splits, data_args, run)
     faces = choose_split(splits, args.split)
     pipe = AgeGenderPipeline(
         model=AgeGenderModel.from_pretrained(folder),
@@ -109,7 +103,7 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
         "dataset": Path(data_args.dataset).name if Path(data_args.dataset).exists() else data_args.dataset,
         "split": args.split,
         "split_seed": seed,
-        "split_sizes": {name: len(split) for name, split in splits.items()},
+        **describe_splits(splits),
         "pictures": len(faces),
         "framing": "faces detected and aligned by the pipeline" if args.detect else "face crops as they are",
         "pictures_without_detected_face": without_face if args.detect else None,
@@ -142,23 +136,17 @@ def find_model(args: EvaluationArguments) -> tuple[Path, Path]:
     return Path(snapshot_download(args.model, revision=args.model_revision)), Path(args.output_dir)
 
 
-def choose_seed(args: EvaluationArguments, data_args: DataArguments, run: dict[str, Any] | None) -> int:
-    """The seed that gives the split of the model's own run, after a check that the other arguments give it too."""
-    if run is None or args.outside:
-        return args.split_seed or 0
-    seed = run["data"]["seed"] if args.split_seed is None else args.split_seed
-    used = {"split_seed": run["data"]["seed"]} | {
-        name: run["arguments"][name] for name in SPLIT_ARGUMENTS if name in run["arguments"]
-    }
-    given = {"split_seed": seed} | {name: getattr(data_args, name) for name in SPLIT_ARGUMENTS}
-    differing = {name: value for name, value in used.items() if given[name] != value}
-    if differing:
-        raise EvaluationError(
-            "This model was trained on another split: these pictures may be among its training pictures. Use "
-            + " ".join(f"--{name} {value}" for name, value in differing.items())
-            + ", or name a set it was not trained on with --outside."
-        )
-    return seed
+def check_held_out(splits: DatasetDict, data_args: DataArguments, run: dict[str, Any]) -> None:
+    """Raise `EvaluationError` unless these are the very splits of the training run."""
+    if describe_splits(splits)["splits_sha256"] == run["data"]["splits_sha256"]:
+        return
+    used = {name: run["arguments"][name] for name in vars(data_args) if name in run["arguments"]}
+    differing = {name: value for name, value in used.items() if getattr(data_args, name) != value}
+    hint = " ".join(f"--{name} {value}" for name, value in differing.items() if value is not None)
+    raise EvaluationError(
+        "This model was trained on other splits: these pictures may be among its training pictures. Name a set it was "
+        f"never trained on with --outside, or give the splits of its run: {hint or 'the same pictures'}."
+    )
 
 
 def choose_split(splits: DatasetDict, name: str) -> Dataset:

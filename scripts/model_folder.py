@@ -21,7 +21,7 @@ REQUIRED = (
     "metrics.json",
     "training_run.json",
 )
-OPTIONAL = ("handler.py", "figures/*", "onnx/*.onnx")
+OPTIONAL = ("handler.py", "figures/*.png", "figures/*.svg", "onnx/*.onnx")
 AUTO_CLASSES = ("AutoConfig", "AutoModel")  # what `trust_remote_code` must find in config.json's auto_map
 TASK = "age-gender-classification"
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")  # the Hub's user access tokens
@@ -120,7 +120,7 @@ def _weights_problems(folder: Path) -> list[str]:
     if measured == actual:
         return []
     of_what = f"of other weights ({str(measured)[:12]}..., not {actual[:12]}...)" if measured else "of unnamed weights"
-    return [f"metrics.json holds figures {of_what}: run python -m scripts.evaluate_model {folder}"]
+    return [f"metrics.json holds figures {of_what}: run python -m scripts.evaluate_model --model {folder}"]
 
 
 def sha256(path: Path) -> str:

@@ -24,7 +24,7 @@ from scripts.model_folder import TASK, ModelFolderError, belongs_to_model, files
 WAITS_SECONDS = (1, 2, 4, 8)  # between one try of the whole push and the next
 
 
-class PushError(RuntimeError):
+class PushError(Exception):
     """The Hub did not take the push; the message says why and what to do."""
 
 
@@ -81,6 +81,8 @@ def push_folder(
 
 @dataclass
 class _Push:
+    """The steps of one push, safe to begin again after any of them."""
+
     folder: Path
     files: list[Path]
     repo_id: str

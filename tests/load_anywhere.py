@@ -18,7 +18,14 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, pipeline
 OUTPUTS = ("age_logits", "age_range_logits", "gender_logits")
 
 
-def main(model: str, revision: str | None, expected: str, older_revision: str | None, older_expected: str) -> None:
+def main(
+    model: str,
+    revision: str | None,
+    expected: str,
+    older_revision: str | None,
+    older_expected: str,
+    save_to: str,
+) -> None:
     assert importlib.util.find_spec("trainer") is None, "the repository is on sys.path"
     where: dict[str, Any] = {"trust_remote_code": True}
     if revision:
@@ -60,6 +67,7 @@ def main(model: str, revision: str | None, expected: str, older_revision: str | 
     halved_pipe = pipeline("age-gender-classification", model=model, dtype=torch.bfloat16, **where)
     assert halved_pipe.model.dtype == torch.bfloat16
     assert abs(halved_pipe(photo)[0]["age"] - answer[0]["age"]) < 3
+    pipe.save_pretrained(save_to)
 
     if older_revision:
         older = AutoModel.from_pretrained(model, revision=older_revision, trust_remote_code=True)

@@ -163,12 +163,7 @@ class Evaluation:
             ),
             "macro_f1": self.score(values["age_range_f1"], macro_f1_of(labels, answers), faces),
             **self._macro(labels, answers),
-            "baseline": {
-                "answer": names[commonest],
-                "accuracy": self.score(
-                    (labels == commonest).mean(), mean_of((labels == commonest).astype(float)), faces
-                ),
-            },
+            "baseline": self._baseline(names, labels, faces),
             "classes": self._classes(names, labels, probs, faces),
             "confusion": confusion_matrix(labels, answers, labels=range(len(names))).tolist(),
         }
@@ -182,12 +177,7 @@ class Evaluation:
             "accuracy": self.score(values["gender_accuracy"], mean_of(correct), faces),
             "macro_f1": self.score(values["gender_f1"], macro_f1_of(labels, answers), faces),
             **self._macro(labels, answers),
-            "baseline": {
-                "answer": names[commonest],
-                "accuracy": self.score(
-                    (labels == commonest).mean(), mean_of((labels == commonest).astype(float)), faces
-                ),
-            },
+            "baseline": self._baseline(names, labels, faces),
             "classes": self._classes(names, labels, probs, faces),
             "confusion": confusion_matrix(labels, answers, labels=range(len(names))).tolist(),
             "abstention": self._abstention(),
@@ -303,9 +293,7 @@ class Evaluation:
         ages, genders = range_indices(self.predictions.age_labels, cell_ages), self.predictions.gender_labels
         factors = {
             "race": self.predictions.races.astype(object),
-            "gender": np.array(gender_names, dtype=object)[
-                np.where(self.has_gender, self.predictions.gender_labels, -1)
-            ],
+            "gender": np.array(gender_names, dtype=object)[np.where(self.has_gender, genders, -1)],
             "age": np.array(age_names, dtype=object)[np.where(ages != IGNORE_INDEX, ages, -1)],
         }
         order = {"race": sorted(set(factors["race"])), "gender": gender_names, "age": age_names}

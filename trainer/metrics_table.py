@@ -5,6 +5,11 @@ from typing import Any
 from trainer.evaluation import Score
 
 
+Unit = tuple[int, int]  # factor, decimals
+NUMBER: Unit = (1, 2)
+PERCENT: Unit = (100, 1)
+
+
 def format_metrics(metrics: dict[str, Any]) -> str:
     """Headline scores with their 95 % intervals, classes, calibration, groups and what else was measured."""
     blocks = [_heading(metrics)]
@@ -17,7 +22,7 @@ def format_metrics(metrics: dict[str, Any]) -> str:
                 _line(f"  always {age['baseline']['answer']:g} ({age['baseline']['source']})", age["baseline"]["mae"]),
                 _line("median absolute error, years", age["median_absolute_error"]),
                 _line("bias, years", age["bias"]),
-                _line("within 5 years, %", age["cs5"], percent=True),
+                _line("within 5 years, %", age["cs5"], PERCENT),
             ]
         )
     for name, scores in metrics["age_ranges"].items():
@@ -28,12 +33,10 @@ def format_metrics(metrics: dict[str, Any]) -> str:
         if "auc" in gender:
             lines.append(_line("AUC", gender["auc"]))
         lines.append(f'  answering only the surest ("unsure" below {gender["abstention"]["threshold"]:.3f}):')
-        lines.append(_line("  answered at that threshold, %", gender["abstention"]["answered"], percent=True))
-        lines.append(_line("  right among those, %", gender["abstention"]["accuracy"], percent=True))
+        lines.append(_line("  answered at that threshold, %", gender["abstention"]["answered"], PERCENT))
+        lines.append(_line("  right among those, %", gender["abstention"]["accuracy"], PERCENT))
         for row in gender["abstention"]["curve"]:
-            lines.append(
-                _line(f"  right among the surest {100 * row['answered']:.0f} %, %", row["accuracy"], percent=True)
-            )
+            lines.append(_line(f"  right among the surest {row['answered']:.0%}, %", row["accuracy"], PERCENT))
         blocks.append(lines)
     blocks.append(["Calibration", *_calibration_lines(metrics["calibration"])])
     blocks.append(_group_lines(metrics))
@@ -56,11 +59,11 @@ def _heading(metrics: dict[str, Any]) -> list[str]:
 
 def _class_lines(scores: dict[str, Any], within_one: Score | None = None) -> list[str]:
     lines = [
-        _line("accuracy, %", scores["accuracy"], percent=True),
-        _line(f"  always {scores['baseline']['answer']}", scores["baseline"]["accuracy"], percent=True),
+        _line("accuracy, %", scores["accuracy"], PERCENT),
+        _line(f"  always {scores['baseline']['answer']}", scores["baseline"]["accuracy"], PERCENT),
     ]
     if within_one:
-        lines.append(_line("right or the range beside it, %", within_one, percent=True))
+        lines.append(_line("right or the range beside it, %", within_one, PERCENT))
     lines.append(_line("macro F1", scores["macro_f1"]))
     lines.append(f"  macro precision {scores['macro_precision']:.3f}, macro recall {scores['macro_recall']:.3f}")
     lines.append(f"  {'class':10}{'n':>6}{'precision':>11}{'recall':>8}{'F1':>7}{'AUC':>7}")
@@ -75,22 +78,21 @@ def _calibration_lines(calibration: dict[str, Any]) -> list[str]:
     lines = []
     for name, title in (("gender_ece", "gender"), ("age_range_ece", "age ranges")):
         if name in calibration:
-            lines.append(_line(f"expected calibration error, {title}, %", calibration[name], percent=True))
+            lines.append(_line(f"expected calibration error, {title}, %", calibration[name], PERCENT))
     if "age_interval" in calibration:
         interval = calibration["age_interval"]
         lines.append(
             _line(
                 f"age interval holds the age, % (target {100 * interval['target']:.0f})",
                 interval["coverage"],
-                percent=True,
+                PERCENT,
             )
         )
         lines.append(_line("  its mean width, years", interval["width_years"]))
         for key, rows in (("age_range", interval["by_age"]), ("race", interval["by_race"])):
             for row in rows:
                 lines.append(
-                    _line(f"  {row[key]}, %", row["coverage"], percent=True)
-                    + f"   width {row['width_years']['value']:.1f}"
+                    _line(f"  {row[key]}, %", row["coverage"], PERCENT) + f"   width {row['width_years']['value']:.1f}"
                 )
     return lines
 
@@ -100,7 +102,7 @@ def _group_lines(metrics: dict[str, Any]) -> list[str]:
     for group in metrics["groups"]:
         name = ", ".join(group[factor] for factor in group["by"].split(" x "))
         lines.append(
-            f"  {name:34}{group['n']:>6}   {_text(group['age_mae']):22}{_text(group['gender_accuracy'], percent=True)}"
+            f"  {name:34}{group['n']:>6}   {_text(group['age_mae']):22}{_text(group['gender_accuracy'], PERCENT)}"
         )
     worst = metrics["worst_group"]
     for metric, scale, unit in (("age_mae", 1, "years"), ("gender_accuracy", 100, "points")):
@@ -123,14 +125,14 @@ def _sweep_lines(sweep: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _line(title: str, score: Score, percent: bool = False) -> str:
-    return f"  {title:46}{_text(score, percent):24} n {score['n']}"
+def _line(title: str, score: Score, unit: Unit = NUMBER) -> str:
+    return f"  {title:46}{_text(score, unit):24} n {score['n']}"
 
 
-def _text(score: Score, percent: bool = False) -> str:
+def _text(score: Score, unit: Unit = NUMBER) -> str:
     if score["value"] is None:
         return "-"
-    scale, decimals = (100, 1) if percent else (1, 2)
+    scale, decimals = unit
     value, *interval = (
         "" if score[part] is None else f"{scale * score[part]:.{decimals}f}" for part in ("value", "low", "high")
     )

@@ -1,0 +1,297 @@
+"""The model's card, rendered from the run's record, `metrics.json` and the configuration alone.
+
+python -m model_card.card outputs/run [--repo_id user/name] [--revision v1]
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, StrictUndefined
+from safetensors import safe_open
+
+from model.configuration_age_gender import AgeGenderConfig
+from model.modeling_age_gender import AgeGenderModel
+from scripts.model_folder import WEIGHTS, sha256
+
+
+TEMPLATE = Path(__file__).with_name("template.md")
+FIGURES = {
+    "confusion": "Answers by label, both heads",
+    "predicted_age": "Estimated and labelled age",
+    "age_error": "Age error and bias by labelled age",
+    "groups": "Age error and gender accuracy by race and gender",
+    "roc": "ROC curves, each class against the rest",
+    "reliability": "Calibration of both heads",
+    "risk_coverage": "Gender accuracy when the least sure faces get no answer",
+    "learning_curves": "Loss and metric of both heads by epoch",
+}
+REQUIRED_METRICS = (
+    "split",
+    "pictures",
+    "bootstrap",
+    "age",
+    "age_ranges",
+    "gender",
+    "calibration",
+    "groups",
+    "worst_group",
+)
+REQUIRED_RUN = (
+    "command",
+    "versions",
+    "hardware",
+    "seconds",
+    "data",
+    "calibration",
+    "best_step",
+    "best_metric",
+    "arguments",
+)
+
+
+class CardError(ValueError):
+    """The card cannot be rendered; the message lists everything that is missing or wrong."""
+
+
+def render_card(folder: Path, repo_id: str | None = None, revision: str | None = None) -> str:
+    """The text of README.md for the model in `folder`.
+
+    Args:
+        repo_id: where the snippets load the model from; the folder's name unless given.
+        revision: tag or commit that the snippets pin.
+
+    Raises:
+        CardError: weights, configuration, record, metrics or figures are missing, or the metrics are not those of these
+            weights on a test split.
+    """
+    folder = Path(folder)
+    problems = card_problems(folder)
+    if problems:
+        raise CardError(f"No card for {folder}:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    metrics, run = _read(folder / "metrics.json"), _read(folder / "training_run.json")
+    config = AgeGenderConfig.from_pretrained(folder)
+    sources = json.dumps([run["arguments"], run["data"], metrics["dataset"]]).lower()
+    is_utkface, uses_fairface = "utkface" in sources, "fairface" in sources
+    base_model = run["arguments"].get("backbone")
+    by_age = [row for row in metrics["age"]["by_age"] if row["mae"]["low"] is not None] or metrics["age"]["by_age"]
+    by_error = sorted(by_age, key=lambda row: row["mae"]["value"])
+    onnx_files = sorted(path.relative_to(folder).as_posix() for path in folder.glob("onnx/*.onnx"))
+    return (
+        _environment()
+        .from_string(TEMPLATE.read_text(encoding="utf-8"))
+        .render(
+            metadata=_metadata(metrics, is_utkface, uses_fairface, base_model).to_yaml().strip(),
+            name=(repo_id or folder.resolve().name).split("/")[-1],
+            repo_id=repo_id or folder.name,
+            revision=revision,
+            config=config,
+            processor=_read(folder / "preprocessor_config.json"),
+            backbone=_describe_backbone(config),
+            base_model=base_model,
+            metrics=metrics | {"outside": metrics.get("outside", {})},
+            level=f"{100 * metrics['bootstrap']['level']:.0f}",
+            run=run,
+            facts=card_facts(folder),
+            hardware=_describe_hardware(run["hardware"]),
+            dataset_name="UTKFace" if is_utkface else metrics["dataset"],
+            is_utkface=is_utkface,
+            uses_fairface=uses_fairface,
+            grouped=run["arguments"].get("split_by", "group") == "group",
+            figures={name: text for name, text in FIGURES.items() if (folder / "figures" / f"{name}.png").exists()},
+            easiest=by_error[0],
+            hardest=by_error[-1],
+            young=next(group for group in metrics["groups"] if group["by"] == "age"),
+            onnx_file=onnx_files[0] if onnx_files else None,
+        )
+    )
+
+
+def card_problems(folder: Path) -> list[str]:
+    """What keeps a card from being rendered, one sentence each; empty where nothing does."""
+    names = ("config.json", "preprocessor_config.json", WEIGHTS, "training_run.json", "metrics.json")
+    problems = [f"{name} is missing" for name in names if not (folder / name).is_file()]
+    if (folder / "training_run.json").is_file():
+        run = _read(folder / "training_run.json")
+        problems += [f"training_run.json does not say {key!r}" for key in REQUIRED_RUN if key not in run]
+        if "log_history" in run and not (folder / "figures" / "learning_curves.png").exists():
+            problems.append("figures/learning_curves.png is missing: run python -m scripts.evaluate_model")
+    if (folder / "metrics.json").is_file():
+        metrics = _read(folder / "metrics.json")
+        problems += [f"metrics.json does not say {key!r}" for key in REQUIRED_METRICS if not metrics.get(key)]
+        if metrics.get("split") not in (None, "test"):
+            problems.append(
+                f"metrics.json is of the {metrics['split']} split: a card states figures of the test split only"
+            )
+        if (folder / WEIGHTS).is_file() and metrics.get("weights_sha256") != sha256(folder / WEIGHTS):
+            problems.append("metrics.json was computed for other weights: run python -m scripts.evaluate_model again")
+    return problems
+
+
+def card_facts(folder: Path) -> dict[str, Any]:
+    """What is counted in the files themselves: parameters, size and number type of the weights, time of the run."""
+    with torch.device("meta"):  # counts without making the weights
+        parameters = AgeGenderModel(AgeGenderConfig.from_pretrained(folder)).num_parameters()
+    with safe_open(folder / WEIGHTS, framework="pt") as weights:
+        kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118, it is no dict
+    seconds = _read(folder / "training_run.json")["seconds"]
+    return {
+        "parameters": parameters,
+        "weights_megabytes": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}",
+        "weights_dtypes": sorted(kinds & {"F32", "F16", "BF16"}),
+        "training_time": f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.1f} minutes",
+    }
+
+
+def unsupported_numbers(folder: Path, text: str) -> list[str]:
+    """Numbers in a card's text that are in none of the folder's JSON files, nor counted by `card_facts`.
+
+    A value may be rounded, and a share may be given in percent. Code, links and digits within a word are not looked at.
+    """
+    folder = Path(folder)
+    values, words = set(), set()
+    for name in ("config.json", "preprocessor_config.json", "training_run.json", "metrics.json"):
+        _collect(_read(folder / name), values, words)
+    # ranges are stored as pairs of years, and read as labels
+    _collect([AgeGenderConfig.from_pretrained(folder).age_range_labels, card_facts(folder)], values, words)
+    text = re.sub(r"```.*?```|`[^`\n]*`|<!--.*?-->", " ", text, flags=re.DOTALL)
+    text = re.sub(r"\]\([^)]*\)|https?://\S+", " ", text)
+    missing = []
+    for token in dict.fromkeys(_NUMBER.findall(text)):
+        plain = token.replace(",", "")
+        decimals = len(plain.partition(".")[2])
+        shares = {100 * value for value in values if abs(value) <= 1}
+        if plain not in words and plain not in {f"{value:.{decimals}f}" for value in values | shares}:
+            missing.append(token)
+    return missing
+
+
+# Not digits within a word, a version's later parts, or the second half of a range such as 20-29.
+_NUMBER = re.compile(r"(?<![\w.@/,-])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w@])")
+
+
+def _collect(content: Any, values: set[float], words: set[str]) -> None:
+    """Every number of a JSON value into `values`, and every number written in its texts and keys into `words`."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            _collect(str(key), values, words)
+            _collect(value, values, words)
+    elif isinstance(content, list):
+        for value in content:
+            _collect(value, values, words)
+    elif isinstance(content, str):
+        words.update(number.replace(",", "") for number in _NUMBER.findall(content))
+    elif isinstance(content, (int, float)) and not isinstance(content, bool):
+        values.add(content)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _environment() -> Environment:
+    # StrictUndefined: a card with an empty place is worse than none
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {
+        "score": lambda score: _with_interval(score, 1, 2),
+        "fraction": lambda score: _with_interval(score, 1, 3),
+        "percent": lambda score: _with_interval(score, 100, 1),
+        "group_name": lambda group: ", ".join(group[factor] for factor in group["by"].split(" x ")),
+        "cell_name": lambda cell: ", ".join(cell[factor] for factor in ("race", "gender", "age") if factor in cell),
+    }
+    return environment
+
+
+def _with_interval(score: dict[str, Any], scale: int, decimals: int) -> str:
+    """`4.81 [4.65, 4.98]`; the value alone where there are too few faces for an interval, a dash without any.
+
+    A class without a labelled face has no score at all, which Jinja hands over as undefined.
+    """
+    if not score or score["value"] is None:
+        return "-"
+    value = f"{scale * score['value']:.{decimals}f}"
+    if score["low"] is None:
+        return value
+    return f"{value} [{scale * score['low']:.{decimals}f}, {scale * score['high']:.{decimals}f}]"
+
+
+def _describe_backbone(config: AgeGenderConfig) -> str:
+    backbone = config.backbone_config
+    if backbone.model_type != "vit":
+        return f"{backbone.model_type} backbone"
+    patches = "a convolutional stem" if config.stem_channels else f"{backbone.patch_size}-pixel patches"
+    return f"ViT of {backbone.num_hidden_layers} layers, width {backbone.hidden_size}, behind {patches},"
+
+
+def _describe_hardware(hardware: dict[str, Any]) -> str:
+    processor = f"{hardware['cpu']}, {hardware['cores']} cores"
+    return f"{hardware['gpu']} ({processor})" if hardware.get("gpu") else processor
+
+
+def _metadata(metrics: dict[str, Any], is_utkface: bool, uses_fairface: bool, base_model: str | None) -> ModelCardData:
+    dataset_type = "nu-delta/utkface" if is_utkface else metrics["dataset"]
+    headline = {
+        ("mae", "Age, mean absolute error (years)"): metrics["age"]["mae"],
+        ("cs5", "Age within five years"): metrics["age"]["cs5"],
+        ("accuracy", "Gender accuracy"): metrics["gender"]["accuracy"],
+        ("roc_auc", "Gender AUC"): metrics["gender"].get("auc"),
+    }
+    for name, scores in metrics["age_ranges"].items():
+        headline["accuracy", f"Age range accuracy, {name}"] = scores["accuracy"]
+        headline["accuracy", f"Age range or the one beside it, {name}"] = scores["within_one"]
+    terms = {"license": "other"}
+    if is_utkface:
+        terms |= {
+            "license_name": "utkface-non-commercial-research",
+            "license_link": "https://susanqq.github.io/UTKFace/",
+        }
+    return ModelCardData(
+        **terms,
+        library_name="transformers",
+        pipeline_tag="image-classification",
+        tags=["age-estimation", "gender-classification", "face", "age-gender-classification", "custom_code"],
+        datasets=["nu-delta/utkface"] * is_utkface + ["HuggingFaceM4/FairFace"] * uses_fairface,
+        metrics=["mae", "accuracy", "f1", "roc_auc"],
+        base_model=base_model,
+        model_name="age-gender",
+        eval_results=[
+            EvalResult(
+                task_type="image-classification",
+                task_name="Age and gender by appearance",
+                dataset_type=dataset_type,
+                dataset_name="UTKFace" if is_utkface else metrics["dataset"],
+                dataset_split=metrics["split"],
+                metric_type=kind,
+                metric_name=name,
+                metric_value=score["value"],
+                metric_args={"low": score["low"], "high": score["high"], "n": score["n"]},
+            )
+            for (kind, name), score in headline.items()
+            if score
+        ],
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="the trained model's folder; its README.md is written")
+    parser.add_argument("--repo_id", help="where the card's snippets load the model from, user/name")
+    parser.add_argument("--revision", help="tag or commit the snippets pin")
+    args = parser.parse_args()
+    try:
+        text = render_card(args.folder, args.repo_id, args.revision)
+    except (CardError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    (args.folder / "README.md").write_text(text, encoding="utf-8")
+    print(f"Wrote {args.folder / 'README.md'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Training from a recipe: what it leaves behind, the best checkpoint really restored, a killed run resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.modeling_age_gender import AgeGenderModel
+from tests.made_up_faces import write_utkface_folder
+from trainer.recipe import RecipeError
+from trainer.train import main
+
+
+ROOT = Path(__file__).parents[1]
+SMOKE = str(ROOT / "trainer/recipes/smoke.yaml")
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Path:
+    return write_utkface_folder(tmp_path_factory.mktemp("data") / "faces", count=240, size=48)
+
+
+def train(faces: Path, output_dir: Path, *overrides: str) -> dict:
+    """Train by the smoke recipe in this process; the run's record."""
+    main([SMOKE, "--dataset", str(faces), "--output_dir", str(output_dir), "--disable_tqdm", "true", *overrides])
+    return json.loads((output_dir / "training_run.json").read_text())
+
+
+def evaluations(record: dict) -> list[dict]:
+    return [entry for entry in record["log_history"] if "eval_loss" in entry]
+
+
+@pytest.fixture(scope="module")
+def finished_run(faces, tmp_path_factory) -> tuple[Path, dict]:
+    output_dir = tmp_path_factory.mktemp("outputs") / "run"
+    return output_dir, train(faces, output_dir, "--num_train_epochs", "8")
+
+
+def test_the_output_is_shaped_like_the_model_folder(finished_run):
+    output_dir, _ = finished_run
+    left = {path.relative_to(output_dir).as_posix() for path in output_dir.rglob("*") if path.is_file()}
+    shipped = {path.relative_to(ROOT / "model").as_posix() for path in (ROOT / "model").rglob("*") if path.is_file()}
+    without_caches = {name for name in shipped if "__pycache__" not in name}
+    assert left == without_caches
+
+
+def test_it_learns_and_says_how_both_heads_do(finished_run):
+    _, record = finished_run
+    first, *_, last = evaluations(record)
+    assert last["eval_age_mae"] < first["eval_age_mae"]
+    assert {"eval_age_loss", "eval_gender_loss", "eval_gender_accuracy", "eval_age_range_accuracy"} <= set(last)
+    steps = [entry for entry in record["log_history"] if "loss" in entry]
+    assert all({"age_loss", "gender_loss", "learning_rate"} <= set(entry) for entry in steps)
+
+
+def test_the_record_says_what_was_run(finished_run):
+    _, record = finished_run
+    assert record["arguments"]["num_train_epochs"] == 8
+    assert record["arguments"]["learning_rate"] == 3e-3
+    assert record["recipe_text"] == Path(SMOKE).read_text()
+    assert sum(record["data"]["splits"].values()) == 240
+    assert len(record["data"]["splits_sha256"]) == 64
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["calibration"]["faces"] == record["data"]["splits"]["validation"]
+
+
+def test_the_best_checkpoint_is_restored_when_it_is_not_the_last(faces, tmp_path):
+    # The largest error counts as best here, so the first epoch wins and every later one is worse.
+    record = train(faces, tmp_path / "run", "--num_train_epochs", "4", "--greater_is_better", "true")
+    first_step = evaluations(record)[0]["step"]
+    assert record["best_step"] == first_step < evaluations(record)[-1]["step"]
+    best = AgeGenderModel.from_pretrained(tmp_path / f"run.checkpoints/checkpoint-{first_step}").state_dict()
+    saved = AgeGenderModel.from_pretrained(tmp_path / "run").state_dict()
+    calibration = record["calibration"]
+    for name, weights in saved.items():
+        # Calibration divides the heads by their temperature and touches nothing else.
+        temperature = {"age_head": calibration["age_temperature"], "gender_head": calibration["gender_temperature"]}
+        torch.testing.assert_close(weights * temperature.get(name.split(".")[0], 1), best[name])
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_and_ends_as_an_undisturbed_one(faces, tmp_path, finished_run):
+    undisturbed_dir, undisturbed = finished_run
+    output_dir = tmp_path / "run"
+    command = [sys.executable, "-m", "trainer.train", SMOKE, "--dataset", str(faces), "--output_dir", str(output_dir)]
+    command += ["--num_train_epochs", "8", "--disable_tqdm", "true", "--resume_from_checkpoint", "true"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout:
+            if "eval_loss" in line and "'epoch': '4'" in line:
+                process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert not output_dir.exists()
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    resumed = json.loads((output_dir / "training_run.json").read_text())
+    assert [entry["epoch"] for entry in evaluations(resumed)] == list(range(1, 9))
+    expected, actual = (load_file(folder / "model.safetensors") for folder in (undisturbed_dir, output_dir))
+    for name in expected:
+        torch.testing.assert_close(actual[name], expected[name], msg=lambda text, name=name: f"{name}: {text}")
+    assert resumed["best_metric"] == undisturbed["best_metric"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(faces, tmp_path, finished_run):
+    _, one_process = finished_run
+    output_dir = tmp_path / "run"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command += [
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "-m",
+        "trainer.train",
+        SMOKE,
+    ]
+    command += ["--dataset", str(faces), "--output_dir", str(output_dir), "--num_train_epochs", "8"]
+    command += ["--per_device_train_batch_size", "8", "--disable_tqdm", "true"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((output_dir / "training_run.json").read_text())
+    assert record["processes"] == 2
+    assert record["best_metric"]["age_mae"] == pytest.approx(one_process["best_metric"]["age_mae"], rel=0.35)
+    steps = [[entry["step"] for entry in evaluations(run)] for run in (record, one_process)]
+    assert steps[0] == steps[1]  # the same number of steps, each on half the batch in each process
+
+
+def test_an_unfinished_run_is_not_overwritten(faces, tmp_path):
+    (tmp_path / "run.checkpoints/checkpoint-4").mkdir(parents=True)
+    with pytest.raises(RecipeError, match=r"holds an unfinished run\. Add --resume_from_checkpoint true"):
+        train(faces, tmp_path / "run")
+
+
+def test_a_finished_run_is_not_overwritten(faces, finished_run):
+    output_dir, _ = finished_run
+    with pytest.raises(RecipeError, match=r"holds a finished run\. Choose another --output_dir"):
+        train(faces, output_dir)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--resume_from_checkpoint", "nowhere"], "No checkpoint at nowhere"),
+        (["--backbone", "user/repo"], "Set one of `backbone` .* and `backbone_config`"),
+        (["--age_class_weights", "cubic"], "age_class_weights must be none, sqrt or balanced, got 'cubic'"),
+        (["--age_ranges", "0-17", "19+"], "the years 18 to 18 are in no range"),
+    ],
+)
+def test_arguments_that_cannot_be_used(faces, tmp_path, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        train(faces, tmp_path / "run", *overrides)
+
+
+def test_mistakes_are_answered_in_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer.train", str(tmp_path / "none.yaml")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("RecipeError: No recipe at")
+    assert "Traceback" not in done.stderr
