@@ -82,7 +82,7 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                         notice = gr.HTML(message(CHOOSE), elem_id="notice")
                         whole = gr.Button("Treat the whole picture as one face", visible=False, elem_id="whole")
                         drawn = gr.Image(
-                            label="Faces found",
+                            show_label=False,
                             format="jpeg",
                             interactive=False,
                             visible=False,
@@ -144,16 +144,7 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                 )
                 several_ranges = _ranges_choice("several-ranges")
                 start = gr.Button("Find the faces", variant="primary", elem_id="start")
-                gallery = gr.Gallery(
-                    label="Faces found",
-                    format="jpeg",
-                    visible=False,
-                    columns=3,
-                    object_fit="contain",
-                    height="auto",
-                    buttons=["download", "fullscreen"],
-                    elem_id="gallery",
-                )
+                gallery = gr.HTML(elem_id="gallery")
                 table = gr.HTML(elem_id="table")
                 start.click(answers.show_several, [pictures, several_ranges], [gallery, table], **private, **on_model)
 

@@ -6,7 +6,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demo.cards import face_cards, message, thumbnail
+from demo.cards import face_cards, figure, message, thumbnail
 from demo.drawing import draw_faces, short_answer
 from demo.overlay import overlay_svg
 from demo.ranges import read_ranges, rebin
@@ -80,7 +80,7 @@ class Answers:
         if len(pictures) > self.max_pictures:
             text = f"At most {self.max_pictures} pictures at once; you chose {len(pictures)}. Choose fewer."
             raise gr.Error(text, print_exception=False)
-        gallery, rows = [], []
+        figures, rows = [], []
         for picture in pictures:
             name = picture["orig_name"] or "picture"
             try:
@@ -89,11 +89,12 @@ class Answers:
             except ValueError as error:  # one bad file must not take the others' answers away
                 rows.append(Row(name, None, None, str(error)))
                 continue
-            gallery.append((draw_faces(Image.fromarray(image_rgb), faces), f"{name}: {count_faces(faces)}"))
+            drawn = draw_faces(Image.fromarray(image_rgb), faces)
+            figures.append(figure(drawn, describe(faces), f"{name}: {count_faces(faces)}"))
             rows += [Row(name, number, face, "") for number, face in enumerate(faces, start=1)]
             if not faces:
-                rows.append(Row(name, None, None, "no face found"))
-        return gr.update(value=gallery, visible=bool(gallery)), answers_table(rows)
+                rows.append(Row(name, None, None, "No face found."))
+        return f'<div class="figures">{"".join(figures)}</div>', answers_table(rows)
 
     def show_live(self, frame_rgb: np.ndarray | None, age_ranges: str, tracks: Tracks | None) -> tuple:
         """-> layer over the video, cards, tracks for the next frame."""
@@ -125,10 +126,10 @@ def friendly_errors():
 
 
 def count_faces(faces: list[dict]) -> str:
-    return "1 face found." if len(faces) == 1 else f"{len(faces)} faces found."
+    return {0: "No face found.", 1: "1 face found."}.get(len(faces), f"{len(faces)} faces found.")
 
 
 def describe(faces: list[dict]) -> str:
     """The drawn picture in words, for those who do not see it."""
     answers = [f"face {number}: {', '.join(short_answer(face))}" for number, face in enumerate(faces, start=1)]
-    return f"Your picture with {len(faces)} marked: {'; '.join(answers)}."
+    return f"Your picture. {count_faces(faces)} {'; '.join(answers)}"

@@ -1,4 +1,4 @@
-"""One readable HTML card a face; every text that comes from outside is escaped."""
+"""Answers as HTML: a readable card a face, pictures with captions, notices; every text from outside is escaped."""
 
 import base64
 import io
@@ -18,9 +18,15 @@ def thumbnail(picture: Image.Image, box: Sequence[float]) -> str:
     width, height = box[2] - box[0], box[3] - box[1]
     x, y, side = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, 1.25 * max(width, height)
     face = picture.crop([round(value) for value in (x - side / 2, y - side / 2, x + side / 2, y + side / 2)])
-    buffer = io.BytesIO()
-    face.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE)).save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return _data_url(face.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE)))
+
+
+def figure(picture: Image.Image, description: str, caption: str) -> str:
+    """A picture with its caption; `description` is read out instead of it."""
+    return (
+        f'<figure><img src="{_data_url(picture)}" alt="{escape(description)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
 
 
 def face_cards(numbers: Sequence[int], faces: Sequence[dict], coverage: float) -> str:
@@ -76,3 +82,9 @@ def _range_bars(face: dict) -> str:
         for label, share in face["age_ranges"].items()
     )
     return f'<h4>Age range in years, and how likely</h4><ul class="range-bars">{rows}</ul>'
+
+
+def _data_url(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -78,7 +78,8 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
     config = AgeGenderConfig.from_pretrained(folder)
     sources = json.dumps([run["arguments"], run["data"], metrics["dataset"]]).lower()
     is_utkface, uses_fairface = "utkface" in sources, "fairface" in sources
-    base_model = run["arguments"].get("backbone")
+    start = run["arguments"].get("backbone")
+    base_model = None if start is None or Path(start).exists() or start.startswith("outputs/") else start
     by_age = [row for row in metrics["age"]["by_age"] if row["mae"]["low"] is not None] or metrics["age"]["by_age"]
     by_error = sorted(by_age, key=lambda row: row["mae"]["value"])
     onnx_files = sorted(path.relative_to(folder).as_posix() for path in folder.glob("onnx/*.onnx"))
@@ -87,7 +88,6 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
         .from_string(TEMPLATE.read_text(encoding="utf-8"))
         .render(
             metadata=_metadata(metrics, is_utkface, uses_fairface, base_model).to_yaml().strip(),
-            name=(repo_id or folder.resolve().name).split("/")[-1],
             repo_id=repo_id or folder.name,
             revision=revision,
             config=config,
@@ -125,9 +125,7 @@ def card_problems(folder: Path) -> list[str]:
         metrics = _read(folder / "metrics.json")
         problems += [f"metrics.json does not say {key!r}" for key in REQUIRED_METRICS if not metrics.get(key)]
         if metrics.get("split") not in (None, "test"):
-            problems.append(
-                f"metrics.json is of the {metrics['split']} split: a card states figures of the test split only"
-            )
+            problems.append(f"metrics.json is of the {metrics['split']} split: a card states those of the test split")
         if (folder / WEIGHTS).is_file() and metrics.get("weights_sha256") != sha256(folder / WEIGHTS):
             problems.append("metrics.json was computed for other weights: run python -m scripts.evaluate_model again")
     return problems
@@ -227,11 +225,11 @@ def _describe_backbone(config: AgeGenderConfig) -> str:
     if backbone.model_type != "vit":
         return f"{backbone.model_type} backbone"
     patches = "a convolutional stem" if config.stem_channels else f"{backbone.patch_size}-pixel patches"
-    return f"ViT of {backbone.num_hidden_layers} layers, width {backbone.hidden_size}, behind {patches},"
+    return f"ViT of {backbone.num_hidden_layers} layers, width {backbone.hidden_size}, behind {patches}"
 
 
 def _describe_hardware(hardware: dict[str, Any]) -> str:
-    processor = f"{hardware['cpu']}, {hardware['cores']} cores"
+    processor = f"{hardware['cpu']}, {hardware['cores']} core{'s' if hardware['cores'] > 1 else ''}"
     return f"{hardware['gpu']} ({processor})" if hardware.get("gpu") else processor
 
 

@@ -26,6 +26,7 @@ from model_card.figures import draw_figures
 from scripts.model_folder import WEIGHTS, sha256
 from trainer.data import DataArguments, load_faces
 from trainer.evaluation import Evaluation
+from trainer.group_scores import score_groups, worst_groups
 from trainer.metrics import AgeGenderMetric
 from trainer.metrics_table import format_metrics
 from trainer.prediction import Framing, predict
@@ -80,6 +81,8 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
     folder, output_dir = find_model(args)
     run_file = folder / "training_run.json"
     run = json.loads(run_file.read_text()) if run_file.exists() else None
+    if run and "splits_sha256" not in run.get("data", {}):
+        raise EvaluationError(f"{run_file} does not say which pictures the model was trained on. Remove it to go on.")
     seed = run["data"]["seed"] if run and args.split_seed is None else args.split_seed or 0
     with accelerator.main_process_first():
         splits = load_faces(data_args, seed=seed)
@@ -97,6 +100,7 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
     evaluation = Evaluation(
         predictions, pipe.model.config, baseline_age=median_age(splits["train"]), draws=args.draws, seed=seed
     )
+    groups = score_groups(evaluation)
     metrics = {
         "weights_sha256": sha256(folder / WEIGHTS),
         "model": folder.resolve().name if folder == Path(args.model) else args.model,
@@ -110,6 +114,8 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         **evaluation.report(),
+        "groups": groups,
+        "worst_group": worst_groups(groups),
     }
     if args.crop_sweep:
         metrics["crop_sweep"] = sweep_framings(pipe, faces, accelerator, args.batch_size)

@@ -28,7 +28,17 @@ def faces(tmp_path_factory) -> Path:
 
 def train(faces: Path, output_dir: Path, *overrides: str) -> dict:
     """Train by the smoke recipe in this process; the run's record."""
-    main([SMOKE, "--dataset", str(faces), "--output_dir", str(output_dir), "--disable_tqdm", "true", *overrides])
+    arguments = [
+        "--dataset",
+        str(faces),
+        "--output_dir",
+        str(output_dir),
+        "--disable_tqdm",
+        "true",
+        "--report",
+        "false",
+    ]
+    main([SMOKE, *arguments, *overrides])
     return json.loads((output_dir / "training_run.json").read_text())
 
 
@@ -39,7 +49,7 @@ def evaluations(record: dict) -> list[dict]:
 @pytest.fixture(scope="module")
 def finished_run(faces, tmp_path_factory) -> tuple[Path, dict]:
     output_dir = tmp_path_factory.mktemp("outputs") / "run"
-    return output_dir, train(faces, output_dir, "--num_train_epochs", "8")
+    return output_dir, train(faces, output_dir, "--num_train_epochs", "8", "--report", "true")
 
 
 def test_the_output_is_shaped_like_the_model_folder(finished_run):
@@ -89,7 +99,16 @@ def test_a_killed_run_resumes_and_ends_as_an_undisturbed_one(faces, tmp_path, fi
     undisturbed_dir, undisturbed = finished_run
     output_dir = tmp_path / "run"
     command = [sys.executable, "-m", "trainer.train", SMOKE, "--dataset", str(faces), "--output_dir", str(output_dir)]
-    command += ["--num_train_epochs", "8", "--disable_tqdm", "true", "--resume_from_checkpoint", "true"]
+    command += [
+        "--num_train_epochs",
+        "8",
+        "--disable_tqdm",
+        "true",
+        "--report",
+        "false",
+        "--resume_from_checkpoint",
+        "true",
+    ]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout:
             if "eval_loss" in line and "'epoch': '4'" in line:

@@ -81,7 +81,7 @@ def predict(
     parts = []
     for rows, found, pixel_values in tqdm(loader, desc="Predicting", disable=not accelerator.is_main_process):
         with torch.inference_mode():
-            output = pipe.model(pixel_values)
+            output = pipe.model(pixel_values.to(pipe.model.dtype))
         gathered = accelerator.gather_for_metrics(
             (rows, found, output.age_logits.float(), output.gender_logits.float())
         )

@@ -1,117 +1,47 @@
 """Train the two-head model from a recipe: `python -m trainer.train trainer/recipes/vit_tiny.yaml [--name value ...]`.
 
-The same command under `accelerate launch -m trainer.train ...` trains on several processes.
+The same command under `accelerate launch -m trainer.train ...` trains on several processes. What it leaves in
+`outputs/<run>/` is a model folder: weights, code, card and figures, ready to be served or pushed.
 """
 
-import json
 import sys
-import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-import torch
-from datasets import DatasetDict
-from transformers import AutoConfig, AutoImageProcessor, TrainingArguments, ViTImageProcessorPil, set_seed
+from huggingface_hub import HfApi
+from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from model.configuration_age_gender import AgeGenderConfig, parse_age_ranges
-from model.modeling_age_gender import AgeGenderModel
+from model_card.card import render_card
+from scripts.evaluate_model import EvaluationArguments, evaluate_model
+from scripts.push_to_hub import push_folder
 from trainer.age_gender_trainer import AgeGenderTrainer
+from trainer.build_model import ModelArguments, age_class_weights, build_model
 from trainer.calibration import Calibration, fit_calibration
 from trainer.data import DataArguments, load_faces
 from trainer.metrics import build_compute_metrics
-from trainer.model_folder import make_image_processor, save_model_folder
+from trainer.model_folder import save_model_folder
 from trainer.recipe import RecipeError, parse_recipe
 from trainer.run_record import describe_arguments, describe_environment, describe_splits, save_run_record
 from trainer.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
 
 
 @dataclass
-class ModelArguments:
-    """What is trained: a backbone, two heads and their losses."""
+class ReportArguments:
+    """What happens after training."""
 
-    backbone: str | None = field(
-        default=None, metadata={"help": "Hub id or folder of a pretrained vision backbone to start from."}
-    )
-    backbone_config: str | None = field(
-        default=None, metadata={"help": "JSON configuration (with model_type) of a backbone trained from scratch."}
-    )
-    stem_channels: list[int] | None = field(
-        default=None, metadata={"help": "Channels of stride-2 convolutions that replace a ViT's patch projection."}
-    )
-    pooling: str = field(default="mean", metadata={"help": "'mean' over the tokens, or 'cls'."})
-    image_size: int = field(default=224, metadata={"help": "Side in pixels of the crop the model looks at."})
-    train_image_size: int | None = field(
-        default=None, metadata={"help": "Side at which training pictures are kept; image_size unless told otherwise."}
-    )
-    age_ranges: list[str] | None = field(
-        default=None, metadata={"help": "Such as 0-17 18-39 40+; FairFace's nine unless told otherwise."}
-    )
-    age_sigma_years: float = field(default=2.0, metadata={"help": "Width of the Gaussian around the labelled year."})
-    age_class_weights: str = field(
-        default="none", metadata={"help": "Weight of rare age ranges: 'none', 'sqrt' or 'balanced'."}
-    )
-    range_loss_weight: float = field(default=0.0, metadata={"help": "Weight of cross-entropy on the age ranges."})
-    gender_loss_weight: float = field(default=1.0, metadata={"help": "Weight of the gender loss beside the age loss."})
-    gender_label_smoothing: float = field(default=0.0, metadata={"help": "Share of the gender target spread evenly."})
-    head_dropout: float = field(default=0.0, metadata={"help": "Dropout before both heads."})
     gender_target_accuracy: float = field(
         default=0.95, metadata={"help": "Share of given gender answers that should be right; the rest is 'unsure'."}
     )
-
-    def __post_init__(self):
-        if bool(self.backbone) == bool(self.backbone_config):
-            raise RecipeError(
-                "Set one of `backbone` (pretrained) and `backbone_config` (from scratch), not both or none."
-            )
-        if self.age_class_weights not in ("none", "sqrt", "balanced"):
-            raise RecipeError(f"age_class_weights must be none, sqrt or balanced, got {self.age_class_weights!r}.")
-
-
-ARGUMENT_CLASSES = (ModelArguments, DataArguments, AugmentationArguments, TrainingArguments)
-
-
-def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
-    """The untrained model and the processor with its backbone's normalisation."""
-    values = {
-        name: getattr(args, name)
-        for name in (
-            "stem_channels",
-            "pooling",
-            "image_size",
-            "age_sigma_years",
-            "range_loss_weight",
-            "gender_loss_weight",
-            "gender_label_smoothing",
-            "head_dropout",
-        )
-    }
-    if args.age_ranges:
-        values["age_ranges"] = parse_age_ranges(args.age_ranges)
-    if args.backbone:
-        model = AgeGenderModel.from_backbone(args.backbone, **values)
-        pretrained = AutoImageProcessor.from_pretrained(args.backbone)
-        return model, make_image_processor(
-            args.image_size, image_mean=pretrained.image_mean, image_std=pretrained.image_std
-        )
-    backbone_config = AutoConfig.for_model(**json.loads(args.backbone_config))
-    return AgeGenderModel(AgeGenderConfig(backbone_config=backbone_config, **values)), make_image_processor(
-        args.image_size
+    report: bool = field(
+        default=True, metadata={"help": "Measure on the test split, draw the figures and write the model card."}
     )
 
 
-def age_class_weights(ages: np.ndarray, config: AgeGenderConfig, kind: str) -> list[float] | None:
-    """One weight a year, alike within a range, mean 1 over the training faces: 1/n ("balanced") or 1/sqrt(n) ("sqrt")."""
-    if kind == "none":
-        return None
-    starts = [low for low, _ in config.age_ranges]
-    range_of_year = np.digitize(np.arange(config.max_age + 1), starts) - 1
-    counts = np.bincount(range_of_year[ages[ages >= 0]], minlength=len(starts)).clip(min=1)
-    weights = counts ** (-0.5 if kind == "sqrt" else -1.0)
-    weights = weights / (weights * counts).sum() * counts.sum()
-    return weights[range_of_year].tolist()
+ARGUMENT_CLASSES = (ModelArguments, DataArguments, AugmentationArguments, ReportArguments, TrainingArguments)
 
 
 def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> str | None:
@@ -144,24 +74,29 @@ def calibrate(trainer: AgeGenderTrainer, validation, target_accuracy: float) -> 
     return calibration
 
 
-def main(argv: list[str]) -> None:
+def main(argv: Sequence[str]) -> None:
     started = datetime.now(timezone.utc)
-    model_args, data_args, augmentation, training_args = parse_recipe(argv, ARGUMENT_CLASSES)
+    model_args, data_args, augmentation, report_args, training_args = parse_recipe(argv, ARGUMENT_CLASSES)
     output_dir = Path(training_args.output_dir)
     # Checkpoints lie beside the result, so that the result holds what is published and nothing else.
-    checkpoints = output_dir.with_name(output_dir.name + ".checkpoints")
-    training_args.output_dir = str(checkpoints)
-    resume_from = checkpoint_to_resume(checkpoints, output_dir, training_args.resume_from_checkpoint)
+    training_args.output_dir = str(output_dir.with_name(output_dir.name + ".checkpoints"))
+    resume_from = checkpoint_to_resume(Path(training_args.output_dir), output_dir, training_args.resume_from_checkpoint)
+    # The Trainer would push checkpoints without code or card; the finished folder is pushed at the end instead.
+    repo_id = None
+    if training_args.push_to_hub:
+        user = HfApi().whoami()["name"]  # a missing login is better known now than after the training
+        repo_id = training_args.hub_model_id or f"{user}/{output_dir.name}"
+        training_args.push_to_hub = False
     set_seed(training_args.seed)
 
+    data_seed = training_args.data_seed or 0
     with training_args.main_process_first(desc="preparing the faces"):
-        faces = load_faces(data_args, seed=training_args.data_seed or 0)
+        faces = load_faces(data_args, seed=data_seed)
         decoded = decode_faces(faces, model_args.image_size, model_args.train_image_size or model_args.image_size)
 
     model, processor = build_model(model_args)
-    model.config.age_weights = age_class_weights(
-        np.asarray(faces["train"]["age"]), model.config, model_args.age_class_weights
-    )
+    ages = np.asarray(faces["train"]["age"])
+    model.config.age_weights = age_class_weights(ages, model.config, model_args.age_class_weights)
     trainer = AgeGenderTrainer(
         model=model,
         args=training_args,
@@ -173,21 +108,23 @@ def main(argv: list[str]) -> None:
         batch_transform=BatchTransform(model_args.image_size, processor.image_mean, processor.image_std, augmentation),
     )
     trainer.train(resume_from_checkpoint=resume_from)
-    calibration = calibrate(trainer, decoded["validation"], model_args.gender_target_accuracy)
+    calibration = calibrate(trainer, decoded["validation"], report_args.gender_target_accuracy)
 
     if trainer.is_world_process_zero():
         save_model_folder(trainer.accelerator.unwrap_model(trainer.model), processor, output_dir)
+        recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None
         record = describe_environment() | {
-            "recipe": argv[0] if argv and not argv[0].startswith("-") else None,
-            "recipe_text": Path(argv[0]).read_text() if argv and not argv[0].startswith("-") else None,
+            "recipe": str(recipe),
+            "recipe_text": recipe and recipe.read_text(),
             "arguments": asdict(model_args)
             | asdict(data_args)
             | asdict(augmentation)
+            | asdict(report_args)
             | describe_arguments(training_args),
             "started": started.isoformat(timespec="seconds"),
             "seconds": round((datetime.now(timezone.utc) - started).total_seconds()),
             "processes": training_args.world_size,
-            "data": describe_splits(faces) | {"seed": training_args.data_seed or 0},
+            "data": describe_splits(faces) | {"seed": data_seed},
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "best_step": trainer.state.best_global_step,
             "best_metric": {training_args.metric_for_best_model: trainer.state.best_metric},
@@ -195,6 +132,14 @@ def main(argv: list[str]) -> None:
             "log_history": trainer.state.log_history,
         }
         save_run_record(output_dir / "training_run.json", record)
+    trainer.accelerator.wait_for_everyone()
+
+    if report_args.report:
+        evaluate_model(EvaluationArguments(model=str(output_dir)), data_args)
+        if trainer.is_world_process_zero():
+            (output_dir / "README.md").write_text(render_card(output_dir, repo_id), encoding="utf-8")
+    if repo_id and trainer.is_world_process_zero():
+        push_folder(output_dir, repo_id, private=training_args.hub_private_repo)
 
 
 if __name__ == "__main__":

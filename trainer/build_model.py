@@ -1,0 +1,92 @@
+"""From a recipe's arguments to an untrained model, its preprocessing and its class weights."""
+
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+from transformers import AutoConfig, AutoImageProcessor, ViTImageProcessorPil
+
+from model.configuration_age_gender import AgeGenderConfig, parse_age_ranges
+from model.modeling_age_gender import AgeGenderModel
+from trainer.model_folder import make_image_processor
+from trainer.recipe import RecipeError
+
+
+@dataclass
+class ModelArguments:
+    """What is trained: a backbone, two heads and their losses."""
+
+    backbone: str | None = field(
+        default=None, metadata={"help": "Hub id or folder of a pretrained vision backbone to start from."}
+    )
+    backbone_config: str | None = field(
+        default=None, metadata={"help": "JSON configuration (with model_type) of a backbone trained from scratch."}
+    )
+    stem_channels: list[int] | None = field(
+        default=None, metadata={"help": "Channels of stride-2 convolutions that replace a ViT's patch projection."}
+    )
+    pooling: str = field(default="mean", metadata={"help": "'mean' over the tokens, or 'cls'."})
+    image_size: int = field(default=224, metadata={"help": "Side in pixels of the crop the model looks at."})
+    train_image_size: int | None = field(
+        default=None, metadata={"help": "Side at which training pictures are kept; image_size unless told otherwise."}
+    )
+    age_ranges: list[str] | None = field(
+        default=None, metadata={"help": "Such as 0-17 18-39 40+; FairFace's nine unless told otherwise."}
+    )
+    age_sigma_years: float = field(default=2.0, metadata={"help": "Width of the Gaussian around the labelled year."})
+    age_class_weights: str = field(
+        default="none", metadata={"help": "Weight of rare age ranges: 'none', 'sqrt' or 'balanced'."}
+    )
+    range_loss_weight: float = field(default=0.0, metadata={"help": "Weight of cross-entropy on the age ranges."})
+    gender_loss_weight: float = field(default=1.0, metadata={"help": "Weight of the gender loss beside the age loss."})
+    gender_label_smoothing: float = field(default=0.0, metadata={"help": "Share of the gender target spread evenly."})
+    head_dropout: float = field(default=0.0, metadata={"help": "Dropout before both heads."})
+
+    def __post_init__(self):
+        if bool(self.backbone) == bool(self.backbone_config):
+            raise RecipeError(
+                "Set one of `backbone` (pretrained) and `backbone_config` (from scratch), not both or none."
+            )
+        if self.age_class_weights not in ("none", "sqrt", "balanced"):
+            raise RecipeError(f"age_class_weights must be none, sqrt or balanced, got {self.age_class_weights!r}.")
+
+
+def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
+    """The untrained model and the processor with its backbone's normalisation."""
+    values = {
+        name: getattr(args, name)
+        for name in (
+            "stem_channels",
+            "pooling",
+            "image_size",
+            "age_sigma_years",
+            "range_loss_weight",
+            "gender_loss_weight",
+            "gender_label_smoothing",
+            "head_dropout",
+        )
+    }
+    if args.age_ranges:
+        values["age_ranges"] = parse_age_ranges(args.age_ranges)
+    if args.backbone:
+        model = AgeGenderModel.from_backbone(args.backbone, **values)
+        pretrained = AutoImageProcessor.from_pretrained(args.backbone)
+        return model, make_image_processor(
+            args.image_size, image_mean=pretrained.image_mean, image_std=pretrained.image_std
+        )
+    backbone_config = AutoConfig.for_model(**json.loads(args.backbone_config))
+    return AgeGenderModel(AgeGenderConfig(backbone_config=backbone_config, **values)), make_image_processor(
+        args.image_size
+    )
+
+
+def age_class_weights(ages: np.ndarray, config: AgeGenderConfig, kind: str) -> list[float] | None:
+    """One weight a year, alike within a range, mean 1 over the training faces: 1/n ("balanced") or 1/sqrt(n) ("sqrt")."""
+    if kind == "none":
+        return None
+    starts = [low for low, _ in config.age_ranges]
+    range_of_year = np.digitize(np.arange(config.max_age + 1), starts) - 1
+    counts = np.bincount(range_of_year[ages[ages >= 0]], minlength=len(starts)).clip(min=1)
+    weights = counts ** (-0.5 if kind == "sqrt" else -1.0)
+    weights = weights / (weights * counts).sum() * counts.sum()
+    return weights[range_of_year].tolist()
