@@ -1,5 +1,6 @@
 """The demo: pictures and webcam in, apparent age and gender out; a thin page over one pipeline. Run: `python app.py`."""
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -21,6 +22,9 @@ from demo.settings import Settings
 HERE = Path(__file__).resolve().parent
 EXAMPLES = [str(HERE / "examples" / "astronaut.jpg")]
 FRAME_SECONDS = 0.3
+CLOSE_SNAPSHOT_CAMERA = """() => {
+  if (document.querySelector('#picture video')) document.querySelector('#picture [aria-label="Upload file"]').click()
+}"""
 TITLE = "Age and gender, by appearance"
 # System fonts: the page asks nothing of any other server.
 # The colours that Soft draws too pale are darkened to a contrast of 4.5 to 1 and more (WCAG AA).
@@ -47,7 +51,7 @@ INTRODUCTION = """
 <h1>How old does this face look?</h1>
 <p>Guesses the age and gender that faces <b>appear</b> to have. A guess about looks, often years off.
 <b>Never use it to decide anything about a person</b>: not identity, age checks, hiring, policing or access.</p>
-<p class="quiet">Nothing is stored: pictures are deleted within {minutes} minutes, webcam pictures are never written to
+<p class="quiet">Nothing is stored: pictures are deleted within {keep}, webcam pictures are never written to
 disk, and answers are not logged.</p>
 """
 
@@ -55,13 +59,13 @@ disk, and answers are not logged.</p>
 def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
     answers = Answers(served, settings.max_pictures)
     # Gradio looks every `half` seconds for files older than `half` seconds: gone after the whole time at the latest.
-    half = settings.keep_minutes * 30
+    half = settings.keep_seconds / 2
     # All predictions share one limit, and only /predict is part of the API.
     private = {"api_visibility": "private", "show_progress": "minimal"}
     on_model = {"concurrency_id": "model", "concurrency_limit": settings.concurrency, "preprocess": False}
 
     with gr.Blocks(title=TITLE, delete_cache=(half, half), analytics_enabled=False) as demo:
-        gr.HTML(INTRODUCTION.format(minutes=settings.keep_minutes), elem_id="introduction")
+        gr.HTML(INTRODUCTION.format(keep=settings.keep_text), elem_id="introduction")
         with gr.Tabs():
             with gr.Tab("Picture") as picture_tab:
                 with gr.Row():
@@ -90,7 +94,7 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                             elem_id="drawn",
                         )
                         cards = gr.HTML(elem_id="cards")
-                faces = gr.State(time_to_live=settings.keep_minutes * 60)
+                faces = gr.State(time_to_live=settings.keep_seconds)
                 shown = [drawn, notice, cards, faces, whole]
                 picture.change(answers.show, [picture, picture_ranges], shown, **private, **on_model)
                 whole.click(answers.show_whole, [picture, picture_ranges], shown, **private, **on_model)
@@ -122,7 +126,7 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                     with gr.Column():
                         webcam_ranges = _ranges_choice("webcam-ranges")
                         live_cards = gr.HTML(elem_id="live-cards")
-                tracks = gr.State(time_to_live=settings.keep_minutes * 60)
+                tracks = gr.State(time_to_live=settings.keep_seconds)
                 webcam.stream(
                     answers.show_live,
                     [webcam, webcam_ranges, tracks],
@@ -151,12 +155,15 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
             with gr.Tab("About") as about_tab:
                 gr.Markdown(about_markdown(served), elem_id="about")
 
-        # Removing the component from the page ends the camera's tracks; Gradio's own Stop only stops sending.
+        # Leaving a tab turns its camera off. Taking the component off the page ends the camera's tracks; Gradio's own Stop
+        # only stops sending.
         webcam_parts = [webcam, overlay, live_cards, tracks]
         webcam_tab.select(lambda: (gr.update(visible=True), "", "", None), None, webcam_parts, queue=False, **private)
         for tab in (picture_tab, several_tab, about_tab):
             tab.select(lambda: (gr.update(visible=False), "", "", None), None, webcam_parts, queue=False, **private)
 
+        for tab in (webcam_tab, several_tab, about_tab):
+            tab.select(None, js=CLOSE_SNAPSHOT_CAMERA)
         _add_endpoint(answers, on_model)
     return demo
 
@@ -187,6 +194,10 @@ def _add_endpoint(answers: Answers, on_model: dict) -> None:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=Settings.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args()
     try:
         settings = Settings.from_environment()
         served = load_served_model(settings.model_id, settings.model_revision)

@@ -1,7 +1,5 @@
 """What a visitor does becomes one pipeline call, and its answer becomes what the page shows. Nothing is kept or logged."""
 
-from contextlib import contextmanager
-
 import gradio as gr
 import numpy as np
 from PIL import Image
@@ -44,18 +42,23 @@ class Answers:
             age_interval [low, high], age_range, age_ranges {label: probability}, gender (a label or "unsure"),
             genders {label: probability}, abstained (null, or the reason for no answer).
         """
-        with friendly_errors():
-            return self._ask(load_rgb(picture["path"]), age_ranges, detect=detect)
+        try:
+            return self._ask(_read(picture), age_ranges, detect=detect)
+        except ValueError as error:
+            # no traceback in the log: it would hold the picture's name
+            raise gr.Error(str(error), title="This cannot be used", print_exception=False) from None
 
     def show(self, picture: dict | None, age_ranges: str, detect: bool = True) -> tuple:
         """-> drawn picture, notice, cards, faces kept for other ranges, the button for a picture without a face."""
         if picture is None:
-            return gr.update(value=None, visible=False), message(CHOOSE), "", None, gr.update(visible=False)
-        with friendly_errors():
-            image_rgb = load_rgb(picture["path"])
+            return _nothing(message(CHOOSE))
+        try:
+            image_rgb = _read(picture)
             faces = self._ask(image_rgb, age_ranges, detect=detect, return_years=True)
+        except ValueError as error:
+            return _nothing(message(str(error), "problem"))
         if not faces:
-            return gr.update(value=None, visible=False), message(NO_FACE, "problem"), "", None, gr.update(visible=True)
+            return _nothing(message(NO_FACE, "problem"), offer_whole=True)
         image = Image.fromarray(image_rgb)
         faces = [{**face, "thumbnail": thumbnail(image, face["box"])} for face in faces]
         drawn = gr.update(value=draw_faces(image, faces), alt_text=describe(faces), visible=True)
@@ -84,7 +87,7 @@ class Answers:
         for picture in pictures:
             name = picture["orig_name"] or "picture"
             try:
-                image_rgb = load_rgb(picture["path"])
+                image_rgb = _read(picture)
                 faces = self._ask(image_rgb, age_ranges)
             except ValueError as error:  # one bad file must not take the others' answers away
                 rows.append(Row(name, None, None, str(error)))
@@ -101,10 +104,11 @@ class Answers:
         if frame_rgb is None:
             return gr.skip(), gr.skip(), tracks
         tracks = tracks or Tracks()
-        with friendly_errors():
+        try:
             ranges = read_ranges(age_ranges, self.config.max_age)
-            outputs = self.pipe.forward(self.pipe.preprocess(frame_rgb))
-        numbers, outputs = tracks.steady(outputs)
+            numbers, outputs = tracks.steady(self.pipe.forward(self.pipe.preprocess(frame_rgb)))
+        except ValueError as error:
+            return "", message(str(error), "problem"), tracks
         faces = self.pipe.postprocess(outputs, age_ranges=ranges)
         height, width = frame_rgb.shape[:2]
         return overlay_svg((width, height), numbers, faces), self._cards(faces, numbers), tracks
@@ -116,13 +120,16 @@ class Answers:
         return face_cards(numbers or list(range(1, len(faces) + 1)), faces, self.config.interval_coverage)
 
 
-@contextmanager
-def friendly_errors():
-    """Show what the pipeline says about a bad picture or bad ranges, and keep the picture's name out of the log."""
-    try:
-        yield
-    except ValueError as error:
-        raise gr.Error(str(error), title="This cannot be used", print_exception=False) from None
+def _read(picture: dict | None) -> np.ndarray:
+    """Gradio has checked that the path is one of its own uploads, and downloaded what came as an address."""
+    if picture is None or not picture["path"]:
+        raise ValueError("Expected a picture file; none came. Upload one.")
+    return load_rgb(picture["path"])
+
+
+def _nothing(notice: str, offer_whole: bool = False) -> tuple:
+    """The outputs of `show` without an answer."""
+    return gr.update(value=None, visible=False), notice, "", None, gr.update(visible=offer_whole)
 
 
 def count_faces(faces: list[dict]) -> str:

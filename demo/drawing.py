@@ -43,7 +43,9 @@ def draw_faces(picture: Image.Image, faces: Sequence[dict]) -> Image.Image:
     return shown
 
 
-def _draw_label(draw: ImageDraw.ImageDraw, size_wh: tuple, box: list, number: int, answer: list[str], alone: bool) -> None:
+def _draw_label(
+    draw: ImageDraw.ImageDraw, size_wh: tuple, box: list, number: int, answer: list[str], alone: bool
+) -> None:
     """A filled label above the box, or inside it where there is no room above; small faces get smaller text."""
     usual = max(size_wh) / 30
     fitting = usual if alone else min(usual, max(usual * 0.62, (box[2] - box[0]) / 6.5))

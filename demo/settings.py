@@ -10,14 +10,19 @@ DEFAULT_MODEL = str(Path(__file__).resolve().parents[1] / "model")
 
 @dataclass(frozen=True)
 class Settings:
-    """
-    model_id: MODEL_ID, a Hub id or a folder; model_revision: MODEL_REVISION, a branch, tag or commit of that Hub id.
-    max_picture_mb: MAX_PICTURE_MB, largest upload; max_pictures: MAX_PICTURES, most pictures in one go.
-    queue_size: QUEUE_SIZE, requests that may wait before new ones are told that the demo is busy.
-    concurrency: CONCURRENCY, predictions that run at the same time.
-    webcam_viewers: WEBCAM_VIEWERS, live webcams at the same time; webcam_seconds: WEBCAM_SECONDS, how long each may run.
-    keep_minutes: KEEP_MINUTES, after which uploaded and drawn pictures are deleted.
-    auth: DEMO_AUTH, "name:password" pairs with commas between; None leaves the demo open.
+    """Environment variables:
+
+    MODEL_ID            a Hub id, or a folder shaped like model/ (default: the model/ beside app.py)
+    MODEL_REVISION      a branch, tag or commit of that Hub id
+    MAX_PICTURE_MB      largest upload in megabytes (20)
+    MAX_PICTURES        most pictures in one go (20)
+    QUEUE_SIZE          requests that may wait; further ones are told that the demo is busy (50)
+    CONCURRENCY         predictions that run at the same time (2)
+    WEBCAM_VIEWERS      live webcams at the same time (4)
+    WEBCAM_SECONDS      how long a live webcam may run (120)
+    KEEP_SECONDS        after which uploaded and drawn pictures are deleted (600)
+    DEMO_AUTH           name:password, with commas between several; unset leaves the demo open
+    GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_MCP_SERVER and others are Gradio's own.
     """
 
     model_id: str = DEFAULT_MODEL
@@ -28,21 +33,24 @@ class Settings:
     concurrency: int = 2
     webcam_viewers: int = 4
     webcam_seconds: int = 120
-    keep_minutes: int = 10
+    keep_seconds: int = 600
     auth: list[tuple[str, str]] | None = None
 
     @classmethod
     def from_environment(cls) -> "Settings":
         """Raises `ValueError` for a variable that is not understood: its name, what was expected and what it holds."""
-        numbers = (
-            "max_picture_mb max_pictures queue_size concurrency webcam_viewers webcam_seconds keep_minutes"
-        ).split()
+        numbers = [name for name, field in cls.__dataclass_fields__.items() if field.type is int]
         return cls(
             model_id=os.environ.get("MODEL_ID") or DEFAULT_MODEL,
             model_revision=os.environ.get("MODEL_REVISION") or None,
             auth=_read_auth(os.environ.get("DEMO_AUTH", "")),
             **{name: _read_number(name.upper(), cls.__dataclass_fields__[name].default) for name in numbers},
         )
+
+    @property
+    def keep_text(self) -> str:
+        minutes = self.keep_seconds // 60
+        return f"{self.keep_seconds} seconds" if self.keep_seconds < 120 else f"{minutes} minutes"
 
 
 def _read_number(name: str, default: int) -> int:

@@ -224,8 +224,8 @@ class AgeGenderPipeline(Pipeline):
                 f"{width} x {height} pixels; got {box!r}."
             )
         detector = self._detector(detector)
-        landmarks_xy = detector.find_landmarks(image_rgb, box_xyxy) if detector is self._yunet else None
-        return Face(box_xyxy, landmarks_xy=landmarks_xy)
+        face = Face(box_xyxy)
+        return detector.find_landmarks(image_rgb, face) if detector is self._yunet else face
 
 
 def _read_ranges(age_ranges: str | Sequence, max_age: int) -> list[list[int]]:

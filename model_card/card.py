@@ -5,7 +5,6 @@ python -m model_card.card outputs/run [--repo_id user/name] [--revision v1]
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -133,59 +132,20 @@ def card_problems(folder: Path) -> list[str]:
 
 def card_facts(folder: Path) -> dict[str, Any]:
     """What is counted in the files themselves: parameters, size and number type of the weights, time of the run."""
+    config = AgeGenderConfig.from_pretrained(folder)
     with torch.device("meta"):  # counts without making the weights
-        parameters = AgeGenderModel(AgeGenderConfig.from_pretrained(folder)).num_parameters()
+        parameters = AgeGenderModel(config).num_parameters()
     with safe_open(folder / WEIGHTS, framework="pt") as weights:
         kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118, it is no dict
     seconds = _read(folder / "training_run.json")["seconds"]
     return {
         "parameters": parameters,
+        "age_outputs": config.max_age + 1,
+        "gender_outputs": len(config.gender_names),
         "weights_megabytes": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}",
         "weights_dtypes": sorted(kinds & {"F32", "F16", "BF16"}),
         "training_time": f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.1f} minutes",
     }
-
-
-def unsupported_numbers(folder: Path, text: str) -> list[str]:
-    """Numbers in a card's text that are in none of the folder's JSON files, nor counted by `card_facts`.
-
-    A value may be rounded, and a share may be given in percent. Code, links and digits within a word are not looked at.
-    """
-    folder = Path(folder)
-    values, words = set(), set()
-    for name in ("config.json", "preprocessor_config.json", "training_run.json", "metrics.json"):
-        _collect(_read(folder / name), values, words)
-    # ranges are stored as pairs of years, and read as labels
-    _collect([AgeGenderConfig.from_pretrained(folder).age_range_labels, card_facts(folder)], values, words)
-    text = re.sub(r"```.*?```|`[^`\n]*`|<!--.*?-->", " ", text, flags=re.DOTALL)
-    text = re.sub(r"\]\([^)]*\)|https?://\S+", " ", text)
-    missing = []
-    for token in dict.fromkeys(_NUMBER.findall(text)):
-        plain = token.replace(",", "")
-        decimals = len(plain.partition(".")[2])
-        shares = {100 * value for value in values if abs(value) <= 1}
-        if plain not in words and plain not in {f"{value:.{decimals}f}" for value in values | shares}:
-            missing.append(token)
-    return missing
-
-
-# Not digits within a word, a version's later parts, or the second half of a range such as 20-29.
-_NUMBER = re.compile(r"(?<![\w.@/,-])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w@])")
-
-
-def _collect(content: Any, values: set[float], words: set[str]) -> None:
-    """Every number of a JSON value into `values`, and every number written in its texts and keys into `words`."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            _collect(str(key), values, words)
-            _collect(value, values, words)
-    elif isinstance(content, list):
-        for value in content:
-            _collect(value, values, words)
-    elif isinstance(content, str):
-        words.update(number.replace(",", "") for number in _NUMBER.findall(content))
-    elif isinstance(content, (int, float)) and not isinstance(content, bool):
-        values.add(content)
 
 
 def _read(path: Path) -> dict[str, Any]:

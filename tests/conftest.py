@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.demo_server import DemoServer
 from tests.hub_server import HubServer
+from tests.tiny_model import save_tiny_model
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -23,4 +25,13 @@ def shared_dir() -> Path:
 def hub(tmp_path: Path) -> Iterator[HubServer]:
     """An empty Hub on loopback. Its `env` belongs to a subprocess: the client reads its endpoint when imported."""
     with HubServer(tmp_path / "hf_home") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
+    """The running demo with a tiny model of random weights, whose folder is its MODEL_ID."""
+    folder = tmp_path_factory.mktemp("demo")
+    save_tiny_model(folder / "tiny")
+    with DemoServer(folder, MODEL_ID=str(folder / "tiny"), MAX_PICTURE_MB="3") as server:
         yield server

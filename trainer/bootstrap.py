@@ -76,15 +76,19 @@ def median_of(values: np.ndarray) -> Statistic:
 
 
 def macro_f1_of(labels: np.ndarray, predictions: np.ndarray) -> Statistic:
-    """Mean F1 over the classes drawn at least once; (N,) class indices."""
+    """Mean F1 over the classes that are labelled at all; (N,) class indices.
+
+    A rare class that a draw misses keeps its F1 of the whole set: left out, or counted as 0, it would shift the interval.
+    """
     classes = np.unique(labels)
     is_label, is_predicted = (values[:, None] == classes for values in (labels, predictions))  # (N, classes)
+    is_hit = is_label & is_predicted
+    whole = 2 * is_hit.sum(axis=0) / (is_label.sum(axis=0) + is_predicted.sum(axis=0))
 
     def statistic(weights):
         support = weights @ is_label
-        f1 = 2 * (weights @ (is_label & is_predicted)) / np.maximum(support + weights @ is_predicted, 1e-12)
-        drawn = support > 0
-        return (f1 * drawn).sum(axis=1) / drawn.sum(axis=1)
+        f1 = 2 * (weights @ is_hit) / np.maximum(support + weights @ is_predicted, 1e-12)
+        return np.where(support > 0, f1, whole).mean(axis=1)
 
     return statistic
 

@@ -42,7 +42,7 @@ def score_groups(evaluation: Evaluation) -> list[dict[str, Any]]:
 def worst_groups(groups: list[dict[str, Any]]) -> dict[str, Any]:
     """For age error and gender accuracy the worst and the best cell, and the gap between them.
 
-    Race x gender x age cells of at least `MINIMUM_SUPPORT` faces are compared; gender x age cells where races are unknown.
+    Race x gender x age cells of at least `MINIMUM_SUPPORT` faces are compared; where races are unknown, gender x age.
     """
     by = "race x gender x age" if any(group["by"] == "race x gender x age" for group in groups) else "gender x age"
     report: dict[str, Any] = {"by": by, "minimum_support": MINIMUM_SUPPORT}

@@ -68,8 +68,8 @@ class AgeGenderMetric(evaluate.Metric):
             ),
             features=datasets.Features(
                 {
-                    "age_probs": datasets.List(datasets.Value("float32")),
-                    "gender_probs": datasets.List(datasets.Value("float32")),
+                    "age_probs": datasets.List(datasets.Value("float64")),
+                    "gender_probs": datasets.List(datasets.Value("float64")),
                     "age_labels": datasets.List(datasets.Value("int32")),
                     "gender_labels": datasets.Value("int32"),
                 }
@@ -138,8 +138,8 @@ def build_compute_metrics(config: AgeGenderConfig) -> Callable[[EvalPrediction],
         age_logits, _, gender_logits = evaluation.predictions[:3]
         age_labels, gender_labels = evaluation.label_ids
         return AgeGenderMetric(config).compute(
-            age_probs=softmax(age_logits.astype(np.float32)),
-            gender_probs=softmax(gender_logits.astype(np.float32)),
+            age_probs=softmax(age_logits.astype(np.float64)),
+            gender_probs=softmax(gender_logits.astype(np.float64)),
             age_labels=as_year_ranges(age_labels),
             gender_labels=gender_labels,
         )

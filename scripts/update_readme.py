@@ -1,0 +1,100 @@
+"""Fill in what README.md shows of the shipped model: its results, a snippet's output, and how long it trained.
+
+    python -m scripts.update_readme [--check]
+
+Everything between `<!-- name -->` and `<!-- /name -->` is replaced; `--check` only says whether it is up to date.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+
+
+def fill_in(readme: str, blocks: dict[str, str]) -> str:
+    """Replace what each named pair of markers encloses; a pair on one line stays on one line."""
+    for name, content in blocks.items():
+        pattern = rf"(<!-- {name} -->)(\n?).*?(<!-- /{name} -->)"
+        if not re.search(pattern, readme, re.DOTALL):
+            raise ValueError(f"README.md has no <!-- {name} --> ... <!-- /{name} -->.")
+        readme = re.sub(
+            pattern, lambda m, content=content: f"{m[1]}{m[2]}{content}{m[2]}{m[3]}", readme, flags=re.DOTALL
+        )
+    return readme
+
+
+def results_table(metrics: dict) -> str:
+    """The headline scores with their intervals, beside what always giving the same answer would score."""
+    age, gender, ranges = metrics["age"], metrics["gender"], metrics["age_ranges"]
+    rows = [
+        ("age: mean absolute error", years(age["mae"]), years(age["baseline"]["mae"])),
+        ("age: within five years", percent(age["cs5"]), ""),
+        ("gender", percent(gender["accuracy"]), percent(gender["baseline"]["accuracy"])),
+    ]
+    for name, scores in ranges.items():
+        rows.append((f"{name}: right", percent(scores["accuracy"]), percent(scores["baseline"]["accuracy"])))
+        rows.append((f"{name}: right or the range beside it", percent(scores["within_one"]), ""))
+    interval = metrics["calibration"]["interval"]
+    rows.append((f"labelled age inside the {interval['target']:.0%} interval", percent(interval["coverage"]), ""))
+    lines = [
+        f"On {metrics['pictures']:,} test pictures of {metrics['dataset']} that neither training nor any choice saw "
+        f"(brackets: {metrics['bootstrap']['level']:.0%} bootstrap intervals):",
+        "",
+        "| | the model in `model/` | always the same answer |",
+        "|---|---|---|",
+        *(f"| {name} | {score} | {baseline} |" for name, score, baseline in rows),
+    ]
+    return "\n".join(lines)
+
+
+def years(score: dict) -> str:
+    return with_interval(score, 1, 2) + " years"
+
+
+def percent(score: dict) -> str:
+    return with_interval(score, 100, 1) + " %"
+
+
+def with_interval(score: dict, scale: int, decimals: int) -> str:
+    value, low, high = (score[name] for name in ("value", "low", "high"))
+    if low is None:
+        return f"{value * scale:.{decimals}f}"
+    return f"{value * scale:.{decimals}f} [{low * scale:.{decimals}f}, {high * scale:.{decimals}f}]"
+
+
+def training_time(run: dict) -> str:
+    hardware = run["hardware"]
+    device = hardware["gpu"] or f"{hardware['threads']} thread{'s' * (hardware['threads'] > 1)} of an {hardware['cpu']}"
+    return f"{device}: {run['seconds'] / 60:.0f} minutes"
+
+
+def snippet_output(readme: str) -> str:
+    """What the first snippet of the README prints, in a fresh process."""
+    code = re.search(r"<!-- snippet -->\n```python\n(.*?)```", readme, re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"The README's snippet fails:\n{done.stderr}")
+    return f"    {done.stdout.strip()}".replace("\n", "\n    ")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if README.md is out of date")
+    check = parser.parse_args().check
+    readme = README.read_text(encoding="utf-8")
+    metrics, run = (json.loads((ROOT / "model" / name).read_text()) for name in ("metrics.json", "training_run.json"))
+    blocks = {"results": results_table(metrics), "time": training_time(run), "output": snippet_output(readme)}
+    filled = fill_in(readme, blocks)
+    if check and filled != readme:
+        sys.exit("README.md is out of date: run `python -m scripts.update_readme`.")
+    README.write_text(filled, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""`python -m scripts.evaluate_model`: what it writes, and what it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from accelerate import Accelerator
+from datasets import Dataset
+from PIL import Image
+from transformers import AutoImageProcessor
+
+from model.configuration_age_gender import AgeGenderConfig
+from model.modeling_age_gender import AgeGenderModel
+from model.pipeline_age_gender import AgeGenderPipeline
+from scripts.evaluate_model import EvaluationArguments, EvaluationError, evaluate_model
+from scripts.model_folder import sha256
+from tests.tiny_model import save_tiny_model
+from trainer.data import DataArguments, load_faces
+from trainer.evaluation import Evaluation, Predictions
+from trainer.group_scores import score_groups, worst_groups
+from trainer.prediction import Framing, predict
+from trainer.run_record import describe_splits
+
+
+def write_noise(folder: Path, count: int) -> None:
+    """Pictures of noise under UTKFace names: no two alike, and nothing to find out from them."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        age, gender, race = rng.integers(1, 90), rng.integers(0, 2), rng.integers(0, 5)
+        noise = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+        noise.save(folder / f"{age}_{gender}_{race}_2017010912{index:07d}.jpg.chip.jpg")
+
+
+@pytest.fixture(scope="module")
+def data_args(tmp_path_factory) -> DataArguments:
+    folder = tmp_path_factory.mktemp("data")
+    write_noise(folder / "faces", 200)
+    return DataArguments(dataset=str(folder / "faces"), cache_dir=str(folder / "cache"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data_args) -> Path:
+    """A model whose run record names the splits of seed 3, evaluated."""
+    folder = tmp_path_factory.mktemp("run")
+    save_tiny_model(folder)
+    history = [{"loss": 4.0, "age_loss": 3.4, "gender_loss": 0.6, "epoch": 1.0}, {"eval_loss": 4.1, "epoch": 1.0}]
+    record = {
+        "arguments": asdict(data_args),
+        "data": describe_splits(load_faces(data_args, seed=3)) | {"seed": 3},
+        "log_history": history,
+    }
+    (folder / "training_run.json").write_text(json.dumps(record))
+    evaluate_model(EvaluationArguments(model=str(folder), draws=50, crop_sweep=True), data_args)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def metrics(run) -> dict:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_figures_are_those_of_the_pipeline(run, metrics, data_args):
+    faces = load_faces(data_args, seed=3)["test"]
+    pipe = AgeGenderPipeline(
+        model=AgeGenderModel.from_pretrained(run), image_processor=AutoImageProcessor.from_pretrained(run)
+    )
+    answers = [answer for (answer,) in pipe(list(faces["image"]), detect=False)]
+    errors = [abs(answer["age"] - age) for answer, age in zip(answers, faces["age"], strict=True)]
+    names = pipe.model.config.gender_names
+    right = [answer["gender"] == names[gender] for answer, gender in zip(answers, faces["gender"], strict=True)]
+    ranges = metrics["age_ranges"]["FairFace-9"]
+    labels = np.searchsorted([low for low, _ in pipe.model.config.age_ranges], faces["age"], side="right") - 1
+    hits = [answer["age_range"] == ranges["ranges"][label] for answer, label in zip(answers, labels, strict=True)]
+    assert metrics["pictures"] == len(faces) == metrics["age"]["mae"]["n"]
+    assert metrics["age"]["mae"]["value"] == pytest.approx(np.mean(errors), abs=1e-4)
+    assert metrics["gender"]["accuracy"]["value"] == pytest.approx(np.mean(right), abs=1e-5)
+    assert ranges["accuracy"]["value"] == pytest.approx(np.mean(hits), abs=1e-5)
+
+
+def test_metrics_name_weights_split_and_baseline(run, metrics, data_args):
+    assert metrics["weights_sha256"] == sha256(run / "model.safetensors")
+    assert (metrics["split"], metrics["split_seed"]) == ("test", 3)
+    train = load_faces(data_args, seed=3)["train"]
+    assert metrics["age"]["baseline"]["answer"] == np.median(train["age"])
+    assert metrics["age"]["baseline"]["source"] == "median age of the training split"
+    assert set(metrics["age_ranges"]) == {"FairFace-9", "DIT825-5", "14 ranges", "4 bins"}
+    assert metrics["age_ranges"]["4 bins"]["macro_f1"].keys() == {"value", "low", "high", "n"}
+    assert len(metrics["crop_sweep"]) == 11
+    assert str(run) not in (run / "metrics.json").read_text()
+
+
+def test_figures_are_small_pictures(run):
+    names = {path.stem for path in (run / "figures").iterdir()}
+    assert names == {
+        "confusion", "roc", "reliability", "predicted_age", "age_error", "risk_coverage", "groups", "learning_curves"
+    }  # fmt: skip
+    for path in (run / "figures").iterdir():
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+        assert path.stat().st_size < 120_000
+
+
+def test_the_table_shows_the_same_scores(run, metrics, data_args, tmp_path, capsys):
+    evaluate_model(EvaluationArguments(model=str(run), draws=50, output_dir=str(tmp_path)), data_args)
+    table = capsys.readouterr().out
+    score = metrics["age"]["mae"]
+    assert f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]" in table
+    for words in ("Age ranges: 14 ranges", "always 45", "expected calibration error", "White, female"):
+        assert words in table
+
+
+def test_an_outside_set_is_added(run, data_args, tmp_path):
+    """A set with age ranges instead of ages, and a table instead of names."""
+    rng = np.random.default_rng(7)
+    lines = ["file_name,age_range,gender,race"]
+    for index in range(40):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / f"{index}.png")
+        lines.append(f"{index}.png,{('3-9', '20-29', '70+')[index % 3]},{('Male', 'Female')[index % 2]},Indian")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    outside_args = DataArguments(dataset=str(tmp_path), cache_dir=data_args.cache_dir)
+    evaluate_model(EvaluationArguments(model=str(run), split="all", outside="other", draws=50), outside_args)
+    metrics = json.loads((run / "metrics.json").read_text())
+    outside = metrics["outside"]["other"]
+    assert metrics["split"] == "test"
+    assert outside["pictures"] == 40
+    assert "age" not in outside
+    assert outside["age_ranges"]["FairFace-9"]["accuracy"]["n"] == 40
+    assert outside["age_ranges"]["4 bins"]["accuracy"]["n"] == 40
+    assert "14 ranges" not in outside["age_ranges"]  # no label lies in one of them for certain
+    assert {group["race"] for group in outside["groups"] if "race" in group} == {"Indian"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": "validate"}, "choose one of train, validation, test"),
+        ({"split_seed": 4}, "trained on other splits"),
+        ({"model": "user/repo", "output_dir": None}, "add --output-dir"),
+        ({"outside": "noise", "output_dir": "empty"}, "evaluate the model's own test split first"),
+        ({"detect": True}, "No face was found in 20 pictures"),
+    ],
+)
+def test_refusals(run, data_args, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    values = {"model": str(run), "output_dir": "out"} | arguments
+    with pytest.raises(EvaluationError, match=message):
+        evaluate_model(EvaluationArguments(**values), data_args)
+    assert not Path("out").exists()
+
+
+def test_detection_counts_pictures_without_a_face(run):
+    astronaut = pytest.importorskip("skimage.data").astronaut()
+    pictures = [Image.fromarray(astronaut), Image.new("RGB", (200, 200), "grey")]
+    faces = Dataset.from_dict(
+        {"age": [35, 40], "gender": [1, 0], "race": ["White", "unknown"], "group": ["a", "b"], "image": pictures}
+    )
+    pipe = AgeGenderPipeline(
+        model=AgeGenderModel.from_pretrained(run), image_processor=AutoImageProcessor.from_pretrained(run)
+    )
+    predictions, without_face = predict(pipe, faces, Accelerator(cpu=True), detect=True)
+    assert without_face == 1
+    assert predictions.age_labels.tolist() == [[35, 35]]
+    (answer,) = pipe(pictures[0], return_years=True)
+    assert predictions.age_probs[0] == pytest.approx(answer["year_probabilities"], abs=1e-6)
+
+
+def test_framing_moves_what_is_seen():
+    picture = np.zeros((100, 100, 3), np.uint8)
+    picture[40:60, 40:60] = 255
+    bright = {margin: (Framing(margin=margin).apply(picture) > 127).mean() for margin in (-0.2, 0.0, 0.4)}
+    assert bright[-0.2] > bright[0.0] == 0.04 > bright[0.4]
+    picture[:50] = 255
+    upside_down = Framing(rotation_degrees=180).apply(picture)
+    assert upside_down[70, 10, 0] == 255
+    assert upside_down[20, 10, 0] == 0
+
+
+def oracle(count: int = 400, gender_noise: float = 0.0) -> Predictions:
+    """A model that is right about age, and about gender but for a share of faces of which it is less sure."""
+    rng = np.random.default_rng(0)
+    ages, genders = rng.integers(0, 100, count), rng.integers(0, 2, count)
+    wrong = rng.random(count) < gender_noise
+    sureness = np.where(wrong, 0.6, 0.95)
+    answers = np.eye(2)[np.where(wrong, 1 - genders, genders)]
+    gender_probs = np.where(answers == 1, sureness[:, None], 1 - sureness[:, None])
+    years = np.arange(117)
+    age_probs = np.exp(-np.abs(years - ages[:, None]) / 2.0)
+    return Predictions(
+        age_probs=age_probs / age_probs.sum(axis=1, keepdims=True),
+        gender_probs=gender_probs,
+        age_labels=np.stack([ages, ages], axis=1),
+        gender_labels=genders,
+        races=np.array(["White", "Black"])[rng.integers(0, 2, count)],
+        groups=np.arange(count),
+    )
+
+
+def test_abstaining_pays_where_errors_are_unsure():
+    config = AgeGenderConfig(gender_threshold=0.9)
+    abstention = Evaluation(oracle(gender_noise=0.1), config, draws=50).report()["gender"]["abstention"]
+    assert abstention["accuracy"]["value"] == 1.0
+    assert 0.85 < abstention["answered"]["value"] < 0.95
+    assert abstention["curve"][0]["accuracy"]["value"] < 0.95
+    assert abstention["curve"][-1]["accuracy"]["value"] == 1.0
+
+
+def test_worst_group_is_found_and_small_ones_are_not_called_worst():
+    predictions = oracle(1200)
+    young_black_women = (
+        (predictions.races == "Black") & (predictions.gender_labels == 1) & (predictions.age_labels[:, 0] < 20)
+    )
+    predictions.gender_probs[young_black_women] = [0.9, 0.1]
+    predictions.races[:3] = "Asian"
+    predictions.gender_probs[:3] = 1 - np.eye(2)[predictions.gender_labels[:3]]
+    groups = score_groups(Evaluation(predictions, AgeGenderConfig(), draws=50))
+    worst = worst_groups(groups)["gender_accuracy"]
+    assert worst["worst"] == {
+        "race": "Black", "gender": "female", "age": "0-19", "value": 0.0, "low": 0.0,
+        "high": worst["worst"]["high"], "n": int(young_black_women[3:].sum()),
+    }  # fmt: skip
+    assert worst["gap"] == 1.0
+    assert any(group.get("race") == "Asian" for group in groups)
+
+
+def test_interval_coverage_by_age():
+    config = AgeGenderConfig(interval_mass=0.5)
+    interval = Evaluation(oracle(), config, draws=50).report()["calibration"]["age_interval"]
+    assert interval["coverage"]["value"] == 1.0
+    assert [row["age_range"] for row in interval["by_age"]] == config.age_range_labels
+    assert 1 < interval["width_years"]["value"] < 8
+    assert {row["race"] for row in interval["by_race"]} == {"White", "Black"}
+
+
+@pytest.mark.slow
+def test_two_processes_measure_the_same(run, metrics, data_args, tmp_path):
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+        *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+        *("-m", "scripts.evaluate_model", "--model", str(run), "--dataset", data_args.dataset),
+        *("--cache_dir", data_args.cache_dir, "--draws", "50", "--batch_size", "8", "--output_dir", str(tmp_path)),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("Age ranges: FairFace-9") == 1
+    shared = json.loads((tmp_path / "metrics.json").read_text())
+    for part in ("age", "age_ranges", "gender", "calibration", "groups", "worst_group", "pictures"):
+        assert shared[part] == metrics[part]

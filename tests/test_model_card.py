@@ -1,0 +1,209 @@
+"""The card: its whole text, the numbers in it, and when it is refused."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from model.configuration_age_gender import AgeGenderConfig
+from model_card.card import FIGURES, CardError, render_card
+from model_card.number_check import unsupported_numbers
+from scripts.model_folder import sha256
+from tests.tiny_model import save_tiny_model
+from trainer.evaluation import Evaluation, Predictions
+from trainer.group_scores import score_groups, worst_groups
+
+
+EXPECTED = Path(__file__).with_name("expected_card.md")
+RUN = {
+    "command": "python -m trainer.train trainer/recipes/vit_tiny.yaml",
+    "recipe_text": "dataset: UTKFace.tar.gz\nnum_train_epochs: 30\n",
+    "commit": "0123456789abcdef0123456789abcdef01234567",
+    "versions": {"python": "3.11.7", "torch": "2.13.0"},
+    "hardware": {"device": "cpu", "gpu": None, "cpu": "AMD EPYC", "cores": 2, "threads": 2},
+    "arguments": {"dataset": "UTKFace.tar.gz", "backbone": None, "split_by": "group"},
+    "data": {"splits": {"train": 16000, "validation": 2000, "test": 600}, "seed": 0, "splits_sha256": "0"},
+    "seconds": 5580,
+    "best_step": 3750,
+    "best_metric": {"eval_age_mae": 5.4321},
+    "calibration": {"age_temperature": 1.234, "gender_temperature": 0.987},
+    "log_history": [{"eval_loss": 4.0, "epoch": 1.0}],
+}
+
+
+def made_up_metrics(weights_sha256: str) -> dict:
+    """Figures of a model that errs by a few years and a tenth of the genders, on 600 faces."""
+    rng = np.random.default_rng(0)
+    ages, genders = rng.integers(0, 90, 600), rng.integers(0, 2, 600)
+    guesses = ages + rng.normal(0, 6, 600)
+    age_probs = np.exp(-np.abs(np.arange(117) - guesses[:, None]) / 4)
+    female = 1 / (1 + np.exp(-(genders * 2 - 1) * 2 - rng.normal(0, 1.5, 600)))
+    predictions = Predictions(
+        age_probs=age_probs / age_probs.sum(axis=1, keepdims=True),
+        gender_probs=np.stack([1 - female, female], axis=1),
+        age_labels=np.stack([ages, ages], axis=1),
+        gender_labels=genders,
+        races=np.array(["White", "Black", "Asian"])[rng.integers(0, 3, 600)],
+        groups=np.arange(600),
+    )
+    evaluation = Evaluation(predictions, AgeGenderConfig(gender_threshold=0.7), baseline_age=31.0, draws=200)
+    groups = score_groups(evaluation)
+    return {
+        "weights_sha256": weights_sha256,
+        "model": "run",
+        "dataset": "UTKFace.tar.gz",
+        "split": "test",
+        "pictures": 600,
+        "framing": "face crops as they are",
+        "pictures_without_detected_face": None,
+        "date": "2026-11-20",
+        **evaluation.report(),
+        "groups": groups,
+        "worst_group": worst_groups(groups),
+        "crop_sweep": [{"margin": 0.1, "rotation_degrees": 0.0, "age_mae": 5.01234, "gender_accuracy": 0.89123}],
+    }
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("outputs") / "run"
+    save_tiny_model(folder, gender_threshold=0.7)
+    (folder / "training_run.json").write_text(json.dumps(RUN))
+    (folder / "metrics.json").write_text(json.dumps(made_up_metrics(sha256(folder / "model.safetensors"))))
+    (folder / "figures").mkdir()
+    for name in FIGURES:
+        Image.new("RGB", (8, 8), "white").save(folder / "figures" / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def run(finished_run, tmp_path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+def change(path: Path, **values) -> None:
+    content = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+
+
+def test_whole_text(finished_run, tmp_path):
+    digest = sha256(finished_run / "model.safetensors")[
+        :12
+    ]  # of random weights, which differ between versions of torch
+    text = render_card(finished_run, "user/age-gender", "v1").replace(digest, "0" * 12)
+    (tmp_path / "card.md").write_text(text, encoding="utf-8")
+    hint = f"if the change is meant, copy {tmp_path / 'card.md'} over {EXPECTED}"
+    assert text == EXPECTED.read_text(encoding="utf-8"), hint
+
+
+def test_metadata_holds_each_headline_figure_with_its_interval(finished_run, tmp_path):
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    (tmp_path / "README.md").write_text(render_card(finished_run))
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert (data.license, data.license_name) == ("other", "utkface-non-commercial-research")
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "image-classification")
+    assert data.datasets == ["nu-delta/utkface"]
+    results = {result.metric_name: result for result in data.eval_results}
+    mae = metrics["age"]["mae"]
+    assert results["Age, mean absolute error (years)"].metric_value == mae["value"]
+    assert results["Age, mean absolute error (years)"].metric_args == {name: mae[name] for name in ("low", "high", "n")}
+    assert len(results) == 4 + 2 * len(metrics["age_ranges"])
+    assert {result.dataset_split for result in results.values()} == {"test"}
+
+
+def test_python_snippets_are_python(finished_run):
+    snippets = re.findall(r"```python\n(.*?)```", render_card(finished_run, "user/repo", "v1"), flags=re.DOTALL)
+    assert len(snippets) == 2
+    for snippet in snippets:
+        compile(snippet, "card", "exec")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (
+            "google/vit-base-patch16-224-in21k",
+            "started from [google/vit-base-patch16-224-in21k](https://huggingface.co/",
+        ),
+        ("outputs/pretrained", "started from a model trained before, `outputs/pretrained`"),
+        (None, "trained from random weights"),
+    ],
+)
+def test_where_the_backbone_came_from(run, name, shown):
+    change(run / "training_run.json", arguments=RUN["arguments"] | {"backbone": name})
+    text = render_card(run)
+    assert shown in text
+    assert ("base_model: " in text) == (name is not None and name.startswith("google/"))
+
+
+def test_another_data_set_brings_other_terms(run):
+    change(run / "training_run.json", arguments=RUN["arguments"] | {"dataset": "faces"}, recipe_text="")
+    change(run / "metrics.json", dataset="faces")
+    text = render_card(run)
+    assert "utkface" not in text.lower()
+    assert "license: other" in text
+
+
+def test_outside_sets_are_shown(run):
+    outside = made_up_metrics("") | {"split": "all", "pictures_without_detected_face": 12, "dataset": "fairface"}
+    change(run / "metrics.json", outside={"FairFace validation": outside})
+    text = render_card(run)
+    assert "### Outside set: FairFace validation" in text
+    assert "In 12 no face was found" in text
+    assert unsupported_numbers(run, text) == []
+
+
+def test_every_number_is_measured_counted_or_configured(finished_run):
+    assert unsupported_numbers(finished_run, render_card(finished_run, "user/age-gender", "v1")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "unsupported"),
+    [
+        ("gender right: 99.87 %", ["99.87"]),
+        ("MAE 3.141 and 31 years", ["3.141"]),  # 31 is the baseline's answer
+        ("crops of 32 x 32 pixels, 16,000 faces, 16,001 faces", ["16,001"]),
+        ("age 20-29, 70+, v7, CS@5, 4 bins, torch 2.13.0", []),
+        ("`99.87` and [a link](https://example.org/99.87)", []),
+        ("```python\nx = 99.87\n```", []),
+        ("between -77.7 and 5.4321", ["-77.7"]),
+        ("| 99.87 |", ["99.87"]),
+    ],
+)
+def test_invented_numbers_are_found(finished_run, text, unsupported):
+    assert unsupported_numbers(finished_run, text) == unsupported
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "training_run.json", "config.json", "model.safetensors"])
+def test_missing_file_is_named(run, name):
+    (run / name).unlink()
+    with pytest.raises(CardError, match=rf"- {name} is missing"):
+        render_card(run)
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "message"),
+    [
+        ("metrics.json", {"weights_sha256": "0" * 64}, "computed for other weights"),
+        ("metrics.json", {"split": "validation"}, "of the validation split"),
+        ("metrics.json", {"groups": None}, "metrics.json does not say 'groups'"),
+        ("metrics.json", {"gender": None}, "metrics.json does not say 'gender'"),
+        ("training_run.json", {"hardware": None}, "training_run.json does not say 'hardware'"),
+    ],
+)
+def test_refusals(run, file, values, message):
+    change(run / file, **values)
+    with pytest.raises(CardError, match=re.escape(message)):
+        render_card(run)
+
+
+def test_missing_learning_curves_are_named(run):
+    (run / "figures" / "learning_curves.png").unlink()
+    with pytest.raises(CardError, match=r"learning_curves\.png is missing: run python -m scripts\.evaluate_model"):
+        render_card(run)
