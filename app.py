@@ -22,6 +22,11 @@ from demo.settings import Settings
 HERE = Path(__file__).resolve().parent
 EXAMPLES = [str(HERE / "examples" / "astronaut.jpg")]
 FRAME_SECONDS = 0.3
+SCROLL_TO_ANSWER = """() => {
+  const notice = document.querySelector('#notice')
+  if (document.querySelector('#picture img') && notice.getBoundingClientRect().top > 0.8 * window.innerHeight)
+    notice.scrollIntoView({behavior: 'smooth'})
+}"""
 CLOSE_SNAPSHOT_CAMERA = """() => {
   if (document.querySelector('#picture video')) document.querySelector('#picture [aria-label="Upload file"]').click()
 }"""
@@ -34,9 +39,9 @@ THEME = gr.themes.Soft(
     body_text_color_subdued="*neutral_600",
     body_text_color_subdued_dark="*neutral_300",
     block_label_text_color="*primary_700",
-    block_label_text_color_dark="*primary_200",
+    block_label_text_color_dark="white",
     block_title_text_color="*primary_700",
-    block_title_text_color_dark="*primary_200",
+    block_title_text_color_dark="white",
     block_info_text_color="*neutral_600",
     block_info_text_color_dark="*neutral_300",
     button_primary_background_fill="*primary_700",
@@ -81,7 +86,6 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                         gr.Examples(
                             EXAMPLES, picture, label="Or try this one: astronaut Eileen Collins (NASA, public domain)"
                         )
-                        picture_ranges = _ranges_choice("picture-ranges")
                     with gr.Column():
                         notice = gr.HTML(message(CHOOSE), elem_id="notice")
                         whole = gr.Button("Treat the whole picture as one face", visible=False, elem_id="whole")
@@ -94,9 +98,12 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                             elem_id="drawn",
                         )
                         cards = gr.HTML(elem_id="cards")
+                        picture_ranges = _ranges_choice("picture-ranges")
                 faces = gr.State(time_to_live=settings.keep_seconds)
                 shown = [drawn, notice, cards, faces, whole]
-                picture.change(answers.show, [picture, picture_ranges], shown, **private, **on_model)
+                picture.change(answers.show, [picture, picture_ranges], shown, **private, **on_model).then(
+                    None, js=SCROLL_TO_ANSWER
+                )
                 whole.click(answers.show_whole, [picture, picture_ranges], shown, **private, **on_model)
                 picture_ranges.change(
                     answers.change_ranges, [faces, picture_ranges], [notice, cards], queue=False, **private

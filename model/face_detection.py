@@ -16,7 +16,7 @@ YUNET_FILE = "face_detection_yunet.onnx"  # ShiqiYu/libfacedetection.train, Apac
 # YuNet's and the cascade's mean box on UTKFace's aligned chips, turned round: the chip's corners x0, y0, x1, y1 as
 # fractions of the box. `python -m scripts.benchmark_detection --calibrate` prints them.
 YUNET_CROP = (-0.072, 0.099, 1.116, 1.020)
-CASCADE_CROP = (-0.1, -0.1, 1.1, 1.1)
+CASCADE_CROP = (0.011, 0.094, 1.006, 1.089)
 
 # YuNet finds faces of about 30 to 500 pixels at the scale it looks at, so large pictures are searched at several.
 COARSE_SIDE, FINE_SIDES = 640, (1280, 1920)
@@ -31,13 +31,15 @@ class Face:
     box_xyxy: (4,) left, top, right, bottom in pixels; may reach past the picture's edge.
     score: the detector's confidence, 0 to 1; None from the cascade, which gives none, and for boxes from elsewhere.
     landmarks_xy: (5, 2) pixels, viewer's left first: eye, eye, nose, mouth corner, mouth corner; None if unknown.
-    box_crop: where the training crop lies around this kind of box (fractions of it), for faces without landmarks.
+    box_crop, roll_degrees: where the training crop lies around this kind of box (fractions of it) and how far the head
+        is tilted, clockwise as seen: both used for faces without landmarks.
     """
 
     box_xyxy: np.ndarray
     score: float | None = None
     landmarks_xy: np.ndarray | None = None
     box_crop: Sequence[float] = YUNET_CROP
+    roll_degrees: float = 0.0
 
     @property
     def width(self) -> float:
@@ -123,7 +125,10 @@ class YuNetDetector:
 
 
 class CascadeDetector:
-    """OpenCV's packaged Haar cascade (Viola and Jones, 2001): no download, no landmarks, no score."""
+    """OpenCV's packaged Haar cascade (Viola and Jones, 2001): nothing to download, no landmarks, no comparable score.
+
+    It only knows upright faces, so the picture is searched upright and turned 20 degrees either way.
+    """
 
     def __init__(self, box_crop: Sequence[float] = CASCADE_CROP):
         self._box_crop = tuple(box_crop)
@@ -131,15 +136,38 @@ class CascadeDetector:
         self._lock = threading.Lock()
 
     def detect(self, image_rgb: np.ndarray, min_score: float = 0.0) -> list[Face]:
-        """(H, W, 3) uint8 -> faces from left to right. `min_score` is not used: the cascade has no score."""
+        """(H, W, 3) uint8 -> faces from left to right. `min_score` is not used."""
         scale = min(1.0, 960 / max(image_rgb.shape[:2]))
         grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
         if scale < 1:
             grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        found = [hit for roll_degrees in (0, -20, 20) for hit in self._detect_turned(grey, roll_degrees)]
+        faces = []
+        for _, center, side, roll_degrees in sorted(found, key=lambda hit: -hit[0]):
+            # A face is mostly found at two or three angles: keep the one where the cascade is surest.
+            if all(np.hypot(*(center - (f.box_xyxy[:2] + f.box_xyxy[2:]) / 2)) > max(side, f.width) / 2 for f in faces):
+                box_xyxy = np.concatenate([center - side / 2, center + side / 2])
+                faces.append(Face(box_xyxy, box_crop=self._box_crop, roll_degrees=roll_degrees))
+        faces = [replace(face, box_xyxy=face.box_xyxy / scale) for face in faces]
+        return sorted(faces, key=lambda face: face.box_xyxy[0] + face.box_xyxy[2])
+
+    def _detect_turned(self, grey: np.ndarray, roll_degrees: float) -> list[tuple[float, np.ndarray, float, float]]:
+        """Faces tilted by about `roll_degrees`: the cascade's weight, centre (2,) and side in pixels, and that angle."""
+        height, width = grey.shape
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), roll_degrees, 1)
+        cos, sin = abs(matrix[0, :2])
+        turned_wh = np.ceil((width * cos + height * sin, width * sin + height * cos)).astype(int)
+        matrix[:, 2] += (turned_wh - (width, height)) / 2
+        turned = grey if roll_degrees == 0 else cv2.warpAffine(grey, matrix, turned_wh, borderMode=cv2.BORDER_REPLICATE)
         with self._lock:
-            boxes_xywh = self._cascade.detectMultiScale(grey, scaleFactor=1.1, minNeighbors=3, minSize=(24, 24))
-        boxes = [np.array([x, y, x + w, y + h]) / scale for x, y, w, h in boxes_xywh]
-        return [Face(box, box_crop=self._box_crop) for box in sorted(boxes, key=lambda box: box[0] + box[2])]
+            boxes_xywh, _, weights = self._cascade.detectMultiScale3(
+                turned, scaleFactor=1.1, minNeighbors=3, minSize=(24, 24), outputRejectLevels=True
+            )
+        back = np.linalg.inv(matrix[:, :2])
+        return [
+            (float(weight), back @ ((x + w / 2, y + h / 2) - matrix[:, 2]), float(w), roll_degrees)
+            for (x, y, w, h), weight in zip(boxes_xywh, np.ravel(weights), strict=True)
+        ]
 
 
 def align(image_rgb: np.ndarray, face: Face, landmarks_xy: Sequence[Sequence[float]], size: int) -> np.ndarray:
@@ -160,23 +188,28 @@ def crop_matrix(face: Face, landmarks_xy: Sequence[Sequence[float]], size: int) 
         matrix = _similarity(face.landmarks_xy, np.asarray(landmarks_xy) * size)
         if matrix is not None:
             return matrix
-    x0, y0, x1, y1 = face.box_xyxy
-    crop_x0, crop_y0, crop_x1, crop_y1 = face.box_crop
-    left, right = x0 + crop_x0 * (x1 - x0), x0 + crop_x1 * (x1 - x0)
-    top, bottom = y0 + crop_y0 * (y1 - y0), y0 + crop_y1 * (y1 - y0)
-    side = np.sqrt((right - left) * (bottom - top))
-    return _square_matrix((left + right) / 2, (top + bottom) / 2, side, size)
+    corner, extent = face.box_xyxy[:2], face.box_xyxy[2:] - face.box_xyxy[:2]
+    crop = np.asarray(face.box_crop).reshape(2, 2)
+    turn = np.exp(1j * np.deg2rad(face.roll_degrees))
+    box_center, crop_center = (complex(*(corner + extent * at)) for at in ((0.5, 0.5), crop.mean(axis=0)))
+    side = np.sqrt(np.prod((crop[1] - crop[0]) * extent))
+    return _square_matrix(box_center + turn * (crop_center - box_center), side * turn, size)
 
 
 def resize_square(image_rgb: np.ndarray, size: int) -> np.ndarray:
     """Bring a face crop to (size, size, 3), filtered as in `align`: the largest centred square of it."""
     height, width = image_rgb.shape[:2]
-    return _warp(image_rgb, _square_matrix(width / 2, height / 2, min(height, width), size), size)
+    return _warp(image_rgb, _square_matrix(complex(width / 2, height / 2), min(height, width), size), size)
 
 
-def _square_matrix(center_x: float, center_y: float, side: float, size: int) -> np.ndarray:
-    scale = size / side
-    return np.array([[scale, 0, size / 2 - scale * center_x], [0, scale, size / 2 - scale * center_y]])
+def _square_matrix(center: complex, side: complex, size: int) -> np.ndarray:
+    """(2, 3) matrix that brings a square to (size, size); `center` and `side` (its upper edge) are x + iy in pixels."""
+    factor = size / side
+    return _similarity_matrix(factor, size / 2 * (1 + 1j) - factor * center)
+
+
+def _similarity_matrix(factor: complex, shift: complex) -> np.ndarray:
+    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
 def _warp(image_rgb: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
@@ -208,8 +241,7 @@ def _similarity(from_xy: np.ndarray, to_xy: np.ndarray) -> np.ndarray | None:
     factor = np.vdot(centered, target - target.mean()) / spread
     if abs(factor) < 1e-6:
         return None
-    shift = target.mean() - factor * source.mean()
-    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
+    return _similarity_matrix(factor, target.mean() - factor * source.mean())
 
 
 def _merge(rows: np.ndarray, more_rows: np.ndarray) -> np.ndarray:

@@ -124,7 +124,8 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
         if args.outside:
             add_outside_set(output_dir / "metrics.json", args.outside, metrics)
         else:
-            write_json(output_dir / "metrics.json", metrics)
+            kept = previous_metrics(output_dir / "metrics.json", metrics["weights_sha256"]).get("outside", {})
+            write_json(output_dir / "metrics.json", metrics | ({"outside": kept} if kept else {}))
             draw_figures(evaluation, metrics, run["log_history"] if run else [], output_dir / "figures")
         print(format_metrics(metrics))
     accelerator.wait_for_everyone()
@@ -188,14 +189,20 @@ def sweep_framings(pipe: AgeGenderPipeline, faces: Dataset, accelerator: Acceler
 
 def add_outside_set(path: Path, name: str, metrics: dict[str, Any]) -> None:
     """Put `metrics` under "outside" in the model's own metrics.json, if that is of the same weights."""
-    own = json.loads(path.read_text()) if path.exists() else {}
-    if own.get("weights_sha256") != metrics["weights_sha256"]:
+    own = previous_metrics(path, metrics["weights_sha256"])
+    if not own:
         raise EvaluationError(
             f"{path} holds no figures of these weights to add {name} to: evaluate the model's own test split first."
         )
     shared = ("weights_sha256", "model", "versions")
     own.setdefault("outside", {})[name] = {key: value for key, value in metrics.items() if key not in shared}
     write_json(path, own)
+
+
+def previous_metrics(path: Path, weights_sha256: str) -> dict[str, Any]:
+    """What an earlier evaluation of the same weights wrote; empty if there was none."""
+    previous = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return previous if previous.get("weights_sha256") == weights_sha256 else {}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

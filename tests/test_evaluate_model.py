@@ -112,7 +112,8 @@ def test_the_table_shows_the_same_scores(run, metrics, data_args, tmp_path, caps
     table = capsys.readouterr().out
     score = metrics["age"]["mae"]
     assert f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]" in table
-    for words in ("Age ranges: 14 ranges", "always 45", "expected calibration error", "White, female"):
+    always = f"always {metrics['age']['baseline']['answer']:g} (median age of the training split)"
+    for words in ("Age ranges: 14 ranges", always, "expected calibration error", "White, female"):
         assert words in table
 
 
@@ -135,6 +136,10 @@ def test_an_outside_set_is_added(run, data_args, tmp_path):
     assert outside["age_ranges"]["4 bins"]["accuracy"]["n"] == 40
     assert "14 ranges" not in outside["age_ranges"]  # no label lies in one of them for certain
     assert {group["race"] for group in outside["groups"] if "race" in group} == {"Indian"}
+    evaluate_model(EvaluationArguments(model=str(run), draws=50), data_args)
+    assert "other" in json.loads((run / "metrics.json").read_text())["outside"], (
+        "lost by measuring the test split again"
+    )
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,10 @@ def test_every_command_exists(module):
 @pytest.mark.slow
 def test_results_and_output_are_those_of_the_shipped_model():
     done = subprocess.run(
-        [sys.executable, "-m", "scripts.update_readme", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "scripts.update_readme", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr

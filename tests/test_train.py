@@ -181,6 +181,14 @@ def test_arguments_that_cannot_be_used(faces, tmp_path, overrides, message):
         train(faces, tmp_path / "run", *overrides)
 
 
+def test_a_push_without_a_login_is_refused_before_training(faces, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no_token"))
+    with pytest.raises(OSError, match="hf auth login"):
+        train(faces, tmp_path / "run", "--push_to_hub", "true")
+    assert not (tmp_path / "run.checkpoints").exists()
+
+
 def test_mistakes_are_answered_in_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "trainer.train", str(tmp_path / "none.yaml")], cwd=ROOT, capture_output=True, text=True

@@ -74,9 +74,12 @@ def group_duplicates(hashes: Sequence[str], thumbnails: Sequence[bytes]) -> np.n
         first, second, mirrored = pair
         return same_picture(thumbnail(first), thumbnail(second), bool(mirrored))
 
-    with ThreadPoolExecutor() as pool:  # OpenCV lets go of Python's lock
-        chunks = (pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK))
-        same = [answer for chunk in chunks for answer in pool.map(is_same, chunk)]
+    same = []
+    with ThreadPoolExecutor() as pool, tqdm(total=len(pairs), desc="Comparing candidates", leave=False) as progress:
+        for start in range(0, len(pairs), _CHUNK):  # OpenCV lets go of Python's lock, so threads share the work
+            for answer in pool.map(is_same, pairs[start : start + _CHUNK]):
+                same.append(answer)
+                progress.update()
     edges = pairs[np.array(same, bool)]
     graph = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(unique), len(unique)))
     _, component = connected_components(graph, directed=False)
