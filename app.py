@@ -17,6 +17,7 @@ from demo.cards import message
 from demo.ranges import CHOICES, DEFAULT_CHOICE
 from demo.serving import ModelNotServable, ServedModel, load_served_model
 from demo.settings import Settings
+from demo.theme import THEME
 
 
 HERE = Path(__file__).resolve().parent
@@ -31,27 +32,6 @@ CLOSE_SNAPSHOT_CAMERA = """() => {
   if (document.querySelector('#picture video')) document.querySelector('#picture [aria-label="Upload file"]').click()
 }"""
 TITLE = "Age and gender, by appearance"
-# System fonts: the page asks nothing of any other server.
-# The colours that Soft draws too pale are darkened to a contrast of 4.5 to 1 and more (WCAG AA).
-THEME = gr.themes.Soft(
-    primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "Consolas", "monospace"]
-).set(
-    body_text_color_subdued="*neutral_600",
-    body_text_color_subdued_dark="*neutral_300",
-    block_label_text_color="*primary_700",
-    block_label_text_color_dark="white",
-    block_title_text_color="*primary_700",
-    block_title_text_color_dark="white",
-    block_info_text_color="*neutral_600",
-    block_info_text_color_dark="*neutral_300",
-    button_primary_background_fill="*primary_700",
-    button_primary_background_fill_dark="*primary_700",
-    button_primary_background_fill_hover="*primary_800",
-    button_primary_background_fill_hover_dark="*primary_600",
-    color_accent="*primary_700",
-    body_background_fill="*neutral_50",
-    body_background_fill_dark="*neutral_950",
-)
 INTRODUCTION = """
 <h1>How old does this face look?</h1>
 <p>Guesses the age and gender that faces <b>appear</b> to have. A guess about looks, often years off.
@@ -99,12 +79,12 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                         )
                         cards = gr.HTML(elem_id="cards")
                         picture_ranges = _ranges_choice("picture-ranges")
+                        show_looked = gr.Checkbox(label="Show where the model looked", elem_id="show-looked")
                 faces = gr.State(time_to_live=settings.keep_seconds)
-                shown = [drawn, notice, cards, faces, whole]
-                picture.change(answers.show, [picture, picture_ranges], shown, **private, **on_model).then(
-                    None, js=SCROLL_TO_ANSWER
-                )
-                whole.click(answers.show_whole, [picture, picture_ranges], shown, **private, **on_model)
+                asked, shown = [picture, picture_ranges, show_looked], [drawn, notice, cards, faces, whole]
+                picture.change(answers.show, asked, shown, **private, **on_model).then(None, js=SCROLL_TO_ANSWER)
+                show_looked.change(answers.show, asked, shown, **private, **on_model)
+                whole.click(answers.show_whole, asked, shown, **private, **on_model)
                 picture_ranges.change(
                     answers.change_ranges, [faces, picture_ranges], [notice, cards], queue=False, **private
                 )

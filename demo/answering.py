@@ -1,11 +1,14 @@
 """What a visitor does becomes one pipeline call, and its answer becomes what the page shows. Nothing is kept or logged."""
 
+from itertools import zip_longest
+
 import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demo.cards import face_cards, figure, message, thumbnail
+from demo.cards import data_url, face_cards, figure, message, thumbnail
 from demo.drawing import draw_faces, short_answer
+from demo.looking import heat_over, looked_at
 from demo.overlay import overlay_svg
 from demo.ranges import read_ranges, rebin
 from demo.serving import ServedModel
@@ -14,6 +17,7 @@ from demo.webcam import Tracks
 from model.image_loading import load_rgb
 
 
+MAX_LOOKED = 8  # faces whose maps are drawn: each takes as long as sixteen faces without one
 CHOOSE = "Choose a picture: every face in it is marked here."
 NO_FACE = (
     "No face was found. Faces that are very small, covered or turned far away are often missed: try another picture, or "
@@ -48,7 +52,7 @@ class Answers:
             # no traceback in the log: it would hold the picture's name
             raise gr.Error(str(error), title="This cannot be used", print_exception=False) from None
 
-    def show(self, picture: dict | None, age_ranges: str, detect: bool = True) -> tuple:
+    def show(self, picture: dict | None, age_ranges: str, show_looked: bool = False, detect: bool = True) -> tuple:
         """-> drawn picture, notice, cards, faces kept for other ranges, the button for a picture without a face."""
         if picture is None:
             return _nothing(message(CHOOSE))
@@ -61,11 +65,14 @@ class Answers:
             return _nothing(message(NO_FACE, "problem"), offer_whole=True)
         image = Image.fromarray(image_rgb)
         faces = [{**face, "thumbnail": thumbnail(image, face["box"])} for face in faces]
+        if show_looked:
+            maps = self._looked_at(image_rgb, detect)
+            faces = [{**face, "looked_at": of_face} for face, of_face in zip_longest(faces, maps)]
         drawn = gr.update(value=draw_faces(image, faces), alt_text=describe(faces), visible=True)
         return drawn, message(count_faces(faces)), self._cards(faces), faces, gr.update(visible=False)
 
-    def show_whole(self, picture: dict | None, age_ranges: str) -> tuple:
-        return self.show(picture, age_ranges, detect=False)
+    def show_whole(self, picture: dict | None, age_ranges: str, show_looked: bool = False) -> tuple:
+        return self.show(picture, age_ranges, show_looked, detect=False)
 
     def change_ranges(self, faces: list[dict] | None, age_ranges: str) -> tuple:
         """-> notice, cards: the same prediction in other ranges, without asking the model again."""
@@ -115,6 +122,17 @@ class Answers:
 
     def _ask(self, image_rgb: np.ndarray, age_ranges: str, **options) -> list[dict]:
         return self.pipe(image_rgb, age_ranges=read_ranges(age_ranges, self.config.max_age), **options)
+
+    def _looked_at(self, image_rgb: np.ndarray, detect: bool) -> list[dict[str, str]]:
+        """For the first faces: what the answer was about -> picture as a data URL."""
+        inputs = self.pipe.preprocess(image_rgb, detect=detect)
+        return [
+            {
+                name: data_url(Image.fromarray(heat_over(crop, heat)))
+                for name, heat in looked_at(self.pipe.model, pixels).items()
+            }
+            for crop, pixels in zip(inputs["crops"][:MAX_LOOKED], inputs["pixel_values"], strict=False)
+        ]
 
     def _cards(self, faces: list[dict], numbers: list[int] | None = None) -> str:
         return face_cards(numbers or list(range(1, len(faces) + 1)), faces, self.config.interval_coverage)

@@ -14,25 +14,33 @@ THUMBNAIL_SIDE = 112  # pixels
 
 
 def thumbnail(picture: Image.Image, box: Sequence[float]) -> str:
-    """The face in `box` (x0, y0, x1, y1 in pixels) as a data URL, so that no file is written for it."""
+    """The face in `box` (x0, y0, x1, y1 in pixels) as a data URL."""
     width, height = box[2] - box[0], box[3] - box[1]
     x, y, side = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, 1.25 * max(width, height)
     face = picture.crop([round(value) for value in (x - side / 2, y - side / 2, x + side / 2, y + side / 2)])
-    return _data_url(face.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE)))
+    return data_url(face.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE)))
 
 
 def figure(picture: Image.Image, description: str, caption: str) -> str:
     """A picture with its caption; `description` is read out instead of it."""
     return (
-        f'<figure><img src="{_data_url(picture)}" alt="{escape(description)}">'
+        f'<figure><img src="{data_url(picture)}" alt="{escape(description)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
+
+
+def data_url(picture: Image.Image) -> str:
+    """A JPEG inside the page itself: no file is written for it."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def face_cards(numbers: Sequence[int], faces: Sequence[dict], coverage: float) -> str:
     """
     Args:
-        numbers: of the faces in the picture; faces: the pipeline's answers, each with an optional `thumbnail` (data URL).
+        numbers: of the faces in the picture.
+        faces: the pipeline's answers; optional: `thumbnail` (data URL) and `looked_at` (name -> data URL).
         coverage: share of faces whose age lies in their interval, 0 to 1.
     """
     cards = "".join(_face_card(number, face, coverage) for number, face in zip(numbers, faces, strict=True))
@@ -50,7 +58,7 @@ def _face_card(number: int, face: dict, coverage: float) -> str:
     return (
         f'<article class="face-card" style="--face: {colour}" aria-label="Face {number}"><header>{picture}<div>'
         f'<h3><span class="number">{number}</span> {_headline(face)}</h3>{_details(face, coverage)}</div></header>'
-        f"{_range_bars(face)}</article>"
+        f"{_range_bars(face)}{_looked_at(face)}</article>"
     )
 
 
@@ -84,7 +92,12 @@ def _range_bars(face: dict) -> str:
     return f'<h4>Age range in years, and how likely</h4><ul class="range-bars">{rows}</ul>'
 
 
-def _data_url(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+def _looked_at(face: dict) -> str:
+    if not face.get("looked_at"):
+        return ""
+    pictures = "".join(
+        f'<figure><img src="{url}" alt="The face, bright where its pixels moved the answer about {name}">'
+        f"<figcaption>for {name}</figcaption></figure>"
+        for name, url in face["looked_at"].items()
+    )
+    return f'<h4>Where the model looked: a hint, not an explanation</h4><div class="looked-at">{pictures}</div>'

@@ -21,7 +21,7 @@ CASCADE_CROP = (0.011, 0.094, 1.006, 1.089)
 # YuNet finds faces of about 30 to 500 pixels at the scale it looks at, so large pictures are searched at several.
 COARSE_SIDE, FINE_SIDES = 640, (1280, 1920)
 SMALL_FACE_PIXELS = 40
-CLOSE_SIDE = 160
+CLOSE_SIDE, CANDIDATE_SCORE = 160, 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,40 +50,43 @@ class YuNetDetector:
     """YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023) through OpenCV, with five landmarks."""
 
     def __init__(self, weights_file: str | Path):
-        self._net = cv2.FaceDetectorYN.create(str(weights_file), "", (320, 320), 0.5, 0.3, 5000)
+        self._net = cv2.FaceDetectorYN.create(str(weights_file), "", (320, 320), CANDIDATE_SCORE, 0.3, 5000)
         self._lock = threading.Lock()  # the network keeps its input size and buffers between calls
 
-    def detect(self, image_rgb: np.ndarray, min_score: float = 0.6) -> list[Face]:
+    def detect(self, image_rgb: np.ndarray, min_score: float = 0.7) -> list[Face]:
         """(H, W, 3) uint8 -> faces from left to right; an empty list where there are none."""
         longest = max(image_rgb.shape[:2])
-        rows = self._detect_at(image_rgb, COARSE_SIDE, min_score)
+        rows = self._detect_at(image_rgb, COARSE_SIDE)
         if not len(rows):  # a face that fills the picture is too large for the network at the usual scale
-            rows = self._detect_at(image_rgb, COARSE_SIDE // 2, min_score)
+            rows = self._detect_at(image_rgb, COARSE_SIDE // 2)
         previous_side = COARSE_SIDE
         for side in FINE_SIDES:
             scale = previous_side / longest
             if scale >= 1 or (len(rows) and rows[:, 2].min() * scale >= SMALL_FACE_PIXELS):
                 break
-            rows = _merge(rows, self._detect_at(image_rgb, side, min_score))
+            rows = _merge(rows, self._detect_at(image_rgb, side))
             previous_side = side
-        faces = [self._with_close_landmarks(image_rgb, _face_from_row(row)) for row in rows]
+        seen_closely = (self._with_close_landmarks(image_rgb, _face_from_row(row)) for row in rows)
+        faces = [face for face in seen_closely if face is not None and face.score >= min_score]
         return sorted(faces, key=lambda face: face.box_xyxy[0] + face.box_xyxy[2])
 
     def find_landmarks(self, image_rgb: np.ndarray, face: Face) -> Face:
         """Add landmarks to a face whose box came from elsewhere; the same face where none are found inside the box."""
         found = self._look_closely(image_rgb, face, margin=0.5)
-        return face if found is None else self._with_close_landmarks(image_rgb, found)
+        found = found and self._with_close_landmarks(image_rgb, found)
+        return replace(face, landmarks_xy=found.landmarks_xy) if found else face
 
-    def _with_close_landmarks(self, image_rgb: np.ndarray, face: Face) -> Face:
-        """Measure the landmarks again on the upright face at one size.
+    def _with_close_landmarks(self, image_rgb: np.ndarray, face: Face) -> Face | None:
+        """Look again at the face turned upright at one size: landmarks and score from there; None if no face is there.
 
-        In the whole picture they are coarse on small faces and drawn towards upright on tilted ones: for faces of 40 to
-        60 pixels tilted up to 30 degrees the crop's corners are off by 16 % of its side, and by 5 % after this.
+        In the whole picture landmarks are coarse on small faces and drawn towards upright on tilted ones: on faces of
+        40 to 60 pixels tilted up to 30 degrees the crop's corners are off by 16 % of its side, and by 5 % after this.
+        The second score tells faces from what only resembled one at a distance.
         """
         for _ in range(3):
             found = self._look_closely(image_rgb, face, margin=0.25)
             if found is None:
-                return face
+                return None
             # How far the crop moves: the ratio of the two similarities, as one complex number
             before, after = (complex(*crop_matrix(f, UTKFACE_LANDMARKS_XY, 1)[:, 0]) for f in (face, found))
             face, change = found, after / before
@@ -92,19 +95,20 @@ class YuNetDetector:
         return face
 
     def _look_closely(self, image_rgb: np.ndarray, face: Face, margin: float) -> Face | None:
-        """Detect once more in the face's crop, 160 pixels wide with `margin` of its side around; None if it is not there."""
+        """Detect in the face's crop with `margin` of its side around, 160 pixels wide; None if no face is in its middle."""
         side = CLOSE_SIDE / (1 + 2 * margin)
         matrix = crop_matrix(face, UTKFACE_LANDMARKS_XY, side)
         matrix[:, 2] += margin * side
-        rows = self._detect_at(_warp(image_rgb, matrix, CLOSE_SIDE), CLOSE_SIDE, min_score=0.3)
+        rows = self._detect_at(_warp(image_rgb, matrix, CLOSE_SIDE), CLOSE_SIDE)
         centers_xy = rows[:, :2] + rows[:, 2:4] / 2
         distances = np.linalg.norm(centers_xy - CLOSE_SIDE / 2, axis=1)
         if not len(rows) or distances.min() > side / 4:
             return None
-        landmarks_xy = rows[distances.argmin(), 4:14].reshape(5, 2).astype(float)
-        return replace(face, landmarks_xy=(landmarks_xy - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T)
+        row = rows[distances.argmin()]
+        landmarks_xy = (row[4:14].reshape(5, 2) - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+        return replace(face, landmarks_xy=landmarks_xy, score=float(row[14]))
 
-    def _detect_at(self, image_rgb: np.ndarray, longest_side: int, min_score: float) -> np.ndarray:
+    def _detect_at(self, image_rgb: np.ndarray, longest_side: int) -> np.ndarray:
         """(N, 15) in pixels of `image_rgb`: x, y, width, height, five landmarks, score; never enlarges the picture."""
         scale = min(1.0, longest_side / max(image_rgb.shape[:2]))
         small = image_rgb
@@ -113,7 +117,6 @@ class YuNetDetector:
         small = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
         with self._lock:
             self._net.setInputSize((small.shape[1], small.shape[0]))
-            self._net.setScoreThreshold(min_score)
             _, rows = self._net.detect(small)
         if rows is None:
             return np.empty((0, 15), np.float32)

@@ -116,7 +116,7 @@ class AgeGenderPipeline(Pipeline):
             answer["age_ranges"] = _read_ranges(age_ranges, self.model.config.max_age)
         return tuple({k: v for k, v in params.items() if v is not None} for params in (find, {}, answer))
 
-    def preprocess(self, inputs: Any, detect: bool = True, detector: str | None = None, min_score: float = 0.6) -> dict:
+    def preprocess(self, inputs: Any, detect: bool = True, detector: str | None = None, min_score: float = 0.7) -> dict:
         """One picture (or {"picture", "boxes"}) -> its faces, their crops (N, S, S, 3) and pixel_values (N, 3, S, S)."""
         boxes = None
         if isinstance(inputs, dict):

@@ -167,11 +167,8 @@ def _environment() -> Environment:
     return environment
 
 
-def _with_interval(score: dict[str, Any], scale: int, decimals: int) -> str:
-    """`4.81 [4.65, 4.98]`; the value alone where there are too few faces for an interval, a dash without any.
-
-    A class without a labelled face has no score at all, which Jinja hands over as undefined.
-    """
+def _with_interval(score: dict[str, Any] | None, scale: int, decimals: int) -> str:
+    """`4.81 [4.65, 4.98]`; the value alone where there are too few faces for an interval, a dash without any."""
     if not score or score["value"] is None:
         return "-"
     value = f"{scale * score['value']:.{decimals}f}"

@@ -1,0 +1,109 @@
+"""What a random split of the pictures is worth: train twice, with and without copies of the test pictures.
+
+    python -m scripts.compare_splits trainer/recipes/vit_64px.yaml --dataset UTKFace.tar.gz --output_dir outputs/splits
+
+Both arms use the same recipe, validation and test pictures, from a plain random split. The first trains on everything
+else, as is usual; from the second's training pictures those that are copies of a validation or test picture are taken
+out (`--split_by picture_purged`). The difference on the same test pictures is what leaks give.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from transformers import AutoImageProcessor
+
+from model.decoding_age_gender import estimate_age
+from model.modeling_age_gender import AgeGenderModel
+from model.pipeline_age_gender import AgeGenderPipeline
+from trainer.bootstrap import Bootstrap, mean_of
+from trainer.data import load_faces
+from trainer.prediction import Predictions, predict
+from trainer.recipe import RecipeError, parse_recipe
+from trainer.train import ARGUMENT_CLASSES
+from trainer.train import main as train
+
+
+ARMS = {"random": "picture", "purged": "picture_purged"}
+
+
+def run_arm(argv: Sequence[str], output_dir: Path, split_by: str) -> tuple[Predictions, dict[str, int], np.ndarray]:
+    """Train one arm, unless it is finished; its predictions on test, its split sizes, and which test pictures leak.
+
+    Returns:
+        Predictions on the N test pictures, {split: pictures}, and an (N,) mask of those with a copy in train.
+    """
+    arguments = [*argv, "--output_dir", str(output_dir), "--split_by", split_by, "--report", "false"]
+    if not (output_dir / "training_run.json").exists():
+        train([*arguments, "--resume_from_checkpoint", "true"])
+    _, data_args, *_, training_args = parse_recipe(arguments, ARGUMENT_CLASSES)
+    faces = load_faces(data_args, seed=training_args.data_seed or 0)
+    pipe = AgeGenderPipeline(
+        model=AgeGenderModel.from_pretrained(output_dir), image_processor=AutoImageProcessor.from_pretrained(output_dir)
+    )
+    predictions, _ = predict(pipe, faces["test"], Accelerator(cpu=training_args.use_cpu))
+    leaks = np.isin(np.asarray(faces["test"]["group"]), np.asarray(faces["train"]["group"]))
+    return predictions, {name: len(split) for name, split in faces.items()}, leaks
+
+
+def compare(random: Predictions, purged: Predictions, leaks: np.ndarray, estimate: str) -> dict[str, Any]:
+    """Scores of both arms and their difference (purged - random) with its 95 % interval, over all and over leaked pictures."""
+    gains = {
+        "age_mae_years": [
+            np.abs(estimate_age(arm.age_probs, estimate) - arm.age_labels[:, 0]) for arm in (random, purged)
+        ],
+        "gender_accuracy": [arm.gender_probs.argmax(axis=1) == arm.gender_labels for arm in (random, purged)],
+    }
+    bootstrap = Bootstrap(random.groups)
+    result = {}
+    for part, faces in {"all": np.ones(len(leaks), bool), "leaked": leaks, "others": ~leaks}.items():
+        result[part] = {"pictures": int(faces.sum())}
+        for name, (with_leaks, without) in gains.items():
+            with_leaks, without = (values[faces].astype(float) for values in (with_leaks, without))
+            low, high = bootstrap.interval(mean_of(without - with_leaks), faces)
+            result[part][name] = {
+                "random": with_leaks.mean(),
+                "purged": without.mean(),
+                "difference": {"value": (without - with_leaks).mean(), "low": low, "high": high},
+            }
+    return result
+
+
+def format_comparison(result: dict[str, Any]) -> str:
+    lines = [f"{'test pictures':28}{'random':>10}{'purged':>10}   difference [95 % interval]"]
+    for part, scores in result["comparison"].items():
+        for name, score in scores.items():
+            if name != "pictures":
+                gap = score["difference"]
+                title = f"{part} ({scores['pictures']}), {'age MAE' if 'age' in name else 'gender'}"
+                numbers = f"{score['random']:10.3f}{score['purged']:10.3f}"
+                lines.append(f"{title:28}{numbers}   {gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> None:
+    _, data_args, *_, training_args = parse_recipe(argv, ARGUMENT_CLASSES)
+    folder = Path(training_args.output_dir)
+    random, random_sizes, leaks = run_arm(argv, folder / "random", ARMS["random"])
+    purged, purged_sizes, left = run_arm(argv, folder / "purged", ARMS["purged"])
+    if left.any() or not np.array_equal(random.groups, purged.groups):
+        raise RuntimeError("The arms were not tested on the same pictures, or copies were left in training.")
+    config = AgeGenderModel.config_class.from_pretrained(folder / "random")
+    result = {
+        "dataset": Path(data_args.dataset).name,
+        "pictures": {"random": random_sizes, "purged": purged_sizes},
+        "comparison": compare(random, purged, leaks, config.age_estimate),
+    }
+    (folder / "comparison.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(format_comparison(result))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (RecipeError, ValueError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
