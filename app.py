@@ -60,12 +60,14 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                             sources=["upload", "clipboard", "webcam"],
                             label=f"Your picture (up to {settings.max_picture_mb} MB)",
                             alt_text="The picture you chose",
-                            height=320,
+                            height=270,
                             elem_id="picture",
                         )
                         gr.Examples(
                             EXAMPLES, picture, label="Or try this one: astronaut Eileen Collins (NASA, public domain)"
                         )
+                        picture_ranges = _ranges_choice("picture-ranges")
+                        show_looked = gr.Checkbox(label="Show where the model looked", elem_id="show-looked")
                     with gr.Column():
                         notice = gr.HTML(message(CHOOSE), elem_id="notice")
                         whole = gr.Button("Treat the whole picture as one face", visible=False, elem_id="whole")
@@ -77,9 +79,7 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                             buttons=["download", "fullscreen"],
                             elem_id="drawn",
                         )
-                        cards = gr.HTML(elem_id="cards")
-                        picture_ranges = _ranges_choice("picture-ranges")
-                        show_looked = gr.Checkbox(label="Show where the model looked", elem_id="show-looked")
+                cards = gr.HTML(elem_id="cards")
                 faces = gr.State(time_to_live=settings.keep_seconds)
                 asked, shown = [picture, picture_ranges, show_looked], [drawn, notice, cards, faces, whole]
                 picture.change(answers.show, asked, shown, **private, **on_model).then(None, js=SCROLL_TO_ANSWER)

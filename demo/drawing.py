@@ -36,8 +36,9 @@ def draw_faces(picture: Image.Image, faces: Sequence[dict]) -> Image.Image:
     line = max(2, round(max(shown.size) / 350))
     boxes = [[value * scale for value in face["box"]] for face in faces]
     for number, box in enumerate(boxes, start=1):
-        draw.rectangle(box, outline="white", width=line + 2)  # a light rim keeps the box visible on its own colour
-        draw.rectangle([box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1], outline=face_colour(number), width=line)
+        rim = [box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1]
+        draw.rectangle(rim, outline="white", width=line + 2)  # keeps the box visible on its own colour
+        draw.rectangle(box, outline=face_colour(number), width=line)
     for number, (face, box) in enumerate(zip(faces, boxes, strict=True), start=1):
         _draw_label(draw, shown.size, box, number, short_answer(face), alone=len(faces) == 1)
     return shown

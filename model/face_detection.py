@@ -57,8 +57,8 @@ class YuNetDetector:
         """(H, W, 3) uint8 -> faces from left to right; an empty list where there are none."""
         longest = max(image_rgb.shape[:2])
         rows = self._detect_at(image_rgb, COARSE_SIDE)
-        if not len(rows):  # a face that fills the picture is too large for the network at the usual scale
-            rows = self._detect_at(image_rgb, COARSE_SIDE // 2)
+        if not len(rows):
+            rows = self._detect_filling(image_rgb)
         previous_side = COARSE_SIDE
         for side in FINE_SIDES:
             scale = previous_side / longest
@@ -95,18 +95,30 @@ class YuNetDetector:
         return face
 
     def _look_closely(self, image_rgb: np.ndarray, face: Face, margin: float) -> Face | None:
-        """Detect in the face's crop with `margin` of its side around, 160 pixels wide; None if no face is in its middle."""
+        """Detect in the face's crop with `margin` of its side around, 160 pixels wide; None if it is not there."""
         side = CLOSE_SIDE / (1 + 2 * margin)
         matrix = crop_matrix(face, UTKFACE_LANDMARKS_XY, side)
         matrix[:, 2] += margin * side
-        rows = self._detect_at(_warp(image_rgb, matrix, CLOSE_SIDE), CLOSE_SIDE)
-        centers_xy = rows[:, :2] + rows[:, 2:4] / 2
-        distances = np.linalg.norm(centers_xy - CLOSE_SIDE / 2, axis=1)
+        rows = self._detect_at(_warp(image_rgb, matrix, CLOSE_SIDE, cv2.BORDER_CONSTANT), CLOSE_SIDE)
+        landmarks_xy = rows[:, 4:14].reshape(-1, 5, 2)
+        # Landmarks and not boxes: in profile the middle of the box lies far from the middle of the landmarks.
+        expected_xy = (np.mean(UTKFACE_LANDMARKS_XY, axis=0) + margin) * side
+        distances = np.linalg.norm(landmarks_xy.mean(axis=1) - expected_xy, axis=1)
         if not len(rows) or distances.min() > side / 4:
             return None
-        row = rows[distances.argmin()]
-        landmarks_xy = (row[4:14].reshape(5, 2) - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
-        return replace(face, landmarks_xy=landmarks_xy, score=float(row[14]))
+        nearest = distances.argmin()
+        in_picture_xy = (landmarks_xy[nearest] - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+        return replace(face, landmarks_xy=in_picture_xy, score=float(rows[nearest, 14]))
+
+    def _detect_filling(self, image_rgb: np.ndarray) -> np.ndarray:
+        """A face that fills the picture: too large for the network at the usual scale, and lacking a surround to stand in."""
+        margin = max(image_rgb.shape[:2]) // 6
+        # Black, not the edge repeated: of faces cut 20 % inside UTKFace's chip 98 % were found against 57 %.
+        padded = cv2.copyMakeBorder(image_rgb, *[margin] * 4, cv2.BORDER_CONSTANT)
+        rows = self._detect_at(padded, COARSE_SIDE // 2)
+        rows[:, :2] -= margin
+        rows[:, 4:14] -= margin
+        return rows
 
     def _detect_at(self, image_rgb: np.ndarray, longest_side: int) -> np.ndarray:
         """(N, 15) in pixels of `image_rgb`: x, y, width, height, five landmarks, score; never enlarges the picture."""
@@ -120,7 +132,7 @@ class YuNetDetector:
             _, rows = self._net.detect(small)
         if rows is None:
             return np.empty((0, 15), np.float32)
-        rows = rows.copy()
+        rows = rows[rows[:, 2:4].min(axis=1) > 1]
         # Each side is rounded to whole pixels, so the two scales may differ a little.
         scales_xy = np.array([image_rgb.shape[1] / small.shape[1], image_rgb.shape[0] / small.shape[0]])
         rows[:, :14] *= np.tile(scales_xy, 7)
@@ -215,7 +227,7 @@ def _similarity_matrix(factor: complex, shift: complex) -> np.ndarray:
     return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
-def _warp(image_rgb: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+def _warp(image_rgb: np.ndarray, matrix: np.ndarray, size: int, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
     """Apply (2, 3) `matrix`, which maps picture to crop with pixel (0, 0) covering 0 to 1, without aliasing.
 
     A plain warp reads single pixels and would drop most of a large face; so it is drawn a whole multiple too large, and
@@ -226,7 +238,7 @@ def _warp(image_rgb: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     large = matrix * multiple
     large[:, 2] += large[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV puts a pixel's coordinates at its centre
     warped = cv2.warpAffine(
-        image_rgb, large, (size * multiple, size * multiple), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        image_rgb, large, (size * multiple, size * multiple), flags=cv2.INTER_LINEAR, borderMode=border
     )
     return warped if multiple == 1 else cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
 

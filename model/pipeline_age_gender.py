@@ -1,7 +1,10 @@
 """The pipeline: pictures in, one prediction a face out."""
 
+import os
 import re
+import shutil
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,9 +54,8 @@ class AgeGenderPipeline(Pipeline):
         kwargs.setdefault("task", TASK)
         super().__init__(*args, **kwargs)
         self.model.eval()
-        self._cascade = CascadeDetector(self.model.config.cascade_crop or CASCADE_CROP)
-        weights_file = _find_yunet(self.model.config.name_or_path, revision or _revision_of_this_code())
-        self._yunet = YuNetDetector(weights_file) if weights_file else None
+        self._yunet_file = _find_yunet(self.model.config.name_or_path, revision or _revision_of_this_code())
+        self._yunet = YuNetDetector(self._yunet_file) if self._yunet_file else None
         if self._yunet is None:
             logger.warning(f"No {YUNET_FILE} beside the model: OpenCV's cascade finds the faces, which misses more.")
 
@@ -102,6 +104,13 @@ class AgeGenderPipeline(Pipeline):
                 inputs = {"picture": inputs, "boxes": boxes}
         return super().__call__(inputs, **kwargs)
 
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
+        """As every pipeline does, with this code and YuNet's file: a folder that loads by itself."""
+        super().save_pretrained(save_directory, **kwargs)
+        target = Path(save_directory, YUNET_FILE)
+        if self._yunet_file and not (target.exists() and target.samefile(self._yunet_file)):
+            shutil.copyfile(self._yunet_file, target)
+
     def _sanitize_parameters(
         self,
         detect: bool | None = None,
@@ -121,6 +130,8 @@ class AgeGenderPipeline(Pipeline):
         boxes = None
         if isinstance(inputs, dict):
             inputs, boxes = inputs["picture"], inputs["boxes"]
+        if boxes is not None and not detect:
+            raise ValueError("Expected boxes, or detect=False for a picture that is one face; got both. Give one.")
         image_rgb = load_rgb(inputs)
         height, width = image_rgb.shape[:2]
         config = self.model.config
@@ -203,6 +214,10 @@ class AgeGenderPipeline(Pipeline):
             box = _box_inside(face.box_xyxy, model_outputs["size_wh"])
             answers.append({"box": box, "detection_score": face.score, **prediction, "abstained": abstained})
         return answers
+
+    @cached_property
+    def _cascade(self) -> CascadeDetector:
+        return CascadeDetector(self.model.config.cascade_crop or CASCADE_CROP)
 
     def _detector(self, name: str | None) -> YuNetDetector | CascadeDetector:
         if name not in (None, "yunet", "haar"):

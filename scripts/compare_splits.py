@@ -24,6 +24,7 @@ from trainer.bootstrap import Bootstrap, mean_of
 from trainer.data import load_faces
 from trainer.prediction import Predictions, predict
 from trainer.recipe import RecipeError, parse_recipe
+from trainer.run_record import public_name
 from trainer.train import ARGUMENT_CLASSES
 from trainer.train import main as train
 
@@ -94,7 +95,7 @@ def main(argv: Sequence[str]) -> None:
         raise RuntimeError("The arms were not tested on the same pictures, or copies were left in training.")
     config = AgeGenderModel.config_class.from_pretrained(folder / "random")
     result = {
-        "dataset": Path(data_args.dataset).name,
+        "dataset": public_name(data_args.dataset),
         "pictures": {"random": random_sizes, "purged": purged_sizes},
         "comparison": compare(random, purged, leaks, config.age_estimate),
     }

@@ -30,7 +30,7 @@ from trainer.group_scores import score_groups, worst_groups
 from trainer.metrics import AgeGenderMetric
 from trainer.metrics_table import format_metrics
 from trainer.prediction import Framing, predict
-from trainer.run_record import describe_splits
+from trainer.run_record import describe_splits, public_name
 
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "scikit-learn", "numpy", "opencv-python-headless")
@@ -104,7 +104,7 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
     metrics = {
         "weights_sha256": sha256(folder / WEIGHTS),
         "model": folder.resolve().name if folder == Path(args.model) else args.model,
-        "dataset": Path(data_args.dataset).name if Path(data_args.dataset).exists() else data_args.dataset,
+        "dataset": public_name(data_args.dataset),
         "split": args.split,
         "split_seed": seed,
         **describe_splits(splits),

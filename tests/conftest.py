@@ -33,5 +33,5 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
     """The running demo with a tiny model of random weights, whose folder is its MODEL_ID."""
     folder = tmp_path_factory.mktemp("demo")
     save_tiny_model(folder / "tiny")
-    with DemoServer(folder, MODEL_ID=str(folder / "tiny"), MAX_PICTURE_MB="3") as server:
+    with DemoServer(folder, MODEL_ID=str(folder / "tiny"), MAX_PICTURE_MB="3", GRADIO_MCP_SERVER="True") as server:
         yield server

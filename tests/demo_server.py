@@ -14,12 +14,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class DemoServer:
-    """`with DemoServer(folder, MODEL_ID=...) as demo:` serves until the block ends; `folder` receives log and files."""
+    """`with DemoServer(folder, MODEL_ID=...) as demo:` serves until the block ends; `folder` receives log and files.
 
-    def __init__(self, folder: Path, **environment: str):
+    `code`: where app.py lies.
+    """
+
+    def __init__(self, folder: Path, code: Path = ROOT, **environment: str):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
+        self._code = code
         self.files, self._log = folder / "files", folder / "app.log"
         self.environment = {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(self.files)} | environment
 
@@ -35,7 +39,7 @@ class DemoServer:
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "app.py"],
-                cwd=ROOT,
+                cwd=self._code,
                 env=os.environ | self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -35,6 +35,8 @@ class Hub:
     url: str
     repositories: dict[tuple[str, str], Repository] = field(default_factory=dict)  # ("models", "user/repo") -> ...
     lfs_objects: dict[str, bytes] = field(default_factory=dict)  # SHA-256 -> content
+    space_variables: dict[str, dict[str, str]] = field(default_factory=dict)  # "user/space" -> name -> value
+    space_hardware: dict[str, str] = field(default_factory=dict)  # "user/space" -> what was asked for
 
 
 def build_app(hub: Hub) -> Starlette:
@@ -50,6 +52,8 @@ def build_app(hub: Hub) -> Starlette:
         (f"{repo}/auth-check", ["GET"], api.auth_check),
         (f"{repo}/auth-check/write", ["GET"], api.auth_check_write),
         (f"{repo}/settings", ["PUT"], api.update_settings),
+        (f"{repo}/variables", ["GET", "POST"], api.space_variables),
+        (f"{repo}/hardware", ["POST"], api.request_space_hardware),
         (f"{repo}/tree/{{revision}}", ["GET"], api.tree),
         (f"{repo}/tree/{{revision}}/{{path:path}}", ["GET"], api.tree),
         (f"{repo}/paths-info/{{revision}}", ["POST"], api.paths_info),
@@ -159,6 +163,9 @@ class Api:
             return JSONResponse({"error": "You already created this repo", "url": url}, 409)
         private = body.get("visibility") == "private"
         self.hub.repositories[kind, repo_id] = Repository(kind, repo_id, private)
+        if kind == "spaces":
+            self.hub.space_variables[repo_id] = {entry["key"]: entry["value"] for entry in body.get("variables", [])}
+            self.hub.space_hardware[repo_id] = body.get("hardware", "cpu-basic")
         return JSONResponse({"url": url, "name": repo_id, "private": private})
 
     async def delete_repo(self, request: Request) -> Response:
@@ -173,6 +180,18 @@ class Api:
         repository = self._repository(request, write=True)
         repository.private = (await request.json())["visibility"] == "private"
         return JSONResponse({"private": repository.private})
+
+    async def space_variables(self, request: Request) -> Response:
+        variables = self.hub.space_variables[self._repository(request, write=True).repo_id]
+        if request.method == "POST":
+            body = await request.json()
+            variables[body["key"]] = body["value"]
+        return JSONResponse({name: {"value": value} for name, value in variables.items()})
+
+    async def request_space_hardware(self, request: Request) -> Response:
+        repo_id = self._repository(request, write=True).repo_id
+        self.hub.space_hardware[repo_id] = (await request.json())["flavor"]
+        return JSONResponse({"stage": "BUILDING", "hardware": {"requested": self.hub.space_hardware[repo_id]}})
 
     async def auth_check(self, request: Request) -> Response:
         self._repository(request)

@@ -1,5 +1,8 @@
 """The demo's promises beyond its page: the HTTP API, bad input, privacy, and how it fails to start."""
 
+import ast
+import asyncio
+import base64
 import io
 import json
 import subprocess
@@ -14,16 +17,13 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from huggingface_hub import HfApi, constants
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
 from PIL import Image
 from skimage.data import astronaut
 from transformers import AutoImageProcessor
 
 import app
-from demo.about import strip_front_matter
-from demo.ranges import read_ranges, rebin
-from demo.serving import ModelNotServable, load_served_model
-from demo.settings import Settings
-from demo.table import Row, to_csv
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from tests.demo_server import ROOT, DemoServer
@@ -66,6 +66,20 @@ def test_only_predict_is_public(demo: DemoServer, client: Client, photo: Path):
     assert info["unnamed_endpoints"] == {}
     returned = info["named_endpoints"]["/predict"]["returns"][0]["type"]["items"]["properties"]
     assert list(returned) == list(client.predict(handle_file(photo), api_name="/predict")[0])
+
+
+@pytest.mark.slow
+def test_assistants_call_the_same_function_as_a_tool(demo: DemoServer, pipe, photo: Path):
+    async def ask() -> str:
+        connection = streamablehttp_client(f"{demo.url}/gradio_api/mcp/")
+        async with connection as (read, write, _), ClientSession(read, write) as session:
+            await session.initialize()
+            assert [tool.name for tool in (await session.list_tools()).tools] == ["predict"]
+            picture = "data:image/jpeg;base64," + base64.b64encode(photo.read_bytes()).decode()
+            result = await session.call_tool("predict", {"picture": picture, "age_ranges": "4 bins"})
+            return result.content[0].text
+
+    assert ast.literal_eval(asyncio.run(ask())) == pipe(str(photo), age_ranges="4 bins")
 
 
 def huge_png(side: int) -> bytes:
@@ -233,39 +247,3 @@ def test_ends_with_a_message_where_a_variable_is_wrong(monkeypatch, capsys, vari
     monkeypatch.setenv(variable, value)
     assert app.main() == 1
     assert expected in capsys.readouterr().err
-
-
-def test_folder_without_weights_says_what_is_missing(tmp_path: Path):
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ModelNotServable, match=r"preprocessor_config.json, model.safetensors not found.*config.json"):
-        load_served_model(str(tmp_path), None)
-
-
-@pytest.mark.parametrize("text", ["nobody", "a:b,c", ":", "a:"])
-def test_auth_that_is_not_understood_is_refused_without_repeating_it(monkeypatch: pytest.MonkeyPatch, text: str):
-    monkeypatch.setenv("DEMO_AUTH", text)
-    with pytest.raises(ValueError, match="DEMO_AUTH must read name:password") as caught:
-        Settings.from_environment()
-    assert text not in str(caught.value).split()
-
-
-def test_rebinning_equals_asking_again(pipe_answer: dict):
-    years = pipe_answer["year_probabilities"]
-    rebinned = rebin(pipe_answer, read_ranges("0-17, 18+", 116), 116)
-    assert rebinned["age_ranges"] == pytest.approx({"0-17": sum(years[:18]), "18+": sum(years[18:])})
-    assert rebinned["age"] == pipe_answer["age"]
-
-
-@pytest.fixture
-def pipe_answer() -> dict:
-    years = [index / sum(range(117)) for index in range(117)]
-    return {"year_probabilities": years, "age": 70.0, "age_ranges": {}, "age_range": ""}
-
-
-def test_spreadsheet_reads_a_file_name_as_text():
-    assert to_csv([Row("=cmd()", None, None, "No face found.")]).splitlines()[1].startswith("'=cmd()")
-
-
-@pytest.mark.parametrize("text", ["---\nlicense: other\n---\n# Card\n---\nmore", "# Card\n---\nmore"])
-def test_card_is_shown_without_its_metadata(text: str):
-    assert strip_front_matter(text) == "# Card\n---\nmore"

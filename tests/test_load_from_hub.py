@@ -99,10 +99,10 @@ def test_from_the_hub(pushed: Pushed, tmp_path: Path):
     load_elsewhere(pushed.hub, tmp_path, arguments)
 
     # What was loaded by remote code and saved carries all its code, the pipeline's too, and none of another repository.
+    for name in ("README.md", "metrics.json", "training_run.json", "face_detection_yunet.onnx", "handler.py"):
+        shutil.copy(pushed.folders[1] / name, again)
     for path in pushed.folders[1].glob("*.py"):
         assert (again / path.name).read_text() == path.read_text()
-    for name in ("README.md", "metrics.json", "training_run.json", "face_detection_yunet.onnx"):
-        shutil.copy(pushed.folders[1] / name, again)
     push(pushed.hub, again, "user/again")
     first, second = (set(pushed.hub.repository(name).branches["main"].files) for name in (REPO_ID, "user/again"))
     assert first == second
@@ -126,6 +126,7 @@ def test_pushed_code_is_what_is_needed(pushed: Pushed):
         "configuration_age_gender.py",
         "decoding_age_gender.py",
         "face_detection.py",
+        "handler.py",
         "image_loading.py",
         "modeling_age_gender.py",
         "pipeline_age_gender.py",

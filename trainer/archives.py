@@ -1,8 +1,8 @@
-"""Members of .tar, .tar.gz, .tgz and .zip archives, read one by one into memory: nothing is ever extracted to the disk."""
+"""Members of .tar, .tar.gz, .tgz and .zip archives, read into memory one by one: nothing is ever extracted."""
 
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -10,15 +10,16 @@ from typing import BinaryIO
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 MAX_MEMBER_BYTES = 64 * 2**20
-MAX_EXPANSION = 200  # times the archive's own size: pictures hardly compress, a bomb of zeros does a thousandfold
-_SPARE_BYTES = 64 * 2**20  # small archives of small files may expand more
+MAX_EXPANSION = 200  # times the archive's size: pictures hardly compress, a bomb of zeros does a thousandfold
+_SPARE_BYTES = 64 * 2**20  # a small archive may expand more
 
-_CORRUPT = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError)
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError)
+_UNREADABLE = (RuntimeError, zipfile.BadZipFile)  # of one member: encrypted, or its checksum is wrong
 
 
 @dataclass(frozen=True)
 class Member:
-    """One entry that is not a folder. `content` is None where `problem` says why it was not read."""
+    """One entry of an archive. `content` is None where `problem` says why it was not read."""
 
     name: str
     content: bytes | None
@@ -43,16 +44,14 @@ def read_archive(path: Path) -> Iterator[Member]:
             if budget < 0:
                 raise ValueError(
                     f"{path} expands to more than {MAX_EXPANSION} times its size, like a decompression bomb. "
-                    "Unpack it yourself if you trust it, and give the folder."
+                    "If you trust it, unpack it yourself and give the folder."
                 )
             yield _read_member(name, size, is_file, read)
-    except _CORRUPT as error:
-        raise ValueError(
-            f"{path} cannot be read as {path.suffix} archive ({error}): is the download complete?"
-        ) from error
+    except _DAMAGE as error:
+        raise ValueError(f"{path} cannot be read as an archive ({error}): is the download complete?") from error
 
 
-def _read_member(name: str, size: int, is_file: bool, read) -> Member:
+def _read_member(name: str, size: int, is_file: bool, read: Callable[[], bytes]) -> Member:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
         return Member(name, None, "unsafe path in archive: it leaves the archive's folder")
@@ -62,28 +61,28 @@ def _read_member(name: str, size: int, is_file: bool, read) -> Member:
         return Member(name, None, f"too large: {size} bytes, at most {MAX_MEMBER_BYTES} are read")
     try:
         return Member(name, read())
-    except RuntimeError as error:  # zipfile's answer to an encrypted member
+    except _UNREADABLE as error:
         return Member(name, None, f"unreadable: {error}")
 
 
-def _tar_entries(path: Path):
+def _tar_entries(path: Path) -> Iterator[tuple[str, int, bool, Callable[[], bytes]]]:
     with tarfile.open(path, "r|*") as archive:
         for info in archive:
             if not info.isdir():
-                yield info.name, info.size, info.isreg(), lambda info=info: _read_limited(archive.extractfile(info))
+                yield info.name, info.size, info.isreg(), lambda info=info: _read(archive.extractfile(info))
 
 
-def _zip_entries(path: Path):
+def _zip_entries(path: Path) -> Iterator[tuple[str, int, bool, Callable[[], bytes]]]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if not info.is_dir():
                 is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
-                yield info.filename, info.file_size, not is_link, lambda info=info: _read_limited(archive.open(info))
+                yield info.filename, info.file_size, not is_link, lambda info=info: _read(archive.open(info))
 
 
-def _read_limited(file: BinaryIO) -> bytes:
-    with file:  # sizes in headers may lie
+def _read(file: BinaryIO) -> bytes:
+    with file:
         content = file.read(MAX_MEMBER_BYTES + 1)
     if len(content) > MAX_MEMBER_BYTES:
-        raise RuntimeError(f"more than {MAX_MEMBER_BYTES} bytes, against what the archive's header says")
+        raise RuntimeError(f"more than {MAX_MEMBER_BYTES} bytes, whatever the archive's header says")
     return content

@@ -80,10 +80,8 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
     )
 
 
-def age_class_weights(ages: np.ndarray, config: AgeGenderConfig, kind: str) -> list[float] | None:
+def age_class_weights(ages: np.ndarray, config: AgeGenderConfig, kind: str) -> list[float]:
     """One weight a year, alike within a range, mean 1 over the training faces: 1/n ("balanced") or 1/sqrt(n) ("sqrt")."""
-    if kind == "none":
-        return None
     starts = [low for low, _ in config.age_ranges]
     range_of_year = np.digitize(np.arange(config.max_age + 1), starts) - 1
     counts = np.bincount(range_of_year[ages[ages >= 0]], minlength=len(starts)).clip(min=1)

@@ -1,4 +1,4 @@
-"""What becomes of every picture: its hash, its group, its labels, and whether it is kept or why not."""
+"""What the pictures show: their hashes, their groups of copies, and the labels that the copies agree on."""
 
 import io
 import warnings
@@ -27,7 +27,7 @@ _FINGERPRINT_FEATURES = Features(
 
 
 def open_picture(image: dict) -> Image.Image:
-    """Decode {"bytes", "path"} as `datasets` does (EXIF orientation honoured), but raise on what Pillow only warns about."""
+    """Decode {"bytes", "path"} as `datasets` does (upright by EXIF), but raise on what Pillow only warns about."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         source = image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"])
@@ -35,16 +35,17 @@ def open_picture(image: dict) -> Image.Image:
             return ImageOps.exif_transpose(picture).convert("RGB")
 
 
-def fingerprint(image: dict | None, version: int) -> dict:
+def fingerprint(image: dict | None, version: int = CLEANING_VERSION) -> dict:
     """Hash, thumbnail and number of pixels of one picture; `undecodable` says why there are none."""
+    nothing = {"pixel_hash": "", "thumbnail": b"", "pixels": 0, "undecodable": ""}
     if image is None:
-        return {"pixel_hash": "", "thumbnail": b"", "pixels": 0, "undecodable": ""}
+        return nothing
     try:
         picture = open_picture(image)
     # Pillow's decoders raise many things on damaged files (OSError, ValueError, SyntaxError, struct.error...), and one
     # damaged file must not end the run: it is listed with its reason.
     except Exception as error:
-        return {"pixel_hash": "", "thumbnail": b"", "pixels": 0, "undecodable": f"undecodable: {error}"}
+        return nothing | {"undecodable": f"undecodable: {error}"}
     return {
         "pixel_hash": pixel_hash(picture),
         "thumbnail": grey_thumbnail(picture).tobytes(),
@@ -53,12 +54,9 @@ def fingerprint(image: dict | None, version: int) -> dict:
     }
 
 
-def group_pictures(pictures: Dataset, num_proc: int | None = None) -> pd.DataFrame:
-    """One row a picture of `trainer.sources`: its labels, `problem`, pixel_hash, pixels and `group` ("" without pixels).
-
-    Cached by `datasets`: neither decoding nor searching is done twice for the same files.
-    """
-    fingerprints = pictures.select_columns(["image"]).map(
+def fingerprint_pictures(pictures: Dataset, num_proc: int | None = None) -> Dataset:
+    """`fingerprint` of every row of `trainer.sources`, cached by `datasets`: no picture is decoded twice for it."""
+    return pictures.select_columns(["image"]).map(
         fingerprint,
         input_columns=["image"],
         remove_columns=["image"],
@@ -67,6 +65,10 @@ def group_pictures(pictures: Dataset, num_proc: int | None = None) -> pd.DataFra
         num_proc=num_proc,
         desc="Reading pictures",
     )
+
+
+def find_groups(fingerprints: Dataset) -> list[str]:
+    """The group of every row, "" where there are no pixels. Cached like the fingerprints."""
     groups = fingerprints.with_format("arrow").map(
         _group_table,
         batched=True,
@@ -75,26 +77,21 @@ def group_pictures(pictures: Dataset, num_proc: int | None = None) -> pd.DataFra
         fn_kwargs={"version": CLEANING_VERSION},
         desc="Finding duplicates",
     )
-    table = pictures.remove_columns(["image"]).to_pandas()
-    found = groups.with_format("pandas")[:]
-    table["problem"] = table["problem"].where(found["undecodable"] == "", found["undecodable"])
-    return table.join(found[["pixel_hash", "pixels", "group"]])
+    return groups.with_format(None)["group"][:]
 
 
 def _group_table(table: pa.Table, version: int) -> pa.Table:
-    decoded = np.flatnonzero(np.asarray(table["pixel_hash"]) != "")
-    thumbnails = table["thumbnail"].combine_chunks()
+    hashes = np.asarray(table["pixel_hash"], dtype=object)
+    decoded = np.flatnonzero(hashes != "")
     groups = np.full(len(table), "", dtype=object)
-    groups[decoded] = group_duplicates(
-        np.asarray(table["pixel_hash"])[decoded].tolist(), _Thumbnails(thumbnails, decoded)
-    )
-    return table.drop_columns(["thumbnail"]).append_column("group", pa.array(groups.tolist(), pa.string()))
+    groups[decoded] = group_duplicates(hashes[decoded].tolist(), _Thumbnails(table["thumbnail"], decoded))
+    return pa.table({"group": pa.array(groups.tolist(), pa.string())})
 
 
 class _Thumbnails:
-    """Rows of an Arrow column, read where they lie on the disk when they are asked for."""
+    """Rows of an Arrow column, read where they lie on the disk, one by one."""
 
-    def __init__(self, column: pa.Array, rows: np.ndarray):
+    def __init__(self, column: pa.ChunkedArray, rows: np.ndarray):
         self.column, self.rows = column, rows
 
     def __getitem__(self, index: int) -> memoryview:
@@ -102,39 +99,51 @@ class _Thumbnails:
 
 
 def settle_groups(table: pd.DataFrame, max_age_spread: int) -> pd.DataFrame:
-    """Keep one picture a group, with the labels its copies agree on.
+    """Keep one picture of each group, with the labels that its copies agree on.
 
-    The rule: copies whose known genders differ, or whose ages are more than `max_age_spread` years apart, are all dropped, since
-    nothing says which label is right. Else the copy with most pixels stays, with the median of the copies' ages (rounded
-    half up; the common years of age ranges), their gender, and their race if they agree on it.
+    The rule: copies whose known genders differ, or whose ages are more than `max_age_spread` years apart, are all
+    dropped, since nothing says which label is right. Else the copy with most pixels stays, with the median of the
+    copies' ages (half a year rounds up; of age ranges, the years they share), and with their race if they agree on it.
 
-    Returns the table with `kept` and `reason` ("" where kept) and the settled labels.
+    Args:
+        table: one row a picture with LABELS, file_name, pixel_hash, pixels, group and problem.
+
+    Returns:
+        The table with settled LABELS, and with `reason`: why a row is dropped, "" if it is kept.
     """
-    table = table.assign(kept=table["problem"] == "", reason=table["problem"])
-    usable = table[table["kept"]]
-    # content decides which copy stays; only copies that agree in everything else are told apart by their names
-    usable = usable.sort_values(
-        ["group", "pixels", "pixel_hash", *LABELS, "file_name"], ascending=[True, False] + [True] * 7
-    )
+    usable = table[table["problem"] == ""]
+    # content decides which copy stays; names only tell apart copies that agree in everything else
+    order = ["group", "pixels", "pixel_hash", *LABELS, "file_name"]
+    usable = usable.sort_values(order, ascending=[name != "pixels" for name in order])
+    settled, reasons = {}, {}
     for _, copies in usable[usable.duplicated("group", keep=False)].groupby("group", sort=False):
         labels, reason = _settle(copies, max_age_spread)
         first = copies.index[0]
         if reason:
-            table.loc[copies.index, "reason"] = reason
+            reasons |= dict.fromkeys(copies.index, reason)
         else:
-            table.loc[first, list(labels)] = list(labels.values())
-            table.loc[copies.index[1:], "reason"] = f"copy: of {table.at[first, 'file_name']}"
-    return table.assign(kept=table["reason"] == "")
+            settled[first] = copies.loc[first, LABELS].to_dict() | labels
+            reasons |= dict.fromkeys(copies.index[1:], f"copy: of {copies.at[first, 'file_name']}")
+    table = table.assign(reason=table["problem"])
+    table.loc[list(reasons), "reason"] = list(reasons.values())
+    for name in LABELS:
+        values = {row: labels[name] for row, labels in settled.items()}
+        table.loc[list(values), name] = pd.Series(values, dtype=table[name].dtype)
+    return table
 
 
 def _settle(copies: pd.DataFrame, max_age_spread: int) -> tuple[dict, str]:
-    """(labels, "") or ({}, reason)."""
+    """(labels, "") of the one picture that all copies show, or ({}, why there are none)."""
     genders = copies["gender"][copies["gender"] != UNKNOWN].unique()
     if len(genders) > 1:
         return {}, "contradicting genders: among copies of one picture"
-    labels = {"gender": genders[0] if len(genders) else UNKNOWN}
+    races = copies["race"][copies["race"] != "unknown"].unique()
+    labels = {
+        "gender": genders[0] if len(genders) else UNKNOWN,
+        "race": races[0] if len(races) == 1 else "unknown",
+    }
     ages = copies["age"][copies["age"] != UNKNOWN]
-    ranges = copies[(copies["age_low"] != UNKNOWN)]
+    ranges = copies[copies["age_low"] != UNKNOWN]
     if len(ages):
         if ages.max() - ages.min() > max_age_spread:
             return {}, f"contradicting ages: {ages.min()} to {ages.max()} among copies of one picture"
@@ -143,8 +152,6 @@ def _settle(copies: pd.DataFrame, max_age_spread: int) -> tuple[dict, str]:
     elif len(ranges):
         low, high = ranges["age_low"].max(), ranges["age_high"].min()
         if low > high:
-            return {}, "contradicting ages: ranges of copies of one picture do not meet"
+            return {}, "contradicting ages: age ranges of copies of one picture do not meet"
         labels |= {"age_low": low, "age_high": high}
-    races = copies["race"][copies["race"] != "unknown"].unique()
-    labels["race"] = races[0] if len(races) == 1 else "unknown"
     return labels, ""

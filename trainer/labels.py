@@ -4,26 +4,28 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 
 UNKNOWN = -100  # the label that losses and metrics skip
 MAX_AGE = 116  # years; the oldest label of UTKFace
-GENDERS = ("male", "female")  # 0, 1 as in UTKFace
+GENDERS = ("male", "female")  # 0 and 1, as in UTKFace
 RACES = ("White", "Black", "Asian", "Indian", "Others")
 
-# <age>_<gender>[_<race>]_<date>: a space or a missing dot before the suffix harms nothing. With three numbers the last one
-# must be a long date, or `25_0_2.jpg` would be read as a picture without race.
+# A space or a missing dot before the suffix harms nothing. With three numbers the last one must be a long date, or
+# `25_0_2.jpg` would be read as a picture without race.
 _UTKFACE_NAME = re.compile(
-    r"(\d+)_(\d+)_(?:(\d+)_(\d+)|(\d{8,})) *\.?(?:jpe?g|png|webp)(?:\.chip\.jpg)?", re.IGNORECASE
+    r"(\d+)_(\d+)_(?:(\d+)_(\d+)|(\d{8,})) *\.?(?:jpe?g|png|webp)(?:\.chip\.jpg)?", re.IGNORECASE | re.ASCII
 )
-_AGE_RANGE = re.compile(r"\(?(\d+)\s*(?:-|,|to)\s*(\d+)\)?")
-_AGE_FLOOR = re.compile(r"(?:more than |over )?(\d+)\s*\+?")
+_AGE_RANGE = re.compile(r"\(?(\d+)\s*(?:-|,|to)\s*(\d+)\)?", re.ASCII)
+_OPEN_AGE_RANGE = re.compile(r"more than (\d+)|over (\d+)|(\d+)\s*\+", re.ASCII)
+_UNKNOWN_WORDS = {"", "na", "n/a", "nan", "none", "null", "unknown"}
 
 
 @dataclass(frozen=True)
 class FaceLabels:
-    """Ages in whole years, -100 where unknown; an age range has no `age`. `problem` says why the picture must be dropped."""
+    """Ages in whole years, -100 where unknown; an age range has no `age`. `problem` says why the face must be dropped."""
 
     age: int = UNKNOWN
     age_low: int = UNKNOWN
@@ -34,30 +36,30 @@ class FaceLabels:
 
 
 def labels_from_name(file_name: str) -> FaceLabels:
-    """Read `<age>_<gender>_<race>_<date>.jpg.chip.jpg`; race may be missing, and an unknown race digit is an unknown race."""
+    """Read `<age>_<gender>_<race>_<date>.jpg.chip.jpg`. A missing or unknown race leaves race unknown."""
     match = _UTKFACE_NAME.fullmatch(file_name.rsplit("/", 1)[-1])
     if not match:
         return FaceLabels(problem="name not understood: expected <age>_<gender>_<race>_<date>.jpg")
     age, gender = int(match[1]), int(match[2])
-    race = RACES[int(match[3])] if match[3] and int(match[3]) < len(RACES) else "unknown"
     if age > MAX_AGE:
         return FaceLabels(problem=f"age out of range: {age}, expected 0 to {MAX_AGE}")
     if gender >= len(GENDERS):
         return FaceLabels(problem=f"unknown gender: {gender}, expected 0 (male) or 1 (female)")
+    race = RACES[int(match[3])] if match[3] and int(match[3]) < len(RACES) else "unknown"
     return FaceLabels(age, age, age, gender, race)
 
 
 def labels_from_values(
     age: Any, gender: Any, race: Any, gender_words: Mapping[str, str], race_words: Mapping[str, str]
 ) -> FaceLabels:
-    """Read one row of a table. An empty value is unknown; a row with neither age nor gender is dropped, and so is a wrong one.
+    """Read one row of a table. An empty value is unknown; a row without any label, or with a wrong one, is dropped.
 
     Args:
         age: whole years, or a range such as "20-29", "(25, 32)", "70+" or "more than 70".
-        gender, race: words; case and surrounding spaces do not matter.
+        gender, race: words, whatever their case.
         gender_words: lower-case word -> "male" or "female". race_words: lower-case word -> one of RACES.
     """
-    low, high, problem = _age_bounds(age)
+    low, high, problem = _age_bounds(_word(age))
     if problem:
         return FaceLabels(problem=problem)
     gender_word = _word(gender)
@@ -74,6 +76,7 @@ def labels_from_values(
     )
 
 
+@cache
 def parse_words(text: str, targets: tuple[str, ...]) -> dict[str, str]:
     """`"Mann=male, Frau=female"` -> {"mann": "male", "frau": "female"}.
 
@@ -89,27 +92,25 @@ def parse_words(text: str, targets: tuple[str, ...]) -> dict[str, str]:
     return words
 
 
-_UNKNOWN_WORDS = {"", "na", "nan", "none", "null", "unknown"}
-
-
 def _word(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    if isinstance(value, float) and value.is_integer():  # a table column of whole numbers with gaps is read as floats
+    if isinstance(value, float) and value.is_integer():  # a column of whole numbers with gaps is read as floats
         value = int(value)
     word = str(value).strip().lower()
     return "" if word in _UNKNOWN_WORDS else word
 
 
-def _age_bounds(value: Any) -> tuple[int, int, str]:
+def _age_bounds(text: str) -> tuple[int, int, str]:
     """(low, high, problem), both years included."""
-    text = _word(value)
     if not text:
         return UNKNOWN, UNKNOWN, ""
-    if match := _AGE_RANGE.fullmatch(text):
+    if text.isdecimal():
+        low = high = int(text)
+    elif match := _AGE_RANGE.fullmatch(text):
         low, high = int(match[1]), int(match[2])
-    elif match := _AGE_FLOOR.fullmatch(text):
-        low, high = int(match[1]), int(match[1]) if text.isdigit() else MAX_AGE
+    elif match := _OPEN_AGE_RANGE.fullmatch(text):
+        low, high = int(match[1] or match[2] or match[3]), MAX_AGE
     else:
         return UNKNOWN, UNKNOWN, f"age not understood: {text!r}, expected years such as 25 or a range such as 20-29"
     if not low <= high <= MAX_AGE:

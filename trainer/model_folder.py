@@ -1,17 +1,15 @@
 """Write a model folder: weights, configuration, preprocessing, the code and the face detector, as the Hub expects them."""
 
-import shutil
 from pathlib import Path
 
 from transformers import BaseImageProcessor, ViTImageProcessorPil
 
-from model.face_detection import YUNET_FILE
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 
 
 def make_image_processor(image_size: int, **normalization) -> ViTImageProcessorPil:
-    """Preprocessing of (image_size, image_size) crops: scaled to 0..1, then normalised, with a mean and standard deviation of 0.5 unless given.
+    """Preprocessing of (image_size, image_size) crops: scaled to 0..1, then normalised, by 0.5 and 0.5 unless given.
 
     Args:
         normalization: `image_mean` and `image_std`, three numbers each, where a pretrained backbone has its own.
@@ -23,10 +21,6 @@ def save_model_folder(model: AgeGenderModel, image_processor: BaseImageProcessor
     """Fill `folder` so that it loads by `pipeline("age-gender-classification", model=folder, trust_remote_code=True)`.
 
     Writes model.safetensors, config.json (with `auto_map` and `custom_pipelines`), preprocessor_config.json, the code the
-    pipeline needs, and YuNet's weights. Other files in the folder stay as they are.
+    pipeline needs, YuNet's weights and the Inference Endpoints handler. Other files in the folder stay as they are.
     """
-    folder = Path(folder)
     AgeGenderPipeline(model=model, image_processor=image_processor, device=model.device).save_pretrained(folder)
-    weights_file = Path(__file__).parents[1] / "model" / YUNET_FILE
-    if not (folder / YUNET_FILE).exists():
-        shutil.copyfile(weights_file, folder / YUNET_FILE)

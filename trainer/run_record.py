@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import DatasetDict
+from datasets import DatasetDict, IterableDatasetDict
 from transformers import TrainingArguments
 
 
@@ -24,10 +24,15 @@ def save_run_record(path: Path, record: dict[str, Any]) -> None:
     path.write_text(json.dumps(record, indent=2, default=str) + "\n")
 
 
-def describe_environment() -> dict[str, Any]:
-    """Versions, commit and hardware of this process."""
+def public_name(dataset: str) -> str:
+    """A Hub id as it is; of a file or folder its name, for where it lies is nobody's business."""
+    return Path(dataset).resolve().name if Path(dataset).exists() else dataset
+
+
+def describe_environment(dataset: str) -> dict[str, Any]:
+    """Command, versions, commit and hardware of this process."""
     return {
-        "command": command_line(),
+        "command": command_line().replace(dataset, public_name(dataset)),
         "commit": _commit(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -51,11 +56,12 @@ def describe_arguments(training_args: TrainingArguments) -> dict[str, Any]:
     }
 
 
-def describe_splits(faces: DatasetDict) -> dict[str, Any]:
+def describe_splits(faces: DatasetDict | IterableDatasetDict) -> dict[str, Any]:
     """How many faces each split has, and a hash over which faces they are, whatever their order."""
-    rows = sorted(f"{name} {group}" for name, split in faces.items() for group in split["group"])
+    groups = {name: list(split.select_columns(["group"])["group"]) for name, split in faces.items()}
+    rows = sorted(f"{name} {group}" for name in groups for group in groups[name])
     return {
-        "splits": {name: len(split) for name, split in faces.items()},
+        "splits": {name: len(rows) for name, rows in groups.items()},
         "splits_sha256": hashlib.sha256("\n".join(rows).encode()).hexdigest(),
     }
 

@@ -11,20 +11,21 @@ AGE_STRATA = (3, 10, 20, 30, 40, 50, 60, 70)  # first years of the age ranges th
 
 
 def stratum(age_low: int, age_high: int, gender: int) -> tuple[int, int]:
-    """The cell of age range and gender that a face is counted in; -1 is the range of unknown ages."""
+    """The cell of age range and gender that a face is counted in; range -1 is that of unknown ages."""
     middle = (age_low + age_high) / 2
     return (int(np.searchsorted(AGE_STRATA, middle, side="right")) if age_low >= 0 else -1, gender)
 
 
 def shuffle_key(content: str, seed: int) -> str:
-    """A pseudo-random sort key from content and seed: the same on every machine, for every version of every library."""
+    """A pseudo-random sort key: the same on every machine and for every version of every library."""
     return hashlib.sha256(f"{seed}:{content}".encode()).hexdigest()
 
 
 def assign_parts(contents: Sequence[str], strata: Sequence[Hashable], shares: Sequence[float], seed: int) -> np.ndarray:
-    """(N,) index of each item's part, so that every part gets its share of the whole and of every stratum, within one item.
+    """(N,) index of the part that each item goes to: each part gets its share of all items and of every stratum.
 
-    Items are put in order of stratum and then at random (by `shuffle_key`); each goes to the part that lacks most.
+    The items are put in order of stratum, and at random (by `shuffle_key`) within it; each goes to the part that lacks
+    most, so that every part is within one item of its share of the whole, and within two of its share of a stratum.
 
     Args:
         contents: N distinct strings that stand for the items' content.
@@ -35,8 +36,7 @@ def assign_parts(contents: Sequence[str], strata: Sequence[Hashable], shares: Se
     lacking = np.zeros(len(shares))
     for i in order:
         lacking += shares
-        # rounding, so that the last bits of a sum of shares cannot decide
-        part = int(np.argmax(np.round(lacking, 9)))
+        part = int(np.argmax(np.round(lacking, 9)))  # rounded: the last bits of a sum must not decide
         parts[i] = part
         lacking[part] -= 1
     return parts
@@ -51,7 +51,7 @@ def split_names(
     folds: int | None = None,
     fold: int = 0,
 ) -> list[str]:
-    """ "train", "validation" or "test" for each item. With `folds`, fold number `fold` is the test split, the next one validation."""
+    """The split of each of N items. With `folds`, fold number `fold` is the test split and the next one validation."""
     if not folds:
         shares = (1 - validation_share - test_share, validation_share, test_share)
         return [SPLITS[part] for part in assign_parts(contents, strata, shares, seed)]

@@ -1,8 +1,8 @@
-"""Tables of labels: which column holds what, and the `metadata.csv` files of an image folder or archive."""
+"""Tables of labels: which column holds what, and the `metadata.csv` files of a folder or archive of pictures."""
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -32,7 +32,7 @@ class Columns:
         "others=Others,other=Others,middle eastern=Others,latino_hispanic=Others"
     )
 
-    def check(self, available: Iterable[str], where: str) -> None:
+    def check(self, available: Collection[str], where: str) -> None:
         """Raises ValueError where the table cannot label anything, or the words are not word=label."""
         parse_words(self.gender_words, GENDERS)
         parse_words(self.race_words, RACES)
@@ -43,11 +43,13 @@ class Columns:
             )
 
     def labels(self, row: Mapping) -> FaceLabels:
-        values = [row.get(first_column(names, row)) for names in (self.age, self.gender, self.race)]
-        return labels_from_values(*values, parse_words(self.gender_words, GENDERS), parse_words(self.race_words, RACES))
+        age, gender, race = (row.get(first_column(names, row)) for names in (self.age, self.gender, self.race))
+        return labels_from_values(
+            age, gender, race, parse_words(self.gender_words, GENDERS), parse_words(self.race_words, RACES)
+        )
 
 
-def first_column(names: str, available: Iterable[str]) -> str | None:
+def first_column(names: str, available: Collection[str]) -> str | None:
     """The first of the comma-separated names that is available."""
     return next((name.strip() for name in names.split(",") if name.strip() in available), None)
 
@@ -56,19 +58,19 @@ class MetadataTables:
     """The rows of every `metadata.csv` of a folder or archive, by the path of the file they label."""
 
     def __init__(self, source: Path, columns: Columns):
-        """Raises ValueError for a table without a file_name column or without any label column."""
+        """Raises ValueError for a table without a file_name column or without any column of labels."""
         self.columns = columns
         self.rows: dict[str, list[dict]] = {}
-        self.found = False
         self.file_counts: Counter[str] = Counter()
-        for name, content in _read_tables(source, self.file_counts):
+        self.found = False
+        for name, content in _tables(source, self.file_counts):
             self.found = True
             self._add(name, content)
 
     def _add(self, name: str, content: bytes) -> None:
         try:
             table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-        except ValueError as error:  # parser errors and wrong encodings alike
+        except ValueError as error:  # pandas' parser errors and wrong encodings alike
             raise ValueError(f"{name} is not a table of comma-separated values: {error}") from error
         if "file_name" not in table:
             raise ValueError(f"{name} has no column file_name, only {', '.join(table)}.")
@@ -78,7 +80,7 @@ class MetadataTables:
             self.rows.setdefault((folder / row["file_name"]).as_posix(), []).append(row)
 
     def labels(self, file_name: str) -> FaceLabels:
-        rows = self.rows.get(file_name, [])
+        rows = self.rows.get(PurePosixPath(file_name).as_posix(), [])
         if not rows:
             return FaceLabels(problem="no metadata row")
         if self.file_counts[file_name] > 1:
@@ -89,16 +91,19 @@ class MetadataTables:
         return labels.pop()
 
     def names_without_file(self) -> list[str]:
-        return sorted(set(self.rows) - set(self.file_counts))
+        return sorted(set(self.rows) - {PurePosixPath(name).as_posix() for name in self.file_counts})
 
 
-def _read_tables(source: Path, file_counts: Counter[str]) -> Iterable[tuple[str, bytes]]:
-    """(path, content) of every metadata.csv; counts how often each file name occurs on the way."""
+def _tables(source: Path, file_counts: Counter[str]) -> Iterator[tuple[str, bytes]]:
+    """(path, content) of every metadata.csv; counts on the way how often each file name occurs."""
     if source.is_dir():
-        members = ((path.relative_to(source).as_posix(), path) for path in source.rglob("*") if not path.is_dir())
+        for path in source.rglob("*"):
+            if not path.is_dir():
+                file_counts[path.relative_to(source).as_posix()] += 1
+                if path.name == METADATA_NAME:
+                    yield path.relative_to(source).as_posix(), path.read_bytes()
     else:
-        members = ((member.name, member.content) for member in read_archive(source))
-    for name, content in members:
-        file_counts[name] += 1
-        if PurePosixPath(name).name == METADATA_NAME and content is not None:
-            yield name, content.read_bytes() if isinstance(content, Path) else content
+        for member in read_archive(source):
+            file_counts[member.name] += 1
+            if PurePosixPath(member.name).name == METADATA_NAME and member.content is not None:
+                yield member.name, member.content

@@ -6,7 +6,7 @@ The same command under `accelerate launch -m trainer.train ...` trains on severa
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -25,7 +25,13 @@ from trainer.data import DataArguments, load_faces
 from trainer.metrics import build_compute_metrics
 from trainer.model_folder import save_model_folder
 from trainer.recipe import RecipeError, parse_recipe
-from trainer.run_record import describe_arguments, describe_environment, describe_splits, save_run_record
+from trainer.run_record import (
+    describe_arguments,
+    describe_environment,
+    describe_splits,
+    public_name,
+    save_run_record,
+)
 from trainer.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
 
 
@@ -81,6 +87,8 @@ def main(argv: Sequence[str]) -> None:
     # Checkpoints lie beside the result, so that the result holds what is published and nothing else.
     training_args.output_dir = str(output_dir.with_name(output_dir.name + ".checkpoints"))
     resume_from = checkpoint_to_resume(Path(training_args.output_dir), output_dir, training_args.resume_from_checkpoint)
+    if data_args.streaming and training_args.max_steps <= 0:
+        raise RecipeError("A stream does not say how long it is: set max_steps, the number of batches to train on.")
     # The Trainer would push checkpoints without code or card; the finished folder is pushed at the end instead.
     repo_id = None
     if training_args.push_to_hub:
@@ -95,8 +103,9 @@ def main(argv: Sequence[str]) -> None:
         decoded = decode_faces(faces, model_args.image_size, model_args.train_image_size or model_args.image_size)
 
     model, processor = build_model(model_args)
-    ages = np.asarray(faces["train"]["age"])
-    model.config.age_weights = age_class_weights(ages, model.config, model_args.age_class_weights)
+    if model_args.age_class_weights != "none":
+        ages = np.array(list(faces["train"].select_columns(["age"])["age"]))
+        model.config.age_weights = age_class_weights(ages, model.config, model_args.age_class_weights)
     trainer = AgeGenderTrainer(
         model=model,
         args=training_args,
@@ -113,11 +122,12 @@ def main(argv: Sequence[str]) -> None:
     if trainer.is_world_process_zero():
         save_model_folder(trainer.accelerator.unwrap_model(trainer.model), processor, output_dir)
         recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None
-        record = describe_environment() | {
-            "recipe": str(recipe),
+        record = describe_environment(data_args.dataset) | {
+            "recipe": recipe and str(recipe),
             "recipe_text": recipe and recipe.read_text(),
             "arguments": asdict(model_args)
             | asdict(data_args)
+            | {"dataset": public_name(data_args.dataset)}
             | asdict(augmentation)
             | asdict(report_args)
             | describe_arguments(training_args),
@@ -135,7 +145,7 @@ def main(argv: Sequence[str]) -> None:
     trainer.accelerator.wait_for_everyone()
 
     if report_args.report:
-        evaluate_model(EvaluationArguments(model=str(output_dir)), data_args)
+        evaluate_model(EvaluationArguments(model=str(output_dir)), replace(data_args, streaming=False))
         if trainer.is_world_process_zero():
             (output_dir / "README.md").write_text(render_card(output_dir, repo_id), encoding="utf-8")
     if repo_id and trainer.is_world_process_zero():

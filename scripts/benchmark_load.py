@@ -1,0 +1,84 @@
+"""Many clients at once against a running demo: who was answered, who was told it is busy, how long it took, memory.
+
+python app.py & python -m scripts.benchmark_load http://127.0.0.1:7860 --pid $! --clients 50 --requests 5000
+"""
+
+import argparse
+import io
+import json
+import re
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+
+
+PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "astronaut.jpg"
+
+
+class Visitor:
+    """One client with a picture of its own, so that a mixed-up answer shows."""
+
+    def __init__(self, url: str, number: int):
+        self.http, self.url = httpx.Client(timeout=120), url
+        buffer = io.BytesIO()
+        Image.open(PORTRAIT).crop((0, 0, 512 - number, 512 - 2 * number)).save(buffer, "PNG")
+        upload = self.http.post(f"{url}/gradio_api/upload", files={"files": (f"{number}.png", buffer.getvalue())})
+        self.picture = {"path": upload.raise_for_status().json()[0], "meta": {"_type": "gradio.FileData"}}
+        self.expected = None
+
+    def ask(self) -> tuple[str, float]:
+        """-> answered, busy, error or mixed up; seconds."""
+        start = time.perf_counter()
+        call = self.http.post(f"{self.url}/gradio_api/call/predict", json={"data": [self.picture, True, "4 bins"]})
+        if call.status_code == 503:
+            return "busy", time.perf_counter() - start
+        events = self.http.get(f"{self.url}/gradio_api/call/predict/{call.raise_for_status().json()['event_id']}").text
+        seconds = time.perf_counter() - start
+        complete = re.search(r"event: complete\ndata: (.*)", events)
+        if complete is None:
+            return ("busy" if "full" in events else "error"), seconds
+        answer = json.loads(complete[1])
+        self.expected = self.expected or answer
+        return ("answered" if answer == self.expected else "mixed up"), seconds
+
+
+def memory_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url")
+    parser.add_argument("--pid", type=int, help="of the demo, to watch its memory")
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--requests", type=int, default=5000)
+    arguments = parser.parse_args()
+    visitors = [Visitor(arguments.url, number) for number in range(arguments.clients)]
+    for visitor in visitors:  # one by one: the answer each must get again
+        outcome, _ = visitor.ask()
+        assert outcome == "answered", outcome
+    rounds, outcomes, seconds = arguments.requests // arguments.clients, Counter(), []
+    start = time.perf_counter()
+    with ThreadPoolExecutor(arguments.clients) as threads:
+        for number in range(rounds):
+            for outcome, took in threads.map(Visitor.ask, visitors):
+                outcomes[outcome] += 1
+                if outcome == "answered":
+                    seconds.append(took)
+            if arguments.pid and number % max(1, rounds // 10) == 0:
+                print(f"after {(number + 1) * len(visitors)} requests: {memory_mb(arguments.pid):.0f} MB")
+    p50, p95 = np.percentile(seconds, [50, 95])
+    total = time.perf_counter() - start
+    print(
+        f"{dict(outcomes)}; answered in {p50:.2f} s (p50), {p95:.2f} s (p95); {len(seconds) / total:.1f} answers a second"
+    )
+
+
+if __name__ == "__main__":
+    main()

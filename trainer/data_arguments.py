@@ -1,0 +1,83 @@
+"""The arguments that say where the faces come from, how their labels are read and how they are split."""
+
+from dataclasses import dataclass, field
+
+from trainer.tables import Columns
+
+
+SPLIT_BY = ("group", "picture", "picture_purged")
+
+
+@dataclass
+class DataArguments:
+    """Where the faces come from, how their labels are read and how they are split."""
+
+    dataset: str = field(
+        default="nu-delta/utkface",
+        metadata={
+            "help": "A Hub id; a folder, .tar.gz, .tgz, .tar or .zip of UTKFace names or of pictures with a metadata.csv; "
+            "or what scripts.prepare_data wrote, as a folder or on the Hub."
+        },
+    )
+    dataset_revision: str | None = field(default=None, metadata={"help": "Revision of the Hub dataset."})
+    validation_share: float = field(default=0.1, metadata={"help": "Share of the faces to choose the model on."})
+    test_share: float = field(default=0.1, metadata={"help": "Share of the faces to measure the model on, once."})
+    folds: int | None = field(
+        default=None, metadata={"help": "Cross-validation: one of this many folds tests, the next one validates."}
+    )
+    fold: int = field(default=0, metadata={"help": "Which fold tests, from 0."})
+    split_by: str = field(
+        default="group",
+        metadata={
+            "help": "'group': one picture of each group of copies. 'picture': the usual random split, copies and leaks "
+            "included. 'picture_purged': the validation and test of 'picture', and a train split without their copies."
+        },
+    )
+    manifest: str | None = field(
+        default=None, metadata={"help": "manifest.csv of an earlier preparation: its splits and labels, exactly."}
+    )
+    max_age_spread: int = field(
+        default=10, metadata={"help": "Copies of one picture whose ages are further apart (years) are all dropped."}
+    )
+    max_unusable_share: float = field(
+        default=0.1, metadata={"help": "A larger share of unreadable or unlabelled pictures is an error."}
+    )
+    max_samples: int | None = field(default=None, metadata={"help": "Use about this many faces: for quick runs."})
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read while training, in bounded memory. A source that is not prepared needs a manifest."},
+    )
+    image_column: str = field(default=Columns.image, metadata={"help": "Column of pictures in a Hub dataset."})
+    age_column: str = field(
+        default=Columns.age, metadata={"help": "Column of ages or age ranges; of several, the first there is."}
+    )
+    gender_column: str = field(default=Columns.gender, metadata={"help": "Column of genders."})
+    race_column: str = field(default=Columns.race, metadata={"help": "Column of races, read for evaluation only."})
+    gender_words: str = field(default=Columns.gender_words, metadata={"help": "word=male,word=female,..."})
+    race_words: str = field(
+        default=Columns.race_words, metadata={"help": "word=White,... (White, Black, Asian, Indian or Others)"}
+    )
+    cache_dir: str | None = field(default=None, metadata={"help": "Where `datasets` keeps what it has read."})
+    num_proc: int | None = field(default=None, metadata={"help": "Processes that decode the pictures for cleaning."})
+
+    def __post_init__(self):
+        if self.split_by not in SPLIT_BY:
+            raise ValueError(f"split_by must be one of {', '.join(SPLIT_BY)}, got {self.split_by!r}.")
+        if not (self.validation_share > 0 and self.test_share > 0 and self.validation_share + self.test_share < 1):
+            raise ValueError(
+                "validation_share and test_share must be above 0 and leave something to train on, got "
+                f"{self.validation_share} and {self.test_share}."
+            )
+        if self.folds is not None and not (self.folds >= 3 and 0 <= self.fold < self.folds):
+            raise ValueError(f"Expected 3 folds or more and a fold from 0 to folds - 1, got {self.folds}, {self.fold}.")
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(
+            image=self.image_column,
+            age=self.age_column,
+            gender=self.gender_column,
+            race=self.race_column,
+            gender_words=self.gender_words,
+            race_words=self.race_words,
+        )
