@@ -74,8 +74,13 @@ class AgeGenderModel(PreTrainedModel):
         self.backbone = build_backbone(config.backbone_config)
         width = backbone_width(config.backbone_config)
         if config.stem_channels:
-            stem = ConvStem(config.stem_channels, width)
-            self.backbone.embeddings.patch_embeddings.projection = stem
+            patch_size = config.backbone_config.patch_size
+            if 2 ** len(config.stem_channels) != patch_size:
+                raise ValueError(
+                    f"{len(config.stem_channels)} stem_channels shrink a picture {2 ** len(config.stem_channels)} times, "
+                    f"but the backbone expects patches of {patch_size} pixels: make the two agree."
+                )
+            self.backbone.embeddings.patch_embeddings.projection = ConvStem(config.stem_channels, width)
         self.dropout = nn.Dropout(config.head_dropout)
         self.age_head = nn.Linear(width, config.max_age + 1)
         self.gender_head = nn.Linear(width, len(config.gender_names))

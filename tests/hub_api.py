@@ -53,7 +53,8 @@ def build_app(hub: Hub) -> Starlette:
         (f"{repo}/auth-check/write", ["GET"], api.auth_check_write),
         (f"{repo}/settings", ["PUT"], api.update_settings),
         (f"{repo}/variables", ["GET", "POST"], api.space_variables),
-        (f"{repo}/hardware", ["POST"], api.request_space_hardware),
+        (f"{repo}/runtime", ["GET"], api.space_runtime),
+        (f"{repo}/hardware", ["POST"], api.space_runtime),
         (f"{repo}/tree/{{revision}}", ["GET"], api.tree),
         (f"{repo}/tree/{{revision}}/{{path:path}}", ["GET"], api.tree),
         (f"{repo}/paths-info/{{revision}}", ["POST"], api.paths_info),
@@ -188,9 +189,12 @@ class Api:
             variables[body["key"]] = body["value"]
         return JSONResponse({name: {"value": value} for name, value in variables.items()})
 
-    async def request_space_hardware(self, request: Request) -> Response:
-        repo_id = self._repository(request, write=True).repo_id
-        self.hub.space_hardware[repo_id] = (await request.json())["flavor"]
+    async def space_runtime(self, request: Request) -> Response:
+        """GET tells what the Space runs on; POST, to its hardware, asks for something else."""
+        is_asking = request.method == "POST"
+        repo_id = self._repository(request, write=is_asking).repo_id
+        if is_asking:
+            self.hub.space_hardware[repo_id] = (await request.json())["flavor"]
         return JSONResponse({"stage": "BUILDING", "hardware": {"requested": self.hub.space_hardware[repo_id]}})
 
     async def auth_check(self, request: Request) -> Response:

@@ -1,7 +1,6 @@
 """`scripts.deploy_space` against the loopback Hub: one commit, the files the demo needs, and a demo that runs on them."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +22,6 @@ from tests.tiny_model import save_tiny_model
 
 
 PHOTO = ROOT / "examples" / "astronaut.jpg"
-CODE = {"app.py", "demo/serving.py", "demo/__init__.py", "model/pipeline_age_gender.py", "model/face_detection.py"}
 
 
 def run(hub: HubServer, module: str, *arguments: str) -> str:
@@ -69,23 +67,89 @@ def test_the_space_runs_from_its_files_alone(hub: HubServer, tmp_path: Path):
     assert "Traceback" not in demo.log
 
 
-def test_a_second_deployment_updates_the_space(hub: HubServer, monkeypatch: pytest.MonkeyPatch):
-    deploy = deployer(hub, monkeypatch)
-    api = add_model(hub, "user/old"), add_model(hub, "user/new")
-    old, new = (info.oid for info in api)
-    deploy("user/old")
-    leftover = [CommitOperationAdd("demo/gone.py", b""), CommitOperationAdd("packages.txt", b"tmux\n")]
-    HfApi(hub.url, hub.token).create_commit("user/space", leftover, repo_type="space", commit_message="By hand")
+@pytest.fixture
+def api(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HfApi:
+    """Of the test, and of `deploy_space` called in this process."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    return HfApi()
 
-    deploy("user/new", hardware="cpu-upgrade")
-    space, variables = hub.repository("user/space", "spaces"), hub._hub.space_variables["user/space"]
-    assert variables == {"MODEL_ID": "user/new", "MODEL_REVISION": new}
-    assert hub._hub.space_hardware["user/space"] == "cpu-upgrade"
-    assert old != new
-    files = set(space.branches["main"].files)
+
+def add_model(api: HfApi, repo_id: str, without: str = "", private: bool = False) -> str:
+    """A repository with the files that deploying looks for; returns its commit."""
+    names = {"config.json", "preprocessor_config.json", "model.safetensors", "face_detection_yunet.onnx"} - {without}
+    api.create_repo(repo_id, private=private)
+    return api.create_commit(repo_id, [CommitOperationAdd(name, b"{}") for name in names], commit_message="Add").oid
+
+
+def test_deploying_again_updates_the_space(hub: HubServer, api: HfApi):
+    add_model(api, "user/old")
+    new = add_model(api, "user/new")
+    deploy_space("user/space", "user/old")
+    by_hand = [CommitOperationAdd("demo/gone.py", b""), CommitOperationAdd("packages.txt", b"tmux\n")]
+    api.create_commit("user/space", by_hand, repo_type="space", commit_message="By hand")
+
+    deploy_space("user/space", "user/new", hardware="t4-small")
+    assert {name: variable.value for name, variable in api.get_space_variables("user/space").items()} == {
+        "MODEL_ID": "user/new",
+        "MODEL_REVISION": new,
+    }
+    assert api.get_space_runtime("user/space").requested_hardware == "t4-small"
+    files = api.list_repo_files("user/space", repo_type="space")
     assert "demo/gone.py" not in files
     assert "packages.txt" in files
 
-    commits = len(space.all_commits)
-    deploy("user/new", hardware="cpu-upgrade")
-    assert len(space.all_commits) == commits
+    before = api.space_info("user/space").sha
+    requests = len(hub.requests)
+    deploy_space("user/space", "user/new")
+    assert api.space_info("user/space").sha == before
+    assert ("POST", "/api/spaces/user/space/variables") not in hub.requests[requests:]
+
+
+@pytest.mark.parametrize(
+    ("space_id", "arguments", "message"),
+    [
+        ("user/space", {"model_id": "user/nothing"}, "there is no model user/nothing on the Hub"),
+        ("user/space", {"model_id": "user/faces", "revision": "v9"}, "user/faces has no revision 'v9'"),
+        ("user/space", {"model_id": "user/half"}, "it lacks face_detection_yunet.onnx"),
+        ("user/public", {"model_id": "user/faces", "private": True}, "is public, not private as asked"),
+    ],
+)
+def test_a_refusal_changes_nothing(api: HfApi, space_id: str, arguments: dict, message: str):
+    add_model(api, "user/faces")
+    add_model(api, "user/half", without="face_detection_yunet.onnx")
+    api.create_repo("user/public", repo_type="space", space_sdk="gradio")
+    before = api.space_info("user/public").sha
+    with pytest.raises(DeployError, match=message):
+        deploy_space(space_id, **arguments)
+    assert not api.repo_exists("user/space", repo_type="space")
+    assert api.space_info("user/public").sha == before
+    assert api.get_space_variables("user/public") == {}
+
+
+def test_without_a_token(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("scripts.deploy_space.get_token", lambda: None)
+    with pytest.raises(DeployError, match="run `hf auth login`, or set HF_TOKEN"):
+        deploy_space("user/space", "user/faces")
+
+
+def test_a_private_model_needs_a_secret(api: HfApi, capsys: pytest.CaptureFixture[str]):
+    add_model(api, "user/secret", private=True)
+    deploy_space("user/space", "user/secret")
+    assert "The Space needs a secret HF_TOKEN" in capsys.readouterr().err
+
+
+def test_files_are_those_the_demo_needs():
+    files = space_files("user/faces", "0" * 40)
+    assert files.keys() >= {"app.py", "demo/__init__.py", "demo/serving.py", "demo/page.css", "examples/astronaut.jpg"}
+    assert files.keys() >= {"model/pipeline_age_gender.py", "model/image_loading.py"}
+    assert not [path for path in files if path.startswith(("trainer/", "scripts/", "tests/"))]
+    assert not {"model/handler.py", "model/onnx_model.py"} & files.keys()
+    pinned = [Requirement(line) for line in files["requirements.txt"].decode().splitlines()]
+    assert {"torch", "transformers", "gradio", "opencv-python-headless"} <= {requirement.name for requirement in pinned}
+    assert not {"datasets", "scikit-learn", "pytest"} & {requirement.name for requirement in pinned}
+    assert all(str(requirement.specifier).startswith("==") for requirement in pinned)
+    front_matter = yaml.safe_load(files["README.md"].decode().split("---")[1])
+    assert front_matter["app_file"] in files
+    assert f"gradio[mcp]=={front_matter['sdk_version']}" in {str(requirement) for requirement in pinned}

@@ -132,15 +132,15 @@ def apply_manifest(table: pd.DataFrame, manifest: pd.DataFrame, path: str) -> pd
             f"{lost} of the {decoded['kept'].sum()} pictures that {path} keeps are not in this source: "
             "expected the set that it was made from, whatever its file names and order."
         )
-    new = result["found"] == "left_only"
-    result.loc[new, LABELS] = result.loc[new, SOURCE_LABELS].to_numpy()
-    result.loc[new, ["group", "split"]] = ""
-    result.loc[new, "reason"] = result.loc[new, "problem"].where(
-        result.loc[new, "problem"] != "", "not in the manifest"
-    )
+    known = result["found"] == "both"
+    why = result["problem"].where(result["problem"] != "", "not in the manifest")
+    result["reason"] = result["reason"].where(known, why)
     result["kept"] = result["kept"].eq(True)
-    numbers = [name for name in LABELS if name != "race"]
-    return result.astype(dict.fromkeys(numbers, "int64"))
+    for name in ("group", "split"):
+        result[name] = result[name].where(known, "")
+    for name in LABELS:
+        result[name] = result[name].where(known, result[f"source_{name}"]).astype(manifest[name].dtype)
+    return result
 
 
 def _twin_numbers(table: pd.DataFrame) -> pd.Series:
