@@ -10,7 +10,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 
 import gradio as gr
 
-from demo.about import about_markdown, figures_folder
+from demo.about import about_markdown
 from demo.answering import CHOOSE, Answers
 from demo.api import FACES_SCHEMA, ApiOutput
 from demo.cards import message
@@ -23,6 +23,7 @@ from demo.theme import THEME
 HERE = Path(__file__).resolve().parent
 EXAMPLES = [str(HERE / "examples" / "astronaut.jpg")]
 FRAME_SECONDS = 0.3
+SESSIONS = 500  # whose last answer is remembered; every API call counts as one, so this bounds the memory
 SCROLL_TO_ANSWER = """() => {
   const notice = document.querySelector('#notice')
   if (document.querySelector('#picture img') && notice.getBoundingClientRect().top > 0.8 * window.innerHeight)
@@ -140,7 +141,9 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                 start.click(answers.show_several, [pictures, several_ranges], [gallery, table], **private, **on_model)
 
             with gr.Tab("About") as about_tab:
-                gr.Markdown(about_markdown(served), elem_id="about")
+                about = gr.Markdown(elem_id="about")
+                # Sent when it is asked for: its figures would slow the first screen down.
+                about_tab.select(lambda: about_markdown(served), None, about, queue=False, **private)
 
         # Leaving a tab turns its camera off. Taking the component off the page ends the camera's tracks; Gradio's own Stop
         # only stops sending.
@@ -191,13 +194,13 @@ def main() -> int:
     except (ModelNotServable, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    gr.set_static_paths([figures_folder(served)])
     build_demo(served, settings).queue(max_size=settings.queue_size).launch(
         theme=THEME,
         css_paths=HERE / "demo" / "page.css",
         max_file_size=f"{settings.max_picture_mb}mb",
         auth=settings.auth,
         run_history=False,
+        state_session_capacity=SESSIONS,
         i18n=gr.I18n(en={"audio.record": "Start"}),  # the webcam's button says "Record", but nothing is recorded
         footer_links=["api", "settings"],
     )

@@ -1,5 +1,7 @@
 """The served model's own card, as Markdown that the page can show."""
 
+import base64
+import mimetypes
 import re
 from pathlib import Path
 
@@ -7,12 +9,12 @@ from demo.serving import ServedModel
 
 
 def about_markdown(served: ServedModel) -> str:
-    """What is being served, then README.md of its folder without the metadata block, its figures pointed at the server."""
+    """What is being served, then README.md of its folder without the metadata block and with its figures inside."""
     heading = f"**Served here:** `{served.name}`, {served.revision}."
     card = served.folder / "README.md"
     if not card.is_file():
         return f"{heading}\n\nThis model has no card (README.md in its folder), so nothing is known about its quality."
-    return f"{heading}\n\n---\n\n{_point_figures(strip_front_matter(card.read_text(encoding='utf-8')), served.folder)}"
+    return f"{heading}\n\n---\n\n{embed_figures(strip_front_matter(card.read_text(encoding='utf-8')), served.folder)}"
 
 
 def strip_front_matter(text: str) -> str:
@@ -20,10 +22,17 @@ def strip_front_matter(text: str) -> str:
     return re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL).lstrip()
 
 
-def figures_folder(served: ServedModel) -> Path:
-    return served.folder / "figures"
+def embed_figures(markdown: str, folder: Path) -> str:
+    """`![x](figures/a.png)` -> the same with the picture as a data URL.
 
+    Gradio would not serve them as files: in the Hub's cache they are links that lead out of any folder it is allowed.
+    """
 
-def _point_figures(markdown: str, folder: Path) -> str:
-    """`![x](figures/a.png)` -> a path that Gradio serves; relative, so that it works behind a proxy with a path prefix."""
-    return re.sub(r"(!\[[^\]]*\]\()(?=figures/)", rf"\g<1>gradio_api/file={folder.as_posix()}/", markdown)
+    def embed(match: re.Match) -> str:
+        path = folder / "figures" / match[2]
+        if not path.is_file():
+            return match[0]
+        data = base64.b64encode(path.read_bytes()).decode()
+        return f"{match[1]}data:{mimetypes.guess_type(path.name)[0]};base64,{data})"
+
+    return re.sub(r"(!\[[^\]]*\]\()figures/([^/)]+)\)", embed, markdown)

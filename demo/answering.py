@@ -142,7 +142,10 @@ def _read(picture: dict | None) -> np.ndarray:
     """Gradio has checked that the path is one of its own uploads, and downloaded what came as an address."""
     if picture is None or not picture["path"]:
         raise ValueError("Expected a picture file; none came. Upload one.")
-    return load_rgb(picture["path"])
+    try:
+        return load_rgb(picture["path"])
+    except FileNotFoundError:
+        raise ValueError("This picture has been deleted in the meantime. Choose it again.") from None
 
 
 def _nothing(notice: str, offer_whole: bool = False) -> tuple:

@@ -16,7 +16,7 @@ THUMBNAIL_SIDE = 112  # pixels
 def thumbnail(picture: Image.Image, box: Sequence[float]) -> str:
     """The face in `box` (x0, y0, x1, y1 in pixels) as a data URL."""
     width, height = box[2] - box[0], box[3] - box[1]
-    x, y, side = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, 1.25 * max(width, height)
+    x, y, side = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, 1.25 * max(width, height, 1)
     face = picture.crop([round(value) for value in (x - side / 2, y - side / 2, x + side / 2, y + side / 2)])
     return data_url(face.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE)))
 

@@ -152,7 +152,7 @@ class CascadeDetector:
 
     def detect(self, image_rgb: np.ndarray, min_score: float = 0.0) -> list[Face]:
         """(H, W, 3) uint8 -> faces from left to right. `min_score` is not used."""
-        scale = min(1.0, 960 / max(image_rgb.shape[:2]))
+        scale = min(1.0, 800 / max(image_rgb.shape[:2]))
         grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
         if scale < 1:
             grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -176,7 +176,7 @@ class CascadeDetector:
         turned = grey if roll_degrees == 0 else cv2.warpAffine(grey, matrix, turned_wh, borderMode=cv2.BORDER_REPLICATE)
         with self._lock:
             boxes_xywh, _, weights = self._cascade.detectMultiScale3(
-                turned, scaleFactor=1.1, minNeighbors=3, minSize=(24, 24), outputRejectLevels=True
+                turned, scaleFactor=1.15, minNeighbors=3, minSize=(24, 24), outputRejectLevels=True
             )
         back = np.linalg.inv(matrix[:, :2])
         return [

@@ -5,10 +5,10 @@ import os
 import time
 from pathlib import Path
 
-import httpx
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
+from huggingface_hub.utils import httpx  # the HTTP client that transformers brings along
 
 
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; the largest common phone camera mode is 48 to 50 megapixels

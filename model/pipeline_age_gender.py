@@ -58,6 +58,7 @@ class AgeGenderPipeline(Pipeline):
         self._yunet = YuNetDetector(self._yunet_file) if self._yunet_file else None
         if self._yunet is None:
             logger.warning(f"No {YUNET_FILE} beside the model: OpenCV's cascade finds the faces, which misses more.")
+        self._detector(self._preprocess_params.get("detector"))  # fail now, and not at the first picture
 
     def __call__(self, inputs, boxes=None, **kwargs):
         """
@@ -119,6 +120,8 @@ class AgeGenderPipeline(Pipeline):
         age_ranges: str | Sequence | None = None,
         return_years: bool | None = None,
     ):
+        if detector not in (None, "yunet", "haar"):
+            raise ValueError(f"Expected detector='yunet' or 'haar'; got {detector!r}.")
         find = {"detect": detect, "detector": detector, "min_score": min_score}
         answer = {"return_years": return_years}
         if age_ranges is not None:
@@ -220,8 +223,6 @@ class AgeGenderPipeline(Pipeline):
         return CascadeDetector(self.model.config.cascade_crop or CASCADE_CROP)
 
     def _detector(self, name: str | None) -> YuNetDetector | CascadeDetector:
-        if name not in (None, "yunet", "haar"):
-            raise ValueError(f"Expected detector='yunet' or 'haar'; got {name!r}.")
         if name == "yunet" and self._yunet is None:
             raise FileNotFoundError(f"No {YUNET_FILE} beside the model. Put it there, or use detector='haar'.")
         return self._cascade if name == "haar" or self._yunet is None else self._yunet

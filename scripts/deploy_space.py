@@ -56,11 +56,14 @@ def deploy_space(
         hardware: what the Space asks for, "cpu-basic" for one that is created; None leaves an existing one as it is.
 
     Raises:
-        DeployError: no such model or revision, no model in it, not signed in, or the Space exists with another visibility.
+        DeployError: no such model or revision, no model in it, not signed in, no user in the Space's name, or the Space
+            exists with another visibility.
         HfHubHTTPError: the Hub refused; a commit is made whole or not at all, so deploying again finishes.
     """
     if get_token() is None:
         raise DeployError("not signed in to the Hub: run `hf auth login`, or set HF_TOKEN to a token that may write")
+    if "/" not in space_id:
+        raise DeployError(f"{space_id!r} is not the name of a Space, user/space: write whose it is")
     api = HfApi()
     commit = _find_model(api, model_id, revision)
     files = space_files(model_id, commit, hardware)

@@ -13,10 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx2  # the HTTP library of huggingface_hub, which lets its exceptions through
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import httpx, validate_repo_id
 
 from scripts.model_folder import TASK, ModelFolderError, belongs_to_model, files_to_push
 
@@ -70,11 +69,11 @@ def push_folder(
     push = _Push(folder, files, repo_id, private, create_pr, revision, tag, commit_message or f"Upload {folder.name}")
     try:
         return _retried(push.once)
-    except (HfHubHTTPError, httpx2.TransportError, json.JSONDecodeError) as error:
+    except (HfHubHTTPError, httpx.TransportError, json.JSONDecodeError) as error:
         raise PushError(f"could not push {folder} to {repo_id}: {_reason(error)}.{_again(error)}") from error
     except RuntimeError as error:  # how the client reports an upload that it has tried six times
         cause = error.__cause__
-        if not isinstance(cause, (HfHubHTTPError, httpx2.TransportError)):
+        if not isinstance(cause, (HfHubHTTPError, httpx.TransportError)):
             raise
         raise PushError(f"could not push {folder} to {repo_id}: {error} {_reason(cause)}.{_again(cause)}") from error
 
@@ -168,7 +167,7 @@ def _retried(push: Callable[[], CommitInfo]) -> CommitInfo:
     for wait_seconds in WAITS_SECONDS:
         try:
             return push()
-        except (HfHubHTTPError, httpx2.TransportError, json.JSONDecodeError) as error:
+        except (HfHubHTTPError, httpx.TransportError, json.JSONDecodeError) as error:
             if not _is_passing(error):
                 raise
             print(f"{_reason(error)}; trying again in {wait_seconds} s", file=sys.stderr)

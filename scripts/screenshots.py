@@ -45,7 +45,7 @@ def show_several(page: Page) -> None:
 
 def show_about(page: Page) -> None:
     page.get_by_role("tab", name="About").click()
-    page.locator("#about").wait_for()
+    page.locator("#about").get_by_text("Served here").wait_for()
 
 
 SHOTS = {

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from tests.demo_server import DemoServer
@@ -33,5 +34,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
     """The running demo with a tiny model of random weights, whose folder is its MODEL_ID."""
     folder = tmp_path_factory.mktemp("demo")
     save_tiny_model(folder / "tiny")
+    (folder / "tiny" / "figures").mkdir()
+    PIL.Image.new("RGB", (30, 20)).save(folder / "tiny" / "figures" / "curve.png")
+    with (folder / "tiny" / "README.md").open("a") as card:
+        card.write("\n![learning curve](figures/curve.png)\n")
     with DemoServer(folder, MODEL_ID=str(folder / "tiny"), MAX_PICTURE_MB="3", GRADIO_MCP_SERVER="True") as server:
         yield server

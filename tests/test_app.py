@@ -126,27 +126,35 @@ def test_bad_ranges_get_a_clear_error(client, photo, age_ranges):
         client.predict(handle_file(photo), True, age_ranges, api_name="/predict")
 
 
+FILE_MARK = {"_type": "gradio.FileData"}
+
+
+def call_predict(browser: httpx.Client, picture: object) -> str:
+    """The events that the bare HTTP API answers with."""
+    call = browser.post("/gradio_api/call/predict", json={"data": [picture, True, "4 bins"]}, timeout=60)
+    return browser.get(f"/gradio_api/call/predict/{call.raise_for_status().json()['event_id']}", timeout=60).text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "picture",
     [
         pytest.param({"path": "/etc/passwd"}, id="server file without the mark of an upload"),
-        pytest.param({"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, id="server file"),
-        pytest.param({"path": str(ROOT / "app.py"), "meta": {"_type": "gradio.FileData"}}, id="file of the demo"),
+        pytest.param({"path": "/etc/passwd", "meta": FILE_MARK}, id="server file"),
+        pytest.param({"path": str(ROOT / "app.py"), "meta": FILE_MARK}, id="file of the demo"),
         pytest.param({"url": "http://127.0.0.1:1/x.jpg", "path": "http://127.0.0.1:1/x.jpg"}, id="internal address"),
-        pytest.param({"url": "http://169.254.169.254/latest", "meta": {"_type": "gradio.FileData"}}, id="metadata"),
+        pytest.param({"url": "http://169.254.169.254/latest", "meta": FILE_MARK}, id="metadata"),
         pytest.param("just text", id="text"),
         pytest.param(None, id="nothing"),
         pytest.param([1, 2, 3], id="list"),
     ],
 )
 def test_what_is_not_an_upload_is_refused(demo, client, photo, picture):
-    call = httpx.post(f"{demo.url}/gradio_api/call/predict", json={"data": [picture, True, "4 bins"]}, timeout=30)
-    if call.status_code == 200:
-        answer = httpx.get(f"{demo.url}/gradio_api/call/predict/{call.json()['event_id']}", timeout=60).text
-        assert "event: error" in answer
-        assert "root:" not in answer
-        assert "detection_score" not in answer
+    with httpx.Client(base_url=demo.url) as browser:
+        answer = call_predict(browser, picture)
+    assert "event: error" in answer
+    assert "root:" not in answer
+    assert "detection_score" not in answer
     assert len(client.predict(handle_file(photo), api_name="/predict")) == 1
 
 
@@ -180,7 +188,9 @@ def test_nothing_of_a_visit_remains(photo: Path, tmp_path: Path):
     bad.write_bytes(b"not a picture")
     with DemoServer(tmp_path, MODEL_ID=str(tmp_path / "tiny"), KEEP_SECONDS="8", DEMO_AUTH="ann:secret") as demo:
         client = Client(demo.url, auth=("ann", "secret"), verbose=False)
-        client.predict(handle_file(photo), api_name="/predict")
+        answer = client.predict(handle_file(photo), api_name="/predict")
+        assert len(answer) == 1
+        uploaded = next(path for path in demo.stored_files() if path.name == photo.name)
         with pytest.raises(AppError):
             client.predict(handle_file(bad), api_name="/predict")
         assert demo.stored_files()
@@ -188,6 +198,9 @@ def test_nothing_of_a_visit_remains(photo: Path, tmp_path: Path):
         while demo.stored_files() and time.monotonic() < deadline:
             time.sleep(0.5)
         assert demo.stored_files() == []
+        with httpx.Client(base_url=demo.url) as browser:
+            browser.post("/login", data={"username": "ann", "password": "secret"}).raise_for_status()
+            assert "Choose it again" in call_predict(browser, {"path": str(uploaded), "meta": FILE_MARK})
         log = demo.log.lower()
     for word in ("private-name", "looks", "female", "age_range", "traceback", "secret"):
         assert word not in log
@@ -203,7 +216,8 @@ def test_serves_a_revision_from_the_hub(hub: HubServer, photo: Path, tmp_path: P
     api.create_tag("user/faces", tag="v1")
     with DemoServer(tmp_path, **hub.env, MODEL_ID="user/faces", MODEL_REVISION="v1") as demo:
         assert len(Client(demo.url, verbose=False).predict(handle_file(photo), api_name="/predict")) == 1
-        assert hub.repository("user/faces").branches["main"].oid in httpx.get(f"{demo.url}/config").text
+    commit = hub.repository("user/faces").branches["main"].oid
+    assert ("GET", f"/user/faces/resolve/{commit}/model.safetensors") in hub.requests
     assert not [path for method, path in hub.requests if path.endswith(".py") and method == "GET"]
 
 

@@ -127,5 +127,13 @@ def test_webcam_finds_a_face_leaves_no_file_and_is_off_after_leaving(page: Page,
     assert page.evaluate("track.readyState") == "live"
     page.get_by_role("tab", name="About").click()
     page.wait_for_function("track.readyState === 'ended'")
-    expect(page.locator("#about")).to_contain_text("Random weights")
     assert demo.stored_files() == before
+
+
+def test_about_shows_the_card_with_its_figures(page: Page, demo: DemoServer):
+    folder = Path(demo.environment["MODEL_ID"])
+    page.get_by_role("tab", name="About").click()
+    expect(page.locator("#about")).to_contain_text("Random weights")
+    expect(page.locator("#about")).to_contain_text(f"Served here: {folder.name}, a local folder")
+    expect(page.locator("#about")).not_to_contain_text("license: other")
+    expect(page.locator("#about img")).to_have_js_property("naturalWidth", 30)

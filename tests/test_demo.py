@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from demo.about import strip_front_matter
+from demo.about import embed_figures, strip_front_matter
 from demo.cards import face_cards, figure, message
 from demo.drawing import FACE_COLOURS, draw_faces
 from demo.looking import looked_at
@@ -72,6 +72,15 @@ def test_spreadsheet_reads_a_file_name_as_text():
 @pytest.mark.parametrize("text", ["---\nlicense: other\n---\n# Card\n---\nmore", "# Card\n---\nmore"])
 def test_card_is_shown_without_its_metadata(text: str):
     assert strip_front_matter(text) == "# Card\n---\nmore"
+
+
+def test_figures_of_a_card_are_shown_even_where_they_are_links(tmp_path: Path):
+    """As in the Hub's cache, whose snapshots are links to files elsewhere."""
+    (tmp_path / "blob").write_bytes(b"png")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "a.png").symlink_to(tmp_path / "blob")
+    shown = embed_figures("![a](figures/a.png) ![gone](figures/b.png) ![c](https://x/figures/a.png)", tmp_path)
+    assert shown == "![a](data:image/png;base64,cG5n) ![gone](figures/b.png) ![c](https://x/figures/a.png)"
 
 
 def words(html: str) -> str:

@@ -24,24 +24,32 @@ from tests.tiny_model import save_tiny_model
 PHOTO = ROOT / "examples" / "astronaut.jpg"
 
 
-def run(hub: HubServer, module: str, *arguments: str) -> str:
-    command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, env=hub.env, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def api(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HfApi:
+    """Of the test, and of `deploy_space` called in this process."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    return HfApi()
+
+
+def variables_of(api: HfApi, space_id: str) -> dict[str, str]:
+    return {name: variable.value for name, variable in api.get_space_variables(space_id).items()}
 
 
 @pytest.mark.slow
-def test_the_space_runs_from_its_files_alone(hub: HubServer, tmp_path: Path):
+def test_the_space_runs_from_its_files_alone(hub: HubServer, api: HfApi, tmp_path: Path):
     save_tiny_model(tmp_path / "tiny")
-    run(hub, "scripts.push_to_hub", str(tmp_path / "tiny"), "user/faces", "--tag", "v1")
-    first = hub.repository("user/faces").branches["main"].oid
-    # a later version of the model, which the Space must not pick up
-    HfApi(hub.url, hub.token).create_commit(
-        "user/faces", [CommitOperationAdd("README.md", b"---\ntags: [x]\n---\n")], commit_message="Later"
-    )
+    api.create_repo("user/faces")
+    first = api.upload_folder(repo_id="user/faces", folder_path=tmp_path / "tiny").oid
+    api.create_tag("user/faces", tag="v1")
+    # a later version, which the Space must not pick up
+    api.create_commit("user/faces", [CommitOperationAdd("config.json", b"{}")], commit_message="Later")
     options = ("--model", "user/faces", "--revision", "v1", "--private", "--hardware", "cpu-upgrade")
-    assert "user/space" in run(hub, "scripts.deploy_space", "user/space", *options)
+    command = [sys.executable, "-m", "scripts.deploy_space", "user/space", *options]
+    done = subprocess.run(command, env=hub.env, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "user/space runs user/faces" in done.stdout
 
     space = hub.repository("user/space", "spaces")
     commit = space.branches["main"]
@@ -50,9 +58,7 @@ def test_the_space_runs_from_its_files_alone(hub: HubServer, tmp_path: Path):
     front_matter = yaml.safe_load(commit.files["README.md"].content.decode().split("---")[1])
     assert front_matter["models"] == ["user/faces"]
     assert front_matter["suggested_hardware"] == "cpu-upgrade"
-    variables = {
-        name: variable.value for name, variable in HfApi(hub.url, hub.token).get_space_variables("user/space").items()
-    }
+    variables = variables_of(api, "user/space")
     assert variables == {"MODEL_ID": "user/faces", "MODEL_REVISION": first}
 
     code = tmp_path / "space"
@@ -65,15 +71,6 @@ def test_the_space_runs_from_its_files_alone(hub: HubServer, tmp_path: Path):
     expected = AgeGenderPipeline(model=model, image_processor=processor)(str(PHOTO))
     assert answer == json.loads(json.dumps(expected))
     assert "Traceback" not in demo.log
-
-
-@pytest.fixture
-def api(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HfApi:
-    """Of the test, and of `deploy_space` called in this process."""
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setenv("HF_TOKEN", hub.token)
-    return HfApi()
 
 
 def add_model(api: HfApi, repo_id: str, without: str = "", private: bool = False) -> str:
@@ -91,10 +88,7 @@ def test_deploying_again_updates_the_space(hub: HubServer, api: HfApi):
     api.create_commit("user/space", by_hand, repo_type="space", commit_message="By hand")
 
     deploy_space("user/space", "user/new", hardware="t4-small")
-    assert {name: variable.value for name, variable in api.get_space_variables("user/space").items()} == {
-        "MODEL_ID": "user/new",
-        "MODEL_REVISION": new,
-    }
+    assert variables_of(api, "user/space") == {"MODEL_ID": "user/new", "MODEL_REVISION": new}
     assert api.get_space_runtime("user/space").requested_hardware == "t4-small"
     files = api.list_repo_files("user/space", repo_type="space")
     assert "demo/gone.py" not in files
@@ -102,7 +96,7 @@ def test_deploying_again_updates_the_space(hub: HubServer, api: HfApi):
 
     before = api.space_info("user/space").sha
     requests = len(hub.requests)
-    deploy_space("user/space", "user/new")
+    deploy_space("user/space", "user/new", hardware="t4-small")
     assert api.space_info("user/space").sha == before
     assert ("POST", "/api/spaces/user/space/variables") not in hub.requests[requests:]
 
@@ -110,6 +104,7 @@ def test_deploying_again_updates_the_space(hub: HubServer, api: HfApi):
 @pytest.mark.parametrize(
     ("space_id", "arguments", "message"),
     [
+        ("space", {"model_id": "user/faces"}, "'space' is not the name of a Space, user/space"),
         ("user/space", {"model_id": "user/nothing"}, "there is no model user/nothing on the Hub"),
         ("user/space", {"model_id": "user/faces", "revision": "v9"}, "user/faces has no revision 'v9'"),
         ("user/space", {"model_id": "user/half"}, "it lacks face_detection_yunet.onnx"),
@@ -125,11 +120,12 @@ def test_a_refusal_changes_nothing(api: HfApi, space_id: str, arguments: dict, m
         deploy_space(space_id, **arguments)
     assert not api.repo_exists("user/space", repo_type="space")
     assert api.space_info("user/public").sha == before
-    assert api.get_space_variables("user/public") == {}
+    assert variables_of(api, "user/public") == {}
 
 
-def test_without_a_token(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("scripts.deploy_space.get_token", lambda: None)
+def test_without_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     with pytest.raises(DeployError, match="run `hf auth login`, or set HF_TOKEN"):
         deploy_space("user/space", "user/faces")
 

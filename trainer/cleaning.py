@@ -13,7 +13,7 @@ from trainer.duplicates import grey_thumbnail, group_duplicates, pixel_hash
 from trainer.labels import UNKNOWN
 
 
-CLEANING_VERSION = 2  # part of the cache key: raise it when the same pictures get other hashes, thumbnails or groups
+CLEANING_VERSION = 4  # part of the cache key: raise it when the same pictures get other hashes, thumbnails or groups
 
 LABELS = ["age", "age_low", "age_high", "gender", "race"]
 _FINGERPRINT_FEATURES = Features(

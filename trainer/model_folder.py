@@ -1,5 +1,6 @@
 """Write a model folder: weights, configuration, preprocessing, the code and the face detector, as the Hub expects them."""
 
+import shutil
 from pathlib import Path
 
 from transformers import BaseImageProcessor, ViTImageProcessorPil
@@ -24,3 +25,6 @@ def save_model_folder(model: AgeGenderModel, image_processor: BaseImageProcessor
     pipeline needs, YuNet's weights and the Inference Endpoints handler. Other files in the folder stay as they are.
     """
     AgeGenderPipeline(model=model, image_processor=image_processor, device=model.device).save_pretrained(folder)
+    handler, target = Path(__file__).parents[1] / "model" / "handler.py", Path(folder, "handler.py")
+    if not (target.exists() and target.samefile(handler)):
+        shutil.copyfile(handler, target)

@@ -6,7 +6,7 @@ from scipy.fft import dctn
 
 
 THUMBNAIL_SIZE = 96
-MIN_SIMILARITY = 0.88
+MIN_SIMILARITY = 0.84
 MIN_MATCHES = 14
 
 _FREQUENCIES = 20
