@@ -15,13 +15,14 @@ YUNET_FILE = "face_detection_yunet.onnx"  # ShiqiYu/libfacedetection.train, Apac
 
 # YuNet's and the cascade's mean box on UTKFace's aligned chips, turned round: the chip's corners x0, y0, x1, y1 as
 # fractions of the box. `python -m scripts.benchmark_detection --calibrate` prints them.
-YUNET_CROP = (-0.072, 0.099, 1.116, 1.020)
-CASCADE_CROP = (0.011, 0.094, 1.006, 1.089)
+YUNET_CROP = (-0.102, 0.058, 1.102, 1.027)
+CASCADE_CROP = (0.015, 0.094, 1.009, 1.089)
 
 # YuNet finds faces of about 30 to 500 pixels at the scale it looks at, so large pictures are searched at several.
 COARSE_SIDE, FINE_SIDES = 640, (1280, 1920)
 SMALL_FACE_PIXELS = 40
 CLOSE_SIDE, CANDIDATE_SCORE = 160, 0.4
+MIN_INPUT_SIDE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,19 +123,18 @@ class YuNetDetector:
 
     def _detect_at(self, image_rgb: np.ndarray, longest_side: int) -> np.ndarray:
         """(N, 15) in pixels of `image_rgb`: x, y, width, height, five landmarks, score; never enlarges the picture."""
-        scale = min(1.0, longest_side / max(image_rgb.shape[:2]))
-        small = image_rgb
-        if scale < 1:
-            small = cv2.resize(image_rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        small = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+        small = _shrink(image_rgb, longest_side / max(image_rgb.shape[:2]))
+        # Each side is rounded to whole pixels, so the two scales may differ a little.
+        scales_xy = np.array([image_rgb.shape[1] / small.shape[1], image_rgb.shape[0] / small.shape[0]])
+        # OpenCV 4.14 finds faces of infinite size, with score 1, in a strip of up to 32 pixels.
+        missing = [max(MIN_INPUT_SIDE - side, 0) for side in small.shape[:2]]
+        padded = cv2.copyMakeBorder(small, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT)
         with self._lock:
-            self._net.setInputSize((small.shape[1], small.shape[0]))
-            _, rows = self._net.detect(small)
+            self._net.setInputSize((padded.shape[1], padded.shape[0]))
+            _, rows = self._net.detect(cv2.cvtColor(padded, cv2.COLOR_RGB2BGR))
         if rows is None:
             return np.empty((0, 15), np.float32)
         rows = rows[rows[:, 2:4].min(axis=1) > 1]
-        # Each side is rounded to whole pixels, so the two scales may differ a little.
-        scales_xy = np.array([image_rgb.shape[1] / small.shape[1], image_rgb.shape[0] / small.shape[0]])
         rows[:, :14] *= np.tile(scales_xy, 7)
         return rows
 
@@ -153,9 +153,7 @@ class CascadeDetector:
     def detect(self, image_rgb: np.ndarray, min_score: float = 0.0) -> list[Face]:
         """(H, W, 3) uint8 -> faces from left to right. `min_score` is not used."""
         scale = min(1.0, 800 / max(image_rgb.shape[:2]))
-        grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
-        if scale < 1:
-            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        grey = cv2.cvtColor(_shrink(image_rgb, scale), cv2.COLOR_RGB2GRAY)
         found = [hit for roll_degrees in (0, -20, 20) for hit in self._detect_turned(grey, roll_degrees)]
         faces = []
         for _, center, side, roll_degrees in sorted(found, key=lambda hit: -hit[0]):
@@ -176,7 +174,7 @@ class CascadeDetector:
         turned = grey if roll_degrees == 0 else cv2.warpAffine(grey, matrix, turned_wh, borderMode=cv2.BORDER_REPLICATE)
         with self._lock:
             boxes_xywh, _, weights = self._cascade.detectMultiScale3(
-                turned, scaleFactor=1.15, minNeighbors=3, minSize=(24, 24), outputRejectLevels=True
+                turned, scaleFactor=1.15, minNeighbors=4, minSize=(24, 24), outputRejectLevels=True
             )
         back = np.linalg.inv(matrix[:, :2])
         return [
@@ -241,6 +239,13 @@ def _warp(image_rgb: np.ndarray, matrix: np.ndarray, size: int, border: int = cv
         image_rgb, large, (size * multiple, size * multiple), flags=cv2.INTER_LINEAR, borderMode=border
     )
     return warped if multiple == 1 else cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _shrink(image_rgb: np.ndarray, scale: float) -> np.ndarray:
+    if scale >= 1:
+        return image_rgb
+    height, width = (max(round(side * scale), 1) for side in image_rgb.shape[:2])
+    return cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _similarity(from_xy: np.ndarray, to_xy: np.ndarray) -> np.ndarray | None:

@@ -63,7 +63,7 @@ def _decode(data: bytes, name: str) -> np.ndarray:
             f"Expected a picture ({', '.join(FORMATS)}), but {name} is none of these, whatever its name says. "
             "Save it as JPEG or PNG."
         ) from None
-    except PIL.Image.DecompressionBombError:
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
         raise PictureError(_too_large(name, "far more")) from None
     except Exception as error:  # Pillow's readers raise many types on damaged headers
         raise PictureError(_damaged(name, error)) from error

@@ -90,7 +90,9 @@ def unit_vectors(thumbnails: np.ndarray) -> np.ndarray:
 def difference_bits(thumbnails: np.ndarray) -> np.ndarray:
     """(N, H, W) -> (N, 512) float32 of -1 and 1: is a cell brighter than its right, and than its lower neighbour?"""
     side = _HASH_SIZE + 1
-    small = np.stack([cv2.resize(np.ascontiguousarray(x), (side, side), interpolation=cv2.INTER_AREA) for x in thumbnails])
+    small = np.stack(
+        [cv2.resize(np.ascontiguousarray(x), (side, side), interpolation=cv2.INTER_AREA) for x in thumbnails]
+    )
     right = small[:, :-1, :-1] > small[:, :-1, 1:]
     below = small[:, :-1, :-1] > small[:, 1:, :-1]
     bits = np.concatenate([right.reshape(len(small), -1), below.reshape(len(small), -1)], axis=1)

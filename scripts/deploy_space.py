@@ -9,7 +9,6 @@ comes from `hf auth login` or HF_TOKEN, never from an argument.
 import argparse
 import sys
 
-import httpx2  # the HTTP library of huggingface_hub, which lets its exceptions through
 from huggingface_hub import (
     CommitInfo,
     CommitOperationAdd,
@@ -24,6 +23,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import httpx
 
 from demo.serving import REQUIRED_FILES
 from model.face_detection import YUNET_FILE
@@ -145,7 +145,7 @@ def main() -> None:
         commit = deploy_space(**vars(args))
     except (DeployError, HFValidationError) as error:
         sys.exit(f"error: {error}")
-    except (HfHubHTTPError, httpx2.TransportError) as error:
+    except (HfHubHTTPError, httpx.TransportError) as error:
         sys.exit(f"error: the Space was not deployed: {error}\nRun the same command again once this is mended.")
     print(f"{commit.repo_url} runs {args.model_id} from commit {commit.oid} on; its build takes some minutes.")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Hashable, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -22,23 +23,22 @@ def shuffle_key(content: str, seed: int) -> str:
 
 
 def assign_parts(contents: Sequence[str], strata: Sequence[Hashable], shares: Sequence[float], seed: int) -> np.ndarray:
-    """(N,) index of the part that each item goes to: each part gets its share of all items and of every stratum.
+    """(N,) index of the part that each item goes to: each part gets its share of every stratum, within one item.
 
-    The items are put in order of stratum, and at random (by `shuffle_key`) within it; each goes to the part that lacks
-    most, so that every part is within one item of its share of the whole, and within two of its share of a stratum.
+    The items of a stratum lie at random (by `shuffle_key`) on a line that the parts share out. A few items more or less
+    move only those next to a boundary, so that another edition of a set is split almost alike.
 
     Args:
         contents: N distinct strings that stand for the items' content.
         strata: N sortable values. shares: of each part; they sum to 1.
     """
     order = sorted(range(len(contents)), key=lambda i: (strata[i], shuffle_key(contents[i], seed)))
+    boundaries = np.cumsum(shares)[:-1]
     parts = np.empty(len(contents), np.int64)
-    lacking = np.zeros(len(shares))
-    for i in order:
-        lacking += shares
-        part = int(np.argmax(np.round(lacking, 9)))  # rounded: the last bits of a sum must not decide
-        parts[i] = part
-        lacking[part] -= 1
+    for _, members in groupby(order, key=lambda i: strata[i]):
+        members = list(members)
+        places = (np.arange(len(members)) + 0.5) / len(members)
+        parts[members] = np.searchsorted(boundaries, places, side="right")
     return parts
 
 

@@ -83,6 +83,7 @@ def calibrate(trainer: AgeGenderTrainer, validation, target_accuracy: float) -> 
 def main(argv: Sequence[str]) -> None:
     started = datetime.now(timezone.utc)
     model_args, data_args, augmentation, report_args, training_args = parse_recipe(argv, ARGUMENT_CLASSES)
+    environment = describe_environment(data_args.dataset)  # now: the commit may be another one when the training ends
     output_dir = Path(training_args.output_dir)
     # Checkpoints lie beside the result, so that the result holds what is published and nothing else.
     training_args.output_dir = str(output_dir.with_name(output_dir.name + ".checkpoints"))
@@ -122,7 +123,7 @@ def main(argv: Sequence[str]) -> None:
     if trainer.is_world_process_zero():
         save_model_folder(trainer.accelerator.unwrap_model(trainer.model), processor, output_dir)
         recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None
-        record = describe_environment(data_args.dataset) | {
+        record = environment | {
             "recipe": recipe and str(recipe),
             "recipe_text": recipe and recipe.read_text(),
             "arguments": asdict(model_args)

