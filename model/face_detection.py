@@ -23,6 +23,7 @@ COARSE_SIDE, FINE_SIDES = 640, (1280, 1920)
 SMALL_FACE_PIXELS = 40
 CLOSE_SIDE, CANDIDATE_SCORE = 160, 0.4
 MIN_INPUT_SIDE = 64
+MAX_FACES = 300  # a bound on the time that one picture can take
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ class YuNetDetector:
         self._lock = threading.Lock()  # the network keeps its input size and buffers between calls
 
     def detect(self, image_rgb: np.ndarray, min_score: float = 0.7) -> list[Face]:
-        """(H, W, 3) uint8 -> faces from left to right; an empty list where there are none."""
+        """(H, W, 3) uint8 -> at most `MAX_FACES` faces from left to right; an empty list where there are none."""
         longest = max(image_rgb.shape[:2])
         rows = self._detect_at(image_rgb, COARSE_SIDE)
         if not len(rows):
@@ -67,8 +68,12 @@ class YuNetDetector:
                 break
             rows = _merge(rows, self._detect_at(image_rgb, side))
             previous_side = side
-        seen_closely = (self._with_close_landmarks(image_rgb, _face_from_row(row)) for row in rows)
-        faces = [face for face in seen_closely if face is not None and face.score >= min_score]
+        surest_first = rows[rows[:, 14].argsort()[::-1][:MAX_FACES]]
+        faces: list[Face] = []
+        for face in (self._with_close_landmarks(image_rgb, _face_from_row(row)) for row in surest_first):
+            # Looking closely, two detections may come to rest on one face.
+            if face is not None and face.score >= min_score and all(_distance(face, f) > f.width / 4 for f in faces):
+                faces.append(face)
         return sorted(faces, key=lambda face: face.box_xyxy[0] + face.box_xyxy[2])
 
     def find_landmarks(self, image_rgb: np.ndarray, face: Face) -> Face:
@@ -84,16 +89,17 @@ class YuNetDetector:
         40 to 60 pixels tilted up to 30 degrees the crop's corners are off by 16 % of its side, and by 5 % after this.
         The second score tells faces from what only resembled one at a distance.
         """
+        closest = None
         for _ in range(3):
-            found = self._look_closely(image_rgb, face, margin=0.25)
+            found = self._look_closely(image_rgb, closest or face, margin=0.25)
             if found is None:
-                return None
+                break
             # How far the crop moves: the ratio of the two similarities, as one complex number
-            before, after = (complex(*crop_matrix(f, UTKFACE_LANDMARKS_XY, 1)[:, 0]) for f in (face, found))
-            face, change = found, after / before
+            before, after = (complex(*crop_matrix(f, UTKFACE_LANDMARKS_XY, 1)[:, 0]) for f in (closest or face, found))
+            closest, change = found, after / before
             if abs(np.angle(change, deg=True)) < 8 and 0.9 < abs(change) < 1.1:
                 break
-        return face
+        return closest
 
     def _look_closely(self, image_rgb: np.ndarray, face: Face, margin: float) -> Face | None:
         """Detect in the face's crop with `margin` of its side around, 160 pixels wide; None if it is not there."""
@@ -113,19 +119,17 @@ class YuNetDetector:
 
     def _detect_filling(self, image_rgb: np.ndarray) -> np.ndarray:
         """A face that fills the picture: too large for the network at the usual scale, and lacking a surround to stand in."""
-        margin = max(image_rgb.shape[:2]) // 6
+        small = _shrink(image_rgb, 0.75 * COARSE_SIDE / 2 / max(image_rgb.shape[:2]))
+        margin = max(small.shape[:2]) // 6
         # Black, not the edge repeated: of faces cut 20 % inside UTKFace's chip 98 % were found against 57 %.
-        padded = cv2.copyMakeBorder(image_rgb, *[margin] * 4, cv2.BORDER_CONSTANT)
-        rows = self._detect_at(padded, COARSE_SIDE // 2)
-        rows[:, :2] -= margin
-        rows[:, 4:14] -= margin
+        rows = self._detect_at(cv2.copyMakeBorder(small, *[margin] * 4, cv2.BORDER_CONSTANT), COARSE_SIDE // 2)
+        rows[:, [0, 1, *range(4, 14)]] -= margin
+        rows[:, :14] *= np.tile(_scales_xy(image_rgb, small), 7)
         return rows
 
     def _detect_at(self, image_rgb: np.ndarray, longest_side: int) -> np.ndarray:
         """(N, 15) in pixels of `image_rgb`: x, y, width, height, five landmarks, score; never enlarges the picture."""
         small = _shrink(image_rgb, longest_side / max(image_rgb.shape[:2]))
-        # Each side is rounded to whole pixels, so the two scales may differ a little.
-        scales_xy = np.array([image_rgb.shape[1] / small.shape[1], image_rgb.shape[0] / small.shape[0]])
         # OpenCV 4.14 finds faces of infinite size, with score 1, in a strip of up to 32 pixels.
         missing = [max(MIN_INPUT_SIDE - side, 0) for side in small.shape[:2]]
         padded = cv2.copyMakeBorder(small, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT)
@@ -135,7 +139,7 @@ class YuNetDetector:
         if rows is None:
             return np.empty((0, 15), np.float32)
         rows = rows[rows[:, 2:4].min(axis=1) > 1]
-        rows[:, :14] *= np.tile(scales_xy, 7)
+        rows[:, :14] *= np.tile(_scales_xy(image_rgb, small), 7)
         return rows
 
 
@@ -248,6 +252,11 @@ def _shrink(image_rgb: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
 
 
+def _scales_xy(image_rgb: np.ndarray, small_rgb: np.ndarray) -> tuple[float, float]:
+    """Each side of the small one was rounded to whole pixels, so the two scales may differ a little."""
+    return image_rgb.shape[1] / small_rgb.shape[1], image_rgb.shape[0] / small_rgb.shape[0]
+
+
 def _similarity(from_xy: np.ndarray, to_xy: np.ndarray) -> np.ndarray | None:
     """(2, 3) similarity without mirroring that brings points (N, 2) closest to others; None if they are one point.
 
@@ -269,6 +278,11 @@ def _merge(rows: np.ndarray, more_rows: np.ndarray) -> np.ndarray:
     rows = np.concatenate([rows, more_rows])
     kept = cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 14].tolist(), 0.0, 0.3)
     return rows[np.asarray(kept, int)]
+
+
+def _distance(first: Face, second: Face) -> float:
+    """Pixels between the middles of the landmarks."""
+    return float(np.linalg.norm(first.landmarks_xy.mean(axis=0) - second.landmarks_xy.mean(axis=0)))
 
 
 def _face_from_row(row: np.ndarray) -> Face:

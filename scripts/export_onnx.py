@@ -29,12 +29,12 @@ from transformers.utils.logging import disable_progress_bar
 from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import softmax
 from model.modeling_age_gender import AgeGenderModel
-from model.onnx_model import AgeGenderOnnxModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from scripts.evaluate_model import check_held_out, choose_split
 from scripts.model_folder import WEIGHTS, sha256
 from trainer.data import DataArguments, load_faces
 from trainer.metrics import AgeGenderMetric
+from trainer.onnx_model import AgeGenderOnnxModel
 from trainer.prediction import age_bounds
 
 

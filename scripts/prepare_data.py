@@ -11,12 +11,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx2  # the HTTP library of huggingface_hub, which lets its exceptions through
 from datasets import DatasetDict
 from datasets.table import embed_table_storage
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import httpx, validate_repo_id
 from tqdm.auto import tqdm
 from transformers import HfArgumentParser
 
@@ -118,7 +117,7 @@ def push(folder: Path, args: PrepareArguments) -> None:
             delete_patterns=["data/*", "figures/*"],
             commit_message=f"Upload {folder.name}",
         )
-    except (HfHubHTTPError, httpx2.TransportError) as error:
+    except (HfHubHTTPError, httpx.TransportError) as error:
         raise ValueError(
             f"{folder} is complete, but could not be pushed to {args.push_to_hub}: {error}. Push it later with "
             f"`hf upload {args.push_to_hub} {folder} . --repo-type dataset`."

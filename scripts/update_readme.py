@@ -40,7 +40,7 @@ def results_table(metrics: dict) -> str:
     for name, scores in ranges.items():
         rows.append((f"{name}: right", percent(scores["accuracy"]), percent(scores["baseline"]["accuracy"])))
         rows.append((f"{name}: right or the range beside it", percent(scores["within_one"]), ""))
-    interval = metrics["calibration"]["interval"]
+    interval = metrics["calibration"]["age_interval"]
     rows.append((f"labelled age inside the {interval['target']:.0%} interval", percent(interval["coverage"]), ""))
     lines = [
         f"On {metrics['pictures']:,} test pictures of {metrics['dataset']} that neither training nor any choice saw "

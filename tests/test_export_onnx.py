@@ -17,12 +17,12 @@ from transformers import AutoImageProcessor, ResNetConfig
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderModel
-from model.onnx_model import AgeGenderOnnxModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from scripts import export_onnx as script
 from scripts.export_onnx import OUTPUTS, ExportArguments, ExportError, FaceArguments, export_onnx
 from tests.made_up_faces import write_utkface_folder
 from tests.tiny_model import IMAGE_SIZE, save_tiny_model
+from trainer.onnx_model import AgeGenderOnnxModel
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -238,7 +238,13 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
     save_model_folder(pipe.model, pipe.image_processor, tmp_path)
     pipe.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("configuration_age_gender.py", "decoding_age_gender.py", "face_detection.py", "image_loading.py"),
+        *(
+            "configuration_age_gender.py",
+            "decoding_age_gender.py",
+            "face_detection.py",
+            "image_loading.py",
+            "handler.py",
+        ),
         *("modeling_age_gender.py", "pipeline_age_gender.py", YUNET_FILE),
         *("config.json", "model.safetensors", "preprocessor_config.json"),
     }

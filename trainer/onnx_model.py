@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from transformers.utils import cached_file
 
-from .configuration_age_gender import AgeGenderConfig
-from .modeling_age_gender import AgeGenderOutput
+from model.configuration_age_gender import AgeGenderConfig
+from model.modeling_age_gender import AgeGenderOutput
 
 
 class AgeGenderOnnxModel:

@@ -1,0 +1,345 @@
+"""From pictures anywhere to splits: cleaned, grouped, reproducible, nothing lost on the way."""
+
+import io
+import os
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDatasetDict, Value
+from PIL import Image as PILImage
+
+from tests.faces_on_disk import COPIES, as_jpeg, draw_detailed_face, face_files, write_archive, write_folder
+from trainer.data import DataArguments, load_faces, read_pictures
+from trainer.manifest import build_manifest, write_manifest
+from trainer.splits import SPLITS
+
+
+FILES = face_files(80)
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    def build(dataset, **options) -> DataArguments:
+        return DataArguments(dataset=str(dataset), cache_dir=str(tmp_path / "cache"), **options)
+
+    return build
+
+
+def manifest_of(args: DataArguments, seed: int = 0) -> pd.DataFrame:
+    return build_manifest(read_pictures(args), args, seed).set_index("file_name")
+
+
+def rows_of(faces: DatasetDict) -> dict[str, list]:
+    """What can be told without the file names: the same for the same pictures from anywhere."""
+    return {split: list(zip(rows["group"], rows["age"], rows["gender"], rows["race"], strict=True)) for split, rows in faces.items()}
+
+
+SOURCES = {
+    "folder": lambda path, files: write_folder(path / "faces", files),
+    "nested folders": lambda path, files: write_folder(path / "faces", {f"{n[0]}/deep/{n}": c for n, c in files.items()}),
+    **{
+        suffix: lambda path, files, suffix=suffix: write_archive(path / f"faces{suffix}", files.items())
+        for suffix in (".tar", ".tar.gz", ".tgz", ".zip")
+    },
+    "shuffled archive": lambda path, files: write_archive(path / "faces.tgz", sorted(files.items(), key=lambda f: f[1])),
+    "other dates": lambda path, files: write_folder(
+        path / "faces", {f"{'_'.join(n.split('_')[:3])}_{99999 - i:017d}.jpg": c for i, (n, c) in enumerate(files.items())}
+    ),
+    "metadata.csv": lambda path, files: write_folder(path / "faces", with_metadata(files)),
+}
+
+
+def with_metadata(files: dict[str, bytes]) -> dict[str, bytes]:
+    lines, pictures = ["file_name,age,gender,race"], {}
+    for index, (name, content) in enumerate(files.items()):
+        age, gender, race = name.split("_")[:3]
+        pictures[f"{index}.jpg"] = content
+        words = ("male", "Female")[int(gender)], ("White", "black", "East Asian", "Indian", "Others")[int(race)]
+        lines.append(f"{index}.jpg,{age},{words[0]},{words[1]}")
+    return pictures | {"metadata.csv": "\n".join(lines).encode()}
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("expected")
+    args = DataArguments(dataset=str(write_folder(folder / "faces", FILES)), cache_dir=str(folder / "cache"))
+    return rows_of(load_faces(args, seed=0))
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_the_same_splits_from_every_source(kind, expected, arguments, tmp_path):
+    faces = load_faces(arguments(SOURCES[kind](tmp_path, FILES)), seed=0)
+    assert rows_of(faces) == expected
+    assert [len(faces[split]) for split in SPLITS] == [64, 8, 8]
+
+
+def test_columns_and_pictures(arguments, tmp_path):
+    faces = load_faces(arguments(write_folder(tmp_path / "faces", FILES)), seed=0)["train"]
+    assert faces.features == Features(
+        image=Image(),
+        age=Value("int32"),
+        gender=Value("int8"),
+        race=Value("string"),
+        file_name=Value("string"),
+        group=Value("string"),
+    )
+    row = faces[0]
+    assert row["file_name"].startswith(f"{row['age']}_{row['gender']}_")
+    expected = PILImage.open(io.BytesIO(FILES[row["file_name"]]))
+    np.testing.assert_array_equal(np.asarray(row["image"]), np.asarray(expected))
+
+
+def test_hub_columns_words_and_class_labels(arguments, monkeypatch):
+    """As sets on the Hub name their columns; the Hub itself is played in test_prepare_data."""
+    words = Features(picture=Image(), years=Value("float64"), sex=ClassLabel(names=["Mann", "Frau"]))
+    rows = [
+        {"picture": {"bytes": content, "path": None}, "years": float(name.split("_")[0]), "sex": int(name.split("_")[1])}
+        for name, content in FILES.items()
+    ]
+    loaded = DatasetDict(a=Dataset.from_list(rows[:50], features=words), b=Dataset.from_list(rows[50:], features=words))
+    monkeypatch.setattr("trainer.sources.load_dataset", lambda *args, **options: loaded)
+    args = arguments(
+        "user/gesichter",
+        image_column="picture",
+        age_column="years",
+        gender_column="sex",
+        gender_words="Mann=male,Frau=female",
+    )
+    faces = load_faces(args, seed=0)
+    assert sum(map(len, faces.values())) == len(FILES)
+    ages = {int(name.split("_")[0]) for name in FILES}
+    assert {age for rows in faces.values() for age in rows["age"]} == ages
+    with pytest.raises(ValueError, match="no column 'image', only picture, years, sex"):
+        load_faces(replace(args, image_column="image"), seed=0)
+    with pytest.raises(ValueError, match="neither a column of ages .alter. nor one of genders .geschlecht."):
+        load_faces(replace(args, age_column="alter", gender_column="geschlecht"), seed=0)
+
+
+def test_age_ranges_and_missing_labels(arguments, tmp_path):
+    """As FairFace has them; either label may be missing, but not both."""
+    ranges = ["0-2", "3-9", "20-29", "more than 70", "70+", "(25, 32)", "41", "", "nan"]
+    files, lines = {}, ["file_name,age_range,gender"]
+    for index, (_, content) in enumerate(FILES.items()):
+        files[f"{index}.jpg"] = content
+        lines.append(f'{index}.jpg,"{ranges[index % len(ranges)]}",{("Male", "Female", "")[index // 27]}')
+    files["metadata.csv"] = "\n".join(lines).encode()
+    args = arguments(write_folder(tmp_path / "faces", files), max_unusable_share=0.2)
+    faces = load_faces(args, seed=0)
+    assert faces["train"].features["age_low"] == faces["train"].features["age_high"] == Value("int32")
+    manifest = manifest_of(args)
+    labels = manifest.loc[[f"{i}.jpg" for i in range(9)], ["age", "age_low", "age_high"]].to_numpy().tolist()
+    assert labels == [
+        [-100, 0, 2],
+        [-100, 3, 9],
+        [-100, 20, 29],
+        [-100, 70, 116],
+        [-100, 70, 116],
+        [-100, 25, 32],
+        [41, 41, 41],
+        [-100, -100, -100],
+        [-100, -100, -100],
+    ]
+    assert set(manifest.loc[[f"{i}.jpg" for i in range(54, 80)], "gender"]) == {-100}
+    assert manifest["reason"].value_counts().to_dict() == {"": 75, "no label: neither age nor gender is known": 5}
+
+
+def test_no_copy_crosses_splits_and_one_is_kept(arguments, tmp_path):
+    files, groups = {}, {}
+    for index in range(60):
+        picture = draw_detailed_face(index)
+        shown = [picture, *(change(picture).convert("RGB") for change in list(COPIES.values())[: index % 4])]
+        for copy, content in enumerate(shown):
+            name = f"{20 + index % 50}_{index % 2}_0_{copy:04d}{index:013d}.jpg"
+            files[name] = as_jpeg(content)
+            groups[name] = index
+    args = arguments(write_folder(tmp_path / "faces", files))
+    for seed in range(3):
+        manifest = manifest_of(args, seed)
+        kept = manifest[manifest["kept"]]
+        assert sorted(groups[name] for name in kept.index) == list(range(60))
+        assert manifest[~manifest["kept"]]["reason"].str.match("copy: of .*jpg").all()
+    by_picture = manifest_of(replace(args, split_by="picture"))
+    crossing = by_picture.groupby("group")["split"].nunique()
+    assert by_picture["kept"].all()
+    assert (crossing > 1).sum() > 5, "a random split must leak, or the comparison shows nothing"
+    purged = manifest_of(replace(args, split_by="picture_purged"))
+    for split in ("validation", "test"):
+        assert (purged["split"] == split).equals(by_picture["split"] == split)
+    train, held_out = (set(purged[purged["split"].isin(s)]["group"]) for s in (["train"], ["validation", "test"]))
+    assert not train & held_out
+
+
+@pytest.mark.parametrize(
+    ("labels", "kept"),
+    [
+        (["30_0_1", "34_0_1"], (32, 0, "Black")),
+        (["30_0_1", "33_0_1"], (32, 0, "Black")),  # half a year rounds up
+        (["30_0_1", "30_0_2"], (30, 0, "unknown")),
+        (["20_1_1", "21_1_1", "30_1_1"], (21, 1, "Black")),
+        (["20_1_1", "30_1_1"], (25, 1, "Black")),
+        (["20_1_1", "31_1_1"], "contradicting ages: 20 to 31 among copies of one picture"),
+        (["20_0_1", "20_1_1"], "contradicting genders: among copies of one picture"),
+    ],
+)
+def test_contradicting_labels_follow_the_rule(labels, kept, arguments, tmp_path):
+    copies = {f"{label}_{i:017d}.jpg": next(iter(FILES.values())) for i, label in enumerate(labels)}
+    others = dict(list(FILES.items())[1:])
+    manifest = manifest_of(arguments(write_folder(tmp_path / "faces", copies | others))).loc[list(copies)]
+    if isinstance(kept, str):
+        assert manifest["reason"].tolist() == [kept] * len(labels)
+    else:
+        row = manifest[manifest["kept"]].iloc[0]
+        assert (row["age"], row["gender"], row["race"]) == kept
+        assert manifest["source_age"].tolist() == [int(label.split("_")[0]) for label in labels]
+
+
+def test_the_largest_copy_is_kept(arguments, tmp_path):
+    picture = draw_detailed_face(1, size=160)
+    copies = {
+        "20_0_0_00000000000000001.jpg": as_jpeg(picture.resize((90, 90))),
+        "21_0_0_00000000000000002.jpg": as_jpeg(picture),
+        "22_0_0_00000000000000003.jpg": as_jpeg(picture.resize((120, 120))),
+    }
+    manifest = manifest_of(arguments(write_folder(tmp_path / "faces", copies | FILES)))
+    assert manifest.loc[list(copies), "kept"].tolist() == [False, True, False]
+
+
+def test_a_second_load_decodes_nothing(arguments, tmp_path, monkeypatch):
+    args = arguments(write_folder(tmp_path / "faces", FILES))
+    first = rows_of(load_faces(args, seed=0))
+
+    def decode(*_):
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr("trainer.cleaning.open_picture", decode)
+    monkeypatch.setattr("trainer.duplicates.candidate_pairs", decode)
+    assert rows_of(load_faces(args, seed=0)) == first
+    assert rows_of(load_faces(args, seed=1)) != first
+
+
+def test_a_changed_file_is_seen(arguments, tmp_path):
+    folder = write_folder(tmp_path / "faces", FILES)
+    args = arguments(folder)
+    load_faces(args, seed=0)
+    name = next(iter(FILES))
+    (folder / name).write_bytes(as_jpeg(draw_detailed_face(9, size=48)))
+    os.utime(folder / name, ns=(1, 1))
+    (folder / "99_1_4_20170101000000000.jpg").write_bytes(as_jpeg(draw_detailed_face(8, size=48)))
+    ages = [age for rows in load_faces(args, seed=0).values() for age in rows["age"]]
+    assert len(ages) == len(FILES) + 1
+    assert 99 in ages
+
+
+def test_folds_test_every_group_once(arguments, tmp_path):
+    args = arguments(write_folder(tmp_path / "faces", FILES))
+    tested, validated = [], []
+    for fold in range(4):
+        faces = load_faces(replace(args, folds=4, fold=fold), seed=0)
+        tested += faces["test"]["group"]
+        validated += faces["validation"]["group"]
+        assert sum(map(len, faces.values())) == len(FILES)
+    assert len(tested) == len(validated) == len(set(tested)) == len(set(validated)) == len(FILES)
+
+
+def test_max_samples_takes_the_same_share_of_every_split(arguments, tmp_path):
+    args = arguments(write_folder(tmp_path / "faces", FILES))
+    everything, few = load_faces(args, seed=0), load_faces(replace(args, max_samples=20), seed=0)
+    assert [len(few[split]) for split in SPLITS] == [16, 2, 2]
+    assert few["train"]["group"][:] == everything["train"]["group"][:16]
+
+
+def test_a_manifest_gives_the_splits_back(arguments, tmp_path):
+    folder = write_folder(tmp_path / "faces", FILES | {"broken.jpg": b"text", "18_0_0_20170101.jpg": b""})
+    args = arguments(folder, max_unusable_share=0.5)
+    manifest = build_manifest(read_pictures(args), args, seed=7)
+    write_manifest(manifest, tmp_path / "manifest.csv")
+    renamed = write_archive(tmp_path / "faces.zip", [(f"a/{name}", content) for name, content in FILES.items()])
+    again = arguments(renamed, manifest=str(tmp_path / "manifest.csv"))
+    assert {s: sorted(r) for s, r in rows_of(load_faces(again, seed=0)).items()} == {
+        s: sorted(r) for s, r in rows_of(load_faces(args, seed=7)).items()
+    }
+    assert rows_of(load_faces(again, seed=7)) == rows_of(load_faces(args, seed=7))
+
+    fewer = write_folder(tmp_path / "fewer", dict(list(FILES.items())[3:]))
+    with pytest.raises(ValueError, match="3 of the 80 pictures that .*manifest.csv keeps are not in this source"):
+        load_faces(replace(again, dataset=str(fewer)), seed=0)
+    more = write_folder(tmp_path / "more", FILES | {"50_0_0_20170101000000000.jpg": as_jpeg(draw_detailed_face(5))})
+    reasons = manifest_of(replace(again, dataset=str(more)))["reason"]
+    assert reasons["50_0_0_20170101000000000.jpg"] == "not in the manifest"
+    assert (reasons == "").sum() == len(FILES)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read as the manifest.csv"),
+        ("a,b\n1,2\n", "is not a manifest: it lacks the columns file_name, pixel_hash"),
+    ],
+)
+def test_a_wrong_manifest(content, message, arguments, tmp_path):
+    if content:
+        (tmp_path / "manifest.csv").write_text(content)
+    args = arguments(write_folder(tmp_path / "faces", FILES), manifest=str(tmp_path / "manifest.csv"))
+    with pytest.raises(ValueError, match=message):
+        load_faces(args, seed=0)
+
+
+@pytest.mark.parametrize("kind", ["folder", ".tar.gz", ".zip"])
+def test_streaming_with_a_manifest_gives_the_same_faces(kind, arguments, tmp_path):
+    doubled = FILES | {f"7_{name}": content for name, content in list(FILES.items())[:3]}
+    doubled = FILES | {name.replace("_2017", "_2018"): content for name, content in list(FILES.items())[:3]}
+    args = arguments(SOURCES[kind](tmp_path, doubled))
+    write_manifest(build_manifest(read_pictures(args), args, seed=0), tmp_path / "manifest.csv")
+    faces = load_faces(args, seed=0)
+    stream = load_faces(replace(args, streaming=True, manifest=str(tmp_path / "manifest.csv")), seed=0)
+    assert isinstance(stream, IterableDatasetDict)
+    for split in SPLITS:
+        rows = list(stream[split])
+        assert sorted(row["group"] for row in rows) == sorted(faces[split]["group"])
+        assert all(row["image"].size == (48, 48) for row in rows)
+    assert list(stream["train"].features) == list(faces["train"].features)
+
+
+def test_streaming_needs_to_know_the_splits(arguments, tmp_path):
+    with pytest.raises(ValueError, match="cannot be streamed as it is: .*prepare_data"):
+        load_faces(arguments(write_folder(tmp_path / "faces", FILES), streaming=True), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split_by": "file"}, "split_by must be one of group, picture, picture_purged, got 'file'"),
+        ({"validation_share": 0.6, "test_share": 0.4}, "leave something to train on, got 0.6 and 0.4"),
+        ({"test_share": 0.0}, "must be above 0"),
+        ({"folds": 2}, "Expected 3 folds or more"),
+        ({"folds": 5, "fold": 5}, "a fold from 0 to folds - 1, got 5, 5"),
+    ],
+)
+def test_arguments_that_make_no_sense(options, message):
+    with pytest.raises(ValueError, match=message):
+        DataArguments(**options)
+
+
+def test_hub_id_that_does_not_exist(hub, arguments, tmp_path):
+    """In a process of its own: the client reads its endpoint when it is imported."""
+    code = "from trainer.data import *; load_faces(DataArguments(dataset='user/nothing'), seed=0)"
+    answer = run_python(code, hub.env)
+    assert "'user/nothing' is neither a file or folder here nor a dataset on the Hub" in answer
+
+
+def test_no_network(tmp_path):
+    code = "from trainer.data import *; load_faces(DataArguments(dataset='user/nothing'), seed=0)"
+    answer = run_python(code, {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)})
+    assert "ValueError: The Hub cannot be reached, and 'user/nothing' is not in the cache" in answer
+
+
+def run_python(code: str, env: dict[str, str]) -> str:
+    """The last line that Python complains with."""
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    return done.stderr.strip().splitlines()[-1]
