@@ -13,12 +13,13 @@ from huggingface_hub.errors import (
 )
 from transformers import AutoImageProcessor
 
+from model.face_detection import YUNET_FILE
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 
 
 # No .py: the demo runs the classes beside it, never code from elsewhere.
-MODEL_FILES = ["*.json", "*.safetensors", "*.onnx", "README.md", "figures/*"]
+MODEL_FILES = ["*.json", "*.safetensors", YUNET_FILE, "README.md", "figures/*"]
 REQUIRED_FILES = ["config.json", "preprocessor_config.json"]
 
 

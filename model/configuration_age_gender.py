@@ -55,9 +55,8 @@ def check_age_ranges(ranges: Sequence[Sequence[int]], max_age: int = MAX_AGE) ->
         if low > high:
             raise ValueError(f"{expected}; {low}-{high} runs backwards: write {high}-{low}.")
         if low > next_year:
-            raise ValueError(
-                f"{expected}; the years {next_year} to {low - 1} are in no range: add {next_year}-{low - 1}."
-            )
+            gap = age_range_label(next_year, low - 1, max_age)
+            raise ValueError(f"{expected}; {gap} is in no range: add {gap}.")
         if low < next_year:
             raise ValueError(f"{expected}; {low}-{high} overlaps the range before it: start it at {next_year}.")
         next_year = high + 1

@@ -162,7 +162,7 @@ def test_other_ranges_are_sums_of_the_same_years(pipe: AgeGenderPipeline, ranges
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"age_ranges": "0-17, 19+"}, "18 to 18 are in no range"),
+        ({"age_ranges": "0-17, 19+"}, "18 is in no range"),
         ({"age_ranges": "0-20, 18+"}, "overlaps"),
         ({"age_ranges": "young, old"}, "not understood"),
         ({"age_ranges": [[0, 20]]}, r"end with 21\+"),

@@ -37,6 +37,13 @@ def test_every_part_gets_its_share_of_each_stratum(shares):
         assert np.abs(inside - size * np.array(shares)).max() <= 1
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_part_gets_its_share_of_many_small_strata(seed):
+    strata = [(i // 2, 0) for i in range(len(CONTENTS))]  # of two items each: no tenth of a stratum is an item
+    sizes = np.bincount(assign_parts(CONTENTS, strata, (0.8, 0.1, 0.1), seed)) / len(CONTENTS)
+    assert sizes == pytest.approx([0.8, 0.1, 0.1], abs=0.03)
+
+
 def test_a_few_items_more_move_few_others():
     before = split_names(CONTENTS, STRATA, seed=0)
     after = split_names([*CONTENTS, "new 1", "new 2"], [*STRATA, (0, 0), (4, 1)], seed=0)
@@ -66,7 +73,6 @@ def test_each_item_is_in_the_test_split_of_one_fold_and_the_validation_of_anothe
 def test_splits_are_the_same_for_every_version_of_everything():
     """These values are published with every prepared set: whoever changes them changes all its splits."""
     assert shuffle_key("a", 0) == "9df3c5fab8ef8fe78a408912e52e76477b5bd838eec3cbf48191a848ec8563d3"
-    contents = [f"picture {i}" for i in range(20)]
-    splits = split_names(contents, [(i % 2,) for i in range(20)], seed=0)
-    assert [i for i in range(20) if splits[i] == "test"] == [18, 19]
-    assert [i for i in range(20) if splits[i] == "validation"] == [7, 12]
+    splits = split_names([f"picture {i}" for i in range(20)], [(i % 2, i % 3) for i in range(20)], seed=0)
+    assert [i for i in range(20) if splits[i] == "test"] == [2, 5, 18, 19]
+    assert [i for i in range(20) if splits[i] == "validation"] == [10]

@@ -14,7 +14,7 @@ AGE_STRATA = (3, 10, 20, 30, 40, 50, 60, 70)  # first years of the age ranges th
 def stratum(age_low: int, age_high: int, gender: int) -> tuple[int, int]:
     """The cell of age range and gender that a face is counted in; range -1 is that of unknown ages."""
     middle = (age_low + age_high) / 2
-    return (int(np.searchsorted(AGE_STRATA, middle, side="right")) if age_low >= 0 else -1, gender)
+    return (int(np.searchsorted(AGE_STRATA, middle, side="right")) if age_low >= 0 else -1, int(gender))
 
 
 def shuffle_key(content: str, seed: int) -> str:
@@ -25,7 +25,8 @@ def shuffle_key(content: str, seed: int) -> str:
 def assign_parts(contents: Sequence[str], strata: Sequence[Hashable], shares: Sequence[float], seed: int) -> np.ndarray:
     """(N,) index of the part that each item goes to: each part gets its share of every stratum, within one item.
 
-    The items of a stratum lie at random (by `shuffle_key`) on a line that the parts share out. A few items more or less
+    The items of a stratum lie at random (by `shuffle_key`) on a line that the parts share out, one step apart and the
+    first of them at random within a step: so a part gets its share of many small strata too. A few items more or less
     move only those next to a boundary, so that another edition of a set is split almost alike.
 
     Args:
@@ -35,9 +36,10 @@ def assign_parts(contents: Sequence[str], strata: Sequence[Hashable], shares: Se
     order = sorted(range(len(contents)), key=lambda i: (strata[i], shuffle_key(contents[i], seed)))
     boundaries = np.cumsum(shares)[:-1]
     parts = np.empty(len(contents), np.int64)
-    for _, members in groupby(order, key=lambda i: strata[i]):
+    for cell, members in groupby(order, key=lambda i: strata[i]):
         members = list(members)
-        places = (np.arange(len(members)) + 0.5) / len(members)
+        start = int(shuffle_key(str(cell), seed)[:8], 16) / 2**32
+        places = (np.arange(len(members)) + start) / len(members)
         parts[members] = np.searchsorted(boundaries, places, side="right")
     return parts
 
