@@ -40,7 +40,7 @@ COPIES = {
     "grey": lambda picture: picture.convert("L"),
     "blurred": lambda picture: picture.filter(ImageFilter.GaussianBlur(1.5)),
     "smaller": lambda picture: picture.resize((80, 80)),
-    "cropped": lambda picture: picture.crop((8, 4, 114, 112)),
+    "cropped": lambda picture: picture.crop((6, 3, 117, 114)),
     "turned": lambda picture: picture.rotate(6, Image.Resampling.BICUBIC),
     "turned and mirrored": lambda picture: picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).rotate(-5),
 }

@@ -137,7 +137,7 @@ def test_hub_columns_words_and_class_labels(arguments, monkeypatch):
     assert {age for rows in faces.values() for age in rows["age"]} == ages
     with pytest.raises(ValueError, match="no column 'image', only picture, years, sex"):
         load_faces(replace(args, image_column="image"), seed=0)
-    with pytest.raises(ValueError, match="neither a column of ages .alter. nor one of genders .geschlecht."):
+    with pytest.raises(ValueError, match=r"neither a column of ages .alter. nor one of genders .geschlecht."):
         load_faces(replace(args, age_column="alter", gender_column="geschlecht"), seed=0)
 
 
@@ -288,7 +288,7 @@ def test_a_manifest_gives_the_splits_back(arguments, tmp_path):
     assert rows_of(load_faces(again, seed=7)) == rows_of(load_faces(args, seed=7))
 
     fewer = write_folder(tmp_path / "fewer", dict(list(FILES.items())[3:]))
-    with pytest.raises(ValueError, match="3 of the 60 pictures that .*manifest.csv keeps are not in this source"):
+    with pytest.raises(ValueError, match=r"3 of the 60 pictures that .*manifest.csv keeps are not in this source"):
         load_faces(replace(again, dataset=str(fewer)), seed=0)
     more = write_folder(tmp_path / "more", FILES | {"50_0_0_20170101000000000.jpg": as_jpeg(draw_detailed_face(5))})
     reasons = manifest_of(replace(again, dataset=str(more)))["reason"]
@@ -327,7 +327,7 @@ def test_streaming_with_a_manifest_gives_the_same_faces(kind, arguments, tmp_pat
 
 
 def test_streaming_needs_to_know_the_splits(arguments, folder):
-    with pytest.raises(ValueError, match="cannot be streamed as it is: .*prepare_data"):
+    with pytest.raises(ValueError, match=r"cannot be streamed as it is: .*prepare_data"):
         load_faces(arguments(folder, streaming=True), seed=0)
 
 

@@ -63,7 +63,8 @@ def test_wrong_type_names_the_argument(tmp_path, capsys):
 def test_every_recipe_is_valid(recipe, tmp_path):
     from trainer.train import ARGUMENT_CLASSES
 
-    model_args, data_args, _, training_args = parse_recipe([str(recipe)], ARGUMENT_CLASSES)
+    # use_cpu: bf16 is refused where there is neither a GPU nor this
+    model_args, data_args, *_, training_args = parse_recipe([str(recipe), "--use_cpu", "true"], ARGUMENT_CLASSES)
     assert model_args.backbone or model_args.backbone_config
     assert data_args.dataset
     assert training_args.load_best_model_at_end

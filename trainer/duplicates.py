@@ -41,6 +41,7 @@ _VIEWS = (slice(0, THUMBNAIL_SIZE), slice(20, 76))  # the centre is seen alike b
 _NEIGHBOURS = 8  # candidates of one picture and view, at most
 _BACKGROUND_NEIGHBOUR = 32  # faces as like as this one are no copies any more
 _MARGIN = 0.17  # in similarity, by which a candidate stands out from the background
+_LEAST_SIMILARITY = 0.25  # of any candidate: a small set has no background near enough to stand out from
 _SURE_CANDIDATE = 0.7  # similarity of whole pictures that makes a candidate whatever the background
 _EXACT_SEARCH_LIMIT = 100_000  # pictures; above it the search looks at the likeliest inverted lists only
 _CHUNK = 8192
@@ -114,7 +115,7 @@ def candidate_pairs(descriptors: np.ndarray, sure: float = np.inf) -> np.ndarray
         for start in tqdm(chunks, desc="Searching mirrored copies" if mirrored else "Searching copies", leave=False):
             queries = descriptors[start : start + _CHUNK] * (MIRROR_SIGNS if mirrored else np.float32(1))
             similarities, neighbours = index.search(queries, min(_BACKGROUND_NEIGHBOUR + 1, len(descriptors)))
-            wanted = np.minimum(similarities[:, -1:] + _MARGIN, sure)
+            wanted = np.clip(similarities[:, -1:] + _MARGIN, _LEAST_SIMILARITY, sure)
             row, column = np.nonzero(similarities[:, : _NEIGHBOURS + 1] >= wanted)
             first, second = row + start, neighbours[row, column]
             pairs = np.stack([np.minimum(first, second), np.maximum(first, second), np.full_like(first, mirrored)], 1)

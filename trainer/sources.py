@@ -131,6 +131,11 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if not path.is_dir())
 
 
+def _as_text(name: str) -> str:
+    """A file name with \\xff and the like for bytes that are no UTF-8."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def _entries(source: Path) -> Iterator[tuple[str, dict, str]]:
     """(file name, picture as path or bytes, problem) of every file."""
     if source.is_dir():
@@ -139,7 +144,11 @@ def _entries(source: Path) -> Iterator[tuple[str, dict, str]]:
                 problem = "" if path.stat().st_size else "empty file"
             else:
                 problem = "unreadable: broken link or special file"
-            yield path.relative_to(source).as_posix(), {"path": str(path), "bytes": None}, problem
+            if _as_text(str(path)) == str(path) or problem:
+                image = {"path": str(path), "bytes": None}
+            else:  # a table cannot hold that path
+                image = {"path": None, "bytes": path.read_bytes()}
+            yield path.relative_to(source).as_posix(), image, problem
     else:
         for member in read_archive(source):
             problem = member.problem or ("" if member.content else "empty file")
@@ -164,7 +173,8 @@ def file_rows(path: str, columns: Columns, signature: str) -> Iterator[dict]:
             labels = FaceLabels(problem="not a picture")
             others += 1
         problem = problem or labels.problem
-        yield {"image": None if problem else image, "file_name": file_name, **asdict(labels), "problem": problem}
+        row = {"image": None if problem else image, "file_name": _as_text(file_name)}
+        yield row | asdict(labels) | {"problem": problem}
     for file_name in tables.names_without_file():
         yield {"image": None, "file_name": file_name, **asdict(FaceLabels(problem="no file: only a metadata row"))}
     if not labelled and not unlabelled:
