@@ -161,15 +161,15 @@ class CascadeDetector:
         found = [hit for roll_degrees in (0, -20, 20) for hit in self._detect_turned(grey, roll_degrees)]
         faces = []
         for _, center, side, roll_degrees in sorted(found, key=lambda hit: -hit[0]):
-            # A face is mostly found at two or three angles: keep the one where the cascade is surest.
+            # A face is mostly found at two or three angles: keep the one where most windows agree.
             if all(np.hypot(*(center - (f.box_xyxy[:2] + f.box_xyxy[2:]) / 2)) > max(side, f.width) / 2 for f in faces):
                 box_xyxy = np.concatenate([center - side / 2, center + side / 2])
                 faces.append(Face(box_xyxy, box_crop=self._box_crop, roll_degrees=roll_degrees))
         faces = [replace(face, box_xyxy=face.box_xyxy / scale) for face in faces]
         return sorted(faces, key=lambda face: face.box_xyxy[0] + face.box_xyxy[2])
 
-    def _detect_turned(self, grey: np.ndarray, roll_degrees: float) -> list[tuple[float, np.ndarray, float, float]]:
-        """Faces tilted by about `roll_degrees`: the cascade's weight, centre (2,) and side in pixels, and that angle."""
+    def _detect_turned(self, grey: np.ndarray, roll_degrees: float) -> list[tuple[int, np.ndarray, float, float]]:
+        """Faces tilted by about `roll_degrees`: how many windows agree, centre (2,) and side in pixels, and that angle."""
         height, width = grey.shape
         matrix = cv2.getRotationMatrix2D((width / 2, height / 2), roll_degrees, 1)
         cos, sin = abs(matrix[0, :2])
@@ -177,13 +177,13 @@ class CascadeDetector:
         matrix[:, 2] += (turned_wh - (width, height)) / 2
         turned = grey if roll_degrees == 0 else cv2.warpAffine(grey, matrix, turned_wh, borderMode=cv2.BORDER_REPLICATE)
         with self._lock:
-            boxes_xywh, _, weights = self._cascade.detectMultiScale3(
-                turned, scaleFactor=1.15, minNeighbors=4, minSize=(24, 24), outputRejectLevels=True
+            boxes_xywh, counts = self._cascade.detectMultiScale2(
+                turned, scaleFactor=1.15, minNeighbors=3, minSize=(24, 24)
             )
         back = np.linalg.inv(matrix[:, :2])
         return [
-            (float(weight), back @ ((x + w / 2, y + h / 2) - matrix[:, 2]), float(w), roll_degrees)
-            for (x, y, w, h), weight in zip(boxes_xywh, np.ravel(weights), strict=True)
+            (int(count), back @ ((x + w / 2, y + h / 2) - matrix[:, 2]), float(w), roll_degrees)
+            for (x, y, w, h), count in zip(boxes_xywh, np.ravel(counts), strict=True)
         ]
 
 
