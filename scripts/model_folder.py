@@ -120,7 +120,9 @@ def _weights_problems(folder: Path) -> list[str]:
     if measured == actual:
         return []
     of_what = f"of other weights ({str(measured)[:12]}..., not {actual[:12]}...)" if measured else "of unnamed weights"
-    return [f"metrics.json holds figures {of_what}: run python -m scripts.evaluate_model --model {folder} --dataset ..."]
+    return [
+        f"metrics.json holds figures {of_what}: run python -m scripts.evaluate_model --model {folder} --dataset ..."
+    ]
 
 
 def sha256(path: Path) -> str:
