@@ -22,6 +22,7 @@ CASCADE_CROP = (0.015, 0.094, 1.009, 1.089)
 COARSE_SIDE, FINE_SIDES = 640, (1280, 1920)
 SMALL_FACE_PIXELS = 40
 CLOSE_SIDE, CANDIDATE_SCORE = 160, 0.4
+CASCADE_CLOSE_SIDE = 128
 MIN_INPUT_SIDE = 64
 MAX_FACES = 300  # a bound on the time that one picture can take
 
@@ -158,18 +159,39 @@ class CascadeDetector:
         """(H, W, 3) uint8 -> faces from left to right. `min_score` is not used."""
         scale = min(1.0, 800 / max(image_rgb.shape[:2]))
         grey = cv2.cvtColor(_shrink(image_rgb, scale), cv2.COLOR_RGB2GRAY)
-        found = [hit for roll_degrees in (0, -20, 20) for hit in self._detect_turned(grey, roll_degrees)]
-        faces = []
-        for _, center, side, roll_degrees in sorted(found, key=lambda hit: -hit[0]):
-            # A face is mostly found at two or three angles: keep the one where most windows agree.
-            if all(np.hypot(*(center - (f.box_xyxy[:2] + f.box_xyxy[2:]) / 2)) > max(side, f.width) / 2 for f in faces):
-                box_xyxy = np.concatenate([center - side / 2, center + side / 2])
-                faces.append(Face(box_xyxy, box_crop=self._box_crop, roll_degrees=roll_degrees))
-        faces = [replace(face, box_xyxy=face.box_xyxy / scale) for face in faces]
+        hits = [hit for roll_degrees in (0, -20, 20) for hit in self._detect_turned(grey, roll_degrees, 1.15, 24)]
+        kept: list[_Hit] = []
+        for hit in sorted(hits, key=lambda hit: -hit.windows):  # a face is mostly found at two or three angles
+            if all(abs(hit.center - other.center) > max(hit.side, other.side) / 2 for other in kept):
+                kept.append(hit)
+        seen_closely = (self._look_closely(grey, hit) for hit in kept)
+        faces = [self._face(hit, scale) for hit in seen_closely if hit is not None]
         return sorted(faces, key=lambda face: face.box_xyxy[0] + face.box_xyxy[2])
 
-    def _detect_turned(self, grey: np.ndarray, roll_degrees: float) -> list[tuple[int, np.ndarray, float, float]]:
-        """Faces tilted by about `roll_degrees`: how many windows agree, centre (2,) and side in pixels, and that angle."""
+    def _look_closely(self, grey: np.ndarray, hit: "_Hit") -> "_Hit | None":
+        """Search around a hit at five angles and average what is found; None where too few windows agree.
+
+        Faces have 46 windows or more, what was taken for one 24 at most (110 pasted crops); and averaged, the crop's
+        corners are off by 5 % of its side instead of 8 %.
+        """
+        turn = np.exp(1j * np.deg2rad(hit.roll_degrees))
+        to_close = _square_matrix(hit.center, 2 * hit.side * turn, CASCADE_CLOSE_SIDE)
+        close = _warp(grey, to_close, CASCADE_CLOSE_SIDE)
+        middle, least = CASCADE_CLOSE_SIDE / 2, CASCADE_CLOSE_SIDE * 0.35
+        hits = [
+            again for degrees in (-20, -10, 0, 10, 20) for again in self._detect_turned(close, degrees, 1.05, least)
+        ]
+        hits = [again for again in hits if abs(again.center - complex(middle, middle)) < 0.3 * middle]
+        windows = np.array([again.windows for again in hits])
+        if windows.sum() < 25:
+            return None
+        center, side, roll_degrees = windows @ [(h.center, h.side, h.roll_degrees) for h in hits] / windows.sum()
+        scale = 2 * hit.side / CASCADE_CLOSE_SIDE
+        center = hit.center + (center - complex(middle, middle)) * scale * turn
+        return _Hit(windows.sum(), center, side.real * scale, hit.roll_degrees + roll_degrees.real)
+
+    def _detect_turned(self, grey: np.ndarray, roll_degrees: float, step: float, least: float) -> list["_Hit"]:
+        """Faces tilted by about `roll_degrees` and at least `least` pixels wide, in sizes that grow by `step`."""
         height, width = grey.shape
         matrix = cv2.getRotationMatrix2D((width / 2, height / 2), roll_degrees, 1)
         cos, sin = abs(matrix[0, :2])
@@ -177,14 +199,29 @@ class CascadeDetector:
         matrix[:, 2] += (turned_wh - (width, height)) / 2
         turned = grey if roll_degrees == 0 else cv2.warpAffine(grey, matrix, turned_wh, borderMode=cv2.BORDER_REPLICATE)
         with self._lock:
-            boxes_xywh, counts = self._cascade.detectMultiScale2(
-                turned, scaleFactor=1.15, minNeighbors=3, minSize=(24, 24)
+            boxes_xywh, windows = self._cascade.detectMultiScale2(
+                turned, scaleFactor=step, minNeighbors=2, minSize=(int(least), int(least))
             )
         back = np.linalg.inv(matrix[:, :2])
         return [
-            (int(count), back @ ((x + w / 2, y + h / 2) - matrix[:, 2]), float(w), roll_degrees)
-            for (x, y, w, h), count in zip(boxes_xywh, np.ravel(counts), strict=True)
+            _Hit(int(count), complex(*back @ ((x + w / 2, y + h / 2) - matrix[:, 2])), float(w), roll_degrees)
+            for (x, y, w, h), count in zip(boxes_xywh, np.ravel(windows), strict=True)
         ]
+
+    def _face(self, hit: "_Hit", scale: float) -> Face:
+        center_xy = np.array([hit.center.real, hit.center.imag])
+        box_xyxy = np.concatenate([center_xy - hit.side / 2, center_xy + hit.side / 2]) / scale
+        return Face(box_xyxy, box_crop=self._box_crop, roll_degrees=hit.roll_degrees)
+
+
+@dataclass(frozen=True)
+class _Hit:
+    """What the cascade found: how many overlapping windows agree, centre x + iy and side in pixels, and tilt."""
+
+    windows: int
+    center: complex
+    side: float
+    roll_degrees: float
 
 
 def align(image_rgb: np.ndarray, face: Face, landmarks_xy: Sequence[Sequence[float]], size: int) -> np.ndarray:
