@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from model.face_detection import Face
+from model.face_alignment import Face
 
 
 MIN_IOU = 0.3  # boxes of one face in two frames a third of a second apart overlap at least this much

@@ -18,7 +18,8 @@ from transformers.utils import cached_file, logging
 
 from .configuration_age_gender import RANGE_SETS, age_range_label, check_age_ranges, parse_age_ranges
 from .decoding_age_gender import age_interval, estimate_age, range_probabilities, softmax
-from .face_detection import CASCADE_CROP, YUNET_FILE, CascadeDetector, Face, YuNetDetector, align, resize_square
+from .face_alignment import CASCADE_CROP, Face, align, resize_square
+from .face_detection import YUNET_FILE, CascadeDetector, YuNetDetector
 from .image_loading import load_rgb
 
 

@@ -21,7 +21,8 @@ from demo.cards import thumbnail
 from demo.drawing import draw_faces
 from demo.serving import load_served_model
 from demo.settings import DEFAULT_MODEL
-from model.face_detection import YUNET_FILE, YuNetDetector, align
+from model.face_alignment import align
+from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
 
 

@@ -7,7 +7,8 @@ import pytest
 from skimage.data import astronaut
 
 from model.configuration_age_gender import UTKFACE_LANDMARKS_XY
-from model.face_detection import YUNET_FILE, CascadeDetector, Face, YuNetDetector, align
+from model.face_alignment import Face, align
+from model.face_detection import YUNET_FILE, CascadeDetector, YuNetDetector
 from model.pipeline_age_gender import AgeGenderPipeline
 from scripts.benchmark_detection import (
     calibrate,

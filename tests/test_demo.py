@@ -18,7 +18,7 @@ from demo.serving import ModelNotServable, load_served_model
 from demo.settings import Settings
 from demo.table import Row, to_csv
 from demo.webcam import MAX_MISSED_FRAMES, Tracks
-from model.face_detection import Face
+from model.face_alignment import Face
 from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput
 from tests.tiny_model import IMAGE_SIZE, tiny_model
 

@@ -9,7 +9,8 @@ import pytest
 from skimage.data import astronaut, coffee
 
 from model.configuration_age_gender import UTKFACE_LANDMARKS_XY
-from model.face_detection import YUNET_FILE, CascadeDetector, Face, YuNetDetector, align, crop_matrix, resize_square
+from model.face_alignment import Face, align, crop_matrix, resize_square
+from model.face_detection import YUNET_FILE, CascadeDetector, YuNetDetector
 
 
 PHOTO = astronaut()  # (512, 512, 3), one face

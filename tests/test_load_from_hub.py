@@ -125,6 +125,7 @@ def test_pushed_code_is_what_is_needed(pushed: Pushed):
     assert pushed_code == {
         "configuration_age_gender.py",
         "decoding_age_gender.py",
+        "face_alignment.py",
         "face_detection.py",
         "handler.py",
         "image_loading.py",

@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict, IterableDatasetDict, Value
 from torch import nn
 from torch.nn import functional as F
 
-from model.face_detection import resize_square
+from model.face_alignment import resize_square
 
 
 LABELS = ("age", "age_low", "age_high", "gender")

@@ -1,0 +1,109 @@
+"""From a face's landmarks or box to the square crop the model was trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+# The corners x0, y0, x1, y1 of UTKFace's aligned chips, as fractions of YuNet's box and of the cascade's: means that
+# `python -m scripts.benchmark_detection --calibrate` prints.
+YUNET_CROP = (-0.102, 0.058, 1.102, 1.027)
+CASCADE_CROP = (0.025, 0.103, 0.989, 1.067)
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face in an upright picture.
+
+    box_xyxy: (4,) left, top, right, bottom in pixels; may reach past the picture's edge.
+    score: the detector's confidence, 0 to 1; None from the cascade, which gives none, and for boxes from elsewhere.
+    landmarks_xy: (5, 2) pixels, viewer's left first: eye, eye, nose, mouth corner, mouth corner; None if unknown.
+    box_crop, roll_degrees: where the training crop lies around this kind of box (fractions of it) and how far the head
+        is tilted, clockwise as seen: both used for faces without landmarks.
+    """
+
+    box_xyxy: np.ndarray
+    score: float | None = None
+    landmarks_xy: np.ndarray | None = None
+    box_crop: Sequence[float] = YUNET_CROP
+    roll_degrees: float = 0.0
+
+    @property
+    def width(self) -> float:
+        return float(self.box_xyxy[2] - self.box_xyxy[0])
+
+
+def align(image_rgb: np.ndarray, face: Face, landmarks_xy: Sequence[Sequence[float]], size: int) -> np.ndarray:
+    """Cut `face` out as the (size, size, 3) uint8 crop the model looks at.
+
+    Past the picture's edge its last pixels are repeated. See `crop_matrix` for the geometry.
+    """
+    return warp_square(image_rgb, crop_matrix(face, landmarks_xy, size), size)
+
+
+def crop_matrix(face: Face, landmarks_xy: Sequence[Sequence[float]], size: int) -> np.ndarray:
+    """(2, 3) matrix from picture to crop, both in pixels, the first pixel covering 0 to 1.
+
+    With landmarks: the similarity transform (rotation, scale, shift) that brings them closest to `landmarks_xy`, (5, 2)
+    fractions of the crop's side. Without: an upright square around the box.
+    """
+    if face.landmarks_xy is not None:
+        matrix = _similarity(face.landmarks_xy, np.asarray(landmarks_xy) * size)
+        if matrix is not None:
+            return matrix
+    corner, extent = face.box_xyxy[:2], face.box_xyxy[2:] - face.box_xyxy[:2]
+    crop = np.asarray(face.box_crop).reshape(2, 2)
+    turn = np.exp(1j * np.deg2rad(face.roll_degrees))
+    box_center, crop_center = (complex(*(corner + extent * at)) for at in ((0.5, 0.5), crop.mean(axis=0)))
+    side = np.sqrt(np.prod((crop[1] - crop[0]) * extent))
+    return square_matrix(box_center + turn * (crop_center - box_center), side * turn, size)
+
+
+def resize_square(image_rgb: np.ndarray, size: int) -> np.ndarray:
+    """Bring a face crop to (size, size, 3), filtered as in `align`: the largest centred square of it."""
+    height, width = image_rgb.shape[:2]
+    return warp_square(image_rgb, square_matrix(complex(width / 2, height / 2), min(height, width), size), size)
+
+
+def square_matrix(center: complex, side: complex, size: int) -> np.ndarray:
+    """(2, 3) matrix that brings a square to (size, size); `center` and `side` (its upper edge) are x + iy in pixels."""
+    factor = size / side
+    return _similarity_matrix(factor, size / 2 * (1 + 1j) - factor * center)
+
+
+def _similarity_matrix(factor: complex, shift: complex) -> np.ndarray:
+    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
+
+
+def warp_square(image_rgb: np.ndarray, matrix: np.ndarray, size: int, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
+    """Apply (2, 3) `matrix`, which maps picture to crop with pixel (0, 0) covering 0 to 1, without aliasing.
+
+    A plain warp reads single pixels and would drop most of a large face; so it is drawn a whole multiple too large, and
+    the multiple averaged away.
+    """
+    scale = np.hypot(matrix[0, 0], matrix[1, 0])
+    multiple = int(np.ceil(min(1 / scale, 16) - 1e-6)) if scale < 1 else 1
+    large = matrix * multiple
+    large[:, 2] += large[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV puts a pixel's coordinates at its centre
+    warped = cv2.warpAffine(
+        image_rgb, large, (size * multiple, size * multiple), flags=cv2.INTER_LINEAR, borderMode=border
+    )
+    return warped if multiple == 1 else cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _similarity(from_xy: np.ndarray, to_xy: np.ndarray) -> np.ndarray | None:
+    """(2, 3) similarity without mirroring that brings points (N, 2) closest to others; None if they are one point.
+
+    Least squares in closed form (Umeyama, 1991), in complex numbers: rotation and scale are one factor.
+    """
+    source, target = (np.asarray(points, float) @ (1, 1j) for points in (from_xy, to_xy))
+    centered = source - source.mean()
+    spread = np.vdot(centered, centered).real
+    if spread < 1e-6:
+        return None
+    factor = np.vdot(centered, target - target.mean()) / spread
+    if abs(factor) < 1e-6:
+        return None
+    return _similarity_matrix(factor, target.mean() - factor * source.mean())
