@@ -1,5 +1,6 @@
 """A vision backbone with two heads: a distribution over single years of age, and gender."""
 
+import inspect
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +73,7 @@ class AgeGenderModel(PreTrainedModel):
         super().__init__(config)
         config.set_age_ranges(config.age_ranges)  # from_pretrained(..., age_ranges=...) sets them unchecked
         self.backbone = build_backbone(config.backbone_config)
+        self._interpolates_positions = "interpolate_pos_encoding" in inspect.signature(self.backbone.forward).parameters
         width = backbone_width(config.backbone_config)
         if config.stem_channels:
             patch_size = config.backbone_config.patch_size
@@ -108,12 +110,15 @@ class AgeGenderModel(PreTrainedModel):
     ) -> AgeGenderOutput:
         """
         Args:
-            pixel_values: (B, 3, image_size, image_size), normalised as preprocessor_config.json says.
+            pixel_values: (B, 3, image_size, image_size), normalised as preprocessor_config.json says. Other sizes are
+                answered too, a ViT's by interpolating its position embeddings: for training at growing sizes.
             age_labels: (B,) whole years, or (B, 2) inclusive ranges of years; -100 where unknown.
             gender_labels: (B,) index into `config.gender_names`; -100 where unknown.
             output_attentions: needs a backbone loaded with `attn_implementation="eager"`.
         """
         wanted = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+        if self._interpolates_positions and pixel_values.shape[-1] != self.config.image_size:
+            wanted["interpolate_pos_encoding"] = True
         features = self.backbone(pixel_values, **{name: value for name, value in wanted.items() if value})
         pooled = self.dropout(pool_features(features, self.config.pooling))
         age_logits, gender_logits = self.age_head(pooled), self.gender_head(pooled)

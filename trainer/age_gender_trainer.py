@@ -1,6 +1,7 @@
 """The Hugging Face Trainer with batched augmentation, both heads' losses in its log, and checkpoints that restore."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from transformers import Trainer
@@ -11,15 +12,26 @@ from trainer.transforms import BatchTransform
 class AgeGenderTrainer(Trainer):
     """Trains `AgeGenderModel` on batches of `trainer.transforms.collate_faces`."""
 
-    def __init__(self, *args, batch_transform: BatchTransform, **kwargs):
+    def __init__(self, *args, batch_transform: BatchTransform, train_resolutions: Sequence[int] = (), **kwargs):
+        """`train_resolutions`: sides in pixels that share the training's steps evenly, one after the other."""
         super().__init__(*args, **kwargs)
         self.batch_transform = batch_transform.to(self.args.device)
+        self.train_resolutions = train_resolutions
         self._head_losses: dict[str, list[torch.Tensor]] = defaultdict(list)
 
     def _prepare_inputs(self, inputs):
         """Bytes travel to the device as they are and become varied, normalised pictures there."""
         inputs = super()._prepare_inputs(inputs)
-        return {**inputs, "pixel_values": self.batch_transform(inputs["pixel_values"], augment=self.model.training)}
+        training = self.model.training
+        size = self.resolution_at(self.state.global_step) if training else None
+        return {**inputs, "pixel_values": self.batch_transform(inputs["pixel_values"], augment=training, size=size)}
+
+    def resolution_at(self, step: int) -> int | None:
+        """Small pictures teach most for a fraction of the time (Touvron et al., 2019; Tan and Le, 2021)."""
+        if not self.train_resolutions:
+            return None
+        stage = step * len(self.train_resolutions) // max(self.state.max_steps, 1)
+        return self.train_resolutions[min(stage, len(self.train_resolutions) - 1)]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         outputs = model(**inputs)

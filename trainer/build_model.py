@@ -30,6 +30,13 @@ class ModelArguments:
     train_image_size: int | None = field(
         default=None, metadata={"help": "Side at which training pictures are kept; image_size unless told otherwise."}
     )
+    train_resolutions: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Sides in pixels that the model is trained at, one after the other for an equal share of the steps, "
+            "such as 64 96 112; image_size throughout unless given."
+        },
+    )
     age_ranges: list[str] | None = field(
         default=None, metadata={"help": "Such as 0-17 18-39 40+; FairFace's nine unless told otherwise."}
     )
@@ -47,6 +54,8 @@ class ModelArguments:
             raise RecipeError(
                 "Set one of `backbone` (pretrained) and `backbone_config` (from scratch), not both or none."
             )
+        if any(side < 32 for side in self.train_resolutions or ()):
+            raise RecipeError(f"train_resolutions must be 32 pixels or more, got {self.train_resolutions}.")
         if self.age_class_weights not in ("none", "sqrt", "balanced"):
             raise RecipeError(f"age_class_weights must be none, sqrt or balanced, got {self.age_class_weights!r}.")
 

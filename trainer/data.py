@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset, DatasetDict, Features, Image, IterableDatasetDict, concatenate_datasets
 
+from trainer.alignment import align_faces
 from trainer.data_arguments import DataArguments
 from trainer.manifest import build_manifest, face_features, shuffled_rows
 from trainer.prepared import is_prepared, load_prepared_folder, use_prepared
@@ -24,17 +25,24 @@ def load_faces(args: DataArguments, *, seed: int) -> DatasetDict | IterableDatas
     of trainer.labels.RACES; for evaluation only); `file_name`; `group`. Where any age is a range, also `age_low` and
     `age_high`, years included, -100 where unknown. The rows lie in an order that content and seed decide.
 
+    With `args.align`, `image` is the aligned crop of the face (see trainer.alignment).
+
     A prepared set keeps the splits, labels and order it was prepared with, unless `args.folds` asks for others.
 
     Raises:
         ValueError: no such source, nothing labelled in it, too much of it unusable, or too little to split.
     """
+    faces = _load_splits(args, seed)
+    return align_faces(faces) if args.align else faces
+
+
+def _load_splits(args: DataArguments, seed: int) -> DatasetDict | IterableDatasetDict:
     path = Path(args.dataset).expanduser()
     if path.exists():
         prepared = load_prepared_folder(path, args)
         source = None
     else:
-        source = load_hub(args.dataset, args.dataset_revision, args.cache_dir, args.streaming)
+        source = load_hub(args)
         prepared = source if is_prepared(source) else None
     if prepared is not None:
         return use_prepared(prepared, args, seed)
@@ -53,7 +61,7 @@ def read_pictures(args: DataArguments, source: DatasetDict | None = None) -> Dat
     path = Path(args.dataset).expanduser()
     if path.exists():
         return read_files(path, args.columns, args.cache_dir)
-    source = source or load_hub(args.dataset, args.dataset_revision, args.cache_dir)
+    source = source or load_hub(args)
     return label_rows(concatenate_datasets(list(source.values())), args.columns, args.dataset)
 
 

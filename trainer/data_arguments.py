@@ -19,6 +19,7 @@ class DataArguments:
             "or what scripts.prepare_data wrote, as a folder or on the Hub."
         },
     )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the Hub dataset."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Revision of the Hub dataset."})
     validation_share: float = field(default=0.1, metadata={"help": "Share of the faces to choose the model on."})
     test_share: float = field(default=0.1, metadata={"help": "Share of the faces to measure the model on, once."})
@@ -46,6 +47,10 @@ class DataArguments:
     streaming: bool = field(
         default=False,
         metadata={"help": "Read while training, in bounded memory. A source that is not prepared needs a manifest."},
+    )
+    align: bool = field(
+        default=False,
+        metadata={"help": "Find the face in each picture and cut it out as the pipeline does: for faces cut loosely."},
     )
     image_column: str = field(default=Columns.image, metadata={"help": "Column of pictures in a Hub dataset."})
     age_column: str = field(

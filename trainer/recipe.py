@@ -52,7 +52,7 @@ def recipe_to_argv(path: Path, known: Sequence[str]) -> list[str]:
         if isinstance(value, dict):
             argv += [f"--{key}", json.dumps(value)]
         elif isinstance(value, list):
-            argv += [f"--{key}", *map(str, value)]
+            argv += [f"--{key}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
         elif value is not None:
             argv += [f"--{key}", str(value)]
     return argv

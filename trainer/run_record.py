@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,13 @@ def public_name(dataset: str) -> str:
     return Path(dataset).resolve().name if Path(dataset).exists() else dataset
 
 
-def describe_environment(dataset: str) -> dict[str, Any]:
+def describe_environment(data_sets: Sequence[str]) -> dict[str, Any]:
     """Command, versions, commit and hardware of this process."""
+    command = command_line()
+    for dataset in data_sets:
+        command = command.replace(dataset, public_name(dataset))
     return {
-        "command": command_line().replace(dataset, public_name(dataset)),
+        "command": command,
         "commit": _commit(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},

@@ -5,10 +5,22 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, Value, concatenate_datasets, load_dataset
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    Image,
+    IterableDataset,
+    IterableDatasetDict,
+    Value,
+    concatenate_datasets,
+    load_dataset,
+)
 from datasets.exceptions import DatasetGenerationError
 
 from trainer.archives import is_archive, read_archive
+from trainer.data_arguments import DataArguments
 from trainer.labels import FaceLabels, labels_from_name
 from trainer.tables import METADATA_NAME, Columns, MetadataTables
 
@@ -64,19 +76,25 @@ def check_files(path: Path) -> None:
         raise ValueError(f"{path} is a single file: expected a folder, a .tar.gz, .tgz, .tar or .zip, or a Hub id.")
 
 
-def load_hub(dataset: str, revision: str | None, cache_dir: str | None = None, streaming: bool = False):
+def load_hub(args: DataArguments) -> DatasetDict | IterableDatasetDict:
     """`datasets.load_dataset`, with errors that say what to do."""
     try:
-        return load_dataset(dataset, revision=revision, cache_dir=cache_dir, streaming=streaming)
+        return load_dataset(
+            args.dataset,
+            args.dataset_config,
+            revision=args.dataset_revision,
+            cache_dir=args.cache_dir,
+            streaming=args.streaming,
+        )
     except FileNotFoundError as error:
         raise ValueError(
-            f"{dataset!r} is neither a file or folder here nor a dataset on the Hub ({error}). Expected a folder or a "
+            f"{args.dataset!r} is neither a file or folder here nor a dataset on the Hub ({error}). Expected a folder or a "
             ".tar.gz, .tgz, .tar or .zip of pictures, or a Hub id such as nu-delta/utkface (a private one needs "
             "`hf auth login`)."
         ) from error
     except ConnectionError as error:
         raise ValueError(
-            f"The Hub cannot be reached, and {dataset!r} is not in the cache ({error}). Try again with a connection, "
+            f"The Hub cannot be reached, and {args.dataset!r} is not in the cache ({error}). Try again with a connection, "
             "or give a folder or archive of pictures."
         ) from error
 

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+from datasets import DatasetDict
 from huggingface_hub import HfApi
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
@@ -23,6 +24,7 @@ from trainer.build_model import ModelArguments, age_class_weights, build_model
 from trainer.calibration import Calibration, fit_calibration
 from trainer.data import DataArguments, load_faces
 from trainer.metrics import build_compute_metrics
+from trainer.mixture import MixtureArguments, load_sets, mix_training_faces
 from trainer.model_folder import save_model_folder
 from trainer.recipe import RecipeError, parse_recipe
 from trainer.run_record import (
@@ -47,7 +49,14 @@ class ReportArguments:
     )
 
 
-ARGUMENT_CLASSES = (ModelArguments, DataArguments, AugmentationArguments, ReportArguments, TrainingArguments)
+ARGUMENT_CLASSES = (
+    ModelArguments,
+    DataArguments,
+    MixtureArguments,
+    AugmentationArguments,
+    ReportArguments,
+    TrainingArguments,
+)
 
 
 def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> str | None:
@@ -82,8 +91,9 @@ def calibrate(trainer: AgeGenderTrainer, validation, target_accuracy: float) -> 
 
 def main(argv: Sequence[str]) -> None:
     started = datetime.now(timezone.utc)
-    model_args, data_args, augmentation, report_args, training_args = parse_recipe(argv, ARGUMENT_CLASSES)
-    environment = describe_environment(data_args.dataset)  # now: the commit may be another one when the training ends
+    model_args, data_args, mixture, augmentation, report_args, training_args = parse_recipe(argv, ARGUMENT_CLASSES)
+    # Now: the commit may be another one when the training ends.
+    environment = describe_environment([data_args.dataset, *(other.dataset for other, _ in mixture.sets)])
     output_dir = Path(training_args.output_dir)
     # Checkpoints lie beside the result, so that the result holds what is published and nothing else.
     training_args.output_dir = str(output_dir.with_name(output_dir.name + ".checkpoints"))
@@ -101,7 +111,12 @@ def main(argv: Sequence[str]) -> None:
     data_seed = training_args.data_seed or 0
     with training_args.main_process_first(desc="preparing the faces"):
         faces = load_faces(data_args, seed=data_seed)
-        decoded = decode_faces(faces, model_args.image_size, model_args.train_image_size or model_args.image_size)
+        other_sets = load_sets(mixture, data_args.streaming, seed=data_seed)
+        sizes = (model_args.image_size, model_args.train_image_size or model_args.image_size)
+        decoded = decode_faces(faces, *sizes)
+        others = [decode_faces(DatasetDict(train=splits["train"]), *sizes)["train"] for splits in other_sets]
+        if others or mixture.repeat > 1:
+            decoded["train"] = mix_training_faces(mixture, decoded["train"], others)
 
     model, processor = build_model(model_args)
     if model_args.age_class_weights != "none":
@@ -116,6 +131,7 @@ def main(argv: Sequence[str]) -> None:
         compute_metrics=build_compute_metrics(model.config),
         processing_class=processor,
         batch_transform=BatchTransform(model_args.image_size, processor.image_mean, processor.image_std, augmentation),
+        train_resolutions=model_args.train_resolutions or (),
     )
     trainer.train(resume_from_checkpoint=resume_from)
     calibration = calibrate(trainer, decoded["validation"], report_args.gender_target_accuracy)
@@ -129,13 +145,14 @@ def main(argv: Sequence[str]) -> None:
             "arguments": asdict(model_args)
             | asdict(data_args)
             | {"dataset": public_name(data_args.dataset)}
+            | mixture.describe()
             | asdict(augmentation)
             | asdict(report_args)
             | describe_arguments(training_args),
             "started": started.isoformat(timespec="seconds"),
             "seconds": round((datetime.now(timezone.utc) - started).total_seconds()),
             "processes": training_args.world_size,
-            "data": describe_splits(faces) | {"seed": data_seed},
+            "data": describe_splits(faces) | {"seed": data_seed, "also_trained_on": mixture.describe_sets(other_sets)},
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "best_step": trainer.state.best_global_step,
             "best_metric": {training_args.metric_for_best_model: trainer.state.best_metric},

@@ -83,7 +83,7 @@ def _age_bounds(row: dict) -> tuple[int, int]:
 
 
 class BatchTransform(nn.Module):
-    """(B, 3, S, S) uint8 -> (B, 3, image_size, image_size) float, normalised; varied when asked to augment."""
+    """(B, 3, S, S) uint8 -> (B, 3, size, size) float, normalised; varied when asked to augment."""
 
     def __init__(self, image_size: int, mean: list[float], std: list[float], augmentation: AugmentationArguments):
         super().__init__()
@@ -92,18 +92,22 @@ class BatchTransform(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
-    def forward(self, pixels: torch.Tensor, augment: bool) -> torch.Tensor:
+    def forward(self, pixels: torch.Tensor, augment: bool, size: int | None = None) -> torch.Tensor:
+        """`size` is `image_size` unless given."""
+        size = size or self.image_size
         images = pixels.float() / 255
         if augment:
-            images = self._move(images)
+            images = self._move(images, size)
             images = self._color(images)
-        elif images.shape[-1] != self.image_size:
-            images = F.interpolate(images, self.image_size, mode="bilinear", antialias=True)
+        elif images.shape[-1] != size:
+            images = F.interpolate(images, size, mode="bilinear", antialias=True)
         images = images.sub(self.mean).div_(self.std)
         return self._hide(images) if augment else images
 
-    def _move(self, images: torch.Tensor) -> torch.Tensor:
+    def _move(self, images: torch.Tensor, size: int) -> torch.Tensor:
         """Mirror, rotate, zoom and shift each picture in one bilinear resampling."""
+        if images.shape[-1] > 1.5 * size:  # a bilinear reading skips pixels where it shrinks that much
+            images = F.interpolate(images, round(1.25 * size), mode="bilinear", antialias=True)
         options, batch, device = self.augmentation, len(images), images.device
         angle = _uniform(batch, device) * math.radians(options.rotation_degrees)
         # A side longer than 1 looks at more than the crop. Zooming out leaves more to see than zooming in takes away.
@@ -112,10 +116,10 @@ class BatchTransform(nn.Module):
         cos, sin = zoom * angle.cos(), zoom * angle.sin()
         shift_xy = _uniform(2 * batch, device).view(2, batch) * 2 * options.shift  # the grid is 2 wide
         theta = torch.stack([mirror * cos, -sin, shift_xy[0], mirror * sin, cos, shift_xy[1]], dim=1).view(batch, 2, 3)
-        grid = F.affine_grid(theta, [batch, 3, self.image_size, self.image_size], align_corners=False)
+        grid = F.affine_grid(theta, [batch, 3, size, size], align_corners=False)
         moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
         blurred = torch.rand(batch, device=device) < options.blur
-        moved[blurred] = F.interpolate(F.avg_pool2d(moved[blurred], 3), self.image_size, mode="bilinear")
+        moved[blurred] = F.interpolate(F.avg_pool2d(moved[blurred], 3), size, mode="bilinear")
         return moved
 
     def _color(self, images: torch.Tensor) -> torch.Tensor:
@@ -132,7 +136,7 @@ class BatchTransform(nn.Module):
 
     def _hide(self, images: torch.Tensor) -> torch.Tensor:
         """Random erasing: a rectangle of 5 to 25 % of the picture becomes grey."""
-        batch, side, device = len(images), self.image_size, images.device
+        batch, side, device = len(images), images.shape[-1], images.device
         area = torch.empty(batch, device=device).uniform_(0.05, 0.25)
         aspect = torch.empty(batch, device=device).uniform_(-0.7, 0.7).exp()
         half_hw = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()]) * side / 2  # (2, B)

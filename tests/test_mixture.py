@@ -1,0 +1,112 @@
+"""Several data sets in one recipe: exact ages and ranges side by side, loosely cut faces aligned first."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.made_up_faces import draw_face, write_utkface_folder
+from trainer.alignment import CROP_SIDE
+from trainer.data import load_faces
+from trainer.data_arguments import DataArguments
+from trainer.mixture import MixtureArguments, load_sets, mix_training_faces
+from trainer.recipe import RecipeError
+from trainer.train import main
+from trainer.transforms import collate_faces, decode_faces
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def write_ranged_folder(folder: Path, count: int) -> Path:
+    """Drawings labelled with age ranges in a metadata.csv, as FairFace is."""
+    folder.mkdir()
+    with open(folder / "metadata.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file_name", "age_range", "gender"])
+        for index in range(count):
+            decade, gender = index % 7, index // 7 % 2
+            draw_face(10 * decade + 5, gender, seed=900_000 + index).save(folder / f"{index}.png")
+            table.writerow([f"{index}.png", f"{10 * decade}-{10 * decade + 9}", ["Male", "Female"][gender]])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory) -> Path:
+    return write_utkface_folder(tmp_path_factory.mktemp("exact") / "faces", count=120)
+
+
+@pytest.fixture(scope="module")
+def ranged(tmp_path_factory) -> Path:
+    return write_ranged_folder(tmp_path_factory.mktemp("ranged") / "faces", count=80)
+
+
+def test_a_pass_goes_over_each_set_as_often_as_told(exact, ranged):
+    mixture = MixtureArguments(also_train_on=[json.dumps({"dataset": str(ranged), "repeat": 2})], repeat=3)
+    train = decode_faces(load_faces(DataArguments(dataset=str(exact)), seed=0), 32, 32)["train"]
+    [other] = load_sets(mixture, streaming=False, seed=0)
+    others = [decode_faces(other, 32, 32)["train"]]
+    mixed = mix_training_faces(mixture, train, others)
+    assert len(mixed) == 3 * len(train) + 2 * len(others[0])
+
+    labels = collate_faces([mixed[0], mixed[len(mixed) - 1]])["age_labels"].tolist()
+    assert labels[0][0] == labels[0][1] == train["age"][0]
+    assert labels[1][1] - labels[1][0] == 9
+
+
+def test_a_recipe_trains_on_several_sets(exact, ranged, tmp_path):
+    recipe = tmp_path / "both.yaml"
+    smoke = (ROOT / "trainer/recipes/smoke.yaml").read_text()
+    recipe.write_text(f"{smoke}\nalso_train_on:\n  - dataset: {ranged}\n    repeat: 2\ntrain_resolutions: [32, 40]\n")
+    output_dir = tmp_path / "run"
+    main([str(recipe), "--dataset", str(exact), "--output_dir", str(output_dir), "--report", "false"])
+    record = json.loads((output_dir / "training_run.json").read_text())
+    assert record["arguments"]["also_train_on"] == [{"repeat": 2, "dataset": "faces"}]
+    [other] = record["data"]["also_trained_on"]
+    pictures = record["data"]["splits"]["train"] + 2 * other["splits"]["train"]
+    assert record["best_step"] <= 2 * -(-pictures // 16)
+    steps = max(entry["step"] for entry in record["log_history"])
+    assert steps == 2 * -(-pictures // 16), "two passes over both sets in batches of 16"
+    assert str(ranged) not in json.dumps(record["arguments"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("FairFace", "expected a mapping"),
+        ('{"align": true}', "with a `dataset`"),
+        ('{"dataset": "x", "allign": true}', "Did you mean 'align'"),
+        ('{"dataset": "x", "repeat": 0}', "at least once"),
+        ('{"dataset": "x", "validation_share": 2}', "validation_share"),
+    ],
+)
+def test_a_set_that_is_not_understood(text, message):
+    with pytest.raises(ValueError, match=message):
+        MixtureArguments(also_train_on=[text])
+
+
+def test_a_stream_cannot_be_mixed(ranged):
+    with pytest.raises(RecipeError, match="leave out streaming"):
+        load_sets(MixtureArguments(also_train_on=[json.dumps({"dataset": str(ranged)})]), streaming=True, seed=0)
+
+
+def test_loosely_cut_faces_are_aligned_and_others_kept_whole(tmp_path):
+    folder = tmp_path / "loose"
+    folder.mkdir()
+    astronaut = Image.open(ROOT / "examples/astronaut.jpg").convert("RGB")
+    for index in range(12):  # the same face at another place each time, in the corner of something else
+        canvas = Image.fromarray(np.random.default_rng(index).integers(0, 255, (400, 400, 3), dtype=np.uint8))
+        canvas.paste(astronaut.crop((130, 20, 330, 220)), (10 * index, 200 - 15 * index))
+        canvas.save(folder / f"{20 + index}_1_0_20170101{index:09d}.jpg")
+    for index in range(12):
+        draw_face(40 + index, 0, seed=index).save(folder / f"{40 + index}_0_0_20170102{index:09d}.jpg")
+    faces = load_faces(
+        DataArguments(dataset=str(folder), align=True, validation_share=0.3, test_share=0.3, max_age_spread=100), seed=0
+    )
+    rows = [row for split in faces.values() for row in split]
+    assert {row["image"].size for row in rows} == {(CROP_SIDE, CROP_SIDE)}
+    women = np.stack([np.asarray(row["image"], float) for row in rows if row["gender"] == 1])
+    assert np.abs(women - women.mean(axis=0)).mean() < 12, "one face, one crop, wherever it was"
