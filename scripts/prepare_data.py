@@ -19,6 +19,7 @@ from huggingface_hub.utils import httpx, validate_repo_id
 from tqdm.auto import tqdm
 from transformers import HfArgumentParser
 
+from trainer.alignment import align_faces
 from trainer.data import DataArguments, read_pictures, select_splits
 from trainer.data_card import render_data_card
 from trainer.data_figures import draw_data_figures
@@ -55,6 +56,8 @@ def prepare_data(args: PrepareArguments, data_args: DataArguments) -> dict:
     pictures = read_pictures(data_args)
     manifest = build_manifest(pictures, data_args, args.seed)
     splits = select_splits(pictures, manifest, data_args, args.seed)
+    if data_args.align:
+        splits = align_faces(splits)
 
     # under another name until it is complete, so that a broken-off run cannot be taken for a prepared set
     unfinished = folder.with_name(f"{folder.name}.unfinished")

@@ -91,7 +91,7 @@ def test_approximate_search_finds_what_the_exact_one_finds(monkeypatch):
     vectors[2200:2400] = vectors[200:400] * MIRROR_SIGNS + 0.3 * random.normal(size=(200, len(MIRROR_SIGNS)))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     exact = set(map(tuple, candidate_pairs(vectors)))
-    monkeypatch.setattr("trainer.duplicates._EXACT_SEARCH_LIMIT", 1000)
+    monkeypatch.setattr("trainer.duplicates.EXACT_SEARCH_LIMIT", 1000)
     approximate = set(map(tuple, candidate_pairs(vectors)))
     made = {(i, 2000 + i, 0) for i in range(200)} | {(i, 2000 + i, 1) for i in range(200, 400)}
     assert made <= exact

@@ -184,6 +184,17 @@ def test_max_samples_of_a_prepared_set(raw, prepared):
     assert {split: few[split]["group"][:] for split in SPLITS} == {s: everything[s]["group"][:] for s in SPLITS}
 
 
+def test_loosely_cut_faces_are_aligned_before_they_are_written(raw, prepared, tmp_path):
+    folder = tmp_path / "aligned"
+    aligned = replace(raw, align=True)
+    prepare_data(PrepareArguments(output_dir=str(folder)), aligned)
+    assert (folder / "manifest.csv").read_text() == (prepared / "manifest.csv").read_text()
+    written = load_faces(DataArguments(dataset=str(folder), cache_dir=raw.cache_dir), seed=0)
+    assert {row["image"].size for row in written["test"]} == {(160, 160)}
+    card = (folder / "README.md").read_text()
+    assert "turned upright and cut out" in card and "--align True" in card
+
+
 def test_a_manifest_reproduces_the_set(raw, prepared, tmp_path):
     again = replace(raw, manifest=str(prepared / "manifest.csv"))
     prepare_data(PrepareArguments(output_dir=str(tmp_path / "again"), shard_size=20, seed=0), again)

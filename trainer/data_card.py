@@ -56,6 +56,7 @@ def render_data_card(
         report=report,
         figures=figures,
         captions=CAPTIONS,
+        aligned=data_args.align,
         split_by=data_args.split_by,
         max_age_spread=data_args.max_age_spread,
         split_rule=describe_splits(data_args, seed),

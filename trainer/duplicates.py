@@ -37,13 +37,13 @@ from trainer.same_picture import (
 )
 
 
-_VIEWS = (slice(0, THUMBNAIL_SIZE), slice(20, 76))  # the centre is seen alike by crops of different width
+VIEWS = (slice(0, THUMBNAIL_SIZE), slice(20, 76))  # the centre is seen alike by crops of different width
 _NEIGHBOURS = 8  # candidates of one picture and view, at most
 _BACKGROUND_NEIGHBOUR = 32  # faces as like as this one are no copies any more
 _MARGIN = 0.17  # in similarity, by which a candidate stands out from the background
 _LEAST_SIMILARITY = 0.25  # of any candidate: a small set has no background near enough to stand out from
-_SURE_CANDIDATE = 0.7  # similarity of whole pictures that makes a candidate whatever the background
-_EXACT_SEARCH_LIMIT = 100_000  # pictures; above it the search looks at the likeliest inverted lists only
+SURE_CANDIDATE = 0.7  # similarity of whole pictures that makes a candidate whatever the background
+EXACT_SEARCH_LIMIT = 100_000  # pictures; above it the search looks at the likeliest inverted lists only
 _CHUNK = 8192
 
 
@@ -78,7 +78,7 @@ def group_duplicates(hashes: Sequence[str], thumbnails: Sequence[bytes]) -> np.n
         return same_picture(thumbnail(first), thumbnail(second), bool(mirrored))
 
     found = []
-    for view, sure in zip(_VIEWS, (_SURE_CANDIDATE, np.inf), strict=True):
+    for view, sure in zip(VIEWS, (SURE_CANDIDATE, np.inf), strict=True):
         descriptors = np.empty((len(unique), DESCRIPTOR_SIZE), np.float32)
         for start in range(0, len(unique), _CHUNK):
             chunk = range(start, min(start + _CHUNK, len(unique)))
@@ -127,7 +127,7 @@ def candidate_pairs(descriptors: np.ndarray, sure: float = np.inf) -> np.ndarray
 def _build_index(descriptors: np.ndarray) -> faiss.Index:
     count, dimension = descriptors.shape
     index = faiss.IndexFlatIP(dimension)
-    if count > _EXACT_SEARCH_LIMIT:
+    if count > EXACT_SEARCH_LIMIT:
         lists = int(4 * np.sqrt(count))
         index = faiss.IndexIVFFlat(index, dimension, lists, faiss.METRIC_INNER_PRODUCT)
         index.train(descriptors[:: max(1, count // (64 * lists))])
