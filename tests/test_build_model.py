@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from model.configuration_age_gender import AgeGenderConfig
+from model.modeling_age_gender import AgeGenderModel
 from trainer.build_model import ModelArguments, age_class_weights, build_model
+from trainer.model_folder import save_model_folder
+from trainer.recipe import RecipeError
 
 
 TINY_VIT = (
@@ -43,3 +47,50 @@ def test_a_stem_that_does_not_fit_the_backbone():
         ValueError, match="2 stem_channels shrink a picture 4 times, but the backbone expects patches of 16"
     ):
         build_model(ModelArguments(backbone_config=TINY_VIT, image_size=32, stem_channels=[4, 8]))
+
+
+@pytest.fixture
+def trained(tmp_path) -> str:
+    arguments = ModelArguments(
+        backbone_config=TINY_VIT, image_size=32, stem_channels=[4, 8, 8, 8], age_class_weights="sqrt"
+    )
+    model, processor = build_model(arguments)
+    model.config.age_weights = [1.0] * 117
+    save_model_folder(model, processor, tmp_path / "trained")
+    return str(tmp_path / "trained")
+
+
+def test_start_from_a_trained_model(trained):
+    before = AgeGenderModel.from_pretrained(trained).eval()
+    arguments = ModelArguments(start_from=trained, age_ranges=["0-17", "18+"], gender_label_smoothing=0.1)
+    model, processor = build_model(arguments)
+    assert arguments.image_size == processor.size["height"] == 32
+    assert model.config.age_range_labels == ["0-17", "18+"]
+    assert model.config.gender_label_smoothing == 0.1
+    assert model.config.age_weights is None
+    pictures = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.eval()(pictures).age_logits, before(pictures).age_logits, rtol=0, atol=0)
+
+
+def test_start_from_a_trained_model_at_another_size(trained, tmp_path):
+    model, processor = build_model(ModelArguments(start_from=trained, image_size=64))
+    save_model_folder(model, processor, tmp_path / "larger")
+    larger = AgeGenderModel.from_pretrained(tmp_path / "larger").eval()
+    assert larger.backbone.embeddings.position_embeddings.shape == (1, 17, 16)
+    assert larger(torch.randn(2, 3, 64, 64)).age_logits.shape == (2, 117)
+    before = AgeGenderModel.from_pretrained(trained)
+    torch.testing.assert_close(larger.gender_head.weight, before.gender_head.weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "Set one of"),
+        ({"backbone": "x", "start_from": "y"}, "Set one of"),
+        ({"start_from": "/nowhere"}, "no model of this kind at /nowhere"),
+    ],
+)
+def test_nothing_to_start_from(options, message):
+    with pytest.raises(RecipeError, match=message):
+        ModelArguments(**options)

@@ -1,9 +1,11 @@
 """From a recipe's arguments to an untrained model, its preprocessing and its class weights."""
 
+import copy
 import json
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from transformers import AutoConfig, AutoImageProcessor, ViTImageProcessorPil
 
 from model.configuration_age_gender import AgeGenderConfig, parse_age_ranges
@@ -16,6 +18,14 @@ from trainer.recipe import RecipeError
 class ModelArguments:
     """What is trained: a backbone, two heads and their losses."""
 
+    start_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder or Hub id of a model of this kind to train on from: the way to adapt one to other faces. Its "
+            "architecture stays; image_size, age_ranges and the losses may change."
+        },
+    )
+    start_revision: str | None = field(default=None, metadata={"help": "Revision of a Hub id in start_from."})
     backbone: str | None = field(
         default=None, metadata={"help": "Hub id or folder of a pretrained vision backbone to start from."}
     )
@@ -26,7 +36,12 @@ class ModelArguments:
         default=None, metadata={"help": "Channels of stride-2 convolutions that replace a ViT's patch projection."}
     )
     pooling: str = field(default="mean", metadata={"help": "'mean' over the tokens, or 'cls'."})
-    image_size: int = field(default=224, metadata={"help": "Side in pixels of the crop the model looks at."})
+    image_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Side in pixels of the crop the model looks at: that of start_from, or else 224, unless given."
+        },
+    )
     train_image_size: int | None = field(
         default=None, metadata={"help": "Side at which training pictures are kept; image_size unless told otherwise."}
     )
@@ -50,14 +65,23 @@ class ModelArguments:
     head_dropout: float = field(default=0.0, metadata={"help": "Dropout before both heads."})
 
     def __post_init__(self):
-        if bool(self.backbone) == bool(self.backbone_config):
+        if sum(map(bool, (self.start_from, self.backbone, self.backbone_config))) != 1:
             raise RecipeError(
-                "Set one of `backbone` (pretrained) and `backbone_config` (from scratch), not both or none."
+                "Set one of `start_from` (a model of this kind), `backbone` (pretrained) and `backbone_config` (from "
+                "scratch)."
             )
+        if self.image_size is None:
+            self.image_size = self._start_config().image_size if self.start_from else 224
         if any(side < 32 for side in self.train_resolutions or ()):
             raise RecipeError(f"train_resolutions must be 32 pixels or more, got {self.train_resolutions}.")
         if self.age_class_weights not in ("none", "sqrt", "balanced"):
             raise RecipeError(f"age_class_weights must be none, sqrt or balanced, got {self.age_class_weights!r}.")
+
+    def _start_config(self) -> AgeGenderConfig:
+        try:
+            return AgeGenderConfig.from_pretrained(self.start_from, revision=self.start_revision)
+        except (OSError, ValueError) as error:
+            raise RecipeError(f"start_from: no model of this kind at {self.start_from}: {error}") from error
 
 
 def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
@@ -77,6 +101,13 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
     }
     if args.age_ranges:
         values["age_ranges"] = parse_age_ranges(args.age_ranges)
+    if args.start_from:
+        for name in ("stem_channels", "pooling"):
+            values.pop(name)
+        processor = AutoImageProcessor.from_pretrained(args.start_from, revision=args.start_revision)
+        return load_trained(args.start_from, args.start_revision, **values), make_image_processor(
+            args.image_size, image_mean=processor.image_mean, image_std=processor.image_std
+        )
     if args.backbone:
         model = AgeGenderModel.from_backbone(args.backbone, **values)
         pretrained = AutoImageProcessor.from_pretrained(args.backbone)
@@ -87,6 +118,25 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
     return AgeGenderModel(AgeGenderConfig(backbone_config=backbone_config, **values)), make_image_processor(
         args.image_size
     )
+
+
+def load_trained(name_or_path: str, revision: str | None, image_size: int, **values) -> AgeGenderModel:
+    """A trained model with other settings; for another `image_size` a ViT's position embeddings are interpolated."""
+    trained = AgeGenderModel.from_pretrained(name_or_path, revision=revision, dtype=torch.float32)
+    config = copy.deepcopy(trained.config)
+    for name, value in {"image_size": image_size, "age_weights": None, **values}.items():
+        config.set_age_ranges(value) if name == "age_ranges" else setattr(config, name, value)
+    weights = trained.state_dict()
+    positions = "backbone.embeddings.position_embeddings"
+    if positions in weights and image_size != trained.config.image_size:
+        config.backbone_config.image_size = image_size
+        embeddings = trained.backbone.embeddings
+        side = image_size // embeddings.patch_size
+        tokens = torch.empty(1, side * side + 1, weights[positions].shape[-1])  # only the shape is read
+        weights[positions] = embeddings.interpolate_pos_encoding(tokens, image_size, image_size).detach()
+    model = AgeGenderModel(config)
+    model.load_state_dict(weights)
+    return model
 
 
 def age_class_weights(ages: np.ndarray, config: AgeGenderConfig, kind: str) -> list[float]:
