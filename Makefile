@@ -26,5 +26,5 @@ check: .venv/test.installed  ## Lint and check the format
 
 .venv/test.installed: requirements.txt requirements-dev.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	scripts/install_browser.sh
+	scripts/install_test_tools.sh
 	touch $@ .venv/demo.installed

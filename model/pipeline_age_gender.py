@@ -18,6 +18,7 @@ from transformers.utils import cached_file, logging
 
 from .configuration_age_gender import RANGE_SETS, age_range_label, check_age_ranges, parse_age_ranges
 from .decoding_age_gender import age_interval, estimate_age, range_probabilities, softmax
+from .exported_age_gender import AgeGenderOnnxModel
 from .face_alignment import CASCADE_CROP, Face, align, resize_square
 from .face_detection import YUNET_FILE, CascadeDetector, YuNetDetector
 from .image_loading import load_rgb
@@ -50,12 +51,18 @@ class AgeGenderPipeline(Pipeline):
     _load_feature_extractor = False
     _load_processor = False
 
-    def __init__(self, *args, revision: str | None = None, **kwargs):
-        """`revision`: where the model came from on the Hub, for YuNet's file; needed only with the local classes."""
+    def __init__(self, *args, revision: str | None = None, onnx_file: str | None = None, **kwargs):
+        """
+        Args:
+            revision: where the model came from on the Hub, for its other files; needed only with the local classes.
+            onnx_file: compute with this file of the model, `"onnx/model_int8.onnx"` say, on onnxruntime.
+        """
         kwargs.setdefault("task", TASK)
         super().__init__(*args, **kwargs)
         self.model.eval()
-        self._yunet_file = _find_yunet(self.model.config.name_or_path, revision or _revision_of_this_code())
+        name_or_path, revision = self.model.config.name_or_path, revision or _revision_of_this_code()
+        self._onnx = AgeGenderOnnxModel(cached_file(name_or_path, onnx_file, revision=revision)) if onnx_file else None
+        self._yunet_file = _find_yunet(name_or_path, revision)
         self._yunet = YuNetDetector(self._yunet_file) if self._yunet_file else None
         if self._yunet is None:
             logger.warning(f"No {YUNET_FILE} beside the model: OpenCV's cascade finds the faces, which misses more.")
@@ -179,8 +186,9 @@ class AgeGenderPipeline(Pipeline):
         age_logits = [torch.empty(0, config.max_age + 1)]
         gender_logits = [torch.empty(0, len(config.gender_names))]
         pixel_values = model_inputs["pixel_values"]
+        network = self._onnx or self.model
         for chunk in pixel_values.split(FACES_PER_FORWARD) if len(pixel_values) else ():
-            output = self.model(chunk.to(self.dtype))
+            output = network(chunk.to(self.dtype))
             age_logits.append(output.age_logits.double().cpu())
             gender_logits.append(output.gender_logits.double().cpu())
         return {**model_inputs, "age_logits": torch.cat(age_logits), "gender_logits": torch.cat(gender_logits)}

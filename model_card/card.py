@@ -9,14 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
-from safetensors import safe_open
 
 from model.configuration_age_gender import AgeGenderConfig
-from model.modeling_age_gender import AgeGenderModel
-from scripts.model_folder import WEIGHTS, sha256
+from model_card.facts import card_facts
+from model_card.required import COMPARISON, card_problems, onnx_files
 
 
 TEMPLATE = Path(__file__).with_name("template.md")
@@ -30,28 +28,6 @@ FIGURES = {
     "risk_coverage": "Gender accuracy when the least sure faces get no answer",
     "learning_curves": "Loss and metric of both heads by epoch",
 }
-REQUIRED_METRICS = (
-    "split",
-    "pictures",
-    "bootstrap",
-    "age",
-    "age_ranges",
-    "gender",
-    "calibration",
-    "groups",
-    "worst_group",
-)
-REQUIRED_RUN = (
-    "command",
-    "versions",
-    "hardware",
-    "seconds",
-    "data",
-    "calibration",
-    "best_step",
-    "best_metric",
-    "arguments",
-)
 
 
 class CardError(ValueError):
@@ -66,8 +42,8 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
         revision: tag or commit that the snippets pin.
 
     Raises:
-        CardError: weights, configuration, record, metrics or figures are missing, or the metrics are not those of these
-            weights on a test split.
+        CardError: weights, configuration, record, metrics or figures are missing, or the metrics or the ONNX files are
+            not those of these weights on a test split.
     """
     folder = Path(folder)
     problems = card_problems(folder)
@@ -81,7 +57,6 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
     base_model = None if start is None or Path(start).exists() or start.startswith("outputs/") else start
     by_age = [row for row in metrics["age"]["by_age"] if row["mae"]["low"] is not None] or metrics["age"]["by_age"]
     by_error = sorted(by_age, key=lambda row: row["mae"]["value"])
-    onnx_files = sorted(path.relative_to(folder).as_posix() for path in folder.glob("onnx/*.onnx"))
     return (
         _environment()
         .from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -106,46 +81,9 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
             easiest=by_error[0],
             hardest=by_error[-1],
             young=next(group for group in metrics["groups"] if group["by"] == "age"),
-            onnx_file=onnx_files[0] if onnx_files else None,
+            onnx=_read(folder / COMPARISON) if onnx_files(folder) else None,
         )
     )
-
-
-def card_problems(folder: Path) -> list[str]:
-    """What keeps a card from being rendered, one sentence each; empty where nothing does."""
-    names = ("config.json", "preprocessor_config.json", WEIGHTS, "training_run.json", "metrics.json")
-    problems = [f"{name} is missing" for name in names if not (folder / name).is_file()]
-    if (folder / "training_run.json").is_file():
-        run = _read(folder / "training_run.json")
-        problems += [f"training_run.json does not say {key!r}" for key in REQUIRED_RUN if key not in run]
-        if "log_history" in run and not (folder / "figures" / "learning_curves.png").exists():
-            problems.append("figures/learning_curves.png is missing: run python -m scripts.evaluate_model")
-    if (folder / "metrics.json").is_file():
-        metrics = _read(folder / "metrics.json")
-        problems += [f"metrics.json does not say {key!r}" for key in REQUIRED_METRICS if not metrics.get(key)]
-        if metrics.get("split") not in (None, "test"):
-            problems.append(f"metrics.json is of the {metrics['split']} split: a card states those of the test split")
-        if (folder / WEIGHTS).is_file() and metrics.get("weights_sha256") != sha256(folder / WEIGHTS):
-            problems.append("metrics.json was computed for other weights: run python -m scripts.evaluate_model again")
-    return problems
-
-
-def card_facts(folder: Path) -> dict[str, Any]:
-    """What is counted in the files themselves: parameters, size and number type of the weights, time of the run."""
-    config = AgeGenderConfig.from_pretrained(folder)
-    with torch.device("meta"):  # counts without making the weights
-        parameters = AgeGenderModel(config).num_parameters()
-    with safe_open(folder / WEIGHTS, framework="pt") as weights:
-        kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118, it is no dict
-    seconds = _read(folder / "training_run.json")["seconds"]
-    return {
-        "parameters": parameters,
-        "age_outputs": config.max_age + 1,
-        "gender_outputs": len(config.gender_names),
-        "weights_megabytes": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}",
-        "weights_dtypes": sorted(kinds & {"F32", "F16", "BF16"}),
-        "training_time": f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.1f} minutes",
-    }
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -161,20 +99,22 @@ def _environment() -> Environment:
         "score": lambda score: _with_interval(score, 1, 2),
         "fraction": lambda score: _with_interval(score, 1, 3),
         "percent": lambda score: _with_interval(score, 100, 1),
+        "change": lambda score: _with_interval(score, 1, 3, "+"),
+        "change_in_percent": lambda score: _with_interval(score, 100, 2, "+"),
         "group_name": lambda group: ", ".join(group[factor] for factor in group["by"].split(" x ")),
         "cell_name": lambda cell: ", ".join(cell[factor] for factor in ("race", "gender", "age") if factor in cell),
     }
     return environment
 
 
-def _with_interval(score: dict[str, Any] | None, scale: int, decimals: int) -> str:
+def _with_interval(score: dict[str, Any] | None, scale: int, decimals: int, sign: str = "") -> str:
     """`4.81 [4.65, 4.98]`; the value alone where there are too few faces for an interval, a dash without any."""
     if not score or score["value"] is None:
         return "-"
-    value = f"{scale * score['value']:.{decimals}f}"
-    if score["low"] is None:
-        return value
-    return f"{value} [{scale * score['low']:.{decimals}f}, {scale * score['high']:.{decimals}f}]"
+    value, low, high = (
+        "" if score[end] is None else f"{scale * score[end]:{sign}.{decimals}f}" for end in ("value", "low", "high")
+    )
+    return f"{value} [{low}, {high}]" if low else value
 
 
 def _describe_backbone(config: AgeGenderConfig) -> str:

@@ -174,13 +174,13 @@ def draw_groups(groups: Sequence[dict[str, Any]]) -> Figure:
 
 
 def draw_learning_curves(log_history: Sequence[dict[str, Any]]) -> Figure:
-    """Loss of each head on training and validation faces, and the validation metric of each, by epoch."""
+    """Loss and metric of each head on training faces (varied, as the model sees them) and on validation, by epoch."""
     figure, axes = _panels(4)
     for ax, title, train_key, validation_key in (
         (axes[0], "Age loss", "age_loss", "eval_age_loss"),
         (axes[1], "Gender loss", "gender_loss", "eval_gender_loss"),
-        (axes[2], "Age: mean absolute error (years)", None, "eval_age_mae"),
-        (axes[3], "Gender accuracy", None, "eval_gender_accuracy"),
+        (axes[2], "Age: mean absolute error (years)", "age_mae", "eval_age_mae"),
+        (axes[3], "Gender accuracy", "gender_accuracy", "eval_gender_accuracy"),
     ):
         for key, color, label in ((train_key, GREY, "training"), (validation_key, BLUE, "validation")):
             points = [(record["epoch"], record[key]) for record in log_history if key in record and "epoch" in record]

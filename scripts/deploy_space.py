@@ -27,7 +27,7 @@ from huggingface_hub.utils import httpx
 
 from demo.serving import REQUIRED_FILES
 from model.face_detection import YUNET_FILE
-from scripts.model_folder import WEIGHTS
+from model_card.weights import WEIGHTS
 from scripts.space_files import belongs_to_demo, space_files
 
 

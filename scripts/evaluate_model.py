@@ -2,6 +2,10 @@
 
     python -m scripts.evaluate_model --model model --dataset UTKFace.tar.gz --split test
 
+Figures of a set that the model was neither trained nor chosen on, every picture of it, are added to those:
+
+    python -m scripts.evaluate_model --model model --dataset photos/ --split all --outside "my photos" --detect
+
 `accelerate launch -m scripts.evaluate_model ...` shares the pictures among several processes.
 """
 
@@ -23,14 +27,14 @@ from transformers import AutoImageProcessor, HfArgumentParser
 from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.figures import draw_figures
-from scripts.model_folder import WEIGHTS, sha256
+from model_card.weights import WEIGHTS, sha256
 from trainer.data import DataArguments, load_faces
 from trainer.evaluation import Evaluation
-from trainer.group_scores import score_groups, worst_groups
-from trainer.metrics import AgeGenderMetric
 from trainer.metrics_table import format_metrics
 from trainer.prediction import Framing, predict
+from trainer.report import report_scores
 from trainer.run_record import describe_splits, public_name
+from trainer.whole_set import load_whole_set
 
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "scikit-learn", "numpy", "opencv-python-headless")
@@ -50,7 +54,10 @@ class EvaluationArguments:
 
     model: str = field(default="model", metadata={"help": "Folder or Hub id of the model."})
     model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub id."})
-    split: str = field(default="test", metadata={"help": "train, validation, test, or 'all' of them."})
+    split: str = field(
+        default="test",
+        metadata={"help": "train, validation, test, or 'all': every picture of the set, copies included if --outside."},
+    )
     split_seed: int | None = field(
         default=None, metadata={"help": "Seed of the split; the one of the model's training run unless given."}
     )
@@ -58,7 +65,7 @@ class EvaluationArguments:
         default=None,
         metadata={
             "help": "Name of a set that the model was neither trained nor chosen on: its figures are added to the "
-            "metrics.json of the model's own test split."
+            "metrics.json of the model's own test split. It needs no splits: --split all."
         },
     )
     detect: bool = field(
@@ -83,9 +90,11 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
     run = json.loads(run_file.read_text()) if run_file.exists() else None
     if run and "splits_sha256" not in run.get("data", {}):
         raise EvaluationError(f"{run_file} does not say which pictures the model was trained on. Remove it to go on.")
+    own = own_metrics(folder, output_dir) if args.outside else {}
     seed = run["data"]["seed"] if run and args.split_seed is None else args.split_seed or 0
     with accelerator.main_process_first():
-        splits = load_faces(data_args, seed=seed)
+        whole = args.outside and args.split == "all"
+        splits = load_whole_set(data_args) if whole else load_faces(data_args, seed=seed)
     if run and not args.outside:
         check_held_out(splits, data_args, run)
     faces = choose_split(splits, args.split)
@@ -97,10 +106,8 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
     predictions, without_face = predict(pipe, faces, accelerator, detect=args.detect, batch_size=args.batch_size)
     if not len(predictions):
         raise EvaluationError(f"No face was found in {len(faces)} pictures. If they are crops, leave out --detect.")
-    evaluation = Evaluation(
-        predictions, pipe.model.config, baseline_age=median_age(splits["train"]), draws=args.draws, seed=seed
-    )
-    groups = score_groups(evaluation)
+    baseline_age = None if args.outside else median_age(splits["train"])
+    evaluation = Evaluation(predictions, pipe.model.config, baseline_age=baseline_age, draws=args.draws, seed=seed)
     metrics = {
         "weights_sha256": sha256(folder / WEIGHTS),
         "model": folder.resolve().name if folder == Path(args.model) else args.model,
@@ -113,16 +120,17 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
         "pictures_without_detected_face": without_face if args.detect else None,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        **evaluation.report(),
-        "groups": groups,
-        "worst_group": worst_groups(groups),
+        **report_scores(evaluation),
     }
     if args.crop_sweep:
-        metrics["crop_sweep"] = sweep_framings(pipe, faces, accelerator, args.batch_size)
+        metrics["crop_sweep"] = sweep_framings(pipe, faces, accelerator, args)
     if accelerator.is_main_process:
         output_dir.mkdir(parents=True, exist_ok=True)
         if args.outside:
-            add_outside_set(output_dir / "metrics.json", args.outside, metrics)
+            shared = ("weights_sha256", "model", "versions")
+            outside = {key: value for key, value in metrics.items() if key not in shared}
+            own["outside"] = own.get("outside", {}) | {args.outside: outside}
+            write_json(output_dir / "metrics.json", own)
         else:
             kept = previous_metrics(output_dir / "metrics.json", metrics["weights_sha256"]).get("outside", {})
             write_json(output_dir / "metrics.json", metrics | ({"outside": kept} if kept else {}))
@@ -171,32 +179,33 @@ def median_age(train: Dataset) -> float | None:
     return float(np.median(known)) if len(known) else None
 
 
-def sweep_framings(pipe: AgeGenderPipeline, faces: Dataset, accelerator: Accelerator, batch_size: int) -> list[dict]:
+def sweep_framings(
+    pipe: AgeGenderPipeline, faces: Dataset, accelerator: Accelerator, args: EvaluationArguments
+) -> list[dict[str, Any]]:
     """Age MAE and gender accuracy when every crop is wider, narrower or rotated."""
     rows = []
     for framing in FRAMINGS:
-        predictions, _ = predict(pipe, faces, accelerator, framing=framing, batch_size=batch_size)
-        scores = AgeGenderMetric(pipe.model.config).compute(
-            age_probs=predictions.age_probs,
-            gender_probs=predictions.gender_probs,
-            age_labels=predictions.age_labels,
-            gender_labels=predictions.gender_labels,
-        )
-        kept = {name: round(scores[name], 5) for name in ("age_mae", "gender_accuracy") if name in scores}
-        rows.append({"margin": framing.margin, "rotation_degrees": framing.rotation_degrees, **kept})
+        predictions, _ = predict(pipe, faces, accelerator, framing=framing, batch_size=args.batch_size)
+        evaluation = Evaluation(predictions, pipe.model.config, draws=args.draws)
+        row = {"margin": framing.margin, "rotation_degrees": framing.rotation_degrees}
+        if evaluation.has_age.any():
+            row["age_mae"] = evaluation.mean(np.abs(evaluation.error), evaluation.has_age)
+        if evaluation.has_gender.any():
+            row["gender_accuracy"] = evaluation.mean(1.0 * evaluation.gender_correct, evaluation.has_gender)
+        rows.append(row)
     return rows
 
 
-def add_outside_set(path: Path, name: str, metrics: dict[str, Any]) -> None:
-    """Put `metrics` under "outside" in the model's own metrics.json, if that is of the same weights."""
-    own = previous_metrics(path, metrics["weights_sha256"])
-    if not own:
-        raise EvaluationError(
-            f"{path} holds no figures of these weights to add {name} to: evaluate the model's own test split first."
-        )
-    shared = ("weights_sha256", "model", "versions")
-    own.setdefault("outside", {})[name] = {key: value for key, value in metrics.items() if key not in shared}
-    write_json(path, own)
+def own_metrics(folder: Path, output_dir: Path) -> dict[str, Any]:
+    """The model's own figures, to add those of an outside set to: from where to write or, if none are there, beside it."""
+    weights_sha256 = sha256(folder / WEIGHTS)
+    for path in (output_dir / "metrics.json", folder / "metrics.json"):
+        if own := previous_metrics(path, weights_sha256):
+            return own
+    raise EvaluationError(
+        f"{output_dir} holds no figures of these weights to add an outside set to: evaluate the model's own test split "
+        "first."
+    )
 
 
 def previous_metrics(path: Path, weights_sha256: str) -> dict[str, Any]:

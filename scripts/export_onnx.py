@@ -3,49 +3,42 @@
     python -m scripts.export_onnx --model model --int8 --dataset UTKFace.tar.gz
 
 writes model/onnx/model.onnx and model_int8.onnx, with the input pixel_values (batch, 3, image_size, image_size) and the
-outputs age_logits, age_range_logits and gender_logits. Needs onnx, onnxscript and onnxruntime (requirements-dev.txt).
+outputs age_logits, age_range_logits and gender_logits, and model/onnx/comparison.json, which says what either file costs
+on those faces. The card shows that: write it again with model_card.card before pushing. Needs onnx, onnxscript and
+onnxruntime (requirements-dev.txt).
 """
 
+import importlib.metadata
 import json
-import logging
 import os
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import onnx
 import torch
 from datasets import Dataset
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from torch import nn
 from transformers import AutoImageProcessor, HfArgumentParser
 from transformers.utils.logging import disable_progress_bar
 
 from model.configuration_age_gender import AgeGenderConfig
-from model.decoding_age_gender import softmax
+from model.exported_age_gender import AgeGenderOnnxModel
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
+from model_card.required import COMPARISON
+from model_card.weights import WEIGHTS, sha256
 from scripts.evaluate_model import check_held_out, choose_split
-from scripts.model_folder import WEIGHTS, sha256
 from trainer.data import DataArguments, load_faces
-from trainer.metrics import AgeGenderMetric
-from trainer.onnx_model import AgeGenderOnnxModel
-from trainer.prediction import age_bounds
+from trainer.onnx_comparison import compare, print_comparison, run_all
+from trainer.onnx_export import ExportError, write_fp32, write_int8
+from trainer.run_record import public_name
 
 
-OUTPUTS = ("age_logits", "age_range_logits", "gender_logits")
 FP32_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
 MAX_DIFFERENCE = 1e-4
 RANDOM_BATCHES = (1, 2, 7)
-
-
-class ExportError(ValueError):
-    """The model cannot be exported; the message says why. What an earlier export wrote is still there."""
+PACKAGES = ("torch", "onnx", "onnxruntime")
 
 
 @dataclass
@@ -67,20 +60,8 @@ class FaceArguments(DataArguments):
     )
 
 
-class _Logits(nn.Module):
-    """A tuple instead of AgeGenderOutput, from which the exporter would take no names."""
-
-    def __init__(self, model: AgeGenderModel):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        output = self.model(pixel_values)
-        return tuple(output[name] for name in OUTPUTS)
-
-
 def export_onnx(args: ExportArguments, face_args: FaceArguments) -> list[Path]:
-    """Write the ONNX files, print how they compare with the model, and return their paths.
+    """Write the ONNX files and their comparison with the model, print it, and return the files' paths.
 
     Raises:
         ExportError: there is no model, it cannot be exported, or the fp32 file's logits differ from torch's by more than
@@ -96,14 +77,22 @@ def export_onnx(args: ExportArguments, face_args: FaceArguments) -> list[Path]:
     names = [FP32_FILE] + [INT8_FILE] * args.int8
     # in the same file system, so that finished files can be moved into place
     with tempfile.TemporaryDirectory(dir=output_dir, prefix=".export-") as work:
-        write_fp32(model, Path(work) / FP32_FILE, weights_sha256=sha256(folder / WEIGHTS))
+        weights_sha256 = sha256(folder / WEIGHTS)
+        write_fp32(model, Path(work) / FP32_FILE, weights_sha256)
         if args.int8:
             write_int8(Path(work) / FP32_FILE, Path(work) / INT8_FILE)
-        exported = {name: AgeGenderOnnxModel(model.config, Path(work) / name) for name in names}
+        exported = {name: AgeGenderOnnxModel(Path(work) / name) for name in names}
         batches = random_batches(model.config) if faces is None else face_batches(folder, model, faces)
         logits = run_all({"torch": model, **exported}, batches)
-        _print_comparison(logits, faces, model.config, {name: Path(work) / name for name in names})
-        difference = largest_difference(logits["torch"], logits[FP32_FILE])
+        comparison = {
+            "weights_sha256": weights_sha256,
+            "dataset": None if faces is None else public_name(face_args.dataset),
+            "split": None if faces is None else args.split,
+            "pictures": 0 if faces is None else len(faces),
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "files": {name: compare(logits, name, Path(work) / name, faces, model.config) for name in names},
+        }
+        difference = comparison["files"][FP32_FILE]["largest_difference"]
         if not difference <= MAX_DIFFERENCE:
             raise ExportError(
                 f"The exported network's logits differ from torch's by {difference:.1e}; at most {MAX_DIFFERENCE:.0e} "
@@ -111,55 +100,14 @@ def export_onnx(args: ExportArguments, face_args: FaceArguments) -> list[Path]:
             )
         for name in names:
             os.replace(Path(work) / name, output_dir / name)
+    (output_dir / Path(COMPARISON).name).write_text(json.dumps(comparison, indent=1) + "\n", encoding="utf-8")
+    print_comparison(
+        comparison, f"{comparison['pictures'] or sum(RANDOM_BATCHES)} {'faces' if faces else 'random inputs'}"
+    )
     if not args.int8 and (output_dir / INT8_FILE).exists():
         (output_dir / INT8_FILE).unlink()  # it may be of other weights, and would be pushed with these
         print(f"Removed {INT8_FILE} of an earlier export: --int8 makes it again.")
     return [output_dir / name for name in names]
-
-
-def write_fp32(model: AgeGenderModel, path: Path, weights_sha256: str) -> None:
-    """Export with any number of faces in a batch; the file names the weights it was made from in its metadata."""
-    size = model.config.image_size
-    try:
-        with _quiet():
-            program = torch.onnx.export(
-                _Logits(model).eval(),
-                (torch.zeros(2, 3, size, size),),
-                input_names=["pixel_values"],
-                output_names=list(OUTPUTS),
-                dynamic_shapes={"pixel_values": {0: torch.export.Dim("batch")}},
-                dynamo=True,
-                verbose=False,
-            )
-    except torch.onnx.OnnxExporterError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ExportError(f"torch.onnx cannot export this {type(model.backbone).__name__}: {reason}") from error
-    program.model.metadata_props["weights_sha256"] = weights_sha256
-    program.save(path, external_data=False)
-
-
-def write_int8(fp32_path: Path, path: Path) -> None:
-    """Weights of the matrix products in 8 bits, one scale a channel; activations are quantised as they come."""
-    proto = onnx.load(fp32_path)
-    proto.graph.ClearField("value_info")  # torch's shapes contradict those that onnxruntime infers after quantising
-    # Convolutions stay in fp32: onnxruntime's 8-bit ones are slower than those.
-    with _quiet():
-        quantize_dynamic(
-            proto, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
-        )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch names every torchvision operator that it does not know, onnxruntime advises what changes nothing here."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)
 
 
 def random_batches(config: AgeGenderConfig) -> Iterator[torch.Tensor]:
@@ -176,36 +124,6 @@ def face_batches(folder: Path, model: AgeGenderModel, faces: Dataset, batch_size
         yield torch.cat([pipe.preprocess(image, detect=False)["pixel_values"] for image in images])
 
 
-def run_all(
-    models: dict[str, AgeGenderModel | AgeGenderOnnxModel], batches: Iterable[torch.Tensor]
-) -> dict[str, dict[str, np.ndarray]]:
-    """Each model's logits, (N, outputs) by name of the output, on the same input."""
-    parts = {name: {output: [] for output in OUTPUTS} for name in models}
-    with torch.inference_mode():
-        for pixel_values in batches:
-            for name, model in models.items():
-                result = model(pixel_values)
-                for output in OUTPUTS:
-                    parts[name][output].append(result[output].numpy())
-    return {
-        name: {output: np.concatenate(arrays) for output, arrays in outputs.items()} for name, outputs in parts.items()
-    }
-
-
-def largest_difference(logits: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> float:
-    return max(float(np.abs(logits[output] - others[output]).max()) for output in OUTPUTS)
-
-
-def score(logits: dict[str, np.ndarray], faces: Dataset, config: AgeGenderConfig) -> dict[str, float]:
-    """`age_mae` in years and `gender_accuracy`, where the faces are labelled with both."""
-    return AgeGenderMetric(config).compute(
-        age_probs=softmax(logits["age_logits"].astype(np.float64)),
-        gender_probs=softmax(logits["gender_logits"].astype(np.float64)),
-        age_labels=age_bounds(faces),
-        gender_labels=np.array(faces["gender"]),
-    )
-
-
 def _load_faces(folder: Path, args: ExportArguments, face_args: FaceArguments) -> Dataset:
     """The faces of the training run's own split, as `scripts.evaluate_model` measures on."""
     run_file = folder / "training_run.json"
@@ -216,22 +134,6 @@ def _load_faces(folder: Path, args: ExportArguments, face_args: FaceArguments) -
     return choose_split(splits, args.split)
 
 
-def _print_comparison(
-    logits: dict[str, dict[str, np.ndarray]], faces: Dataset | None, config: AgeGenderConfig, paths: dict[str, Path]
-) -> None:
-    count = len(logits["torch"]["age_logits"])
-    on_what = f"{count} random inputs" if faces is None else f"{count} faces"
-    scores = {name: score(values, faces, config) for name, values in logits.items()} if faces is not None else {}
-    for name, path in paths.items():
-        megabytes = path.stat().st_size / 1e6
-        difference = largest_difference(logits["torch"], logits[name])
-        print(f"{name}: {megabytes:.1f} MB, logits within {difference:.1e} of torch's on {on_what}")
-        for metric, unit, scale in (("age_mae", "years", 1), ("gender_accuracy", "%", 100)):
-            if metric in scores.get(name, {}):
-                before, after = scale * scores["torch"][metric], scale * scores[name][metric]
-                print(f"    {metric}: {before:.3f} -> {after:.3f} {unit} ({after - before:+.3f})")
-
-
 def main() -> None:
     disable_progress_bar()
     parser = HfArgumentParser([ExportArguments, FaceArguments], allow_abbrev=False, description=__doc__)
@@ -240,6 +142,8 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     print("Written:", *paths)
+    if (paths[0].parents[1] / "README.md").is_file():
+        print(f"Show it on the card: python -m model_card.card {paths[0].parents[1]}")
 
 
 if __name__ == "__main__":

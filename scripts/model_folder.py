@@ -1,7 +1,6 @@
 """The files of a model folder that go to the Hub, or all that keeps the folder from being pushed."""
 
 import ast
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -10,8 +9,11 @@ import yaml
 from huggingface_hub.repocard import metadata_load
 from safetensors import SafetensorError, safe_open
 
+from model_card.number_check import unsupported_numbers
+from model_card.required import COMPARISON, card_problems, onnx_files
+from model_card.weights import WEIGHTS
 
-WEIGHTS = "model.safetensors"
+
 REQUIRED = (
     "config.json",
     "preprocessor_config.json",
@@ -21,7 +23,8 @@ REQUIRED = (
     "metrics.json",
     "training_run.json",
 )
-OPTIONAL = ("handler.py", "figures/*.png", "figures/*.svg", "onnx/*.onnx")
+OPTIONAL = ("handler.py", "figures/*.png", "figures/*.svg", "onnx/*.onnx", COMPARISON)
+CARD_METADATA = ("license", "pipeline_tag", "tags", "model-index")
 AUTO_CLASSES = ("AutoConfig", "AutoModel")  # what `trust_remote_code` must find in config.json's auto_map
 TASK = "age-gender-classification"
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")  # the Hub's user access tokens
@@ -35,8 +38,9 @@ def files_to_push(folder: Path) -> list[Path]:
     """The folder's files that make up the model, relative to it and sorted; anything else in it stays at home.
 
     Raises:
-        ModelFolderError: files are missing, metrics.json was computed for other weights, the card has no metadata or
-            shows a figure that is not there, code is missing, or a file holds an access token.
+        ModelFolderError: files, code or what the card must state are missing, figures or ONNX files are of other weights,
+            the card has no metadata, shows a figure that is not there or states a number that nobody measured, or a
+            file holds an access token.
     """
     if not folder.is_dir():
         raise ModelFolderError(f"{folder} is not a folder; give the one that training wrote, outputs/<run>")
@@ -47,8 +51,12 @@ def files_to_push(folder: Path) -> list[Path]:
         problems += code_problems
     if (folder / WEIGHTS).is_file():
         problems += _weights_problems(folder)
+    problems += [problem for problem in card_problems(folder) if problem not in problems]
     if (folder / "README.md").is_file():
-        problems += _card_problems(folder)
+        problems += _readme_problems(folder)
+        if not problems:
+            numbers = unsupported_numbers(folder, _text(folder / "README.md"))
+            problems += [f"README.md states {number}, which nothing in the folder measured" for number in numbers]
     names = {*REQUIRED, *code, *_optional_files(folder)}
     for name in sorted(names):
         if name.endswith((".json", ".md", ".py")) and (folder / name).is_file():
@@ -106,39 +114,24 @@ def _sibling_imports(path: Path) -> set[str]:
 def _weights_problems(folder: Path) -> list[str]:
     try:
         with safe_open(folder / WEIGHTS, framework="np") as weights:
-            if not weights.keys():
-                return [f"{WEIGHTS} holds no weights"]
+            return [] if weights.keys() else [f"{WEIGHTS} holds no weights"]
     except SafetensorError as error:
         return [f"{WEIGHTS} is not a whole safetensors file: {error}"]
-    if not (folder / "metrics.json").is_file():
-        return []
-    try:
-        measured = json.loads(_text(folder / "metrics.json")).get("weights_sha256")
-    except json.JSONDecodeError as error:
-        return [f"metrics.json is not JSON: {error}"]
-    actual = sha256(folder / WEIGHTS)
-    if measured == actual:
-        return []
-    of_what = f"of other weights ({str(measured)[:12]}..., not {actual[:12]}...)" if measured else "of unnamed weights"
-    return [
-        f"metrics.json holds figures {of_what}: run python -m scripts.evaluate_model --model {folder} --dataset ..."
-    ]
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _card_problems(folder: Path) -> list[str]:
+def _readme_problems(folder: Path) -> list[str]:
+    """What the Hub would not show, or what may not be said, of README.md."""
     try:
         metadata = metadata_load(folder / "README.md")
     except (ValueError, yaml.YAMLError) as error:
         return [f"README.md's metadata is not YAML: {error}"]
-    problems = [] if metadata else ["README.md has no metadata (a YAML block between two lines of ---)"]
-    shown = sorted(set(re.findall(r"\]\((?:\./)?(figures/[^)\s]+)", _text(folder / "README.md"))))
-    return problems + [f"README.md shows {path}, which is missing" for path in shown if not (folder / path).is_file()]
+    if not metadata:
+        return ["README.md has no metadata (a YAML block between two lines of ---)"]
+    again = "run python -m model_card.card again"
+    problems = [f"README.md's metadata does not say {key!r}: {again}" for key in CARD_METADATA if not metadata.get(key)]
+    if metadata.get("license", "other") != "other":  # weights are under the terms of the pictures they learnt from
+        problems.append(f"README.md's metadata gives the licence {metadata['license']!r}, not 'other': {again}")
+    text = _text(folder / "README.md")
+    shown = sorted(set(re.findall(r"\]\((?:\./)?(figures/[^)\s]+)", text)))
+    problems += [f"README.md shows {path}, which is missing" for path in shown if not (folder / path).is_file()]
+    return problems + [f"README.md does not show {path}: {again}" for path in onnx_files(folder) if path not in text]

@@ -1,116 +1,115 @@
-"""Age and gender by appearance for pictures: one JSON line, or CSV row, a face.
+"""Age and gender by appearance for any number of pictures: one row a face.
 
-    python -m scripts.predict photo.jpg folder/ --output faces.csv
+    python -m scripts.predict photos/ --output faces.parquet
+    python -m scripts.predict "photos/*.jpg" album.zip list.txt shards.parquet user/dataset --output faces.csv
+    python -m scripts.predict film.mp4 --frames-per-second 2 --output faces.parquet
+    accelerate launch -m scripts.predict photos/ --output faces.parquet
 
-Each line holds `file` and the pipeline's answer for one face. A picture without a face has one line without an answer;
-a picture that cannot be read has one line with `error`, and the command goes on with the next.
+Each row holds the picture's place in the input, its file and the pipeline's answer for one face. A picture without a
+face has one row that says so; one that cannot be read has one row with `error`, and the command goes on with the next.
+
+Killed, the same command goes on where it was: what is done lies in OUTPUT.parts, which becomes the output at the end.
+Under `accelerate launch` the processes share the pictures out (on several machines: into a folder that all see).
 """
 
 import argparse
-import csv
-import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any
 
+import torch
+from accelerate import PartialState
+from tqdm.auto import tqdm
 from transformers import AutoImageProcessor
 
-from model.configuration_age_gender import RANGE_SETS
+from model.configuration_age_gender import RANGE_SETS, age_range_label
 from model.modeling_age_gender import AgeGenderModel
-from model.pipeline_age_gender import AgeGenderPipeline
-
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"}
+from scoring.inputs import EXPECTED, all_entries, open_sources
+from scoring.parts import OUTPUT_SUFFIXES, Parts
+from scoring.rows import answer_rows, table_schema, write_json_lines
+from scoring.run import Plan, digest, score_to_file
+from scoring.scorer import Scorer, read_entries
+from trainer.devices import needs_cpu
 
 
 def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("pictures", nargs="+", help="pictures, http(s) URLs, or folders that are searched for pictures")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help=EXPECTED)
+    parser.add_argument("--output", type=Path, help="a new .parquet, .csv or .jsonl; without it JSON lines are printed")
     parser.add_argument("--model", default="model", help="folder or Hub id of the model")
     parser.add_argument("--model-revision", help="branch, tag or commit of a Hub id")
-    parser.add_argument("--output", type=Path, help="a new .jsonl or .csv file; JSON lines are printed without it")
     parser.add_argument("--crops", action="store_true", help="the pictures are face crops: do not look for faces")
     parser.add_argument("--detector", choices=("yunet", "haar"), help="yunet, unless its file is missing")
     parser.add_argument("--age-ranges", help=f"'0-17, 18+', or one of: {', '.join(RANGE_SETS)}; else the model's own")
+    parser.add_argument("--image-column", default="image", help="of a parquet file or a dataset on the Hub")
+    parser.add_argument("--dataset-revision", help="branch, tag or commit of a dataset on the Hub")
+    parser.add_argument("--frames-per-second", type=float, default=1.0, help="frames looked at in a video (default 1)")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
+    )
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster where the hardware has it")
+    parser.add_argument("--batch-size", type=int, default=64, help="faces that go through the model together")
+    parser.add_argument("--workers", type=int, help="threads that decode and detect; as many as cores unless given")
+    parser.add_argument("--part-size", type=int, default=1000, help="pictures a part: what a kill costs at most")
     return parser.parse_args(argv)
 
 
-def find_pictures(names: Iterable[str]) -> Iterator[str]:
-    """Files and URLs as they are, folders as the pictures anywhere inside, sorted.
-
-    Raises:
-        ValueError: a folder without any picture.
-        FileNotFoundError: nothing at a path.
-    """
-    for name in names:
-        path = Path(name)
-        if path.is_dir():
-            inside = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            if not inside:
-                raise ValueError(f"Expected pictures in {path}, found none ({', '.join(sorted(SUFFIXES))}).")
-            yield from inside
-        elif name.startswith(("http://", "https://")) or path.is_file():
-            yield name
-        else:
-            raise FileNotFoundError(f"Expected a picture, a folder or an http(s) URL; there is nothing at {name}.")
-
-
-def predict_faces(pipe: AgeGenderPipeline, pictures: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """One dict a face: `file`, then the pipeline's answer; `error` where a picture could not be used."""
-    for picture in pictures:
-        try:
-            faces = pipe(picture)
-        except (ValueError, OSError) as error:
-            yield {"file": picture, "error": str(error)}
-            continue
-        for face in faces:
-            yield {"file": picture, **face}
-        if not faces:
-            yield {"file": picture, "abstained": "No face was found."}
-
-
-def write_json_lines(rows: Iterable[dict[str, Any]], file: IO[str]) -> None:
-    for row in rows:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        file.flush()  # a long run can be watched, and what is done survives its end
-
-
-def write_csv(rows: Iterable[dict[str, Any]], file: IO[str]) -> None:
-    """One column a field; distributions only as their most probable answer and, for gender, its probability."""
-    columns = ["file", "x0", "y0", "x1", "y1", "detection_score", "age", "age_low", "age_high", "age_range", "gender"]
-    writer = csv.DictWriter(file, [*columns, "gender_probability", "abstained", "error"], extrasaction="ignore")
-    writer.writeheader()
-    for row in rows:
-        flat = dict(row)
-        flat |= dict(zip(("x0", "y0", "x1", "y1"), row.get("box") or (), strict=False))
-        flat |= dict(zip(("age_low", "age_high"), row.get("age_interval") or (), strict=False))
-        if row.get("genders"):
-            flat["gender_probability"] = max(row["genders"].values())
-        writer.writerow(flat)
-
-
 def main(args: argparse.Namespace) -> None:
-    if args.output and args.output.suffix not in (".jsonl", ".csv"):
-        raise ValueError(f"Expected --output to end in .jsonl or .csv; got {args.output}.")
-    if args.output and args.output.exists():
-        raise FileExistsError(f"{args.output} exists already. Choose another --output, or remove it.")
-    pictures = list(find_pictures(args.pictures))
+    if args.output and args.output.suffix not in OUTPUT_SUFFIXES:
+        raise ValueError(f"Expected --output to end in {', '.join(OUTPUT_SUFFIXES)}; got {args.output}.")
+    if min(args.batch_size, args.part_size, args.workers or 1) < 1:
+        raise ValueError("Expected --batch-size, --part-size and --workers of 1 or more.")
+    sources = open_sources(
+        args.inputs,
+        image_column=args.image_column,
+        revision=args.dataset_revision,
+        frames_per_second=args.frames_per_second,
+    )
+    # The first process to finish waits for the last one, however many days that takes.
+    state = PartialState(cpu=needs_cpu(args.device), timeout=timedelta(weeks=4))
+    model = AgeGenderModel.from_pretrained(
+        args.model, revision=args.model_revision, dtype=torch.bfloat16 if args.bf16 else torch.float32
+    )
     options = {"detect": not args.crops, "detector": args.detector, "age_ranges": args.age_ranges}
-    pipe = AgeGenderPipeline(
-        model=AgeGenderModel.from_pretrained(args.model, revision=args.model_revision),
-        image_processor=AutoImageProcessor.from_pretrained(args.model, revision=args.model_revision),
+    scorer = Scorer(
+        model,
+        AutoImageProcessor.from_pretrained(args.model, revision=args.model_revision),
+        device=state.device,
         revision=args.model_revision,
+        batch_size=args.batch_size,
+        workers=args.workers,
         **options,
     )
-    rows = predict_faces(pipe, pictures)
     if args.output is None:
-        write_json_lines(rows, sys.stdout)
+        if state.num_processes > 1:
+            raise ValueError("Several processes need a file to write to: add --output.")
+        pictures = read_entries(all_entries(sources))
+        progress = tqdm(scorer.score(pictures), total=Plan.of(sources).pictures, unit=" pictures")
+        write_json_lines((row for scored in progress for row in answer_rows(scored)), sys.stdout)
         return
-    with args.output.open("x", encoding="utf-8", newline="") as file:
-        (write_csv if args.output.suffix == ".csv" else write_json_lines)(rows, file)
+
+    ranges = scorer.age_ranges
+    labels = [age_range_label(low, high, model.config.max_age) for low, high in ranges]
+    parts = Parts(args.output, table_schema(labels, model.config.gender_names))
+    finished = parts.is_finished()
+    state.wait_for_everyone()  # all have looked before one clears up
+    if finished:
+        if state.is_main_process:
+            parts.clear()
+            print(f"{args.output} was finished already.", file=sys.stderr)
+        return
+    if state.is_main_process and args.output.exists():
+        raise FileExistsError(f"{args.output} exists already. Choose another --output, or remove it.")
+    settings = {"model": digest(model), "configuration": model.config.to_json_string(), "bf16": args.bf16} | options
+    counts = score_to_file(scorer, sources, parts, state, settings, part_size=args.part_size)
+    if counts:
+        print(
+            f"{args.output}: {counts['faces']:,} faces in {counts['pictures']:,} pictures, "
+            f"{counts['errors']:,} of which could not be used."
+        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    ModelInfo,
+    constants,
+    get_token,
+)
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import httpx, validate_repo_id
 
@@ -101,18 +109,22 @@ class _Push:
         head = self.api.model_info(self.repo_id, revision=self.revision)
         if self.tag:
             self._check_tag(head.sha)
-        present = {path.as_posix() for path in self.files}
-        stale = [f.rfilename for f in head.siblings if belongs_to_model(f.rfilename) and f.rfilename not in present]
-        operations = [CommitOperationAdd(path.as_posix(), self.folder / path) for path in self.files]
-        operations += [CommitOperationDelete(path) for path in stale]
         if self.create_pr:
-            return self._open_pull_request(operations)
+            return self._open_pull_request(head)
         # Not upload_folder: that one commits what it has every five minutes, so an interrupted push would show half.
-        commit = self.api.create_commit(self.repo_id, operations, commit_message=self.message, revision=self.revision)
+        commit = self._commit_to(head, revision=self.revision)
         if self.tag:
             self._check_tag(commit.oid)
             self.api.create_tag(self.repo_id, tag=self.tag, revision=commit.oid, exist_ok=True)
         return commit
+
+    def _commit_to(self, head: ModelInfo, **where: str | bool | None) -> CommitInfo:
+        """One commit that makes `head`'s files of the model those of the folder."""
+        present = {path.as_posix() for path in self.files}
+        stale = [f.rfilename for f in head.siblings if belongs_to_model(f.rfilename) and f.rfilename not in present]
+        operations = [CommitOperationAdd(path.as_posix(), self.folder / path) for path in self.files]
+        operations += [CommitOperationDelete(path) for path in stale]
+        return self.api.create_commit(self.repo_id, operations, commit_message=self.message, **where)
 
     def _make_repository(self) -> None:
         try:
@@ -138,16 +150,17 @@ class _Push:
                 "version, choose another"
             )
 
-    def _open_pull_request(self, operations: list[CommitOperationAdd | CommitOperationDelete]) -> CommitInfo:
+    def _open_pull_request(self, head: ModelInfo) -> CommitInfo:
         refs = self.api.list_repo_refs(self.repo_id, include_pull_requests=True).pull_requests or []
         if self.known_pull_requests is None:
             self.known_pull_requests = {ref.ref for ref in refs}
         for ref in refs:  # one that is new was opened by an earlier try whose answer was lost, if its title is ours
             if ref.ref not in self.known_pull_requests and self._title(ref.ref) == self.message:
-                commit = self.api.create_commit(self.repo_id, operations, commit_message=self.message, revision=ref.ref)
+                opened = self.api.model_info(self.repo_id, revision=ref.ref)
+                commit = self._commit_to(opened, revision=ref.ref)
                 url = f"{commit.repo_url}/discussions/{ref.ref.removeprefix('refs/pr/')}"
                 return CommitInfo(commit.commit_url, self.message, "", commit.oid, pr_url=url)
-        return self.api.create_commit(self.repo_id, operations, commit_message=self.message, create_pr=True)
+        return self._commit_to(head, create_pr=True)
 
     def _title(self, revision: str) -> str:
         return self.api.list_repo_commits(self.repo_id, revision=revision)[0].title

@@ -61,9 +61,12 @@ def imported_code() -> tuple[list[Path], set[str]]:
 
 
 def _imported_modules(path: Path) -> set[str]:
-    """Absolute names of what a module of the repository imports."""
+    """Absolute names of what a module of the repository imports, but for what it tries to and can do without."""
     modules = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"), filename=str(path))]
+    while waiting:
+        node = waiting.pop()
+        waiting += [] if isinstance(node, ast.Try) else ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

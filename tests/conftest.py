@@ -1,17 +1,23 @@
 """Fixtures that several test files share."""
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import PIL.Image
 import pytest
 
+from model_card.card import render_card
 from tests.demo_server import DemoServer
 from tests.hub_server import HubServer
 from tests.tiny_model import save_tiny_model
+from tests.tiny_run import train_tiny_run, write_faces
 
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +36,28 @@ def hub(tmp_path: Path) -> Iterator[HubServer]:
 
 
 @pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two finished runs that differ in their weights, as training leaves them; not to be changed."""
+    folder = tmp_path_factory.mktemp("tiny_runs")
+    faces = write_faces(folder)
+    return train_tiny_run(folder / "run0", faces, seed=0), train_tiny_run(folder / "run1", faces, seed=1)
+
+
+@pytest.fixture(scope="session")
+def exported_run(tiny_runs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first run after `scripts.export_onnx`, with what it said in export.log and a card that shows it."""
+    folder = Path(shutil.copytree(tiny_runs[0], tmp_path_factory.mktemp("exported") / "run"))
+    faces = tiny_runs[0].with_name("utkface")
+    command = [sys.executable, "-m", "scripts.export_onnx", "--model", folder, "--int8", "--dataset", faces]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    assert "warn" not in done.stderr.lower()
+    (folder / "export.log").write_text(done.stdout)
+    (folder / "README.md").write_text(render_card(folder, "user/faces", "v1"))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
     """The running demo with a tiny model of random weights, whose folder is its MODEL_ID."""
     folder = tmp_path_factory.mktemp("demo")
@@ -38,5 +66,24 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
     PIL.Image.new("RGB", (30, 20)).save(folder / "tiny" / "figures" / "curve.png")
     with (folder / "tiny" / "README.md").open("a") as card:
         card.write("\n![learning curve](figures/curve.png)\n")
-    with DemoServer(folder, MODEL_ID=str(folder / "tiny"), MAX_PICTURE_MB="3", GRADIO_MCP_SERVER="True") as server:
+    environment = {"MODEL_ID": str(folder / "tiny"), "REQUESTS_PER_MINUTE": "100000", "GRADIO_MCP_SERVER": "True"}
+    with DemoServer(folder, **environment) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
+    """The demo with a login, narrow limits, and two tiny models to choose from: First and Second, folders of these names."""
+    folder = tmp_path_factory.mktemp("guarded")
+    for seed, name in enumerate(("First", "Second")):
+        save_tiny_model(folder / name, seed=seed)
+        (folder / name / "README.md").write_text(f"# The {name.lower()} of two\n")
+    environment = {
+        "MODEL_IDS": f"{folder / 'First'}, {folder / 'Second'}",
+        "DEMO_AUTH": "ann:secret",
+        "REQUESTS_PER_MINUTE": "40",
+        "QUEUE_SIZE": "2",
+        "CONCURRENCY": "1",
+    }
+    with DemoServer(folder, **environment) as server:
         yield server

@@ -16,6 +16,7 @@ from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from scripts.deploy_space import DeployError, deploy_space
 from scripts.space_files import space_files
+from tests.clean_environment import make_clean_environment
 from tests.demo_server import ROOT, DemoServer
 from tests.hub_server import HubServer
 from tests.tiny_model import save_tiny_model
@@ -65,7 +66,13 @@ def test_the_space_runs_from_its_files_alone(hub: HubServer, api: HfApi, tmp_pat
     for path, file in commit.files.items():
         (code / path).parent.mkdir(parents=True, exist_ok=True)
         (code / path).write_bytes(file.content)
-    with DemoServer(tmp_path, code, **hub.env, **variables) as demo:
+    python = make_clean_environment(tmp_path / "environment", code / "requirements.txt")
+    found = (
+        "import importlib.util as u; print([name for name in ('gradio', 'datasets', 'pytest') if u.find_spec(name)])"
+    )
+    present = subprocess.run([python, "-c", found], cwd=code, capture_output=True, text=True, check=True).stdout
+    assert present == "['gradio']\n"  # neither what trains and tests, nor this repository's own modules
+    with DemoServer(tmp_path, code, python, **hub.env, **variables) as demo:
         answer = Client(demo.url, verbose=False).predict(handle_file(PHOTO), api_name="/predict")
     model, processor = (kind.from_pretrained(tmp_path / "tiny") for kind in (AgeGenderModel, AutoImageProcessor))
     expected = AgeGenderPipeline(model=model, image_processor=processor)(str(PHOTO))
@@ -144,7 +151,7 @@ def test_files_are_those_the_demo_needs():
     assert "model/handler.py" not in files
     pinned = [Requirement(line) for line in files["requirements.txt"].decode().splitlines()]
     assert {"torch", "transformers", "gradio", "opencv-python-headless"} <= {requirement.name for requirement in pinned}
-    assert not {"datasets", "scikit-learn", "pytest"} & {requirement.name for requirement in pinned}
+    assert not {"datasets", "scikit-learn", "pytest", "onnxruntime"} & {requirement.name for requirement in pinned}
     assert all(str(requirement.specifier).startswith("==") for requirement in pinned)
     front_matter = yaml.safe_load(files["README.md"].decode().split("---")[1])
     assert front_matter["app_file"] in files

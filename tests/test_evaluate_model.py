@@ -17,14 +17,15 @@ from transformers import AutoImageProcessor
 from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
+from model_card.weights import sha256
 from scripts.evaluate_model import EvaluationArguments, EvaluationError, evaluate_model
-from scripts.model_folder import sha256
 from tests.tiny_model import save_tiny_model
 from trainer.data import DataArguments, load_faces
 from trainer.evaluation import Evaluation, Predictions
-from trainer.group_scores import score_groups, worst_groups
 from trainer.prediction import Framing, predict
+from trainer.report import report_scores
 from trainer.run_record import describe_splits
+from trainer.whole_set import load_whole_set
 
 
 def write_noise(folder: Path, count: int) -> None:
@@ -126,7 +127,9 @@ def test_an_outside_set_is_added(run, data_args, tmp_path):
         lines.append(f"{index}.png,{('3-9', '20-29', '70+')[index % 3]},{('Male', 'Female')[index % 2]},Indian")
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
     outside_args = DataArguments(dataset=str(tmp_path), cache_dir=data_args.cache_dir)
-    evaluate_model(EvaluationArguments(model=str(run), split="all", outside="other", draws=50), outside_args)
+    evaluate_model(
+        EvaluationArguments(model=str(run), split="all", outside="other", draws=50, crop_sweep=True), outside_args
+    )
     metrics = json.loads((run / "metrics.json").read_text())
     outside = metrics["outside"]["other"]
     assert metrics["split"] == "test"
@@ -142,13 +145,67 @@ def test_an_outside_set_is_added(run, data_args, tmp_path):
     )
 
 
+def test_every_picture_of_an_outside_set_counts(run, data_args, tmp_path):
+    """Too few to be split, with two copies whose ages contradict each other; written elsewhere than beside the model."""
+    rng = np.random.default_rng(8)
+    noise = [Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(4)]
+    (tmp_path / "photos").mkdir()
+    for index, picture in enumerate([*noise, noise[0]]):
+        picture.save(tmp_path / "photos" / f"{index}.png")
+    rows = ["0.png,20,female", "1.png,30,male", "2.png,,male", "3.png,50,female", "4.png,70,female"]
+    (tmp_path / "photos" / "metadata.csv").write_text("\n".join(["file_name,age,gender", *rows]))
+    outside_args = DataArguments(dataset=str(tmp_path / "photos"), cache_dir=data_args.cache_dir)
+    arguments = EvaluationArguments(
+        model=str(run), split="all", outside="mine", draws=50, output_dir=str(tmp_path / "out")
+    )
+    measured = evaluate_model(arguments, outside_args)
+    assert (measured["pictures"], measured["age"]["mae"]["n"], measured["gender"]["accuracy"]["n"]) == (5, 4, 5)
+    assert measured["splits"] == {"all": 5}
+    assert measured["age"]["baseline"] | {"mae": None} == {
+        "answer": 40.0, "source": "median age of these faces", "mae": None
+    }  # fmt: skip
+    groups = load_whole_set(outside_args)["all"]["group"]
+    assert groups[0] == groups[4]
+    assert len(set(groups)) == 4
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (written["split"], written["outside"]["mine"]["pictures"]) == ("test", 5)
+    assert "mine" not in json.loads((run / "metrics.json").read_text()).get("outside", {})
+
+
+def test_an_outside_set_needs_figures_of_the_weights_themselves(data_args, tmp_path):
+    save_tiny_model(tmp_path)
+    (tmp_path / "training_run.json").unlink(missing_ok=True)
+    (tmp_path / "metrics.json").unlink(missing_ok=True)
+    with pytest.raises(EvaluationError, match="evaluate the model's own test split first"):
+        evaluate_model(EvaluationArguments(model=str(tmp_path), outside="noise"), data_args)
+
+
+def numbers_outside_scores(content, path: str = ""):
+    """Paths of the fractions that stand in no {value, low, high, n}."""
+    if isinstance(content, dict):
+        if {"value", "low", "high", "n"} <= content.keys():
+            return []
+        return [found for name, part in content.items() for found in numbers_outside_scores(part, f"{path}.{name}")]
+    if isinstance(content, list):
+        return [found for part in content for found in numbers_outside_scores(part, path)]
+    return [path] if isinstance(content, float) else []
+
+
+def test_every_score_has_an_interval_and_a_count(metrics):
+    stated = {
+        ".bootstrap.level", ".age.baseline.answer", ".calibration.age_interval.target", ".gender.abstention.threshold",
+        ".gender.abstention.curve.answered", ".gender.abstention.curve.threshold", ".crop_sweep.margin",
+        ".crop_sweep.rotation_degrees",
+    }  # fmt: skip
+    assert set(numbers_outside_scores(metrics)) <= stated
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"split": "validate"}, "choose one of train, validation, test"),
         ({"split_seed": 4}, "trained on other splits"),
         ({"model": "user/repo", "output_dir": None}, "add --output-dir"),
-        ({"outside": "noise", "output_dir": "empty"}, "evaluate the model's own test split first"),
         ({"detect": True}, "No face was found in 20 pictures"),
     ],
 )
@@ -209,7 +266,7 @@ def oracle(count: int = 400, gender_noise: float = 0.0) -> Predictions:
 
 def test_abstaining_pays_where_errors_are_unsure():
     config = AgeGenderConfig(gender_threshold=0.9)
-    abstention = Evaluation(oracle(gender_noise=0.1), config, draws=50).report()["gender"]["abstention"]
+    abstention = report_scores(Evaluation(oracle(gender_noise=0.1), config, draws=50))["gender"]["abstention"]
     assert abstention["accuracy"]["value"] == 1.0
     assert 0.85 < abstention["answered"]["value"] < 0.95
     assert abstention["curve"][0]["accuracy"]["value"] < 0.95
@@ -224,19 +281,22 @@ def test_worst_group_is_found_and_small_ones_are_not_called_worst():
     predictions.gender_probs[young_black_women] = [0.9, 0.1]
     predictions.races[:3] = "Asian"
     predictions.gender_probs[:3] = 1 - np.eye(2)[predictions.gender_labels[:3]]
-    groups = score_groups(Evaluation(predictions, AgeGenderConfig(), draws=50))
-    worst = worst_groups(groups)["gender_accuracy"]
+    report = report_scores(Evaluation(predictions, AgeGenderConfig(), draws=50))
+    worst = report["worst_group"]["gender_accuracy"]
     assert worst["worst"] == {
         "race": "Black", "gender": "female", "age": "0-19", "value": 0.0, "low": 0.0,
         "high": worst["worst"]["high"], "n": int(young_black_women[3:].sum()),
     }  # fmt: skip
-    assert worst["gap"] == 1.0
-    assert any(group.get("race") == "Asian" for group in groups)
+    assert worst["gap"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": worst["worst"]["n"] + worst["best"]["n"]}
+    ages = report["worst_group"]["age_mae"]
+    assert ages["gap"]["value"] == pytest.approx(ages["worst"]["value"] - ages["best"]["value"], abs=1e-4)
+    assert ages["gap"]["low"] <= ages["gap"]["value"] <= ages["gap"]["high"]
+    assert any(group.get("race") == "Asian" for group in report["groups"])
 
 
 def test_interval_coverage_by_age():
     config = AgeGenderConfig(interval_mass=0.5)
-    interval = Evaluation(oracle(), config, draws=50).report()["calibration"]["age_interval"]
+    interval = report_scores(Evaluation(oracle(), config, draws=50))["calibration"]["age_interval"]
     assert interval["coverage"]["value"] == 1.0
     assert [row["age_range"] for row in interval["by_age"]] == config.age_range_labels
     assert 1 < interval["width_years"]["value"] < 8

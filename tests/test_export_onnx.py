@@ -2,7 +2,7 @@
 
 import json
 import re
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,96 +10,95 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from jinja2 import Template
-from PIL import Image
 from skimage.data import astronaut
 from transformers import AutoImageProcessor, ResNetConfig
 
-from model.configuration_age_gender import AgeGenderConfig
+from model.exported_age_gender import AgeGenderOnnxModel
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
+from model_card.required import COMPARISON
 from scripts import export_onnx as script
-from scripts.export_onnx import OUTPUTS, ExportArguments, ExportError, FaceArguments, export_onnx
-from tests.made_up_faces import write_utkface_folder
+from scripts.export_onnx import ExportArguments, FaceArguments, export_onnx
+from scripts.model_folder import ModelFolderError, files_to_push
 from tests.tiny_model import IMAGE_SIZE, save_tiny_model
-from trainer.onnx_model import AgeGenderOnnxModel
-
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
-    """A tiny model's folder after the command, and what the command said."""
-    folder = tmp_path_factory.mktemp("exported")
-    save_tiny_model(folder / "tiny")
-    write_utkface_folder(folder / "faces", 30)
-    command = [sys.executable, "-m", "scripts.export_onnx", "--model", str(folder / "tiny"), "--int8"]
-    command += ["--dataset", str(folder / "faces"), "--split", "all", "--cache_dir", str(folder / "cache")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr
-    return folder / "tiny", done
+from trainer.onnx_export import OUTPUTS, ExportError
 
 
 @pytest.mark.slow
-def test_what_the_command_says(exported):
-    folder, done = exported
-    said = done.stdout.splitlines()
-    assert re.fullmatch(r"model\.onnx: 0\.\d MB, logits within \d\.\de-0[5-9] of torch's on 30 faces", said[0])
+def test_what_the_command_says(exported_run: Path):
+    said = (exported_run / "export.log").read_text().splitlines()
+    assert re.fullmatch(r"model\.onnx: 0\.\d MB, logits within \d\.\de-0[5-9] of torch's on 12 faces", said[0])
     assert re.fullmatch(r"    age_mae: [\d.]+ -> [\d.]+ years \([+-]0\.000\)", said[1])
     assert re.fullmatch(r"    gender_accuracy: [\d.]+ -> [\d.]+ % \(\+0\.000\)", said[2])
     assert said[3].startswith("model_int8.onnx: ")
-    assert said[6] == f"Written: {folder}/onnx/model.onnx {folder}/onnx/model_int8.onnx"
-    assert "warn" not in done.stderr.lower()
-    assert sorted(path.name for path in (folder / "onnx").iterdir()) == ["model.onnx", "model_int8.onnx"]
+    assert said[6] == f"Written: {exported_run}/onnx/model.onnx {exported_run}/onnx/model_int8.onnx"
+    assert said[7] == f"Show it on the card: python -m model_card.card {exported_run}"
+    names = sorted(path.name for path in (exported_run / "onnx").iterdir())
+    assert names == ["comparison.json", "model.onnx", "model_int8.onnx"]
+
+
+@pytest.mark.slow
+def test_the_comparison_is_that_of_the_measured_model(exported_run: Path):
+    comparison, metrics = (json.loads((exported_run / name).read_text()) for name in (COMPARISON, "metrics.json"))
+    assert comparison["pictures"] == metrics["pictures"]
+    for file in comparison["files"].values():
+        assert file["age_mae"]["before"]["value"] == pytest.approx(metrics["age"]["mae"]["value"], abs=1e-4)
+        assert file["gender_accuracy"]["before"]["value"] == metrics["gender"]["accuracy"]["value"]
+        for scores in (file["age_mae"], file["gender_accuracy"]):
+            difference = scores["after"]["value"] - scores["before"]["value"]
+            assert scores["change"]["value"] == pytest.approx(difference, abs=2e-5)
+            assert scores["change"]["low"] <= scores["change"]["value"] <= scores["change"]["high"]
+    assert abs(comparison["files"]["model_int8.onnx"]["age_mae"]["change"]["value"]) > 1e-4
+
+
+@pytest.mark.slow
+def test_what_is_pushed_is_of_these_weights_and_on_the_card(exported_run: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(exported_run, tmp_path / "run"))
+    assert {Path("onnx/model.onnx"), Path("onnx/model_int8.onnx"), Path(COMPARISON)} <= set(files_to_push(folder))
+    card = (folder / "README.md").read_text()
+    change = json.loads((folder / COMPARISON).read_text())["files"]["model_int8.onnx"]["age_mae"]["change"]
+    assert f"| {change['value']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}] |" in card
+
+    (folder / "README.md").write_text(card.replace("onnx/model_int8.onnx", "onnx/other"))
+    with pytest.raises(ModelFolderError, match=r"README\.md does not show onnx/model_int8\.onnx"):
+        files_to_push(folder)
+    (folder / "README.md").write_text(card)
+    (folder / "onnx" / "model.onnx").write_bytes((folder / "onnx" / "model_int8.onnx").read_bytes())
+    with pytest.raises(ModelFolderError, match=r"onnx/model\.onnx is not the file that onnx/comparison\.json was"):
+        files_to_push(folder)
+
+
+@pytest.mark.slow
+def test_an_export_of_earlier_weights_is_not_pushed(exported_run: Path, tiny_runs: tuple[Path, Path], tmp_path: Path):
+    folder = Path(shutil.copytree(tiny_runs[1], tmp_path / "run"))
+    shutil.copytree(exported_run / "onnx", folder / "onnx")
+    with pytest.raises(ModelFolderError, match="onnx/ holds an export of other weights"):
+        files_to_push(folder)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("file", "tolerance"), [("model.onnx", 1e-4), ("model_int8.onnx", 0.1)])
 @pytest.mark.parametrize("faces", [1, 3, 70])
-def test_outputs_are_named_and_those_of_torch(exported, file: str, tolerance: float, faces: int):
-    folder, _ = exported
-    session = onnxruntime.InferenceSession(folder / "onnx" / file)
+def test_outputs_are_named_and_those_of_torch(exported_run: Path, file: str, tolerance: float, faces: int):
+    session = onnxruntime.InferenceSession(exported_run / "onnx" / file)
     assert tuple(output.name for output in session.get_outputs()) == OUTPUTS
     pixel_values = torch.randn(faces, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        expected = AgeGenderModel.from_pretrained(folder)(pixel_values)
+        expected = AgeGenderModel.from_pretrained(exported_run)(pixel_values)
     for name, array in zip(OUTPUTS, session.run(None, {"pixel_values": pixel_values.numpy()}), strict=True):
         assert np.abs(array - expected[name].numpy()).max() < tolerance, name
 
 
 @pytest.mark.slow
-def test_the_cards_snippet_runs_on_onnxruntime_alone(exported, tmp_path: Path):
-    folder, _ = exported
-    template = (ROOT / "model_card" / "template.md").read_text(encoding="utf-8")
-    snippet = next(code for code in re.findall(r"```python\n(.*?)```", template, re.DOTALL) if "onnxruntime" in code)
-    processor = json.loads((folder / "preprocessor_config.json").read_text())
-    config, onnx_file = AgeGenderConfig.from_pretrained(folder), folder / "onnx" / "model.onnx"
-    code = Template(snippet).render(config=config, processor=processor, onnx_file=onnx_file)
-    code += "\nimport sys\nassert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
-    face = Image.fromarray(astronaut()[20:200, 130:310]).resize((IMAGE_SIZE, IMAGE_SIZE))
-    face.save(tmp_path / "face.jpg")
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    pixels = AutoImageProcessor.from_pretrained(folder)(Image.open(tmp_path / "face.jpg"), return_tensors="pt")
-    with torch.inference_mode():
-        output = AgeGenderModel.from_pretrained(folder)(**pixels)
-    expected = f"{output.age_range_logits.argmax(1).numpy()} {output.gender_logits.argmax(1).numpy()}"
-    assert done.stdout.strip() == expected
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(("file", "years"), [("onnx/model.onnx", 0.01), ("onnx/model_int8.onnx", 2)])
-def test_the_pipeline_runs_on_it(exported, file: str, years: float):
-    folder, _ = exported
-    processor = AutoImageProcessor.from_pretrained(folder)
-    pipe = AgeGenderPipeline(model=AgeGenderOnnxModel.from_pretrained(folder, file), image_processor=processor)
+def test_the_pipeline_runs_on_it(exported_run: Path, file: str, years: float):
+    processor, model = AutoImageProcessor.from_pretrained(exported_run), AgeGenderModel.from_pretrained(exported_run)
+    pipe = AgeGenderPipeline(model=model, image_processor=processor, onnx_file=file)
     (answer,) = pipe(astronaut(), age_ranges="0-17, 18+")
-    (expected,) = AgeGenderPipeline(model=AgeGenderModel.from_pretrained(folder), image_processor=processor)(
-        astronaut(), age_ranges="0-17, 18+"
-    )
+    (expected,) = AgeGenderPipeline(model=model, image_processor=processor)(astronaut(), age_ranges="0-17, 18+")
     assert answer["box"] == expected["box"]
     assert answer["age"] == pytest.approx(expected["age"], abs=years)
+    assert answer["age"] != expected["age"]
     assert answer["genders"] == pytest.approx(expected["genders"], abs=years / 20)
     assert pipe([astronaut(), astronaut()], detect=False, batch_size=2)[1][0]["age"] is not None
 
@@ -122,7 +121,7 @@ def test_a_convolutional_backbone_exports_and_a_bad_export_is_refused(
     with pytest.raises(ExportError, match=r"differ from torch's by .* Nothing was written"):
         export_onnx(args, FaceArguments())
     assert path.read_bytes() == kept
-    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["comparison.json", "model.onnx"]
 
 
 def test_without_a_model(tmp_path: Path):
@@ -133,4 +132,11 @@ def test_without_a_model(tmp_path: Path):
 def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ImportError, match="pip install 'onnxruntime"):
-        AgeGenderOnnxModel(AgeGenderConfig(), "model.onnx")
+        AgeGenderOnnxModel("model.onnx")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path):
+    save_tiny_model(tmp_path)
+    model, processor = (kind.from_pretrained(tmp_path) for kind in (AgeGenderModel, AutoImageProcessor))
+    with pytest.raises(OSError, match=r"does not appear to have a file named onnx/model\.onnx"):
+        AgeGenderPipeline(model=model, image_processor=processor, onnx_file="onnx/model.onnx")

@@ -1,14 +1,17 @@
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, roc_auc_score
+import torch
+from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 from transformers import EvalPrediction
 
 from model.configuration_age_gender import RANGE_SETS, AgeGenderConfig, parse_age_ranges
+from model.modeling_age_gender import AgeGenderOutput
+from trainer.age_gender_trainer import batch_scores
 from trainer.bootstrap import (
     Bootstrap,
     auc_of,
     calibration_error_of,
-    macro_f1_of,
+    macro_of,
     mean_of,
     median_of,
     ratio_of,
@@ -108,11 +111,22 @@ SCORES = np.round(LABELS / 4 + np.random.default_rng(3).random(300), 1)  # round
         (mean_of(SCORES), SCORES.mean()),
         (median_of(SCORES), np.quantile(SCORES, 0.5, method="lower")),
         (ratio_of(1.0 * ((LABELS == 1) & (ANSWERS == 1)), 1.0 * (ANSWERS == 1)), (LABELS[ANSWERS == 1] == 1).mean()),
-        (macro_f1_of(LABELS, ANSWERS), f1_score(LABELS, ANSWERS, average="macro")),
+        (macro_of(LABELS, ANSWERS, "f1"), f1_score(LABELS, ANSWERS, average="macro")),
+        (macro_of(LABELS, ANSWERS, "precision"), precision_score(LABELS, ANSWERS, average="macro")),
+        (macro_of(LABELS, ANSWERS, "recall"), recall_score(LABELS, ANSWERS, average="macro")),
         (auc_of(LABELS == 3, SCORES), roc_auc_score(LABELS == 3, SCORES)),
         (calibration_error_of(np.full(300, 0.9), LABELS == ANSWERS), abs(0.9 - (LABELS == ANSWERS).mean())),
     ],
-    ids=["mean", "median", "precision", "macro F1", "AUC with ties", "calibration error"],
+    ids=[
+        "mean",
+        "median",
+        "precision",
+        "macro F1",
+        "macro precision",
+        "macro recall",
+        "AUC with ties",
+        "calibration error",
+    ],
 )
 class TestResampledScores:
     def test_every_face_once_gives_the_score_itself(self, statistic, expected):
@@ -144,3 +158,16 @@ def test_large_sets_are_resampled_in_parts():
     bootstrap = Bootstrap(np.arange(9000), draws=1000)  # above MAX_CELLS
     whole = np.quantile(mean_of(values)(bootstrap.weights.astype(float)), [0.025, 0.975])
     assert bootstrap.interval(mean_of(values)) == pytest.approx(whole)
+
+
+@pytest.mark.parametrize("as_ranges", [False, True])
+def test_scores_of_a_training_batch_are_those_of_the_metric(as_ranges):
+    ages, genders, age_labels, gender_labels = [30, 41, 5, 80], [0, 1, 1, 0], [30, 39, -100, 70], [0, 1, 0, -100]
+    years = torch.tensor(age_labels)
+    if as_ranges:
+        years = torch.stack([years, years], dim=1)
+        years[1] = torch.tensor([30, 39])  # no exact age any more
+    outputs = AgeGenderOutput(age_logits=torch.tensor(certain(ages)), gender_logits=torch.eye(2)[genders])
+    error, count, hits, labelled = batch_scores(outputs, years, torch.tensor(gender_labels)).tolist()
+    assert (error, count) == ((10, 2) if as_ranges else (12, 3))
+    assert (hits, labelled) == (2, 3)

@@ -12,7 +12,7 @@ from tests.made_up_faces import draw_face, write_utkface_folder
 from trainer.alignment import CROP_SIDE
 from trainer.data import load_faces
 from trainer.data_arguments import DataArguments
-from trainer.mixture import MixtureArguments, load_sets, mix_training_faces
+from trainer.mixture import MixtureArguments, load_sets, mix_training_faces, without_copies
 from trainer.recipe import RecipeError
 from trainer.train import main
 from trainer.transforms import collate_faces, decode_faces
@@ -46,8 +46,9 @@ def ranged(tmp_path_factory) -> Path:
 
 def test_a_pass_goes_over_each_set_as_often_as_told(exact, ranged):
     mixture = MixtureArguments(also_train_on=[json.dumps({"dataset": str(ranged), "repeat": 2})], repeat=3)
-    train = decode_faces(load_faces(DataArguments(dataset=str(exact)), seed=0), 32, 32)["train"]
-    [other] = load_sets(mixture, streaming=False, seed=0)
+    faces = load_faces(DataArguments(dataset=str(exact)), seed=0)
+    train = decode_faces(faces, 32, 32)["train"]
+    [other] = load_sets(mixture, faces, seed=0)
     others = [decode_faces(other, 32, 32)["train"]]
     mixed = mix_training_faces(mixture, train, others)
     assert len(mixed) == 3 * len(train) + 2 * len(others[0])
@@ -88,9 +89,24 @@ def test_a_set_that_is_not_understood(text, message):
         MixtureArguments(also_train_on=[text])
 
 
-def test_a_stream_cannot_be_mixed(ranged):
+def test_a_stream_cannot_be_mixed(exact, ranged):
+    faces = load_faces(DataArguments(dataset=str(exact)), seed=0)
+    mixture = MixtureArguments(also_train_on=[json.dumps({"dataset": str(ranged), "streaming": True})])
     with pytest.raises(RecipeError, match="leave out streaming"):
-        load_sets(MixtureArguments(also_train_on=[json.dumps({"dataset": str(ranged)})]), streaming=True, seed=0)
+        load_sets(mixture, faces, seed=0)
+
+
+def test_copies_of_held_out_pictures_are_left_out_of_training(exact, tmp_path):
+    faces = load_faces(DataArguments(dataset=str(exact)), seed=0)
+    folder = write_utkface_folder(tmp_path / "others", count=60, seed=5)
+    held_out = [*faces["validation"], *faces["test"]]
+    for index, row in enumerate(held_out):
+        row["image"].save(folder / f"30_0_0_2018{index:013d}.jpg", quality=60)
+    train = load_faces(DataArguments(dataset=str(folder)), seed=0)["train"]
+    leaks = [name for name in train["file_name"] if "_2018" in name]
+    assert leaks
+    clean = without_copies(train, [faces["validation"], faces["test"]])
+    assert set(clean["file_name"]) == set(train["file_name"]) - set(leaks)
 
 
 def test_loosely_cut_faces_are_aligned_and_others_kept_whole(tmp_path):

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
+from transformers import ResNetConfig
 
 from model.configuration_age_gender import AgeGenderConfig
 from model_card.card import FIGURES, CardError, render_card
+from model_card.facts import card_facts
 from model_card.number_check import unsupported_numbers
-from scripts.model_folder import sha256
+from model_card.weights import sha256
 from tests.tiny_model import save_tiny_model
 from trainer.evaluation import Evaluation, Predictions
-from trainer.group_scores import score_groups, worst_groups
+from trainer.report import report_scores
 
 
 EXPECTED = Path(__file__).with_name("expected_card.md")
@@ -52,7 +54,6 @@ def made_up_metrics(weights_sha256: str) -> dict:
         groups=np.arange(600),
     )
     evaluation = Evaluation(predictions, AgeGenderConfig(gender_threshold=0.7), baseline_age=31.0, draws=200)
-    groups = score_groups(evaluation)
     return {
         "weights_sha256": weights_sha256,
         "model": "run",
@@ -62,11 +63,43 @@ def made_up_metrics(weights_sha256: str) -> dict:
         "framing": "face crops as they are",
         "pictures_without_detected_face": None,
         "date": "2026-11-20",
-        **evaluation.report(),
-        "groups": groups,
-        "worst_group": worst_groups(groups),
-        "crop_sweep": [{"margin": 0.1, "rotation_degrees": 0.0, "age_mae": 5.01234, "gender_accuracy": 0.89123}],
+        **report_scores(evaluation),
+        "crop_sweep": [
+            {
+                "margin": 0.1,
+                "rotation_degrees": 0.0,
+                "age_mae": {"value": 5.01234, "low": 4.76543, "high": 5.23456, "n": 600},
+                "gender_accuracy": {"value": 0.89123, "low": 0.86543, "high": 0.91234, "n": 600},
+            }
+        ],
     }
+
+
+def write_made_up_onnx(folder: Path) -> None:
+    """A file that stands for an exported network, and what was measured of it."""
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "model.onnx").write_bytes(b"an exported network")
+
+    def score(value: float) -> dict:
+        return {"value": value, "low": value - 0.01, "high": value + 0.02, "n": 600}
+
+    comparison = {
+        "weights_sha256": sha256(folder / "model.safetensors"),
+        "dataset": "UTKFace.tar.gz",
+        "split": "test",
+        "pictures": 600,
+        "versions": {"onnxruntime": "1.31.1"},
+        "files": {
+            "model.onnx": {
+                "sha256": sha256(folder / "onnx" / "model.onnx"),
+                "megabytes": 19.9,
+                "largest_difference": 1.4e-05,
+                "age_mae": {"before": score(4.38), "after": score(4.41), "change": score(0.03)},
+                "gender_accuracy": {"before": score(0.91), "after": score(0.9), "change": score(-0.01)},
+            }
+        },
+    }
+    (folder / "onnx" / "comparison.json").write_text(json.dumps(comparison))
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +108,7 @@ def finished_run(tmp_path_factory) -> Path:
     save_tiny_model(folder, gender_threshold=0.7)
     (folder / "training_run.json").write_text(json.dumps(RUN))
     (folder / "metrics.json").write_text(json.dumps(made_up_metrics(sha256(folder / "model.safetensors"))))
+    write_made_up_onnx(folder)
     (folder / "figures").mkdir()
     for name in FIGURES:
         Image.new("RGB", (8, 8), "white").save(folder / "figures" / f"{name}.png")
@@ -102,6 +136,17 @@ def test_whole_text(finished_run, tmp_path):
     assert text == EXPECTED.read_text(encoding="utf-8"), hint
 
 
+@pytest.mark.parametrize(
+    "backbone",
+    [{}, {"stem_channels": None, "backbone_config": ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1])}],
+    ids=["a ViT behind a stem", "a ResNet"],
+)
+def test_parameters_are_counted_as_torch_does(tmp_path, backbone):
+    model = save_tiny_model(tmp_path, **backbone)
+    (tmp_path / "training_run.json").write_text(json.dumps(RUN))
+    assert card_facts(tmp_path)["parameters"] == model.num_parameters()
+
+
 def test_metadata_holds_each_headline_figure_with_its_interval(finished_run, tmp_path):
     metrics = json.loads((finished_run / "metrics.json").read_text())
     (tmp_path / "README.md").write_text(render_card(finished_run))
@@ -119,7 +164,7 @@ def test_metadata_holds_each_headline_figure_with_its_interval(finished_run, tmp
 
 def test_python_snippets_are_python(finished_run):
     snippets = re.findall(r"```python\n(.*?)```", render_card(finished_run, "user/repo", "v1"), flags=re.DOTALL)
-    assert len(snippets) == 2
+    assert len(snippets) == 4
     for snippet in snippets:
         compile(snippet, "card", "exec")
 
@@ -174,6 +219,8 @@ def test_every_number_is_measured_counted_or_configured(finished_run):
         ("```python\nx = 99.87\n```", []),
         ("between -77.7 and 5.4321", ["-77.7"]),
         ("| 99.87 |", ["99.87"]),
+        ("+0.030 [0.020, 0.050] years", []),  # of the ONNX file
+        ("+0.030 [0.020, 4.380]", ["+0.030 [0.020, 4.380]"]),  # each number is measured, but not of one score
     ],
 )
 def test_invented_numbers_are_found(finished_run, text, unsupported):
@@ -190,17 +237,31 @@ def test_missing_file_is_named(run, name):
 @pytest.mark.parametrize(
     ("file", "values", "message"),
     [
-        ("metrics.json", {"weights_sha256": "0" * 64}, "computed for other weights"),
+        ("metrics.json", {"weights_sha256": "0" * 64}, "metrics.json holds figures of other weights"),
         ("metrics.json", {"split": "validation"}, "of the validation split"),
         ("metrics.json", {"groups": None}, "metrics.json does not say 'groups'"),
         ("metrics.json", {"gender": None}, "metrics.json does not say 'gender'"),
         ("training_run.json", {"hardware": None}, "training_run.json does not say 'hardware'"),
+        ("onnx/comparison.json", {"weights_sha256": "0" * 64}, "onnx/ holds an export of other weights: run"),
+        ("onnx/comparison.json", {"pictures": 0}, "does not say what the export costs on faces"),
+        ("onnx/comparison.json", {"files": {}}, "onnx/model.onnx is not the file that onnx/comparison.json was"),
     ],
 )
 def test_refusals(run, file, values, message):
     change(run / file, **values)
     with pytest.raises(CardError, match=re.escape(message)):
         render_card(run)
+
+
+def test_an_onnx_file_without_its_comparison_is_refused(run):
+    (run / "onnx" / "comparison.json").unlink()
+    with pytest.raises(CardError, match=r"onnx/comparison\.json, which says what the ONNX files were made from"):
+        render_card(run)
+
+
+def test_without_onnx_files_the_card_does_not_speak_of_them(run):
+    shutil.rmtree(run / "onnx")
+    assert "onnx" not in render_card(run).lower()
 
 
 def test_missing_learning_curves_are_named(run):

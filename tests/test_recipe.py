@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.devices import DeviceError, check_processes
 from trainer.recipe import RecipeError, parse_recipe
 
 
@@ -53,10 +54,39 @@ def test_missing_recipe(tmp_path):
         parse_recipe([str(tmp_path / "none.yaml")], (Arguments,))
 
 
-def test_wrong_type_names_the_argument(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        parse(tmp_path, "epochs: many")
-    assert "argument --epochs: invalid int value: 'many'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("epochs: many", [], r"recipe\.yaml: epochs: invalid int value: 'many'\.$"),
+        ("epochs: 2.5", [], r"recipe\.yaml: epochs: invalid int value: '2\.5'"),
+        ("learning_rate: true", [], r"recipe\.yaml: learning_rate: invalid float value: 'True'"),
+        ("bf16: perhaps", [], r"recipe\.yaml: bf16: Truthy value expected: got perhaps"),
+        ("learning_rate: [1, 2]", [], r"recipe\.yaml: learning_rate: expected one value, got also '2'"),
+        ("learning_rate: {low: 1}", [], r"recipe\.yaml: learning_rate: invalid float value: '{\"low\": 1}'"),
+        ("epochs: 1", ["--epochs", "few"], r"command line: epochs: invalid int value: 'few'"),
+        ("epochs: 1", ["--epoch", "2"], r"command line: unknown argument --epoch\. Did you mean 'epochs'\?"),
+        ("epochs: 1", ["--epochs"], "command line: epochs: expected one argument"),
+    ],
+)
+def test_a_value_of_the_wrong_type_names_key_and_value(tmp_path, text, overrides, message):
+    with pytest.raises(RecipeError, match=message):
+        parse(tmp_path, text, *overrides)
+
+
+def test_a_gpu_that_is_asked_for_and_not_there(monkeypatch):
+    from trainer.train import ARGUMENT_CLASSES
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(RecipeError, match=r"A GPU is asked for, but .*\)$"):
+        parse_recipe(["trainer/recipes/vit_base.yaml"], ARGUMENT_CLASSES)
+
+
+def test_processes_for_gpus_that_are_not_there(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_processes(2)
+    with pytest.raises(DeviceError, match=r"2 processes were launched.*Add --use_cpu true"):
+        check_processes(1)
 
 
 @pytest.mark.parametrize("recipe", sorted(Path("trainer/recipes").glob("*.yaml")), ids=lambda path: path.stem)

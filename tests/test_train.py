@@ -1,7 +1,6 @@
 """Training from a recipe: what it leaves behind, the best checkpoint really restored, a killed run resumed."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -56,8 +55,8 @@ def test_the_output_is_shaped_like_the_model_folder(finished_run):
     output_dir, _ = finished_run
     left = {path.relative_to(output_dir).as_posix() for path in output_dir.rglob("*") if path.is_file()}
     shipped = {path.relative_to(ROOT / "model").as_posix() for path in (ROOT / "model").rglob("*") if path.is_file()}
-    without_caches = {name for name in shipped if "__pycache__" not in name}
-    assert left == without_caches
+    # scripts.export_onnx makes the ONNX files
+    assert left == {name for name in shipped if "__pycache__" not in name and not name.startswith("onnx/")}
 
 
 def test_it_learns_and_says_how_both_heads_do(finished_run):
@@ -67,6 +66,9 @@ def test_it_learns_and_says_how_both_heads_do(finished_run):
     assert {"eval_age_loss", "eval_gender_loss", "eval_gender_accuracy", "eval_age_range_accuracy"} <= set(last)
     steps = [entry for entry in record["log_history"] if "loss" in entry]
     assert all({"age_loss", "gender_loss", "learning_rate"} <= set(entry) for entry in steps)
+    # the metrics of both heads are measured on training faces too: near those on validation
+    assert steps[-1]["age_mae"] == pytest.approx(last["eval_age_mae"], rel=0.5)
+    assert 0 <= steps[-1]["gender_accuracy"] <= 1
 
 
 def test_the_record_says_what_was_run(finished_run):
@@ -126,34 +128,6 @@ def test_a_killed_run_resumes_and_ends_as_an_undisturbed_one(faces, tmp_path, fi
     for name in expected:
         torch.testing.assert_close(actual[name], expected[name], msg=lambda text, name=name: f"{name}: {text}")
     assert resumed["best_metric"] == undisturbed["best_metric"]
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one(faces, tmp_path, finished_run):
-    _, one_process = finished_run
-    output_dir = tmp_path / "run"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += [
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "-m",
-        "trainer.train",
-        SMOKE,
-    ]
-    command += ["--dataset", str(faces), "--output_dir", str(output_dir), "--num_train_epochs", "8"]
-    command += ["--per_device_train_batch_size", "8", "--disable_tqdm", "true"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    record = json.loads((output_dir / "training_run.json").read_text())
-    assert record["processes"] == 2
-    assert record["best_metric"]["age_mae"] == pytest.approx(one_process["best_metric"]["age_mae"], rel=0.35)
-    steps = [[entry["step"] for entry in evaluations(run)] for run in (record, one_process)]
-    assert steps[0] == steps[1]  # the same number of steps, each on half the batch in each process
 
 
 def test_an_unfinished_run_is_not_overwritten(faces, tmp_path):

@@ -2,22 +2,39 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import Trainer
 
+from model.modeling_age_gender import AgeGenderOutput
+from trainer.checkpoints import CheckpointError, TrainingDiverged, last_whole_checkpoint
+from trainer.regularization import l1_norm
 from trainer.transforms import BatchTransform
 
 
 class AgeGenderTrainer(Trainer):
     """Trains `AgeGenderModel` on batches of `trainer.transforms.collate_faces`."""
 
-    def __init__(self, *args, batch_transform: BatchTransform, train_resolutions: Sequence[int] = (), **kwargs):
+    def __init__(
+        self,
+        *args,
+        batch_transform: BatchTransform,
+        train_resolutions: Sequence[int] = (),
+        l1_penalty: float = 0.0,
+        **kwargs,
+    ):
         """`train_resolutions`: sides in pixels that share the training's steps evenly, one after the other."""
         super().__init__(*args, **kwargs)
+        if self.args.device.type == "cpu" and self.args.bf16:
+            # torch's fused attention is slow there, backwards above all: a third of ViT-Tiny's time at 112 pixels
+            self.model.set_attn_implementation("eager")
+        self.l1_penalty = l1_penalty
         self.batch_transform = batch_transform.to(self.args.device)
         self.train_resolutions = train_resolutions
         self._head_losses: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self._train_scores: list[torch.Tensor] = []
 
     def _prepare_inputs(self, inputs):
         """Bytes travel to the device as they are and become varied, normalised pictures there."""
@@ -37,15 +54,30 @@ class AgeGenderTrainer(Trainer):
         outputs = model(**inputs)
         mode = "train" if model.training else "eval"
         self._head_losses[mode].append(torch.stack([outputs.age_loss, outputs.gender_loss]).detach())
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
+        loss = outputs.loss
+        if model.training:
+            self._train_scores.append(batch_scores(outputs, inputs["age_labels"], inputs["gender_labels"]))
+            if self.l1_penalty:
+                loss = loss + self.l1_penalty * l1_norm(self.model)
+        return (loss, outputs) if return_outputs else loss
 
     def log(self, logs, start_time=None):
-        """Add `age_loss` and `gender_loss`, the means since the last log, to every record that has a loss."""
+        """Add `age_loss` and `gender_loss`, the means since the last log, to every record that has a loss.
+
+        To those of training also `age_mae` and `gender_accuracy`, on the varied pictures that the model learnt from.
+        """
         for mode, prefix in (("train", ""), ("eval", "eval_")):
             if f"{prefix}loss" in logs and self._head_losses[mode]:
                 means = torch.stack(self._head_losses.pop(mode)).mean(dim=0, keepdim=True)
                 age_loss, gender_loss = self.accelerator.gather(means).view(-1, 2).mean(dim=0).tolist()
                 logs |= {f"{prefix}age_loss": age_loss, f"{prefix}gender_loss": gender_loss}
+        if "loss" in logs and self._train_scores:
+            scores = torch.stack(self._train_scores).sum(dim=0, keepdim=True)
+            self._train_scores = []
+            error, ages, hits, genders = self.accelerator.gather(scores).view(-1, 4).sum(dim=0).tolist()
+            logs |= ({"age_mae": error / ages} if ages else {}) | (
+                {"gender_accuracy": hits / genders} if genders else {}
+            )
         super().log(logs, start_time)
 
     # Checkpoints carry the Hub's key names, and the Trainer reads them back with strict=False: the backbone would
@@ -61,5 +93,55 @@ class AgeGenderTrainer(Trainer):
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        restored = type(self.model).from_pretrained(resume_from_checkpoint, config=self.model.config)
+        restored, loading = type(self.model).from_pretrained(
+            resume_from_checkpoint, config=self.model.config, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+        others = [str(key) for kind in ("mismatched_keys", "missing_keys", "unexpected_keys") for key in loading[kind]]
+        if others:
+            raise CheckpointError(
+                f"{resume_from_checkpoint} holds another architecture than the recipe describes: {len(others)} weights "
+                f"differ, such as {others[0]}. Resume with the recipe it was trained by."
+            )
         (model or self.model).load_state_dict(restored.state_dict(), strict=True)
+
+    def training_step(self, *args, **kwargs):
+        loss = super().training_step(*args, **kwargs)
+        if not loss.isfinite():
+            raise TrainingDiverged(
+                f"The loss is {loss.item()} at step {self.state.global_step + 1}. {self._way_back()}"
+            )
+        return loss
+
+    def _save_checkpoint(self, model, trial):
+        step = self.state.global_step
+        if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
+            raise TrainingDiverged(f"Weights are no numbers any more after step {step}. {self._way_back()}")
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:  # what a full disk comes out as
+            raise CheckpointError(
+                f"The checkpoint of step {step} could not be written to {self.args.output_dir}: {error}. Is the disk "
+                f"full? {self._way_back()}"
+            ) from error
+
+    def _save_rng_state(self, output_dir):
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()  # what is written next says that all have written theirs
+
+    def _way_back(self) -> str:
+        last = last_whole_checkpoint(Path(self.args.output_dir))
+        return f"The last whole checkpoint is {last}." if last else "There is no checkpoint yet."
+
+
+@torch.no_grad()
+def batch_scores(outputs: AgeGenderOutput, age_labels: torch.Tensor, gender_labels: torch.Tensor) -> torch.Tensor:
+    """(4,): sum of the age errors in years, number of exact ages, of right genders, of labelled genders.
+
+    The age is the year in which the median lies. age_labels: (B,) years or (B, 2) ranges; -100 where unknown.
+    """
+    low, high = age_labels.expand(2, -1) if age_labels.ndim == 1 else age_labels.T
+    is_exact, is_labelled = (low >= 0) & (low == high), gender_labels >= 0
+    years = (outputs.age_logits.float().softmax(dim=-1).cumsum(dim=-1) < 0.5).sum(dim=-1)
+    is_right = outputs.gender_logits.argmax(dim=-1) == gender_labels
+    parts = ((years - low).abs() * is_exact, is_exact, is_right & is_labelled, is_labelled)
+    return torch.stack([part.sum() for part in parts]).float()

@@ -3,7 +3,9 @@
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -36,9 +38,19 @@ def read_archive(path: Path) -> Iterator[Member]:
     Raises:
         ValueError: the file is no archive, is damaged, or expands like a decompression bomb.
     """
+    for _, read in open_archive(path):
+        yield read()
+
+
+def open_archive(path: Path) -> Iterator[tuple[str, Callable[[], Member]]]:
+    """As `read_archive`, but each entry's name and a function that reads it, to be called before the next is asked for.
+
+    Raises:
+        ValueError: as `read_archive` does; also while an entry is read.
+    """
     entries = _zip_entries if path.name.lower().endswith(".zip") else _tar_entries
     budget = path.stat().st_size * MAX_EXPANSION + _SPARE_BYTES
-    try:
+    with _damage_explained(path):
         for name, size, is_file, read in entries(path):
             budget -= size
             if budget < 0:
@@ -46,12 +58,18 @@ def read_archive(path: Path) -> Iterator[Member]:
                     f"{path} expands to more than {MAX_EXPANSION} times its size, like a decompression bomb. "
                     "If you trust it, unpack it yourself and give the folder."
                 )
-            yield _read_member(name, size, is_file, read)
+            yield name, partial(_read_member, path, name, size, is_file, read)
+
+
+@contextmanager
+def _damage_explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except _DAMAGE as error:
         raise ValueError(f"{path} cannot be read as an archive ({error}): is the download complete?") from error
 
 
-def _read_member(name: str, size: int, is_file: bool, read: Callable[[], bytes]) -> Member:
+def _read_member(archive: Path, name: str, size: int, is_file: bool, read: Callable[[], bytes]) -> Member:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
         return Member(name, None, "unsafe path in archive: it leaves the archive's folder")
@@ -59,10 +77,11 @@ def _read_member(name: str, size: int, is_file: bool, read: Callable[[], bytes])
         return Member(name, None, "link or device in archive: only plain files are read")
     if size > MAX_MEMBER_BYTES:
         return Member(name, None, f"too large: {size} bytes, at most {MAX_MEMBER_BYTES} are read")
-    try:
-        return Member(name, read())
-    except _UNREADABLE as error:
-        return Member(name, None, f"unreadable: {error}")
+    with _damage_explained(archive):
+        try:
+            return Member(name, read())
+        except _UNREADABLE as error:
+            return Member(name, None, f"unreadable: {error}")
 
 
 def _tar_entries(path: Path) -> Iterator[tuple[str, int, bool, Callable[[], bytes]]]:

@@ -1,6 +1,7 @@
 """Bootstrap intervals: each score is a function of how often each face is drawn, computed for many draws at once."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -75,20 +76,26 @@ def median_of(values: np.ndarray) -> Statistic:
     return statistic
 
 
-def macro_f1_of(labels: np.ndarray, predictions: np.ndarray) -> Statistic:
-    """Mean F1 over the classes that are labelled at all; (N,) class indices.
+def macro_of(labels: np.ndarray, predictions: np.ndarray, score: Literal["precision", "recall", "f1"]) -> Statistic:
+    """Mean of a score over the classes that are labelled at all; (N,) class indices.
 
-    A rare class that a draw misses keeps its F1 of the whole set: left out, or counted as 0, it would shift the interval.
+    A rare class that a draw misses keeps its score of the whole set: left out, or counted as 0, it would shift the interval.
     """
     classes = np.unique(labels)
     is_label, is_predicted = (values[:, None] == classes for values in (labels, predictions))  # (N, classes)
     is_hit = is_label & is_predicted
-    whole = 2 * is_hit.sum(axis=0) / (is_label.sum(axis=0) + is_predicted.sum(axis=0))
+
+    def by_class(weights):
+        """(draws, N) -> (draws, classes), and how often each class was drawn."""
+        hits, labelled, predicted = (weights @ mask for mask in (is_hit, is_label, is_predicted))
+        possible = {"precision": predicted, "recall": labelled, "f1": (labelled + predicted) / 2}[score]
+        return hits / np.maximum(possible, 1e-12), labelled
+
+    whole, _ = by_class(np.ones((1, len(labels))))
 
     def statistic(weights):
-        support = weights @ is_label
-        f1 = 2 * (weights @ is_hit) / np.maximum(support + weights @ is_predicted, 1e-12)
-        return np.where(support > 0, f1, whole).mean(axis=1)
+        scores, labelled = by_class(weights)
+        return np.where(labelled > 0, scores, whole).mean(axis=1)
 
     return statistic
 

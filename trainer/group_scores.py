@@ -7,7 +7,8 @@ import numpy as np
 
 from model.configuration_age_gender import age_range_label, parse_age_ranges
 from model.modeling_age_gender import IGNORE_INDEX
-from trainer.evaluation import Evaluation, rounded
+from trainer.bootstrap import ratio_of
+from trainer.evaluation import Evaluation, Score
 from trainer.metrics import range_indices
 
 
@@ -25,12 +26,13 @@ def score_groups(evaluation: Evaluation) -> list[dict[str, Any]]:
     rows = []
     for by in (names for size in (1, 2, 3) for names in combinations(factors, size)):
         for values in product(*(factors[name][0] for name in by)):
-            members = np.logical_and.reduce([factors[name][1] == value for name, value in zip(by, values, strict=True)])
+            group = dict(zip(by, values, strict=True))
+            members = _members(factors, group)
             if members.any():
                 rows.append(
                     {
                         "by": " x ".join(by),
-                        **dict(zip(by, values, strict=True)),
+                        **group,
                         "n": int(members.sum()),
                         "age_mae": evaluation.mean(np.abs(evaluation.error), members & evaluation.has_age),
                         "gender_accuracy": evaluation.share(evaluation.gender_correct, members & evaluation.has_gender),
@@ -39,25 +41,48 @@ def score_groups(evaluation: Evaluation) -> list[dict[str, Any]]:
     return rows
 
 
-def worst_groups(groups: list[dict[str, Any]]) -> dict[str, Any]:
-    """For age error and gender accuracy the worst and the best cell, and the gap between them.
+def worst_groups(evaluation: Evaluation, groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """For age error and gender accuracy the worst and the best cell of `score_groups`, and the gap between them.
 
     Race x gender x age cells of at least `MINIMUM_SUPPORT` faces are compared; where races are unknown, gender x age.
+    The gap's interval is that of the difference of these two cells. They were picked for being the extremes, so on
+    other faces the gap between them is rather smaller.
     """
     by = "race x gender x age" if any(group["by"] == "race x gender x age" for group in groups) else "gender x age"
+    factors, names = _factors(evaluation), by.split(" x ")
     report: dict[str, Any] = {"by": by, "minimum_support": MINIMUM_SUPPORT}
-    for metric, is_better in (("age_mae", -1), ("gender_accuracy", 1)):
+    for metric, is_better, values, known in (
+        ("age_mae", -1, np.abs(evaluation.error), evaluation.has_age),
+        ("gender_accuracy", 1, evaluation.gender_correct.astype(float), evaluation.has_gender),
+    ):
         cells = [group for group in groups if group["by"] == by and group[metric]["n"] >= MINIMUM_SUPPORT]
         cells.sort(key=lambda group: is_better * group[metric]["value"])
         if len(cells) > 1:
-            worst, best = cells[0], cells[-1]
+            worst, best = ({name: cell[name] for name in names} for cell in (cells[0], cells[-1]))
             report[metric] = {
-                "worst": {name: worst[name] for name in by.split(" x ")} | worst[metric],
-                "best": {name: best[name] for name in by.split(" x ")} | best[metric],
-                "gap": rounded(abs(worst[metric]["value"] - best[metric]["value"])),
+                "worst": worst | cells[0][metric],
+                "best": best | cells[-1][metric],
+                "gap": _gap(evaluation, values, *(_members(factors, cell) & known for cell in (worst, best))),
                 "cells": len(cells),
             }
     return report
+
+
+def _gap(evaluation: Evaluation, values: np.ndarray, one: np.ndarray, other: np.ndarray) -> Score:
+    """By how much the means of (N,) values over the faces of two (N,) masks differ."""
+    faces = one | other
+    means = [ratio_of(values[faces] * mask[faces], 1.0 * mask[faces]) for mask in (one, other)]
+    sign = 1 if values[one].mean() >= values[other].mean() else -1
+
+    def statistic(weights):
+        return sign * (means[0](weights) - means[1](weights))
+
+    return evaluation.score(float(statistic(np.ones((1, faces.sum())))[0]), statistic, faces)
+
+
+def _members(factors: dict[str, tuple[list[str], np.ndarray]], group: dict[str, str]) -> np.ndarray:
+    """(N,) mask of the faces that are what `group` says of each factor in it."""
+    return np.logical_and.reduce([factors[name][1] == value for name, value in group.items()])
 
 
 def _factors(evaluation: Evaluation) -> dict[str, tuple[list[str], np.ndarray]]:

@@ -8,6 +8,7 @@ from trainer.evaluation import Score
 Unit = tuple[int, int]  # factor, decimals
 NUMBER: Unit = (1, 2)
 PERCENT: Unit = (100, 1)
+NOTHING: Score = {"value": None, "low": None, "high": None, "n": 0}
 
 
 def format_metrics(metrics: dict[str, Any]) -> str:
@@ -65,7 +66,8 @@ def _class_lines(scores: dict[str, Any], within_one: Score | None = None) -> lis
     if within_one:
         lines.append(_line("right or the range beside it, %", within_one, PERCENT))
     lines.append(_line("macro F1", scores["macro_f1"]))
-    lines.append(f"  macro precision {scores['macro_precision']:.3f}, macro recall {scores['macro_recall']:.3f}")
+    lines.append(_line("macro precision", scores["macro_precision"]))
+    lines.append(_line("macro recall", scores["macro_recall"]))
     lines.append(f"  {'class':10}{'n':>6}{'precision':>11}{'recall':>8}{'F1':>7}{'AUC':>7}")
     for row in scores["classes"]:
         values = [row.get(name, {"value": None})["value"] for name in ("precision", "recall", "f1", "auc")]
@@ -110,18 +112,18 @@ def _group_lines(metrics: dict[str, Any]) -> list[str]:
             gap, factors = worst[metric], worst["by"].split(" x ")
             low, high = (", ".join(gap[end][factor] for factor in factors) for end in ("worst", "best"))
             lines.append(
-                f"  {metric}: {scale * gap['gap']:.2f} {unit} between {low} (worst) and {high} (best), "
+                f"  {metric}: {_text(gap['gap'], (scale, 2))} {unit} between {low} (worst) and {high} (best), "
                 f"of {gap['cells']} cells with {worst['minimum_support']} faces or more"
             )
     return lines
 
 
 def _sweep_lines(sweep: list[dict[str, Any]]) -> list[str]:
-    lines = ["Framing of the crop", f"  {'margin':>8}{'rotation':>10}{'age MAE':>9}{'gender right, %':>17}"]
+    lines = ["Framing of the crop", f"  {'margin':>8}{'rotation':>10}  {'age MAE':22}gender right, %"]
     for row in sweep:
-        age = f"{row['age_mae']:.2f}" if "age_mae" in row else "-"
-        gender = f"{100 * row['gender_accuracy']:.1f}" if "gender_accuracy" in row else "-"
-        lines.append(f"  {100 * row['margin']:>+7.0f}%{row['rotation_degrees']:>+9.0f}°{age:>9}{gender:>17}")
+        age, gender = row.get("age_mae", NOTHING), row.get("gender_accuracy", NOTHING)
+        framing = f"{100 * row['margin']:>+7.0f}%{row['rotation_degrees']:>+9.0f}°"
+        lines.append(f"  {framing}  {_text(age):22}{_text(gender, PERCENT)}")
     return lines
 
 

@@ -2,15 +2,20 @@
 
 import difflib
 import json
+import logging
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from datasets import Dataset, DatasetDict, concatenate_datasets
+from datasets import Dataset, DatasetDict, Image, IterableDatasetDict, concatenate_datasets
 
+from trainer.cleaning import find_groups, fingerprint_pictures
 from trainer.data import load_faces
 from trainer.data_arguments import DataArguments
 from trainer.recipe import RecipeError
 from trainer.run_record import describe_splits, public_name
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -79,15 +84,31 @@ def parse_set(text: str) -> tuple[DataArguments, int]:
     return DataArguments(**values), repeat
 
 
-def load_sets(args: MixtureArguments, streaming: bool, seed: int) -> list[DatasetDict]:
-    """The splits of every further set.
+def load_sets(args: MixtureArguments, faces: DatasetDict, seed: int) -> list[DatasetDict]:
+    """The splits of every further set beside `faces`.
 
     Raises:
         RecipeError: a stream among them, which cannot be mixed by shares.
     """
+    streaming = isinstance(faces, IterableDatasetDict)
     if args.sets and (streaming or any(data_args.streaming for data_args, _ in args.sets)):
         raise RecipeError("also_train_on needs every set whole: leave out streaming, or join the sets beforehand.")
     return [load_faces(data_args, seed=seed) for data_args, _ in args.sets]
+
+
+def without_copies(train: Dataset, held_out: list[Dataset]) -> Dataset:
+    """The pictures of `train` of which `held_out` has no identical or near-identical one (see trainer.duplicates)."""
+    fingerprints = [
+        fingerprint_pictures(faces.select_columns(["image"]).cast_column("image", Image(decode=False)))
+        for faces in (*held_out, train)
+    ]
+    groups = find_groups(concatenate_datasets(fingerprints))
+    first = len(groups) - len(train)
+    known = set(groups[:first])
+    kept = [row for row, group in enumerate(groups[first:]) if group not in known]
+    if len(kept) < len(train):
+        logger.warning(f"{len(train) - len(kept)} training pictures are copies of held-out ones and are left out.")
+    return train.select(kept)
 
 
 def mix_training_faces(args: MixtureArguments, train: Dataset, others: list[Dataset]) -> Dataset:

@@ -1,5 +1,6 @@
 """A recipe is a YAML file of command-line arguments: read, checked and overridden by the command line itself."""
 
+import argparse
 import difflib
 import json
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
+
+from trainer.devices import why_no_gpu
 
 
 class RecipeError(ValueError):
@@ -21,34 +24,59 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type]) -> tuple
     Every value of the file is handed to the same parser as the command line's, so both are checked alike.
 
     Raises:
-        RecipeError: no such file, not a mapping, or an unknown key (the nearest known one is named).
-        SystemExit: from argparse, for a value of the wrong type or an unknown flag.
+        RecipeError: no such file, not a mapping, an unknown key or flag (the nearest known one is named), or a value of
+            the wrong type; or 16-bit training where there is no GPU.
     """
     # allow_abbrev=False: `--data` must be an error, not one of the arguments that begin with it
-    parser = HfArgumentParser(list(argument_classes), allow_abbrev=False)
-    argv = list(argv)
+    parser = HfArgumentParser(list(argument_classes), allow_abbrev=False, exit_on_error=False)
+    for action in parser._actions:
+        if action.dest == "report_to":  # a string or a list of them, of which HfArgumentParser makes one string
+            action.nargs = "+"
+    known = [field.name for cls in argument_classes for field in fields(cls) if field.init]
+    argv, from_file = list(argv), []
     if argv and not argv[0].startswith("-"):
-        known = [field.name for cls in argument_classes for field in fields(cls) if field.init]
-        argv = recipe_to_argv(Path(argv[0]), known) + argv[1:]
-    return parser.parse_args_into_dataclasses(argv)
+        path = Path(argv.pop(0))
+        from_file = recipe_to_argv(path, known)
+        check_values(parser, from_file, known, str(path))
+    check_values(parser, argv, known, "command line")
+    try:
+        return parser.parse_args_into_dataclasses(from_file + argv)
+    except ValueError as error:
+        if "setup doesn't support" in str(error):  # of transformers: bf16, fp16 or tf32 without the hardware
+            raise RecipeError(f"{error} (A GPU is asked for, {why_no_gpu()}.)") from None
+        raise
+
+
+def check_values(parser: HfArgumentParser, argv: Sequence[str], known: Sequence[str], where: str) -> None:
+    """Raise `RecipeError` for a value of the wrong type, a flag that is not known, or a list where one value belongs."""
+    if {"-h", "--help"} & set(argv):
+        return
+    try:
+        _, left = parser.parse_known_args(list(argv))
+    except argparse.ArgumentError as error:
+        name = (error.argument_name or "").split("/")[0].removeprefix("--")
+        raise RecipeError(f"{where}: {name}: {error.message}.") from None
+    unknown = next((word for word in left if word.startswith("--")), None)
+    if unknown:
+        raise RecipeError(f"{where}: unknown argument {unknown}.{nearest(unknown.lstrip('-'), known)}")
+    if left:
+        name = next(word for word in reversed(argv[: argv.index(left[0])]) if word.startswith("--"))
+        raise RecipeError(f"{where}: {name[2:]}: expected one value, got also {' '.join(left)!r}.")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A hint at the known name that `name` may have been meant for."""
+    names = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {names[0]!r}?" if names else " `--help` lists them all."
 
 
 def recipe_to_argv(path: Path, known: Sequence[str]) -> list[str]:
     """`learning_rate: 1e-3` -> `["--learning_rate", "1e-3"]`; lists give several values, mappings JSON, null nothing."""
-    if not path.is_file():
-        raise RecipeError(f"No recipe at {path}: expected a YAML file such as trainer/recipes/vit_tiny.yaml.")
-    try:
-        recipe = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
-    if not isinstance(recipe, dict):
-        raise RecipeError(f"{path} must hold lines of `name: value`, got {type(recipe).__name__}.")
+    recipe = read_mapping(path, "trainer/recipes/vit_tiny.yaml")
     argv = []
     for key, value in recipe.items():
         if key not in known:
-            nearest = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else " `--help` lists them all."
-            raise RecipeError(f"{path}: unknown key {key!r}.{hint}")
+            raise RecipeError(f"{path}: unknown key {key!r}.{nearest(str(key), known)}")
         if isinstance(value, dict):
             argv += [f"--{key}", json.dumps(value)]
         elif isinstance(value, list):
@@ -56,3 +84,20 @@ def recipe_to_argv(path: Path, known: Sequence[str]) -> list[str]:
         elif value is not None:
             argv += [f"--{key}", str(value)]
     return argv
+
+
+def read_mapping(path: Path, example: str) -> dict[str, Any]:
+    """The `name: value` lines of a YAML file such as `example`.
+
+    Raises:
+        RecipeError: no such file, or it is something else.
+    """
+    if not path.is_file():
+        raise RecipeError(f"No recipe at {path}: expected a YAML file such as {example}.")
+    try:
+        mapping = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {error}") from error
+    if not isinstance(mapping, dict):
+        raise RecipeError(f"{path} must hold lines of `name: value`, got {type(mapping).__name__}.")
+    return mapping

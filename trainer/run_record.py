@@ -61,13 +61,19 @@ def describe_arguments(training_args: TrainingArguments) -> dict[str, Any]:
 
 
 def describe_splits(faces: DatasetDict | IterableDatasetDict) -> dict[str, Any]:
-    """How many faces each split has, and a hash over which faces they are, whatever their order."""
-    groups = {name: list(split.select_columns(["group"])["group"]) for name, split in faces.items()}
-    rows = sorted(f"{name} {group}" for name in groups for group in groups[name])
-    return {
-        "splits": {name: len(rows) for name, rows in groups.items()},
-        "splits_sha256": hashlib.sha256("\n".join(rows).encode()).hexdigest(),
-    }
+    """How many faces each split has, and hashes over which faces they are, and over their labels, whatever their order."""
+    groups, labels, counts = [], [], {}
+    for name, split in faces.items():
+        columns = [name for name in ("group", "age", "age_low", "age_high", "gender") if name in split.column_names]
+        rows = list(split.select_columns(columns))
+        groups += [f"{name} {row['group']}" for row in rows]
+        labels += [f"{name} {[row[column] for column in columns]}" for row in rows]
+        counts[name] = len(rows)
+    return {"splits": counts, "splits_sha256": _hash(groups), "manifest_sha256": _hash(labels)}
+
+
+def _hash(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def command_line() -> str:

@@ -11,22 +11,27 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from huggingface_hub import HfApi
-from transformers import TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from safetensors import SafetensorError
+from transformers import TrainingArguments, ViTImageProcessorPil, set_seed
 
+from model.modeling_age_gender import AgeGenderModel
 from model_card.card import render_card
 from scripts.evaluate_model import EvaluationArguments, evaluate_model
 from scripts.push_to_hub import push_folder
 from trainer.age_gender_trainer import AgeGenderTrainer
 from trainer.build_model import ModelArguments, age_class_weights, build_model
 from trainer.calibration import Calibration, fit_calibration
+from trainer.checkpoints import checkpoint_to_resume
 from trainer.data import DataArguments, load_faces
+from trainer.devices import check_processes
+from trainer.energy import EnergyMeter
 from trainer.metrics import build_compute_metrics
-from trainer.mixture import MixtureArguments, load_sets, mix_training_faces
+from trainer.mixture import MixtureArguments, load_sets, mix_training_faces, without_copies
 from trainer.model_folder import save_model_folder
 from trainer.recipe import RecipeError, parse_recipe
+from trainer.regularization import RegularizationArguments
 from trainer.run_record import (
     describe_arguments,
     describe_environment,
@@ -34,6 +39,7 @@ from trainer.run_record import (
     public_name,
     save_run_record,
 )
+from trainer.tracking import track_report
 from trainer.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
 
 
@@ -54,29 +60,64 @@ ARGUMENT_CLASSES = (
     DataArguments,
     MixtureArguments,
     AugmentationArguments,
+    RegularizationArguments,
     ReportArguments,
     TrainingArguments,
 )
 
 
-def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> str | None:
-    """The checkpoint to go on from, if asked to.
+def prepare_faces(
+    model_args: ModelArguments, data_args: DataArguments, mixture: MixtureArguments, training_args: TrainingArguments
+) -> tuple[DatasetDict, list[DatasetDict], DatasetDict]:
+    """The splits, those of the other sets that are trained on too, and both decoded for training and validation."""
+    seed = training_args.data_seed or 0
+    with training_args.main_process_first(desc="preparing the faces"):
+        faces = load_faces(data_args, seed=seed)
+        other_sets = load_sets(mixture, faces, seed)
+        sizes = (model_args.image_size, model_args.train_image_size or model_args.image_size)
+        decoded = decode_faces(faces, *sizes)
+        held_out = [faces["validation"], faces["test"]]
+        others = [
+            decode_faces(DatasetDict(train=without_copies(splits["train"], held_out)), *sizes)["train"]
+            for splits in other_sets
+        ]
+        if others or mixture.repeat > 1:
+            decoded["train"] = mix_training_faces(mixture, decoded["train"], others)
+    return faces, other_sets, decoded
 
-    Raises:
-        RecipeError: there is work in the way that would be lost, or nothing at the path to resume from.
-    """
-    if (output_dir / "model.safetensors").exists():
-        raise RecipeError(f"{output_dir} holds a finished run. Choose another --output_dir, or remove it first.")
-    last = get_last_checkpoint(folder) if folder.is_dir() else None
-    if resume and resume.lower() not in ("true", "false"):
-        if not (Path(resume) / "model.safetensors").is_file():
-            raise RecipeError(f"No checkpoint at {resume}: expected a folder such as {folder}/checkpoint-100.")
-        return resume
-    if last and (resume or "false").lower() == "false":
-        raise RecipeError(
-            f"{folder} holds an unfinished run. Add --resume_from_checkpoint true to go on with it, or remove the folder."
-        )
-    return last
+
+def untrained_model(model_args: ModelArguments, train_faces: Dataset) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
+    """The model and its preprocessing. `train_faces`: whose ages weigh the classes."""
+    model, processor = build_model(model_args)
+    if model_args.age_class_weights != "none":
+        ages = np.array(list(train_faces.select_columns(["age"])["age"]))
+        model.config.age_weights = age_class_weights(ages, model.config, model_args.age_class_weights)
+    return model, processor
+
+
+def build_trainer(
+    model_args: ModelArguments,
+    augmentation: AugmentationArguments,
+    regularization: RegularizationArguments,
+    training_args: TrainingArguments,
+    train_faces: Dataset,
+    decoded: DatasetDict,
+) -> AgeGenderTrainer:
+    """A trainer with an untrained model; `decoded` as `prepare_faces` returns it."""
+    model, processor = untrained_model(model_args, train_faces)
+    return AgeGenderTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=decoded["train"],
+        eval_dataset=decoded["validation"],
+        data_collator=collate_faces,
+        compute_metrics=build_compute_metrics(model.config),
+        processing_class=processor,
+        callbacks=regularization.callbacks(training_args),
+        batch_transform=BatchTransform(model_args.image_size, processor.image_mean, processor.image_std, augmentation),
+        train_resolutions=model_args.train_resolutions or (),
+        l1_penalty=regularization.l1_penalty,
+    )
 
 
 def calibrate(trainer: AgeGenderTrainer, validation, target_accuracy: float) -> Calibration:
@@ -91,7 +132,11 @@ def calibrate(trainer: AgeGenderTrainer, validation, target_accuracy: float) -> 
 
 def main(argv: Sequence[str]) -> None:
     started = datetime.now(timezone.utc)
-    model_args, data_args, mixture, augmentation, report_args, training_args = parse_recipe(argv, ARGUMENT_CLASSES)
+    model_args, data_args, mixture, augmentation, regularization, report_args, training_args = parse_recipe(
+        argv, ARGUMENT_CLASSES
+    )
+    check_processes(training_args.world_size)
+    energy = EnergyMeter()
     # Now: the commit may be another one when the training ends.
     environment = describe_environment([data_args.dataset, *(other.dataset for other, _ in mixture.sets)])
     output_dir = Path(training_args.output_dir)
@@ -106,38 +151,17 @@ def main(argv: Sequence[str]) -> None:
         user = HfApi().whoami()["name"]  # a missing login is better known now than after the training
         repo_id = training_args.hub_model_id or f"{user}/{output_dir.name}"
         training_args.push_to_hub = False
+    training_args.run_name = training_args.run_name or output_dir.name  # by which trackers know it
     set_seed(training_args.seed)
 
-    data_seed = training_args.data_seed or 0
-    with training_args.main_process_first(desc="preparing the faces"):
-        faces = load_faces(data_args, seed=data_seed)
-        other_sets = load_sets(mixture, data_args.streaming, seed=data_seed)
-        sizes = (model_args.image_size, model_args.train_image_size or model_args.image_size)
-        decoded = decode_faces(faces, *sizes)
-        others = [decode_faces(DatasetDict(train=splits["train"]), *sizes)["train"] for splits in other_sets]
-        if others or mixture.repeat > 1:
-            decoded["train"] = mix_training_faces(mixture, decoded["train"], others)
-
-    model, processor = build_model(model_args)
-    if model_args.age_class_weights != "none":
-        ages = np.array(list(faces["train"].select_columns(["age"])["age"]))
-        model.config.age_weights = age_class_weights(ages, model.config, model_args.age_class_weights)
-    trainer = AgeGenderTrainer(
-        model=model,
-        args=training_args,
-        train_dataset=decoded["train"],
-        eval_dataset=decoded["validation"],
-        data_collator=collate_faces,
-        compute_metrics=build_compute_metrics(model.config),
-        processing_class=processor,
-        batch_transform=BatchTransform(model_args.image_size, processor.image_mean, processor.image_std, augmentation),
-        train_resolutions=model_args.train_resolutions or (),
-    )
+    faces, other_sets, decoded = prepare_faces(model_args, data_args, mixture, training_args)
+    trainer = build_trainer(model_args, augmentation, regularization, training_args, faces["train"], decoded)
     trainer.train(resume_from_checkpoint=resume_from)
     calibration = calibrate(trainer, decoded["validation"], report_args.gender_target_accuracy)
 
     if trainer.is_world_process_zero():
-        save_model_folder(trainer.accelerator.unwrap_model(trainer.model), processor, output_dir)
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        save_model_folder(model, trainer.processing_class, output_dir)
         recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None
         record = environment | {
             "recipe": recipe and str(recipe),
@@ -147,12 +171,15 @@ def main(argv: Sequence[str]) -> None:
             | {"dataset": public_name(data_args.dataset)}
             | mixture.describe()
             | asdict(augmentation)
+            | asdict(regularization)
             | asdict(report_args)
             | describe_arguments(training_args),
             "started": started.isoformat(timespec="seconds"),
             "seconds": round((datetime.now(timezone.utc) - started).total_seconds()),
+            "energy": energy.stop(),
             "processes": training_args.world_size,
-            "data": describe_splits(faces) | {"seed": data_seed, "also_trained_on": mixture.describe_sets(other_sets)},
+            "data": describe_splits(faces)
+            | {"seed": training_args.data_seed or 0, "also_trained_on": mixture.describe_sets(other_sets)},
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "best_step": trainer.state.best_global_step,
             "best_metric": {training_args.metric_for_best_model: trainer.state.best_metric},
@@ -166,6 +193,7 @@ def main(argv: Sequence[str]) -> None:
         evaluate_model(EvaluationArguments(model=str(output_dir)), replace(data_args, streaming=False))
         if trainer.is_world_process_zero():
             (output_dir / "README.md").write_text(render_card(output_dir, repo_id), encoding="utf-8")
+            track_report(trainer, output_dir)
     if repo_id and trainer.is_world_process_zero():
         push_folder(output_dir, repo_id, private=training_args.hub_private_repo)
 
@@ -173,5 +201,5 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (RecipeError, ValueError, OSError) as error:
+    except (ValueError, OSError, SafetensorError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

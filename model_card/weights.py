@@ -1,0 +1,16 @@
+"""The file of weights in a model folder, and the hash by which figures name the weights they were computed for."""
+
+import hashlib
+from pathlib import Path
+
+
+WEIGHTS = "model.safetensors"
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,80 @@
+"""What people type -> sources of pictures."""
+
+import glob
+import re
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+from scoring.entries import PICTURE_SUFFIXES, Entry, Source
+from scoring.file_sources import Archive, Folder, Listed, ListFile
+from scoring.tables import HubDataset, ParquetFile
+from scoring.video import VIDEO_SUFFIXES, Video
+from trainer.archives import ARCHIVE_SUFFIXES
+
+
+EXPECTED = (
+    "a picture, an http(s) URL, a folder, a quoted pattern, a .tar, .tar.gz, .tgz or .zip, a .txt with a path a line, "
+    "a .parquet, a video, or the id of a dataset on the Hub"
+)
+
+
+def open_sources(
+    names: Iterable[str], *, image_column: str = "image", revision: str | None = None, frames_per_second: float = 1.0
+) -> list[Source]:
+    """The sources that `names` stand for, in the order given; patterns like "photos/*.jpg" in sorted order.
+
+    Args:
+        image_column: of parquet files and datasets on the Hub. revision: of the latter.
+
+    Raises:
+        FileNotFoundError: nothing at a path, or a pattern that fits nothing.
+    """
+    if not frames_per_second > 0:
+        raise ValueError(f"Expected --frames-per-second above 0, got {frames_per_second}.")
+    expanded = [name for given in names for name in _expand(given)]
+    sources: list[Source] = []
+    for is_single, run in groupby(expanded, _is_single):
+        if is_single:
+            sources.append(Listed(tuple(run)))
+        else:
+            sources += [_open(name, image_column, revision, frames_per_second) for name in run]
+    return sources
+
+
+def all_entries(sources: Iterable[Source]) -> Iterator[Entry]:
+    return (entry for source in sources for entry in source)
+
+
+def _expand(name: str) -> list[str]:
+    if _is_url(name) or Path(name).exists() or not glob.has_magic(name):
+        return [name]
+    found = sorted(glob.glob(name, recursive=True))
+    if not found:
+        raise FileNotFoundError(f"The pattern {name} fits no file.")
+    return found
+
+
+def _is_url(name: str) -> bool:
+    return name.startswith(("http://", "https://"))
+
+
+def _is_single(name: str) -> bool:
+    """Is it one picture, or to be tried as one?"""
+    several = (*ARCHIVE_SUFFIXES, *VIDEO_SUFFIXES, ".txt", ".parquet")
+    return _is_url(name) or (Path(name).is_file() and not name.lower().endswith(several))
+
+
+def _open(name: str, image_column: str, revision: str | None, frames_per_second: float) -> Source:
+    path, suffix = Path(name), name.lower()
+    if path.is_dir():
+        return Folder(path)
+    if not path.exists():
+        if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not suffix.endswith(PICTURE_SUFFIXES):
+            return HubDataset(name, image_column, revision)
+        raise FileNotFoundError(f"There is nothing at {name}. Expected {EXPECTED}.")
+    if suffix.endswith(".txt"):
+        return ListFile(path)
+    if suffix.endswith(".parquet"):
+        return ParquetFile(path, image_column)
+    return Video(path, frames_per_second) if suffix.endswith(VIDEO_SUFFIXES) else Archive(path)

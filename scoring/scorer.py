@@ -1,0 +1,162 @@
+"""Score a stream of pictures: decoding and detection in threads, ahead of the model, which sees whole batches of faces."""
+
+import os
+import queue
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cv2
+import torch
+from transformers import BaseImageProcessor
+
+from model.face_alignment import Face
+from model.modeling_age_gender import AgeGenderModel
+from model.pipeline_age_gender import AgeGenderPipeline
+from scoring.entries import Content, Entry
+from scoring.prefetch import Prefetcher
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An entry that was read: its place in the input, and its content or the problem with it."""
+
+    index: int
+    name: str
+    seconds: float | None
+    content: Content | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The pipeline's answer for each face of one picture, or why there is none."""
+
+    index: int
+    name: str
+    seconds: float | None = None
+    faces: list[dict[str, Any]] = field(default_factory=list)
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    picture: Picture  # without its content
+    faces: list[Face] = field(default_factory=list)
+    size_wh: tuple[int, int] = (0, 0)
+    pixel_values: torch.Tensor | None = None  # (faces, 3, S, S)
+
+    @property
+    def weight(self) -> int:
+        return max(len(self.faces), 1)
+
+
+class Scorer:
+    """Answers as `AgeGenderPipeline` does, for any number of pictures.
+
+    Args:
+        batch_size: faces that go through the model together, of however many pictures.
+        workers: threads that decode and detect; as many as there are cores unless given.
+        options: of the pipeline's call: detect, detector, min_score, age_ranges.
+    """
+
+    def __init__(
+        self,
+        model: AgeGenderModel,
+        image_processor: BaseImageProcessor,
+        *,
+        device: str | torch.device = "cpu",
+        revision: str | None = None,
+        batch_size: int = 64,
+        workers: int | None = None,
+        **options: Any,
+    ):
+        self.batch_size, self.workers = batch_size, workers or usable_cores()
+        # One pipeline a thread: a detector is locked while it looks at a picture. They share the model.
+        pipes = [
+            AgeGenderPipeline(model=model, image_processor=image_processor, device=device, revision=revision, **options)
+            for _ in range(self.workers)
+        ]
+        self._pipe = pipes[0]
+        self._idle: queue.SimpleQueue[AgeGenderPipeline] = queue.SimpleQueue()
+        for pipe in pipes:
+            self._idle.put(pipe)
+        cv2.setNumThreads(1)  # pictures are shared among the workers, not each picture among OpenCV's own threads
+
+    @property
+    def age_ranges(self) -> list[list[int]]:
+        """What the answers are given in: the option's ranges, else the model's own."""
+        return self._pipe._postprocess_params.get("age_ranges") or self._pipe.model.config.age_ranges
+
+    def score(self, pictures: Iterable[Picture]) -> Iterator[Scored]:
+        """One `Scored` a picture, in order. A picture that cannot be used never ends it."""
+        ahead = Prefetcher(
+            pictures, self._prepare, lambda found: found.weight, workers=self.workers, limit=2 * self.batch_size
+        )
+        batch: list[_Prepared] = []
+        for found in ahead:
+            batch.append(found)
+            if sum(item.weight for item in batch) >= self.batch_size:
+                yield from self._answer(batch)
+                ahead.release(sum(item.weight for item in batch))
+                batch = []
+        yield from self._answer(batch)
+
+    def _prepare(self, picture: Picture) -> _Prepared:
+        named = replace(picture, content=None)
+        if picture.problem:
+            return _Prepared(named)
+        pipe = self._idle.get()
+        try:
+            found = pipe.preprocess(picture.content, **pipe._preprocess_params)
+            return _Prepared(named, found["faces"], found["size_wh"], found["pixel_values"])
+        except Exception as error:  # decoders raise many types on what they were never tested on: its row says which
+            return _Prepared(replace(named, problem=explain(error)))
+        finally:
+            self._idle.put(pipe)
+
+    def _answer(self, batch: list[_Prepared]) -> Iterator[Scored]:
+        pixel_values = [item.pixel_values for item in batch if item.faces]
+        logits = self._forward(torch.cat(pixel_values)) if pixel_values else {}
+        start = 0
+        for item in batch:
+            stop = start + len(item.faces)
+            faces = []
+            if item.faces:
+                of_item = {name: values[start:stop] for name, values in logits.items()}
+                outputs = {"faces": item.faces, "size_wh": item.size_wh, **of_item}
+                faces = self._pipe.postprocess(outputs, **self._pipe._postprocess_params)
+            picture = item.picture
+            yield Scored(picture.index, picture.name, picture.seconds, faces, picture.problem)
+            start = stop
+
+    @torch.inference_mode()
+    def _forward(self, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(N, 3, S, S) -> {"age_logits": (N, years), "gender_logits": (N, 2)}; a crowd takes several passes."""
+        model = self._pipe.model
+        outputs = [model(part.to(model.device, model.dtype)) for part in pixel_values.split(self.batch_size)]
+        return {
+            name: torch.cat([getattr(output, name) for output in outputs]).double().cpu()
+            for name in ("age_logits", "gender_logits")
+        }
+
+
+def read_entries(entries: Iterable[Entry], wanted: Callable[[int], bool] = lambda index: True) -> Iterator[Picture]:
+    """Read the entries whose place in the input is wanted; the others are only counted."""
+    for index, entry in enumerate(entries):
+        if wanted(index):
+            content = problem = None
+            try:
+                content = entry.read()
+            except Exception as error:  # as in `_prepare`
+                problem = explain(error)
+            yield Picture(index, entry.name, entry.seconds, content, problem)
+
+
+def explain(error: Exception) -> str:
+    """What a row says of a picture; errors made for people speak for themselves."""
+    return str(error) if isinstance(error, (ValueError, OSError)) and str(error) else f"{type(error).__name__}: {error}"
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

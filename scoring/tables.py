@@ -1,0 +1,127 @@
+"""Pictures in the column of a table: a parquet file, or a dataset on the Hub."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import DatasetDict, Image
+
+from scoring.entries import Content, Entry, as_text
+from trainer.data_arguments import DataArguments
+from trainer.sources import load_hub
+
+
+ROWS_AT_ONCE = 32  # read from a parquet file: a row is a whole picture
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """Rows of one file. The column holds encoded pictures, paths, or both as `datasets` writes them ({bytes, path})."""
+
+    path: Path
+    column: str
+
+    def __iter__(self) -> Iterator[Entry]:
+        row = 0
+        for group in range(self._file.num_row_groups):
+            reader = _RowGroup(self._file, group, self.column)
+            for index in range(self._file.metadata.row_group(group).num_rows):
+                yield Entry(as_text(f"{self.path}#{row}"), partial(reader.read, index))
+                row += 1
+
+    def count(self) -> int:
+        return self._file.metadata.num_rows
+
+    def signature(self) -> str:
+        stat = self.path.stat()
+        return f"{self.path}|{stat.st_size}|{stat.st_mtime_ns}|{self.column}"
+
+    @cached_property
+    def _file(self) -> pq.ParquetFile:
+        """
+        Raises:
+            ValueError: not a parquet file, or without that column.
+        """
+        try:
+            file = pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20)  # else a whole row group is read
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{self.path} is no parquet file ({error}): is the download complete?") from error
+        _check_column(self.column, file.schema_arrow.names, str(self.path))
+        return file
+
+
+class _RowGroup:
+    """Reads forwards, a few rows at a time, and nothing before the first row is asked for."""
+
+    def __init__(self, file: pq.ParquetFile, group: int, column: str):
+        self._open = partial(file.iter_batches, ROWS_AT_ONCE, row_groups=[group], columns=[column])
+        self._batches: Iterator[pa.RecordBatch] | None = None
+        self._rows, self._start = pa.array([]), 0
+
+    def read(self, index: int) -> Content:
+        if self._batches is None:
+            self._batches = self._open()
+        while index >= self._start + len(self._rows):
+            self._start += len(self._rows)
+            self._rows = next(self._batches).column(0)
+        return _content(self._rows[index - self._start].as_py())
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """All splits of a dataset on the Hub, one after the other, from the copy that `datasets` keeps in its cache.
+
+    Raises:
+        ValueError: no such dataset, no connection, or no such column.
+    """
+
+    repo_id: str
+    column: str
+    revision: str | None = None
+
+    def __iter__(self) -> Iterator[Entry]:
+        for name, split in self._splits.items():
+            pictures = split.select_columns([self.column])
+            for row in range(len(split)):
+                yield Entry(f"{self.repo_id}/{name}#{row}", partial(_read_row, pictures, row, self.column))
+
+    def count(self) -> int:
+        return sum(map(len, self._splits.values()))
+
+    def signature(self) -> str:
+        # the names of the files on the Hub hold the commit
+        files = sorted(file for split in self._splits.values() for file in split.info.download_checksums or ())
+        return "|".join([self.repo_id, self.column, *map(str, self._splits.items()), *files])
+
+    @cached_property
+    def _splits(self) -> DatasetDict:
+        splits = load_hub(DataArguments(dataset=self.repo_id, dataset_revision=self.revision))
+        for split in splits.values():
+            _check_column(self.column, split.column_names, self.repo_id)
+        pictures = {name: isinstance(split.features[self.column], Image) for name, split in splits.items()}
+        return DatasetDict(
+            {n: s.cast_column(self.column, Image(decode=False)) if pictures[n] else s for n, s in splits.items()}
+        )
+
+
+def _read_row(rows: Any, row: int, column: str) -> Content:
+    return _content(rows[row][column])
+
+
+def _check_column(column: str, columns: list[str], where: str) -> None:
+    if column not in columns:
+        raise ValueError(
+            f"{where} has no column {column!r}, only {', '.join(columns)}. Name the column of pictures with --image-column."
+        )
+
+
+def _content(value: dict | bytes | str | None) -> Content:
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if not isinstance(value, (bytes, str)):
+        raise ValueError(f"Expected an encoded picture or a path in this row, got {type(value).__name__}.")
+    return value

@@ -1,0 +1,412 @@
+"""How fast this trainer trains, beside the plain transformers image-classification example, and where the time goes.
+
+    python -m scripts.benchmark_training                             # made-up JPEGs of 200 x 200, ViT-Tiny at 112 pixels
+    python -m scripts.benchmark_training --dataset UTKFace.tar.gz --workers 4
+    python -m scripts.benchmark_training --backbone vit_base --image_size 224 --batch_size 128 --workers 8      # on a GPU
+
+Both train the same backbone on the same pictures in batches of the same size. The example decodes each JPEG anew every
+time it is seen, crops, mirrors and normalises it by itself with Pillow, and learns one label in fp32. This trainer
+decodes once, before training, then moves, recolours, blurs, hides and normalises whole batches on the device, and
+learns both labels in bf16. Each in the other's precision as well shows what the precision is worth and what the data is.
+
+A stream, which decodes as it goes, is trained on a tenth of the pictures and on all of them: its memory should not grow.
+Every measurement has a process of its own, so that its peak memory is its own. On a GPU the stages are told apart by
+waiting for each to end, which makes the rates a little lower than they are in training. On a machine that others use
+too, `--cpu_time` counts the time that the process had on its core; pin it there: `OMP_NUM_THREADS=1 taskset -c 1 python`.
+"""
+
+import argparse
+import io
+import math
+import multiprocessing
+import random
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from datasets import DatasetDict
+from datasets import Image as ImageFeature
+from PIL import Image
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    ViTConfig,
+    ViTForImageClassification,
+    set_seed,
+)
+
+from model.configuration_age_gender import AgeGenderConfig
+from model.modeling_age_gender import AgeGenderModel
+from scripts.prepare_data import write_parquet
+from trainer.age_gender_trainer import AgeGenderTrainer
+from trainer.data import DataArguments, load_faces
+from trainer.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
+
+
+BACKBONES = {
+    "vit_tiny": {"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768},
+    "vit_base": {},  # what ViTConfig describes unless told otherwise
+}
+PHASES = ("decode", "transforms", "wait", "forward", "backward", "update")
+WARM_UP_STEPS = 3
+MEAN = STD = [0.5, 0.5, 0.5]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One measurement: whose way, in which precision, on which data."""
+
+    name: str
+    data: Path
+    backbone: str
+    image_size: int
+    batch_size: int
+    steps: int  # timed ones; WARM_UP_STEPS go before them
+    workers: int
+    example: bool = False
+    bf16: bool = True
+    use_cpu: bool = False
+    streaming: bool = False
+    torch_compile: bool = False
+    growing: bool = False
+    cpu_time: bool = False
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """`milliseconds` of each phase a picture, `decode_once` before training; memory in MB."""
+
+    pictures_per_second: float
+    milliseconds: dict[str, float]
+    decode_once: float
+    peak_memory: float
+    peak_gpu_memory: float
+
+
+class Clock:
+    """Seconds by phase, of this process and of the loader's workers."""
+
+    def __init__(self, cpu_time: bool):
+        self._seconds = {phase: multiprocessing.Value("d") for phase in PHASES}
+        self._started = 0.0
+        self._read = time.process_time if cpu_time else time.perf_counter
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = self.now()
+        yield
+        self.add(name, self.now() - start)
+
+    def add(self, name: str, seconds: float) -> None:
+        with self._seconds[name].get_lock():
+            self._seconds[name].value += seconds
+
+    def restart(self) -> None:
+        for seconds in self._seconds.values():
+            seconds.value = 0.0
+        self._started = self.now()
+
+    def read(self) -> tuple[float, dict[str, float]]:
+        """Seconds since the restart, altogether and by phase."""
+        return self.now() - self._started, {name: seconds.value for name, seconds in self._seconds.items()}
+
+    def now(self) -> float:
+        if torch.cuda.is_initialized():  # never so in a worker
+            torch.cuda.synchronize()
+        return self._read()
+
+
+class Timed:
+    """What a Trainer does at each step, by phase. Goes before the Trainer's class among the bases."""
+
+    clock: Clock
+
+    def create_accelerator_and_postprocess(self):
+        super().create_accelerator_and_postprocess()
+        backward = self.accelerator.backward
+
+        def timed_backward(loss, **kwargs):
+            with self.clock.phase("backward"):
+                backward(loss, **kwargs)
+
+        self.accelerator.backward = timed_backward
+
+    def get_batch_samples(self, *args, **kwargs):
+        with self.clock.phase("wait"):
+            return super().get_batch_samples(*args, **kwargs)
+
+    def compute_loss(self, *args, **kwargs):
+        with self.clock.phase("forward"):
+            return super().compute_loss(*args, **kwargs)
+
+
+class TimedExample(Timed, Trainer):
+    """The Trainer as the example uses it."""
+
+
+class TimedTrainer(Timed, AgeGenderTrainer):
+    """The Trainer as this repository uses it."""
+
+
+class TimedTransform(BatchTransform):
+    """The batched transform by the same clock."""
+
+    clock: Clock
+
+    def forward(self, *args, **kwargs):
+        with self.clock.phase("transforms"):
+            return super().forward(*args, **kwargs)
+
+
+class StepTimes(TrainerCallback):
+    """Leaves the first steps out, and times the optimizer, which the Trainer calls between two events."""
+
+    def __init__(self, clock: Clock):
+        self.clock = clock
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self.before = self.clock.now()
+
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        self.clock.add("update", self.clock.now() - self.before)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == WARM_UP_STEPS:
+            self.clock.restart()
+        elif state.global_step == args.max_steps:
+            self.total, self.seconds = self.clock.read()
+
+
+class ExampleTransform:
+    """The example's transforms: RandomResizedCrop, RandomHorizontalFlip, ToTensor and Normalize, on one picture at a time.
+
+    They are written out as torchvision does them on Pillow pictures, because there is no CPU build of it for this stack.
+    """
+
+    def __init__(self, size: int, age_starts: list[int], clock: Clock):
+        self.size, self.age_starts, self.clock = size, age_starts, clock
+        self.mean, self.std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+
+    def __call__(self, rows: dict[str, list]) -> dict[str, list]:
+        with self.clock.phase("decode"):
+            pictures = [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in rows["image"]]
+        with self.clock.phase("transforms"):
+            pixel_values = [self.transform(picture) for picture in pictures]
+        return {"pixel_values": pixel_values, "labels": np.digitize(rows["age"], self.age_starts) - 1}
+
+    def transform(self, picture: Image.Image) -> torch.Tensor:
+        """-> (3, size, size), normalised."""
+        picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box=self.random_box(*picture.size))
+        if random.random() < 0.5:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float().div_(255)
+        return pixels.sub_(self.mean).div_(self.std)
+
+    @staticmethod
+    def random_box(width: int, height: int) -> tuple[int, int, int, int]:
+        """8 to 100 % of the picture at an aspect of 3:4 to 4:3."""
+        area = random.uniform(0.08, 1) * width * height
+        aspect = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+        box_w, box_h = min(width, round((area * aspect) ** 0.5)), min(height, round((area / aspect) ** 0.5))
+        x, y = random.randint(0, width - box_w), random.randint(0, height - box_h)
+        return x, y, x + box_w, y + box_h
+
+
+def collate_example(rows: list[dict]) -> dict[str, torch.Tensor]:
+    return {
+        "pixel_values": torch.stack([row["pixel_values"] for row in rows]),
+        "labels": torch.tensor([row["labels"] for row in rows]),
+    }
+
+
+def measure(arm: Arm) -> Measurement:
+    """Train for `arm.steps` steps, with a clock on every phase."""
+    set_seed(0)
+    clock = Clock(arm.cpu_time)
+    with tempfile.TemporaryDirectory() as folder:
+        faces = load_faces(DataArguments(str(arm.data), cache_dir=folder, streaming=arm.streaming), seed=0)
+        faces = type(faces)(train=faces["train"])
+        start = clock.now()
+        trainer = _example_trainer(arm, folder, faces, clock) if arm.example else _trainer(arm, folder, faces, clock)
+        decode_once = 0.0 if arm.example or arm.streaming else clock.now() - start
+        trainer.remove_callback(PrinterCallback)
+        times = StepTimes(clock)
+        trainer.add_callback(times)
+        trainer.train()
+    seconds, pictures = times.seconds, arm.steps * arm.batch_size
+    if arm.workers == 0:  # else the workers' time is their own, and this process waits for what they are late with
+        seconds["wait"] -= seconds["decode"] + (seconds["transforms"] if arm.example else 0)
+    return Measurement(
+        pictures_per_second=pictures / times.total,
+        milliseconds={name: 1000 * spent / pictures for name, spent in seconds.items()},
+        decode_once=1000 * decode_once / (1 if arm.streaming else len(faces["train"])),
+        peak_memory=peak_memory_mb(),
+        peak_gpu_memory=torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0,
+    )
+
+
+def _training_arguments(arm: Arm, folder: str) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=arm.batch_size,
+        max_steps=WARM_UP_STEPS + arm.steps,
+        bf16=arm.bf16,
+        use_cpu=arm.use_cpu,
+        torch_compile=arm.torch_compile,
+        dataloader_num_workers=arm.workers,
+        dataloader_persistent_workers=arm.workers > 0,
+        remove_unused_columns=False,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=0,
+    )
+
+
+def _backbone_config(arm: Arm) -> ViTConfig:
+    return ViTConfig(image_size=arm.image_size, patch_size=16, **BACKBONES[arm.backbone])
+
+
+def _example_trainer(arm: Arm, folder: str, faces: DatasetDict, clock: Clock) -> Trainer:
+    config = _backbone_config(arm)
+    age_ranges = AgeGenderConfig(backbone_config=config).age_ranges
+    config.num_labels = len(age_ranges)
+    train = faces["train"].cast_column("image", ImageFeature(decode=False))
+    train.set_transform(ExampleTransform(arm.image_size, [low for low, _ in age_ranges], clock))
+    TimedExample.clock = clock
+    return TimedExample(
+        model=ViTForImageClassification(config),
+        args=_training_arguments(arm, folder),
+        train_dataset=train,
+        data_collator=collate_example,
+    )
+
+
+def _trainer(arm: Arm, folder: str, faces: DatasetDict, clock: Clock) -> Trainer:
+    train = decode_faces(faces, arm.image_size, arm.image_size * 8 // 7)[
+        "train"
+    ]  # 128 for 112, as the recipe keeps them
+    transform = TimedTransform(arm.image_size, MEAN, STD, AugmentationArguments())
+    TimedTrainer.clock = transform.clock = clock
+    return TimedTrainer(
+        model=AgeGenderModel(AgeGenderConfig(backbone_config=_backbone_config(arm), image_size=arm.image_size)),
+        args=_training_arguments(arm, folder),
+        train_dataset=train,
+        data_collator=collate_faces,
+        batch_transform=transform,
+        train_resolutions=[arm.image_size * share // 7 for share in (4, 6, 7)] if arm.growing else (),
+    )
+
+
+def peak_memory_mb() -> float:
+    """The most that this process has held in memory at once; Linux only."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def write_pictures(folder: Path, count: int) -> Path:
+    """Fill `folder` with made-up JPEGs of 200 x 200 pixels, about as large as UTKFace's and named in its way."""
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for index in range(count):
+        grids = [Image.fromarray(generator.integers(0, 256, (side, side, 3), dtype=np.uint8)) for side in (4, 24)]
+        shapes = Image.blend(*(grid.resize((200, 200)) for grid in grids), 0.4)
+        pixels = np.clip(np.asarray(shapes) + generator.normal(0, 6, (200, 200, 1)), 0, 255).astype(np.uint8)
+        name = f"{generator.integers(1, 90)}_{generator.integers(0, 2)}_0_2017010912{index:07d}.jpg"
+        Image.fromarray(pixels).save(folder / name, quality=90)
+    return folder
+
+
+def prepare(dataset: str | None, pictures: int, folder: Path) -> dict[Path, int]:
+    """Clean, group and split once for all arms: a tenth of the set and the whole, as parquet, with their training faces."""
+    if dataset is None:
+        dataset, pictures = str(write_pictures(folder / "pictures", pictures)), None
+    faces = load_faces(DataArguments(dataset, max_samples=pictures), seed=0)
+    tenth = DatasetDict({name: rows.select(range(-(-len(rows) // 10))) for name, rows in faces.items()})
+    for splits, name in ((tenth, "tenth"), (faces, "whole")):
+        write_parquet(splits, folder / name / "data", shard_size=len(tenth["train"]))  # a larger set has more files
+    return {folder / "tenth": len(tenth["train"]), folder / "whole": len(faces["train"])}
+
+
+def in_own_process(function, *args):
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=quieten) as process:
+        return process.submit(function, *args).result()
+
+
+def quieten() -> None:
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()  # which would say that a transform with a clock in it has no hash
+
+
+def report(arm: Arm, result: Measurement, reference: float) -> str:
+    phases = "".join(f"{result.milliseconds[name]:>12.2f}" for name in PHASES)
+    gpu = f"{result.peak_gpu_memory:>9.0f}" if result.peak_gpu_memory else ""
+    rate = result.pictures_per_second
+    once, memory = f"{result.decode_once:>13.2f}", f"{result.peak_memory:>8.0f}"
+    return f"{arm.name:<32}{rate:>8.1f}{rate / reference:>7.2f}x{phases}{once}{memory}{gpu}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", help="as of trainer.train; made-up pictures unless given")
+    parser.add_argument("--pictures", type=int, default=4000, help="how many")
+    parser.add_argument("--backbone", choices=BACKBONES, default="vit_tiny")
+    parser.add_argument("--image_size", type=int, default=112)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=20, help=f"timed steps, after {WARM_UP_STEPS} to warm up")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load the data")
+    parser.add_argument("--use_cpu", action="store_true", help="also where there is a GPU")
+    parser.add_argument("--torch_compile", action="store_true", help="also measure a compiled model")
+    parser.add_argument("--cpu_time", action="store_true", help="of one thread and no workers, instead of the clock's")
+    args = parser.parse_args()
+    if args.cpu_time and (args.workers or torch.get_num_threads() > 1):
+        parser.error("--cpu_time counts one thread of one process: leave out --workers and set OMP_NUM_THREADS=1")
+
+    with tempfile.TemporaryDirectory() as folder:
+        sets = in_own_process(prepare, args.dataset, args.pictures, Path(folder))
+        shape = (args.backbone, args.image_size, args.batch_size, args.steps, args.workers)
+        use_cpu = args.use_cpu or not torch.cuda.is_available()
+        ours = Arm("this trainer", Path(folder) / "whole", *shape, use_cpu=use_cpu, cpu_time=args.cpu_time)
+        arms = [
+            replace(ours, name="the example", example=True, bf16=False),
+            replace(ours, name="the example in bf16", example=True),
+            replace(ours, name="this trainer in fp32", bf16=False),
+            ours,
+            replace(ours, name="this trainer, growing pictures", growing=True),
+        ]
+        if args.torch_compile:
+            arms.append(replace(ours, name="this trainer, compiled", torch_compile=True))
+        batch_size = min(args.batch_size, min(sets.values()) // (2 * WARM_UP_STEPS))
+        stream = replace(ours, batch_size=batch_size, workers=min(args.workers, 1), streaming=True)  # a file, a worker
+        for data, count in sets.items():
+            steps = count // batch_size - WARM_UP_STEPS
+            arms.append(replace(stream, name=f"a stream of {count} pictures", data=data, steps=steps))
+
+        device = "CPU" if use_cpu else torch.cuda.get_device_name()
+        print(
+            f"{args.backbone} at {args.image_size} px, batches of {args.batch_size}, {args.steps} steps, {args.workers} "
+            f"workers, {device}, {torch.get_num_threads()} threads. Milliseconds a picture; peak memory in MB."
+        )
+        columns = "".join(f"{name:>12}" for name in PHASES)
+        gpu = "" if use_cpu else f"{'GPU MB':>9}"
+        print(f"{'':<32}{'pict./s':>8}{'':>8}{columns}{'decode once':>13}{'MB':>8}{gpu}")
+        reference = None
+        for arm in arms:
+            result = in_own_process(measure, arm)
+            reference = reference or result.pictures_per_second
+            print(report(arm, result, reference), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Cross-validation of a recipe: every picture is tested once, by a model that saw none of its copies.
+
+    python -m scripts.cross_validate trainer/recipes/vit_64px.yaml --folds 5 --dataset UTKFace.tar.gz --output_dir outputs/folds
+
+The folds are grouped by copies of a picture and stratified by age and gender (see `folds` in trainer.data_arguments).
+Killed, the same command goes on with the fold it was at. Writes results.md, results.json and results.png.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.experiment import run_once
+from trainer.experiment_report import write_report
+from trainer.recipe import RecipeError, parse_recipe
+from trainer.train import ARGUMENT_CLASSES
+
+
+DEFAULT_FOLDS = 5
+
+
+def main(argv: Sequence[str]) -> None:
+    _, data_args, *_, training_args = parse_recipe(argv, ARGUMENT_CLASSES)
+    folds, folder = data_args.folds or DEFAULT_FOLDS, Path(training_args.output_dir)
+    runs = []
+    for fold in range(folds):
+        print(f"Fold {fold} of {folds}", flush=True)
+        of_fold = [*argv, "--folds", str(folds), "--fold", str(fold)]
+        runs.append(run_once(f"fold {fold}", of_fold, folder / f"fold_{fold}_of_{folds}", split="test"))
+    print(write_report(runs, folder, f"`{' '.join(argv[:1])}`: {folds}-fold cross-validation", spread=True))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (RecipeError, ValueError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

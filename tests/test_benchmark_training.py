@@ -1,0 +1,31 @@
+"""The training benchmark: both ways train for real, and the clock says where their time goes."""
+
+import pytest
+
+from scripts.benchmark_training import PHASES, Arm, measure, prepare
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmark")
+    sets = prepare(None, 120, folder)
+    assert list(sets) == [folder / "tenth", folder / "whole"]
+    assert sets[folder / "whole"] > 8 * sets[folder / "tenth"]
+    return folder / "whole"
+
+
+@pytest.mark.parametrize(
+    ("values", "idle"),
+    [
+        ({"example": True, "bf16": False}, []),
+        ({}, ["decode"]),  # all of it came before the first step
+        ({"streaming": True, "growing": True, "cpu_time": True}, ["decode"]),  # the loader's: a part of the wait
+    ],
+)
+def test_every_phase_is_timed(pictures, values, idle):
+    arm = Arm("arm", pictures, "vit_tiny", image_size=32, batch_size=8, steps=2, workers=0, use_cpu=True, **values)
+    result = measure(arm)
+    assert [phase for phase in PHASES if result.milliseconds[phase] <= 0] == idle
+    assert sum(result.milliseconds.values()) == pytest.approx(1000 / result.pictures_per_second, rel=0.5)
+    assert (result.decode_once > 0) == ("decode" in idle and not arm.streaming)
+    assert result.peak_memory > 100

@@ -1,0 +1,235 @@
+"""Experiments by a recipe: search, cross-validation, comparison, early stopping and L1; each goes on after a kill."""
+
+import json
+import re
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from model.modeling_age_gender import AgeGenderModel
+from scripts import compare_recipes, cross_validate
+from scripts.tune import read_arguments, tune
+from tests.made_up_faces import write_utkface_folder
+from trainer import experiment
+from trainer.comparison import read_comparison
+from trainer.experiment import Run
+from trainer.experiment_report import format_table, summarize
+from trainer.recipe import RecipeError, parse_recipe
+from trainer.regularization import l1_norm
+from trainer.search_space import SearchSpace
+from trainer.train import ARGUMENT_CLASSES, main
+
+
+ROOT = Path(__file__).parents[1]
+SMOKE = str(ROOT / "trainer/recipes/smoke.yaml")
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Path:
+    return write_utkface_folder(tmp_path_factory.mktemp("data") / "faces", count=120, size=40)
+
+
+@pytest.fixture
+def quick(faces, tmp_path) -> list[str]:
+    return ["--dataset", str(faces), "--output_dir", str(tmp_path / "run"), "--disable_tqdm", "true"]
+
+
+def train(quick: list[str], *overrides: str) -> dict:
+    main([SMOKE, *quick, "--report", "false", *overrides])
+    return json.loads((Path(quick[3]) / "training_run.json").read_text())
+
+
+@pytest.mark.slow
+def test_early_stopping_by_the_recipe(quick):
+    # the largest error counts as best, so that the first epoch stays the best one
+    record = train(quick, "--num_train_epochs", "6", "--greater_is_better", "true", "--early_stopping_patience", "2")
+    epochs = [entry["epoch"] for entry in record["log_history"] if "eval_loss" in entry]
+    assert epochs == [1, 2, 3]
+    assert record["arguments"]["early_stopping_patience"] == 2
+
+
+def test_early_stopping_needs_a_best_model(quick):
+    with pytest.raises(RecipeError, match="needs load_best_model_at_end"):
+        train(quick, "--early_stopping_patience", "2", "--load_best_model_at_end", "false")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("--l1_penalty", "-1"), ("--early_stopping_patience", "0")], ids=["l1", "patience"]
+)
+def test_regularization_out_of_range(quick, name, value):
+    with pytest.raises(RecipeError, match=rf"{name[2:]} must be .* or more, got {value}"):
+        train(quick, name, value)
+
+
+@pytest.mark.slow
+def test_l1_keeps_the_weights_small(quick, tmp_path):
+    norms, losses = [], []
+    for penalty in ("0", "0.01"):
+        quick[3] = str(tmp_path / f"run_{penalty}")
+        record = train(quick, "--l1_penalty", penalty, "--num_train_epochs", "1")
+        norms.append(l1_norm(AgeGenderModel.from_pretrained(quick[3])).item())
+        losses.append(next(entry for entry in record["log_history"] if "loss" in entry))
+    assert norms[1] < 0.9 * norms[0]
+    assert losses[1]["loss"] > losses[1]["age_loss"] + losses[1]["gender_loss"] + 1  # the penalty counts only there
+    assert losses[0]["loss"] == pytest.approx(losses[0]["age_loss"] + losses[0]["gender_loss"], rel=1e-3)
+
+
+def test_l1_norm_counts_matrices_only():
+    model = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(model.weight, -0.5)
+    torch.nn.init.constant_(model.bias, 9.0)
+    assert l1_norm(model).item() == 2.0
+
+
+SPACE = """
+learning_rate: {low: 1e-4, high: 1e-2, log: true}
+per_device_train_batch_size: [8, 16]
+head_dropout: {low: 0, high: 0.5}
+erasing: {low: 0.0, high: 0.5}
+l1_penalty: [0.0, 1e-6]
+age_class_weights: [none, sqrt]
+num_train_epochs: {low: 1, high: 2}
+"""
+
+
+@pytest.mark.slow
+def test_search_goes_on_where_it_was(quick, tmp_path, capsys):
+    space = tmp_path / "space.yaml"
+    space.write_text(SPACE)
+    command = [SMOKE, *quick, "--space", str(space)]
+    tune(*read_arguments([*command, "--trials", "2"]))
+    storage = f"sqlite:///{tmp_path / 'run/study.db'}"
+    first = optuna.load_study(storage=storage, study_name="search")
+    first.ask()  # a trial that a kill leaves behind
+    study = tune(*read_arguments([*command, "--trials", "3"]))
+    states = [trial.state for trial in study.trials]
+    assert states == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    assert len({trial.params["learning_rate"] for trial in study.trials if trial.params}) == 3
+    assert all(len(trial.params) == 7 for trial in study.trials if trial.state == TrialState.COMPLETE)
+    assert all(len(t.intermediate_values) == t.params["num_train_epochs"] for t in study.trials if t.params)
+    printed = capsys.readouterr().out
+    assert "| trial | state | age_mae | learning_rate | per_device_train_batch_size |" in printed
+    assert f"--learning_rate {study.best_params['learning_rate']:.4g}" in printed
+    left = {path.name for path in (tmp_path / "run").iterdir() if path.is_file()}
+    assert left == {"study.db", "trials.md", "trials.json", "trials.png"}
+    parse_recipe(re.search(r"trainer\.train (.*)", printed)[1].split(), ARGUMENT_CLASSES)  # the printed command is one
+
+
+@pytest.mark.slow
+def test_bad_trials_are_pruned(quick, tmp_path):
+    """Of two learning rates one learns nothing: it is given up once the median says so."""
+    space = tmp_path / "space.yaml"
+    space.write_text("learning_rate: [1e-9, 1e-2]\n")
+    study = tune(*read_arguments([SMOKE, *quick, "--space", str(space), "--trials", "6"]))
+    pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
+    assert pruned
+    assert all(len(trial.intermediate_values) == 1 for trial in pruned)
+    assert len(study.trials) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat: [1]", "'learning_rat' cannot be searched. Did you mean 'learning_rate'"),
+        ("image_size: [32, 64]", "'image_size' cannot be searched"),
+        ("learning_rate: {low: 1, high: 1}", "learning_rate: expected a list, or {low, high}"),
+        ("learning_rate: {low: 0, high: 1, log: true}", "learning_rate: expected a list, or {low, high}"),
+        ("learning_rate: {low: little, high: 1}", "learning_rate: expected a number, got 'little'"),
+        ("learning_rate: 3", "learning_rate: expected a list"),
+        ("{}", "names nothing to search"),
+    ],
+)
+def test_spaces_that_cannot_be_searched(tmp_path, text, message):
+    (tmp_path / "space.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        SearchSpace.read(tmp_path / "space.yaml", ["learning_rate", "train_image_size"])
+
+
+@pytest.mark.slow
+def test_cross_validation_repeats_no_finished_fold(quick, tmp_path, capsys, monkeypatch):
+    trained = []
+    monkeypatch.setattr(experiment, "train", lambda argv: (trained.append(argv), main(argv)))
+    command = [SMOKE, *quick, "--folds", "3", "--num_train_epochs", "1"]
+    cross_validate.main(command)
+    assert len(trained) == 3
+    table = capsys.readouterr().out
+    assert re.search(r"\| mean ± standard deviation \| 3 \| 40 \| [\d.]+ ± [\d.]+ \|", table)
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert sum(run["faces"] for run in results["runs"]) == 120  # every picture is tested once
+    assert (tmp_path / "run/results.png").stat().st_size > 5000
+
+    (tmp_path / "run/fold_1_of_3/training_run.json").unlink()  # as a kill in the middle of fold 1 leaves it
+    (tmp_path / "run/fold_1_of_3/model.safetensors").unlink()
+    cross_validate.main(command)
+    assert len(trained) == 4
+    assert json.loads((tmp_path / "run/results.json").read_text()) == results
+
+
+@pytest.mark.slow
+def test_comparison_of_recipes(faces, tmp_path, capsys, monkeypatch):
+    comparison = tmp_path / "losses.yaml"
+    runs = "{Wide loss!: {age_sigma_years: 6}}"
+    comparison.write_text(f"recipe: {SMOKE}\nseeds: [1]\nruns: {runs}\n")
+    shared = ["--dataset", str(faces), "--output_dir", str(tmp_path / "out"), "--disable_tqdm", "true"]
+    shared += ["--num_train_epochs", "1"]
+    compare_recipes.main([str(comparison), *shared])
+    printed = capsys.readouterr().out
+    assert re.search(r"\| Wide loss! \| 1 \| 13 \| [\d.]+ \[[\d.]+, [\d.]+\] \|", printed)
+    record = json.loads((tmp_path / "out/wide_loss_seed_1/training_run.json").read_text())
+    assert record["arguments"]["age_sigma_years"] == 6
+    assert record["arguments"]["seed"] == 1
+    assert (
+        json.loads((tmp_path / "out/wide_loss_seed_1/on_validation/metrics.json").read_text())["split"] == "validation"
+    )
+
+    monkeypatch.setattr(experiment, "train", lambda argv: pytest.fail("a finished run was repeated"))
+    compare_recipes.main([str(comparison), *shared])
+    comparison.write_text(comparison.read_text().replace("6", "7"))
+    with pytest.raises(RecipeError, match=r"wide_loss\.yaml was another recipe"):
+        compare_recipes.main([str(comparison), *shared])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "trainer/comparisons").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_comparison_is_valid(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    arms, seeds = read_comparison(path)
+    assert len(arms) > 1
+    assert seeds
+    for arm in arms:
+        parse_recipe([str(arm.write(tmp_path))], ARGUMENT_CLASSES)
+    assert f"python -m scripts.compare_recipes trainer/comparisons/{path.name}" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("runs: {a: {}}", "'a' has no recipe"),
+        ("recipe: x\nrun: {a: {}}", "must hold `recipe`, `runs`"),
+        ("recipe: nowhere.yaml\nruns: {a: {}}", "No recipe at nowhere.yaml"),
+        (f"recipe: {SMOKE}\nruns: {{a: {{}}, A!: {{}}}}", "too much alike"),
+    ],
+)
+def test_comparisons_that_say_too_little(tmp_path, text, message):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        read_comparison(tmp_path / "c.yaml")
+
+
+def test_mean_and_spread():
+    record = {"parameters": 1_000_000, "seconds": 120, "arguments": {}}
+
+    def run(name: str, mae: float) -> Run:
+        score = {"value": mae, "low": mae - 1, "high": mae + 1}
+        return Run(name, {"pictures": 10, "age": {"mae": score, "cs5": score}}, record)
+
+    runs = [run("a", 4.0), run("a", 6.0), run("b", 5.5)]
+    summary = summarize(runs)
+    assert summary["mean"]["age MAE, years"] == pytest.approx(31 / 6)
+    assert summary["standard deviation"]["age MAE, years"] == pytest.approx(1.0408, abs=1e-4)
+    table = format_table(runs)
+    assert "| a | 2 | 10 | 5.00 ± 1.41 | 500.0 ± 141.4 | 1.00 M | 2.0 |" in table
+    assert "| b | 1 | 10 | 5.50 [4.50, 6.50] |" in table
+    assert "gender" not in table

@@ -1,0 +1,71 @@
+"""Which checkpoint a run goes on from: the last one that was written whole."""
+
+import json
+import re
+from pathlib import Path
+
+from trainer.recipe import RecipeError
+
+
+STATE = "trainer_state.json"  # the Trainer writes it last
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used or written; the message says which and why."""
+
+
+class TrainingDiverged(ValueError):
+    """The loss or the weights are no numbers any more; the message says at which step."""
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a run's folder, whole or not, by their step."""
+    steps = {
+        path: re.fullmatch(r"checkpoint-(\d+)", path.name) for path in folder.glob("checkpoint-*") if path.is_dir()
+    }
+    return sorted((path for path, match in steps.items() if match), key=lambda path: int(steps[path][1]))
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether everything was written: a process that was killed while it wrote leaves no state, or half of one."""
+    try:
+        json.loads((checkpoint / STATE).read_text())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    return next((path for path in reversed(find_checkpoints(folder)) if is_whole(path)), None)
+
+
+def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> str | None:
+    """The checkpoint to go on from, if asked to: None for a start from the beginning.
+
+    Args:
+        folder: holds the run's checkpoints.
+        output_dir: where its result goes.
+        resume: "true", "false", or the path of a checkpoint.
+
+    Raises:
+        RecipeError: there is work in the way that would be lost, or nothing whole at the path to resume from.
+    """
+    if (output_dir / "training_run.json").exists():  # saved after the weights
+        raise RecipeError(f"{output_dir} holds a finished run. Choose another --output_dir, or remove it first.")
+    if resume and resume.lower() not in ("true", "false"):
+        if not is_whole(Path(resume)):
+            raise RecipeError(
+                f"No checkpoint at {resume}, or none that was written whole: expected a folder such as "
+                f"{folder}/checkpoint-100 with a {STATE}."
+            )
+        return resume
+    started = bool(find_checkpoints(folder))
+    if started and (resume or "false").lower() == "false":
+        raise RecipeError(
+            f"{folder} holds an unfinished run. Add --resume_from_checkpoint true to go on with it, or remove the folder."
+        )
+    # what a run that was killed while it saved its result left there may be overwritten, anything else may not
+    if output_dir.exists() and not started and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise RecipeError(f"{output_dir} is not empty. Choose another --output_dir, or empty it first.")
+    last = last_whole_checkpoint(folder)
+    return str(last) if last else None

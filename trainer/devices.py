@@ -1,0 +1,44 @@
+"""Is the hardware that was asked for there? If not, say so before any work is done."""
+
+import os
+
+import torch
+
+
+class DeviceError(ValueError):
+    """The device that was asked for is not there; the message says what is, and what to do."""
+
+
+def needs_cpu(device: str) -> bool:
+    """Whether `device`, "auto", "cpu" or "cuda", comes down to the CPU here.
+
+    Raises:
+        DeviceError: "cuda", and torch sees no GPU.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(f"--device cuda asks for a GPU, {why_no_gpu()}. Use --device cpu, or auto.")
+    return device == "cpu" or not torch.accelerator.is_available()
+
+
+def why_no_gpu() -> str:
+    built = torch.version.cuda or torch.version.hip
+    if not built:
+        return f"but this torch ({torch.__version__}) is built for CPUs only"
+    return f"but torch {torch.__version__} sees none (is its driver installed, and CUDA_VISIBLE_DEVICES right?)"
+
+
+def check_processes(processes: int) -> None:
+    """Compare how many processes train together with how many were launched.
+
+    Launched for GPUs that are not there, each process would train alone, and all would write to one folder.
+
+    Raises:
+        DeviceError: they differ.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    if launched != processes:
+        reason = f", {why_no_gpu()}" if not torch.cuda.is_available() else ""
+        raise DeviceError(
+            f"{launched} processes were launched, one for each GPU{reason}: each would train alone. Add --use_cpu true "
+            "to train together on CPUs, or launch as many processes as there are GPUs."
+        )

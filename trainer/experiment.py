@@ -1,0 +1,59 @@
+"""One training run of an experiment with what was measured of it; a run that is finished is not repeated."""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.evaluate_model import EvaluationArguments, evaluate_model
+from trainer.evaluation import Score
+from trainer.recipe import parse_recipe
+from trainer.train import ARGUMENT_CLASSES
+from trainer.train import main as train
+
+
+SCORES = {  # title: (where in metrics.json, factor, decimals)
+    "age MAE, years": (("age", "mae"), 1, 2),
+    "age within five years, %": (("age", "cs5"), 100, 1),
+    "gender, %": (("gender", "accuracy"), 100, 1),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. `name`: of its arm or fold, which several runs may share."""
+
+    name: str
+    metrics: dict[str, Any]
+    record: dict[str, Any]
+
+    def scores(self) -> dict[str, Score]:
+        """{title: score in the title's unit}, of what the data has labels for."""
+        found = {}
+        for title, (path, factor, _) in SCORES.items():
+            if path[0] in self.metrics:
+                score = self.metrics[path[0]][path[1]]
+                found[title] = {end: score[end] and score[end] * factor for end in ("value", "low", "high")}
+        return found
+
+
+def run_once(name: str, argv: Sequence[str], output_dir: Path, split: str) -> Run:
+    """Train into `output_dir` and measure on `split`, or go on from where an earlier call was stopped.
+
+    Args:
+        argv: as of trainer.train, but for the output.
+    """
+    arguments = [*argv, "--output_dir", str(output_dir), "--report", "false"]
+    if not (output_dir / "training_run.json").exists():
+        train([*arguments, "--resume_from_checkpoint", "true"])
+    measured = output_dir / f"on_{split}"
+    if not (measured / "metrics.json").exists():
+        _, data_args, *_ = parse_recipe(arguments, ARGUMENT_CLASSES)
+        measured.mkdir(exist_ok=True)
+        with (measured / "metrics.txt").open("w") as file, contextlib.redirect_stdout(file):
+            evaluate_model(EvaluationArguments(model=str(output_dir), output_dir=str(measured), split=split), data_args)
+    return Run(
+        name, *(json.loads(path.read_text()) for path in (measured / "metrics.json", output_dir / "training_run.json"))
+    )

@@ -1,0 +1,97 @@
+"""The runs of an experiment side by side: a table in Markdown, a plot, and both as files."""
+
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from matplotlib.figure import Figure
+from transformers import TrainingArguments
+
+from trainer.experiment import SCORES, Run
+
+
+def write_report(runs: Sequence[Run], folder: Path, title: str, *, spread: bool = False) -> str:
+    """Write results.md, results.json and results.png; the table. `spread`: add mean and standard deviation over all."""
+    table = format_table(runs, spread=spread)
+    (folder / "results.md").write_text(f"{title}\n\n{table}\n", encoding="utf-8")
+    (folder / "results.json").write_text(json.dumps(summarize(runs), indent=1) + "\n", encoding="utf-8")
+    draw(runs).savefig(folder / "results.png", dpi=90, facecolor="white")
+    return table
+
+
+def summarize(runs: Sequence[Run]) -> dict[str, Any]:
+    """Every run's scores, and their mean and standard deviation over all runs (no deviation of a single run)."""
+    titles = [title for title in SCORES if all(title in run.scores() for run in runs)]
+    values = {title: [run.scores()[title]["value"] for run in runs] for title in titles}
+    return {
+        "runs": [
+            {
+                "name": run.name,
+                "seed": run.record["arguments"].get("seed", TrainingArguments.seed),
+                "faces": run.metrics["pictures"],
+                "scores": run.scores(),
+            }
+            for run in runs
+        ],
+        "mean": {title: mean(of) for title, of in values.items()},
+        "standard deviation": {title: stdev(of) if len(of) > 1 else None for title, of in values.items()},
+    }
+
+
+def format_table(runs: Sequence[Run], *, spread: bool = False) -> str:
+    """A row a name: a single run's scores with their 95 % intervals, several runs' mean and standard deviation."""
+    titles = [title for title in SCORES if any(title in run.scores() for run in runs)]
+    rows = [["", "runs", "faces", *titles, "parameters", "minutes"], ["---"] * (len(titles) + 5)]
+    for name, of_name in groupby(runs, key=lambda run: run.name):
+        rows.append(_row(name, list(of_name), titles))
+    if spread:
+        rows.append(_row("mean ± standard deviation", runs, titles))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(name: str, runs: Sequence[Run], titles: Sequence[str]) -> list[str]:
+    return [
+        name,
+        str(len(runs)),
+        f"{sum(run.metrics['pictures'] for run in runs) // len(runs):,}",
+        *(_cell(title, [run.scores()[title] for run in runs if title in run.scores()]) for title in titles),
+        f"{mean(run.record['parameters'] for run in runs) / 1e6:.2f} M",
+        f"{mean(run.record['seconds'] for run in runs) / 60:.1f}",
+    ]
+
+
+def _cell(title: str, scores: Sequence[dict[str, Any]]) -> str:
+    decimals = SCORES[title][2]
+    values = [score["value"] for score in scores]
+    if len(values) > 1:
+        return f"{mean(values):.{decimals}f} ± {stdev(values):.{decimals}f}"
+    if not values or values[0] is None:
+        return "-"
+    low, high = scores[0]["low"], scores[0]["high"]
+    interval = "" if low is None else f" [{low:.{decimals}f}, {high:.{decimals}f}]"
+    return f"{values[0]:.{decimals}f}{interval}"
+
+
+def draw(runs: Sequence[Run]) -> Figure:
+    """A panel a score: a point a run with its 95 % interval, in a row for each name, and the mean of them all."""
+    titles = [title for title in SCORES if any(title in run.scores() for run in runs)]
+    names = list(dict.fromkeys(run.name for run in runs))
+    figure = Figure(figsize=(3.6 * len(titles) + 1.5, 0.4 * len(names) + 1.4), layout="constrained")
+    axes = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+    for ax, title in zip(axes, titles, strict=True):
+        for row, name in enumerate(names):
+            scores = [run.scores()[title] for run in runs if run.name == name and title in run.scores()]
+            for number, score in enumerate(scores):
+                place = row + 0.5 * ((number + 0.5) / len(scores) - 0.5)
+                low, high = (score["value"] if score[end] is None else score[end] for end in ("low", "high"))
+                error = [[max(score["value"] - low, 0)], [max(high - score["value"], 0)]]
+                ax.errorbar(score["value"], place, xerr=error, fmt="o", color="#2066a8", markersize=4, capsize=3)
+        ax.axvline(mean(run.scores()[title]["value"] for run in runs if title in run.scores()), color="#8a8a8a", ls=":")
+        ax.set(xlabel=title)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    return figure

@@ -1,0 +1,47 @@
+"""What keeps a model from learning its training pictures by heart, beside dropout, weight decay and augmentation."""
+
+from dataclasses import dataclass, field
+
+import torch
+from transformers import EarlyStoppingCallback, TrainingArguments
+
+from trainer.recipe import RecipeError
+
+
+@dataclass
+class RegularizationArguments:
+    """Early stopping and L1. Dropout is `head_dropout` and the backbone's own; weight decay is `weight_decay`."""
+
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after this many evaluations in a row without a better one."}
+    )
+    early_stopping_threshold: float = field(
+        default=0.0, metadata={"help": "How much better metric_for_best_model must be to count."}
+    )
+    l1_penalty: float = field(
+        default=0.0, metadata={"help": "Added to the loss: this much times the sum of all absolute weights."}
+    )
+
+    def __post_init__(self):
+        if self.l1_penalty < 0:
+            raise RecipeError(f"l1_penalty must be 0 or more, got {self.l1_penalty}.")
+        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
+            raise RecipeError(f"early_stopping_patience must be 1 or more, got {self.early_stopping_patience}.")
+
+    def callbacks(self, training_args: TrainingArguments) -> list[EarlyStoppingCallback]:
+        """
+        Raises:
+            RecipeError: it could not be told which evaluation is the best one.
+        """
+        if self.early_stopping_patience is None:
+            return []
+        if not (training_args.load_best_model_at_end and training_args.metric_for_best_model):
+            raise RecipeError(
+                "early_stopping_patience needs load_best_model_at_end: true and metric_for_best_model (such as age_mae)."
+            )
+        return [EarlyStoppingCallback(self.early_stopping_patience, self.early_stopping_threshold)]
+
+
+def l1_norm(model: torch.nn.Module) -> torch.Tensor:
+    """Sum of the absolute weights of all matrices and filters; biases and normalisations are left free."""
+    return torch.stack([weights.abs().sum() for weights in model.parameters() if weights.dim() > 1]).sum()

@@ -1,0 +1,35 @@
+"""A data source as one set, every usable picture of it: to measure on a set that nothing was trained on."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict, Features, Image, concatenate_datasets
+
+from trainer.alignment import align_faces
+from trainer.data import DataArguments, load_faces, read_pictures
+from trainer.manifest import build_manifest, face_features
+from trainer.prepared import is_prepared, load_prepared_folder
+from trainer.sources import load_hub
+
+
+def load_whole_set(args: DataArguments) -> DatasetDict:
+    """One split, "all", with the columns of `load_faces` in the source's order; copies stay in, and share their `group`.
+
+    Of a prepared set, and of one with a manifest, the pictures that were kept; streams are read as a whole.
+
+    Raises:
+        ValueError: no such source, nothing labelled in it, or too much of it unusable.
+    """
+    args = replace(args, streaming=False)
+    path = Path(args.dataset).expanduser()
+    source = None if path.exists() else load_hub(args)
+    prepared = load_prepared_folder(path, args) is not None if source is None else is_prepared(source)
+    if prepared or args.manifest:
+        return DatasetDict(all=concatenate_datasets(list(load_faces(args, seed=0).values())))
+    pictures = read_pictures(args, source)
+    manifest = build_manifest(pictures, replace(args, split_by="picture"), seed=0)
+    features = face_features(manifest)
+    labels = Dataset.from_pandas(manifest[list(features)], features=Features(features), preserve_index=False)
+    faces = concatenate_datasets([pictures.select_columns(["image"]), labels], axis=1).cast_column("image", Image())
+    whole = DatasetDict(all=faces.select(manifest.index[manifest["kept"]]))
+    return align_faces(whole) if args.align else whole
