@@ -95,7 +95,9 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
     with accelerator.main_process_first():
         whole = args.outside and args.split == "all"
         splits = load_whole_set(data_args) if whole else load_faces(data_args, seed=seed)
-    if run and not args.outside:
+    if run and args.outside:
+        check_outside(splits, data_args, args.split, run)
+    elif run:
         check_held_out(splits, data_args, run)
     faces = choose_split(splits, args.split)
     pipe = AgeGenderPipeline(
@@ -162,6 +164,21 @@ def check_held_out(splits: DatasetDict, data_args: DataArguments, run: dict[str,
         "This model was trained on other splits: these pictures may be among its training pictures. Name a set it was "
         f"never trained on with --outside, or give the splits of its run: {hint or 'the same pictures'}."
     )
+
+
+def check_outside(splits: DatasetDict, data_args: DataArguments, split: str, run: dict[str, Any]) -> None:
+    """Raise `EvaluationError` for a set that was trained on too, except for what was held out of that training."""
+    described = zip(run["data"].get("also_trained_on") or (), run["arguments"].get("also_train_on") or (), strict=True)
+    for other, arguments in described:
+        if other["dataset"] != public_name(data_args.dataset):
+            continue
+        if split in ("train", "all") or describe_splits(splits)["splits_sha256"] != other["splits_sha256"]:
+            used = {name: value for name, value in arguments.items() if name not in ("dataset", "repeat", "align")}
+            hint = " ".join(f"--{name} {value}" for name, value in used.items())
+            raise EvaluationError(
+                f"This model was trained on {other['dataset']} too. Measure on what was held out of that: "
+                f"--split test {hint}".rstrip()
+            )
 
 
 def choose_split(splits: DatasetDict, name: str) -> Dataset:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scripts.evaluate_model import EvaluationArguments, EvaluationError, evaluate_model
 from tests.made_up_faces import draw_face, write_utkface_folder
 from trainer.alignment import CROP_SIDE
 from trainer.data import load_faces
@@ -72,6 +73,14 @@ def test_a_recipe_trains_on_several_sets(exact, ranged, tmp_path):
     steps = max(entry["step"] for entry in record["log_history"])
     assert steps == 2 * -(-pictures // 16), "two passes over both sets in batches of 16"
     assert str(ranged) not in json.dumps(record["arguments"])
+
+    evaluate_model(EvaluationArguments(model=str(output_dir), draws=20), DataArguments(dataset=str(exact)))
+    on_ranged = DataArguments(dataset=str(ranged))
+    for split in ("all", "train"):
+        with pytest.raises(EvaluationError, match="trained on faces too"):
+            evaluate_model(EvaluationArguments(model=str(output_dir), split=split, outside="ranged"), on_ranged)
+    metrics = evaluate_model(EvaluationArguments(model=str(output_dir), outside="ranged", draws=20), on_ranged)
+    assert metrics["pictures"] == other["splits"]["test"]
 
 
 @pytest.mark.parametrize(
