@@ -16,14 +16,14 @@ ROOT = Path(__file__).resolve().parents[1]
 class DemoServer:
     """`with DemoServer(folder, MODEL_ID=...) as demo:` serves until the block ends; `folder` receives log and files.
 
-    `code`: where app.py lies.
+    `code`: where app.py lies. `python`: of the environment it runs in.
     """
 
-    def __init__(self, folder: Path, code: Path = ROOT, **environment: str):
+    def __init__(self, folder: Path, code: Path = ROOT, python: str | Path = sys.executable, **environment: str):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        self._code = code
+        self._command, self._code = [str(python), "app.py"], code
         self.files, self._log = folder / "files", folder / "app.log"
         self.environment = {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(self.files)} | environment
 
@@ -38,7 +38,7 @@ class DemoServer:
     def __enter__(self) -> "DemoServer":
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "app.py"],
+                self._command,
                 cwd=self._code,
                 env=os.environ | self.environment,
                 stdout=log,
