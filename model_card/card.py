@@ -51,17 +51,21 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
         raise CardError(f"No card for {folder}:\n" + "\n".join(f"  - {problem}" for problem in problems))
     metrics, run = _read(folder / "metrics.json"), _read(folder / "training_run.json")
     config = AgeGenderConfig.from_pretrained(folder)
-    sources = json.dumps([run["arguments"], run["data"], metrics["dataset"]]).lower()
-    is_utkface, uses_fairface = "utkface" in sources, "fairface" in sources
-    start = run["arguments"].get("backbone")
-    base_model = None if start is None or Path(start).exists() or start.startswith("outputs/") else start
+    own = json.dumps([run["arguments"], run["data"], metrics["dataset"]]).lower()
+    started_from = run.get("started_from")
+    sources = own + json.dumps(started_from).lower()  # whose terms the weights carry on
+    uses_utkface, uses_fairface = "utkface" in sources, "fairface" in sources
+    dataset_name = "UTKFace" if "utkface" in own else metrics["dataset"]
+    start = started_from["model"] if started_from else run["arguments"].get("backbone")
+    is_hub_id = start and "/" in start and not Path(start).exists() and not start.startswith("outputs/")
+    base_model = start if is_hub_id else None
     by_age = [row for row in metrics["age"]["by_age"] if row["mae"]["low"] is not None] or metrics["age"]["by_age"]
     by_error = sorted(by_age, key=lambda row: row["mae"]["value"])
     return (
         _environment()
         .from_string(TEMPLATE.read_text(encoding="utf-8"))
         .render(
-            metadata=_metadata(metrics, is_utkface, uses_fairface, base_model).to_yaml().strip(),
+            metadata=_metadata(metrics, dataset_name, uses_utkface, uses_fairface, base_model).to_yaml().strip(),
             repo_id=repo_id or folder.name,
             revision=revision,
             config=config,
@@ -73,8 +77,10 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
             run=run,
             facts=card_facts(folder),
             hardware=_describe_hardware(run["hardware"]),
-            dataset_name="UTKFace" if is_utkface else metrics["dataset"],
-            is_utkface=is_utkface,
+            started_from=started_from,
+            also_trained_on=run["data"].get("also_trained_on") or [],
+            dataset_name=dataset_name,
+            uses_utkface=uses_utkface,
             uses_fairface=uses_fairface,
             grouped=run["arguments"].get("split_by", "group") == "group",
             figures={name: text for name, text in FIGURES.items() if (folder / "figures" / f"{name}.png").exists()},
@@ -130,8 +136,10 @@ def _describe_hardware(hardware: dict[str, Any]) -> str:
     return f"{hardware['gpu']} ({processor})" if hardware.get("gpu") else processor
 
 
-def _metadata(metrics: dict[str, Any], is_utkface: bool, uses_fairface: bool, base_model: str | None) -> ModelCardData:
-    dataset_type = "nu-delta/utkface" if is_utkface else metrics["dataset"]
+def _metadata(
+    metrics: dict[str, Any], dataset_name: str, uses_utkface: bool, uses_fairface: bool, base_model: str | None
+) -> ModelCardData:
+    dataset_type = "nu-delta/utkface" if dataset_name == "UTKFace" else metrics["dataset"]
     headline = {
         ("mae", "Age, mean absolute error (years)"): metrics["age"]["mae"],
         ("cs5", "Age within five years"): metrics["age"]["cs5"],
@@ -142,7 +150,7 @@ def _metadata(metrics: dict[str, Any], is_utkface: bool, uses_fairface: bool, ba
         headline["accuracy", f"Age range accuracy, {name}"] = scores["accuracy"]
         headline["accuracy", f"Age range or the one beside it, {name}"] = scores["within_one"]
     terms = {"license": "other"}
-    if is_utkface:
+    if uses_utkface:
         terms |= {
             "license_name": "utkface-non-commercial-research",
             "license_link": "https://susanqq.github.io/UTKFace/",
@@ -152,7 +160,7 @@ def _metadata(metrics: dict[str, Any], is_utkface: bool, uses_fairface: bool, ba
         library_name="transformers",
         pipeline_tag="image-classification",
         tags=["age-estimation", "gender-classification", "face", "age-gender-classification", "custom_code"],
-        datasets=["nu-delta/utkface"] * is_utkface + ["HuggingFaceM4/FairFace"] * uses_fairface,
+        datasets=["nu-delta/utkface"] * uses_utkface + ["HuggingFaceM4/FairFace"] * uses_fairface,
         metrics=["mae", "accuracy", "f1", "roc_auc"],
         base_model=base_model,
         model_name="age-gender",
@@ -161,7 +169,7 @@ def _metadata(metrics: dict[str, Any], is_utkface: bool, uses_fairface: bool, ba
                 task_type="image-classification",
                 task_name="Age and gender by appearance",
                 dataset_type=dataset_type,
-                dataset_name="UTKFace" if is_utkface else metrics["dataset"],
+                dataset_name=dataset_name,
                 dataset_split=metrics["split"],
                 metric_type=kind,
                 metric_name=name,

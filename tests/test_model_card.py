@@ -187,6 +187,25 @@ def test_where_the_backbone_came_from(run, name, shown):
     assert ("base_model: " in text) == (name is not None and name.startswith("google/"))
 
 
+def test_a_model_trained_on_carries_the_terms_of_what_it_started_from(run):
+    start = {"model": "faces-base", "revision": None, "trained_on": ["UTKFace.tar.gz", "FairFace.tar.gz"]}
+    change(
+        run / "training_run.json",
+        arguments=RUN["arguments"] | {"dataset": "mine"},
+        recipe_text="",
+        started_from=start,
+        data=RUN["data"] | {"also_trained_on": [{"dataset": "theirs", "splits": {"train": 1500, "test": 90}}]},
+    )
+    change(run / "metrics.json", dataset="mine")
+    text = render_card(run)
+    assert "trained on from `faces-base`" in text
+    assert "utkface-non-commercial-research" in text
+    assert "HuggingFaceM4/FairFace" in text
+    assert "test faces of mine" in text
+    assert "theirs: 1,500 more faces to train" in text
+    assert unsupported_numbers(run, text) == []
+
+
 def test_another_data_set_brings_other_terms(run):
     change(run / "training_run.json", arguments=RUN["arguments"] | {"dataset": "faces"}, recipe_text="")
     change(run / "metrics.json", dataset="faces")

@@ -95,7 +95,7 @@ def test_every_recipe_is_valid(recipe, tmp_path):
 
     # use_cpu: bf16 is refused where there is neither a GPU nor this
     model_args, data_args, *_, training_args = parse_recipe([str(recipe), "--use_cpu", "true"], ARGUMENT_CLASSES)
-    assert model_args.backbone or model_args.backbone_config
+    assert model_args.start_from or model_args.backbone or model_args.backbone_config
     assert data_args.dataset
     assert training_args.load_best_model_at_end
     assert f"python -m trainer.train {recipe}" in recipe.read_text()

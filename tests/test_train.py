@@ -146,7 +146,7 @@ def test_a_finished_run_is_not_overwritten(faces, finished_run):
     ("overrides", "message"),
     [
         (["--resume_from_checkpoint", "nowhere"], "No checkpoint at nowhere"),
-        (["--backbone", "user/repo"], "Set one of `backbone` .* and `backbone_config`"),
+        (["--backbone", "user/repo"], "Set one of `start_from` .* and `backbone_config`"),
         (["--age_class_weights", "cubic"], "age_class_weights must be none, sqrt or balanced, got 'cubic'"),
         (["--age_ranges", "0-17", "19+"], "18 is in no range"),
     ],

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from datasets import DatasetDict, IterableDatasetDict
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from transformers import TrainingArguments
 
 
@@ -47,6 +49,27 @@ def describe_environment(data_sets: Sequence[str]) -> dict[str, Any]:
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "threads": torch.get_num_threads(),
         },
+    }
+
+
+def describe_start(name_or_path: str, revision: str | None) -> dict[str, Any]:
+    """The model that training went on from and the sets it had seen, whose terms its weights carry on."""
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        path = folder / "training_run.json"
+    else:
+        try:
+            path = Path(hf_hub_download(name_or_path, "training_run.json", revision=revision))
+        except EntryNotFoundError:
+            path = None
+    run = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else {}
+    sets = [run["arguments"]["dataset"]] if run else []
+    sets += [other["dataset"] for other in run.get("data", {}).get("also_trained_on", ())]
+    earlier = run.get("started_from") or {"trained_on": []}
+    return {
+        "model": public_name(name_or_path),
+        "revision": revision,
+        "trained_on": [*sets, *(name for name in earlier["trained_on"] if name not in sets)],
     }
 
 

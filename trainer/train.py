@@ -36,6 +36,7 @@ from trainer.run_record import (
     describe_arguments,
     describe_environment,
     describe_splits,
+    describe_start,
     public_name,
     save_run_record,
 )
@@ -86,8 +87,8 @@ def prepare_faces(
     return faces, other_sets, decoded
 
 
-def untrained_model(model_args: ModelArguments, train_faces: Dataset) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
-    """The model and its preprocessing. `train_faces`: whose ages weigh the classes."""
+def make_model(model_args: ModelArguments, train_faces: Dataset) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
+    """The model to train and its preprocessing. `train_faces`: whose ages weigh the classes."""
     model, processor = build_model(model_args)
     if model_args.age_class_weights != "none":
         ages = np.array(list(train_faces.select_columns(["age"])["age"]))
@@ -103,8 +104,8 @@ def build_trainer(
     train_faces: Dataset,
     decoded: DatasetDict,
 ) -> AgeGenderTrainer:
-    """A trainer with an untrained model; `decoded` as `prepare_faces` returns it."""
-    model, processor = untrained_model(model_args, train_faces)
+    """A trainer with a new model; `decoded` as `prepare_faces` returns it."""
+    model, processor = make_model(model_args, train_faces)
     return AgeGenderTrainer(
         model=model,
         args=training_args,
@@ -139,6 +140,7 @@ def main(argv: Sequence[str]) -> None:
     energy = EnergyMeter()
     # Now: the commit may be another one when the training ends.
     environment = describe_environment([data_args.dataset, *(other.dataset for other, _ in mixture.sets)])
+    started_from = model_args.start_from and describe_start(model_args.start_from, model_args.start_revision)
     output_dir = Path(training_args.output_dir)
     # Checkpoints lie beside the result, so that the result holds what is published and nothing else.
     training_args.output_dir = str(output_dir.with_name(output_dir.name + ".checkpoints"))
@@ -167,6 +169,7 @@ def main(argv: Sequence[str]) -> None:
             "recipe": recipe and str(recipe),
             "recipe_text": recipe and recipe.read_text(),
             "arguments": asdict(model_args)
+            | {"start_from": started_from and started_from["model"]}
             | asdict(data_args)
             | {"dataset": public_name(data_args.dataset)}
             | mixture.describe()
@@ -178,6 +181,7 @@ def main(argv: Sequence[str]) -> None:
             "seconds": round((datetime.now(timezone.utc) - started).total_seconds()),
             "energy": energy.stop(),
             "processes": training_args.world_size,
+            "started_from": started_from,
             "data": describe_splits(faces)
             | {"seed": training_args.data_seed or 0, "also_trained_on": mixture.describe_sets(other_sets)},
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
