@@ -7,16 +7,21 @@ from pathlib import Path
 
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported, which asks at once
+if "SPACE_ID" in os.environ:  # a Space's visitors all come through its proxy
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from demo.about import about_markdown
 from demo.answering import CHOOSE, Answers
 from demo.api import FACES_SCHEMA, ApiOutput
 from demo.cards import message
+from demo.door import Door
 from demo.ranges import CHOICES, DEFAULT_CHOICE
-from demo.serving import ModelNotServable, ServedModel, load_served_model
-from demo.settings import Settings
+from demo.serving import ModelNotServable, ServedModel, find_model
+from demo.settings import Settings, duration
+from demo.strict_blocks import StrictBlocks
 from demo.theme import THEME
 
 
@@ -32,6 +37,14 @@ SCROLL_TO_ANSWER = """() => {
 CLOSE_SNAPSHOT_CAMERA = """() => {
   if (document.querySelector('#picture video')) document.querySelector('#picture [aria-label="Upload file"]').click()
 }"""
+NAME_EXAMPLE = """() => document.querySelectorAll('#examples button').forEach(
+  button => button.setAttribute('aria-label', 'Use the picture of astronaut Eileen Collins'))"""
+WORDS = {  # in place of Gradio's own, for browsers set to English
+    "audio.record": "Start",  # the webcam's button says "Record", but nothing is recorded
+    "upload_text.drop_image": "Drop a picture here",
+    "upload_text.drop_file": "Drop pictures here",
+    "upload_text.click_to_upload": "Click to choose",
+}
 TITLE = "Age and gender, by appearance"
 INTRODUCTION = """
 <h1>How old does this face look?</h1>
@@ -42,16 +55,18 @@ disk, and answers are not logged.</p>
 """
 
 
-def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
-    answers = Answers(served, settings.max_pictures)
+def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
+    answers = Answers(models, settings.max_pictures)
+    names = list(answers.models)
     # Gradio looks every `half` seconds for files older than `half` seconds: gone after the whole time at the latest.
     half = settings.keep_seconds / 2
     # All predictions share one limit, and only /predict is part of the API.
     private = {"api_visibility": "private", "show_progress": "minimal"}
     on_model = {"concurrency_id": "model", "concurrency_limit": settings.concurrency, "preprocess": False}
 
-    with gr.Blocks(title=TITLE, delete_cache=(half, half), analytics_enabled=False) as demo:
-        gr.HTML(INTRODUCTION.format(keep=settings.keep_text), elem_id="introduction")
+    with StrictBlocks(title=TITLE, delete_cache=(half, half), analytics_enabled=False) as demo:
+        gr.HTML(INTRODUCTION.format(keep=duration(settings.keep_seconds)), elem_id="introduction")
+        model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1, elem_id="model")
         with gr.Tabs():
             with gr.Tab("Picture") as picture_tab:
                 with gr.Row():
@@ -65,7 +80,10 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                             elem_id="picture",
                         )
                         gr.Examples(
-                            EXAMPLES, picture, label="Or try this one: astronaut Eileen Collins (NASA, public domain)"
+                            EXAMPLES,
+                            picture,
+                            label="Or try this one: astronaut Eileen Collins (NASA, public domain)",
+                            elem_id="examples",
                         )
                         picture_ranges = _ranges_choice("picture-ranges")
                         show_looked = gr.Checkbox(label="Show where the model looked", elem_id="show-looked")
@@ -80,20 +98,20 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                             buttons=["download", "fullscreen"],
                             elem_id="drawn",
                         )
-                cards = gr.HTML(elem_id="cards")
+                        cards = gr.HTML(elem_id="cards")
                 faces = gr.State(time_to_live=settings.keep_seconds)
-                asked, shown = [picture, picture_ranges, show_looked], [drawn, notice, cards, faces, whole]
+                asked, shown = [picture, picture_ranges, show_looked, model], [drawn, notice, cards, faces, whole]
                 picture.change(answers.show, asked, shown, **private, **on_model).then(None, js=SCROLL_TO_ANSWER)
-                show_looked.change(answers.show, asked, shown, **private, **on_model)
+                gr.on([show_looked.change, model.change], answers.show, asked, shown, **private, **on_model)
                 whole.click(answers.show_whole, asked, shown, **private, **on_model)
                 picture_ranges.change(
-                    answers.change_ranges, [faces, picture_ranges], [notice, cards], queue=False, **private
+                    answers.change_ranges, [faces, picture_ranges, model], [notice, cards], queue=False, **private
                 )
 
             with gr.Tab("Webcam") as webcam_tab:
                 gr.HTML(
                     f"<p>Live, as in a mirror: about {1 / FRAME_SECONDS:.0f} pictures a second are looked at, for up to "
-                    f"{settings.webcam_seconds} seconds at a time. Leaving this tab turns the camera off.</p>"
+                    f"{duration(settings.webcam_seconds)} at a time. Leaving this tab turns the camera off.</p>"
                 )
                 with gr.Row():
                     with gr.Column(elem_id="mirror"):
@@ -117,7 +135,7 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                 tracks = gr.State(time_to_live=settings.keep_seconds)
                 webcam.stream(
                     answers.show_live,
-                    [webcam, webcam_ranges, tracks],
+                    [webcam, webcam_ranges, tracks, model],
                     [overlay, live_cards, tracks],
                     stream_every=FRAME_SECONDS,
                     time_limit=settings.webcam_seconds,
@@ -138,12 +156,22 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
                 start = gr.Button("Find the faces", variant="primary", elem_id="start")
                 gallery = gr.HTML(elem_id="gallery")
                 table = gr.HTML(elem_id="table")
-                start.click(answers.show_several, [pictures, several_ranges], [gallery, table], **private, **on_model)
+                several = [pictures, several_ranges, model]
+                start.click(answers.show_several, several, [gallery, table], **private, **on_model)
+                # What is shown came from another model.
+                model.change(lambda: ("", ""), None, [gallery, table], queue=False, **private)
 
             with gr.Tab("About") as about_tab:
                 about = gr.Markdown(elem_id="about")
                 # Sent when it is asked for: its figures would slow the first screen down.
-                about_tab.select(lambda: about_markdown(served), None, about, queue=False, **private)
+                gr.on(
+                    [about_tab.select, model.change],
+                    lambda name: about_markdown(answers.served(name)),
+                    model,
+                    about,
+                    queue=False,
+                    **private,
+                )
 
         # Leaving a tab turns its camera off. Taking the component off the page ends the camera's tracks; Gradio's own Stop
         # only stops sending.
@@ -154,6 +182,7 @@ def build_demo(served: ServedModel, settings: Settings) -> gr.Blocks:
 
         for tab in (webcam_tab, several_tab, about_tab):
             tab.select(None, js=CLOSE_SNAPSHOT_CAMERA)
+        demo.load(None, js=NAME_EXAMPLE)  # its thumbnail has no words for those who do not see it
         _add_endpoint(answers, on_model)
     return demo
 
@@ -166,6 +195,7 @@ def _ranges_choice(elem_id: str) -> gr.Dropdown:
         label="Age ranges",
         info="Choose a set, or type your own such as 0-17, 18-39, 40+ and press Enter",
         elem_id=elem_id,
+        elem_classes="choice",
     )
 
 
@@ -174,9 +204,11 @@ def _add_endpoint(answers: Answers, on_model: dict) -> None:
     api_picture = gr.Image(type="filepath", visible=False, label="picture")
     api_detect = gr.Checkbox(True, visible=False, label="detect")
     api_ranges = gr.Textbox(DEFAULT_CHOICE, visible=False, label="age_ranges")
+    names = list(answers.models)
+    api_model = gr.Dropdown(names, value=names[0], visible=False, label="model")
     gr.Button(visible=False).click(
         answers.predict,
-        [api_picture, api_detect, api_ranges],
+        [api_picture, api_detect, api_ranges] + [api_model] * (len(names) > 1),
         ApiOutput(None, FACES_SCHEMA, "faces"),
         api_name="predict",
         **on_model,
@@ -190,19 +222,28 @@ def main() -> int:
     parser.parse_args()
     try:
         settings = Settings.from_environment()
-        served = load_served_model(settings.model_id, settings.model_revision)
+        models = [find_model(choice) for choice in settings.models]
+        _ = models[0].pipeline  # read now, so that the first visitor need not wait
     except (ModelNotServable, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    build_demo(served, settings).queue(max_size=settings.queue_size).launch(
+    picture_bytes = settings.max_picture_mb * 1_000_000
+    limits = {
+        "requests_per_minute": settings.requests_per_minute,
+        "upload_bytes": settings.max_pictures * picture_bytes + 1_000_000,
+        "other_bytes": 2 * picture_bytes,  # a picture as base64 in JSON, and room to spare
+    }
+    # api_open would let a POST to /gradio_api/run/predict pass by the queue.
+    build_demo(models, settings).queue(max_size=settings.queue_size, api_open=False).launch(
+        app_kwargs={"middleware": [Middleware(Door, **limits)]},
         theme=THEME,
         css_paths=HERE / "demo" / "page.css",
         max_file_size=f"{settings.max_picture_mb}mb",
         auth=settings.auth,
         run_history=False,
         state_session_capacity=SESSIONS,
-        i18n=gr.I18n(en={"audio.record": "Start"}),  # the webcam's button says "Record", but nothing is recorded
-        footer_links=["api", "settings"],
+        i18n=gr.I18n(en=WORDS),
+        footer_links=["api"],
     )
     return 0
 

@@ -1,5 +1,6 @@
 """What a visitor does becomes one pipeline call, and its answer becomes what the page shows. Nothing is kept or logged."""
 
+from collections.abc import Sequence
 from itertools import zip_longest
 
 import gradio as gr
@@ -10,11 +11,12 @@ from demo.cards import data_url, face_cards, figure, message, thumbnail
 from demo.drawing import draw_faces, short_answer
 from demo.looking import heat_over, looked_at
 from demo.overlay import overlay_svg
-from demo.ranges import read_ranges, rebin
-from demo.serving import ServedModel
+from demo.ranges import DEFAULT_CHOICE, read_ranges, rebin
+from demo.serving import ModelNotServable, ServedModel
 from demo.table import Row, answers_table
 from demo.webcam import Tracks
 from model.image_loading import load_rgb
+from model.pipeline_age_gender import AgeGenderPipeline
 
 
 MAX_LOOKED = 8  # faces whose maps are drawn: each takes as long as sixteen faces without one
@@ -26,20 +28,25 @@ NO_FACE = (
 
 
 class Answers:
-    """The page's handlers. An upload comes as Gradio's file dict (`path`, `orig_name`), so that bad files are met here."""
+    """The page's handlers. An upload comes as Gradio's file dict (`path`, `orig_name`), so that bad files are met here.
 
-    def __init__(self, served: ServedModel, max_pictures: int):
-        self.pipe = served.pipeline
-        self.config = served.pipeline.model.config
+    `model` is the name of one of `models`; None stands for the first.
+    """
+
+    def __init__(self, models: Sequence[ServedModel], max_pictures: int):
+        self.models = {served.name: served for served in models}
         self.max_pictures = max_pictures
 
-    def predict(self, picture: dict, detect: bool = True, age_ranges: str = "FairFace-9") -> list[dict]:
+    def predict(
+        self, picture: dict, detect: bool = True, age_ranges: str = DEFAULT_CHOICE, model: str | None = None
+    ) -> list[dict]:
         """Guess the age and gender that every face in a picture appears to have.
 
         Args:
-            picture: a picture file: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF.
+            picture: an uploaded picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF. Other web addresses are not fetched.
             detect: true finds the faces; false says that the picture is one face crop already.
             age_ranges: FairFace-9, DIT825-5, 14 ranges, 4 bins, or your own such as "0-17, 18-39, 40+".
+            model: which of the models offered.
 
         Returns:
             One object a face: box [x0, y0, x1, y1] in pixels of the upright picture, detection_score, age in years,
@@ -47,56 +54,70 @@ class Answers:
             genders {label: probability}, abstained (null, or the reason for no answer).
         """
         try:
-            return self._ask(_read(picture), age_ranges, detect=detect)
-        except ValueError as error:
+            if not isinstance(detect, bool):
+                raise ValueError(f"Expected detect as true or false; got {type(detect).__name__}.")
+            return self._ask(self.served(model), _read(picture), age_ranges, detect=detect)
+        except (ValueError, ModelNotServable) as error:
             # no traceback in the log: it would hold the picture's name
             raise gr.Error(str(error), title="This cannot be used", print_exception=False) from None
 
-    def show(self, picture: dict | None, age_ranges: str, show_looked: bool = False, detect: bool = True) -> tuple:
+    def show(
+        self,
+        picture: dict | None,
+        age_ranges: str,
+        show_looked: bool = False,
+        model: str | None = None,
+        detect: bool = True,
+    ) -> tuple:
         """-> drawn picture, notice, cards, faces kept for other ranges, the button for a picture without a face."""
         if picture is None:
             return _nothing(message(CHOOSE))
         try:
-            image_rgb = _read(picture)
-            faces = self._ask(image_rgb, age_ranges, detect=detect, return_years=True)
-        except ValueError as error:
+            served, image_rgb = self.served(model), _read(picture)
+            faces = self._ask(served, image_rgb, age_ranges, detect=detect, return_years=True)
+        except (ValueError, ModelNotServable) as error:
             return _nothing(message(str(error), "problem"))
         if not faces:
             return _nothing(message(NO_FACE, "problem"), offer_whole=True)
         image = Image.fromarray(image_rgb)
         faces = [{**face, "thumbnail": thumbnail(image, face["box"])} for face in faces]
         if show_looked:
-            maps = self._looked_at(image_rgb, detect)
+            maps = _looked_at(served.pipeline, image_rgb, detect)
             faces = [{**face, "looked_at": of_face} for face, of_face in zip_longest(faces, maps)]
         drawn = gr.update(value=draw_faces(image, faces), alt_text=describe(faces), visible=True)
-        return drawn, message(count_faces(faces)), self._cards(faces), faces, gr.update(visible=False)
+        return drawn, message(count_faces(faces)), _cards(served, faces), faces, gr.update(visible=False)
 
-    def show_whole(self, picture: dict | None, age_ranges: str, show_looked: bool = False) -> tuple:
-        return self.show(picture, age_ranges, show_looked, detect=False)
+    def show_whole(
+        self, picture: dict | None, age_ranges: str, show_looked: bool = False, model: str | None = None
+    ) -> tuple:
+        return self.show(picture, age_ranges, show_looked, model, detect=False)
 
-    def change_ranges(self, faces: list[dict] | None, age_ranges: str) -> tuple:
+    def change_ranges(self, faces: list[dict] | None, age_ranges: str, model: str | None = None) -> tuple:
         """-> notice, cards: the same prediction in other ranges, without asking the model again."""
         try:
-            ranges = read_ranges(age_ranges, self.config.max_age)
-        except ValueError as error:
+            served = self.served(model)
+            max_age = served.pipeline.model.config.max_age
+            ranges = read_ranges(age_ranges, max_age)
+        except (ValueError, ModelNotServable) as error:
             return message(str(error), "problem"), gr.skip()
         if not faces:
             return gr.skip(), gr.skip()
-        return message(count_faces(faces)), self._cards([rebin(face, ranges, self.config.max_age) for face in faces])
+        return message(count_faces(faces)), _cards(served, [rebin(face, ranges, max_age) for face in faces])
 
-    def show_several(self, pictures: list[dict] | None, age_ranges: str) -> tuple:
+    def show_several(self, pictures: list[dict] | None, age_ranges: str, model: str | None = None) -> tuple:
         """-> gallery of drawn pictures with captions, table of all faces with its CSV download."""
-        pictures = pictures or []
+        if not pictures:
+            return message("Choose some pictures first.", "problem"), ""
         if len(pictures) > self.max_pictures:
             text = f"At most {self.max_pictures} pictures at once; you chose {len(pictures)}. Choose fewer."
-            raise gr.Error(text, print_exception=False)
+            return message(text, "problem"), ""
         figures, rows = [], []
         for picture in pictures:
             name = picture["orig_name"] or "picture"
             try:
                 image_rgb = _read(picture)
-                faces = self._ask(image_rgb, age_ranges)
-            except ValueError as error:  # one bad file must not take the others' answers away
+                faces = self._ask(self.served(model), image_rgb, age_ranges)
+            except (ValueError, ModelNotServable) as error:  # one bad file must not take the others' answers away
                 rows.append(Row(name, None, None, str(error)))
                 continue
             drawn = draw_faces(Image.fromarray(image_rgb), faces)
@@ -106,41 +127,55 @@ class Answers:
                 rows.append(Row(name, None, None, "No face found."))
         return f'<div class="figures">{"".join(figures)}</div>', answers_table(rows)
 
-    def show_live(self, frame_rgb: np.ndarray | None, age_ranges: str, tracks: Tracks | None) -> tuple:
+    def show_live(
+        self, frame_rgb: np.ndarray | None, age_ranges: str, tracks: Tracks | None, model: str | None = None
+    ) -> tuple:
         """-> layer over the video, cards, tracks for the next frame."""
         if frame_rgb is None:
             return gr.skip(), gr.skip(), tracks
-        tracks = tracks or Tracks()
         try:
-            ranges = read_ranges(age_ranges, self.config.max_age)
-            numbers, outputs = tracks.steady(self.pipe.forward(self.pipe.preprocess(frame_rgb)))
-        except ValueError as error:
+            served = self.served(model)
+            pipe = served.pipeline
+            if tracks is None or tracks.model != served.name:
+                tracks = Tracks(served.name)
+            ranges = read_ranges(age_ranges, pipe.model.config.max_age)
+            numbers, outputs = tracks.steady(pipe.forward(pipe.preprocess(frame_rgb)))
+        except (ValueError, ModelNotServable) as error:
             return "", message(str(error), "problem"), tracks
-        faces = self.pipe.postprocess(outputs, age_ranges=ranges)
+        faces = pipe.postprocess(outputs, age_ranges=ranges)
         height, width = frame_rgb.shape[:2]
-        return overlay_svg((width, height), numbers, faces), self._cards(faces, numbers), tracks
+        return overlay_svg((width, height), numbers, faces), _cards(served, faces, numbers), tracks
 
-    def _ask(self, image_rgb: np.ndarray, age_ranges: str, **options) -> list[dict]:
-        return self.pipe(image_rgb, age_ranges=read_ranges(age_ranges, self.config.max_age), **options)
+    def served(self, model: str | None) -> ServedModel:
+        """Raises `ValueError` for a name that is not offered."""
+        if model is None:
+            return next(iter(self.models.values()))
+        if not isinstance(model, str) or model not in self.models:
+            raise ValueError(f"There is no such model here. Choose one of: {', '.join(self.models)}.")
+        return self.models[model]
 
-    def _looked_at(self, image_rgb: np.ndarray, detect: bool) -> list[dict[str, str]]:
-        """For the first faces: what the answer was about -> picture as a data URL."""
-        inputs = self.pipe.preprocess(image_rgb, detect=detect)
-        return [
-            {
-                name: data_url(Image.fromarray(heat_over(crop, heat)))
-                for name, heat in looked_at(self.pipe.model, pixels).items()
-            }
-            for crop, pixels in zip(inputs["crops"][:MAX_LOOKED], inputs["pixel_values"], strict=False)
-        ]
+    def _ask(self, served: ServedModel, image_rgb: np.ndarray, age_ranges: str, **options) -> list[dict]:
+        pipe = served.pipeline
+        return pipe(image_rgb, age_ranges=read_ranges(age_ranges, pipe.model.config.max_age), **options)
 
-    def _cards(self, faces: list[dict], numbers: list[int] | None = None) -> str:
-        return face_cards(numbers or list(range(1, len(faces) + 1)), faces, self.config.interval_coverage)
+
+def _looked_at(pipe: AgeGenderPipeline, image_rgb: np.ndarray, detect: bool) -> list[dict[str, str]]:
+    """For the first faces: what the answer was about -> picture as a data URL."""
+    inputs = pipe.preprocess(image_rgb, detect=detect)
+    return [
+        {name: data_url(Image.fromarray(heat_over(crop, heat))) for name, heat in looked_at(pipe.model, pixels).items()}
+        for crop, pixels in zip(inputs["crops"][:MAX_LOOKED], inputs["pixel_values"], strict=False)
+    ]
+
+
+def _cards(served: ServedModel, faces: list[dict], numbers: list[int] | None = None) -> str:
+    numbers = numbers or list(range(1, len(faces) + 1))
+    return face_cards(numbers, faces, served.pipeline.model.config.interval_coverage)
 
 
 def _read(picture: dict | None) -> np.ndarray:
-    """Gradio has checked that the path is one of its own uploads, and downloaded what came as an address."""
-    if picture is None or not picture["path"]:
+    """Gradio has checked that the path is one of its own uploads."""
+    if not isinstance(picture, dict) or not picture.get("path"):
         raise ValueError("Expected a picture file; none came. Upload one.")
     try:
         return load_rgb(picture["path"])

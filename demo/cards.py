@@ -57,7 +57,7 @@ def _face_card(number: int, face: dict, coverage: float) -> str:
     picture = f'<img src="{escape(face["thumbnail"])}" alt="Face {number}">' if face.get("thumbnail") else ""
     return (
         f'<article class="face-card" style="--face: {colour}" aria-label="Face {number}"><header>{picture}<div>'
-        f'<h3><span class="number">{number}</span> {_headline(face)}</h3>{_details(face, coverage)}</div></header>'
+        f'<h2><span class="number">{number}</span> {_headline(face)}</h2>{_details(face, coverage)}</div></header>'
         f"{_range_bars(face)}{_looked_at(face)}</article>"
     )
 
@@ -78,7 +78,7 @@ def _gender(face: dict) -> str:
     if face["gender"] == "unsure":
         shares = ", ".join(f"{escape(name)} {share:.0%}" for name, share in face["genders"].items())
         return f"Gender: <b>unsure</b> ({shares})"
-    return f"<b>Looks {escape(face['gender'])}</b> ({face['genders'][face['gender']]:.0%})"
+    return f"<b>Looks {escape(face['gender'])}</b> ({face['genders'][face['gender']]:.0%} sure)"
 
 
 def _range_bars(face: dict) -> str:
@@ -89,7 +89,7 @@ def _range_bars(face: dict) -> str:
         f'<i><b style="width: {share:.1%}"></b></i><span>{share:.0%}</span></li>'
         for label, share in face["age_ranges"].items()
     )
-    return f'<h4>Age range in years, and how likely</h4><ul class="range-bars">{rows}</ul>'
+    return f'<h3>Age range in years, and how likely</h3><ul class="range-bars">{rows}</ul>'
 
 
 def _looked_at(face: dict) -> str:
@@ -100,4 +100,4 @@ def _looked_at(face: dict) -> str:
         f"<figcaption>for {name}</figcaption></figure>"
         for name, url in face["looked_at"].items()
     )
-    return f'<h4>Where the model looked: a hint, not an explanation</h4><div class="looked-at">{pictures}</div>'
+    return f'<h3>Where the model looked: the brighter, the more it mattered</h3><div class="looked-at">{pictures}</div>'

@@ -33,7 +33,7 @@ def draw_faces(picture: Image.Image, faces: Sequence[dict]) -> Image.Image:
     scale = min(max(longest, SHOWN_SIDES[0]), SHOWN_SIDES[1]) / longest
     shown = picture.resize([max(1, round(side * scale)) for side in picture.size], reducing_gap=2)
     draw = ImageDraw.Draw(shown)
-    line = max(2, round(max(shown.size) / 350))
+    line = max(2, round(max(shown.size) / 220))
     boxes = [[value * scale for value in face["box"]] for face in faces]
     for number, box in enumerate(boxes, start=1):
         rim = [box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1]

@@ -14,8 +14,10 @@ def read_ranges(choice: str | None, max_age: int) -> list[list[int]]:
     """The name of a set, or ranges as typed; nothing means FairFace-9.
 
     Raises:
-        ValueError: the ranges are not understood, overlap or leave a gap.
+        ValueError: the ranges are no text, are not understood, overlap or leave a gap.
     """
+    if choice is not None and not isinstance(choice, str):
+        raise ValueError(f"Expected the age ranges as text, such as 0-17, 18+; got {type(choice).__name__}.")
     choice = (choice or "").strip() or DEFAULT_CHOICE
     return parse_age_ranges(RANGE_SETS.get(choice, choice), max_age)
 

@@ -1,6 +1,7 @@
 """From a Hub id or a folder to a pipeline ready to answer, or a message that says what is missing."""
 
-from dataclasses import dataclass
+import json
+import threading
 from pathlib import Path
 
 import torch
@@ -11,8 +12,11 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors import SafetensorError
 from transformers import AutoImageProcessor
 
+from demo.settings import ModelChoice
+from model.configuration_age_gender import AgeGenderConfig
 from model.face_detection import YUNET_FILE
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
@@ -27,20 +31,38 @@ class ModelNotServable(Exception):
     """The message says what was expected, what was found and what to do."""
 
 
-@dataclass(frozen=True)
 class ServedModel:
-    """A pipeline, the folder its files lie in, and what to call it on the page."""
+    """A model's files, checked; its weights are read at first use and kept.
 
-    pipeline: AgeGenderPipeline
-    folder: Path
-    name: str
-    revision: str
+    name, revision: what to call it on the page; folder: where its files lie.
+    """
+
+    def __init__(self, name: str, revision: str, folder: Path):
+        self.name, self.revision, self.folder = name, revision, folder
+        self._pipeline: AgeGenderPipeline | None = None
+        self._lock = threading.Lock()  # visitors who come while it is being read wait for it
+
+    @property
+    def pipeline(self) -> AgeGenderPipeline:
+        """Raises `ModelNotServable`."""
+        with self._lock:
+            if self._pipeline is None:
+                try:
+                    model = AgeGenderModel.from_pretrained(self.folder, dtype=torch.float32).eval()
+                    image_processor = AutoImageProcessor.from_pretrained(self.folder)
+                except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+                    raise ModelNotServable(
+                        f"{self.name} could not be loaded as an age-and-gender model: {error}"
+                    ) from error
+                self._pipeline = AgeGenderPipeline(model=model, image_processor=image_processor)
+            return self._pipeline
 
 
-def load_served_model(model_id: str, revision: str | None) -> ServedModel:
-    """Raises `ModelNotServable`, whose message is meant for the operator."""
+def find_model(choice: ModelChoice) -> ServedModel:
+    """Fetch and check a model's files. Raises `ModelNotServable`, whose message is meant for the operator."""
+    model_id = choice.model_id
     is_folder = Path(model_id).is_dir()
-    folder = Path(model_id) if is_folder else _download(model_id, revision)
+    folder = Path(model_id).resolve() if is_folder else _download(model_id, choice.revision)
     missing = [name for name in REQUIRED_FILES if not (folder / name).is_file()]
     if not list(folder.glob("*.safetensors")):
         missing.append("model.safetensors")
@@ -52,16 +74,16 @@ def load_served_model(model_id: str, revision: str | None) -> ServedModel:
             "finished run or to a Hub id."
         )
     try:
-        model = AgeGenderModel.from_pretrained(folder, dtype=torch.float32).eval()
-        image_processor = AutoImageProcessor.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelNotServable(f"{model_id} could not be loaded as an age-and-gender model: {error}") from error
-    return ServedModel(
-        pipeline=AgeGenderPipeline(model=model, image_processor=image_processor),
-        folder=folder.resolve(),
-        name=folder.resolve().name if is_folder else model_id,
-        revision="a local folder" if is_folder else f"revision {folder.name}",  # a snapshot's folder is its commit
-    )
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except ValueError as error:
+        raise ModelNotServable(f"{model_id}: its config.json is not readable ({error}).") from error
+    if kind != AgeGenderConfig.model_type:  # it would load all the same, with heads of random weights
+        raise ModelNotServable(
+            f"{model_id} is no age-and-gender model: its config.json names the type {kind!r}, expected "
+            f"{AgeGenderConfig.model_type!r}."
+        )
+    # a snapshot's folder is its commit
+    return ServedModel(choice.name, "a local folder" if is_folder else f"revision {folder.name}", folder)
 
 
 def _download(model_id: str, revision: str | None) -> Path:
@@ -70,16 +92,16 @@ def _download(model_id: str, revision: str | None) -> Path:
         return Path(snapshot_download(model_id, revision=revision, allow_patterns=MODEL_FILES))
     except HFValidationError as error:
         raise ModelNotServable(
-            f"MODEL_ID is {model_id!r}: expected a folder that exists, or a Hub id such as user/repo."
+            f"The model asked for is {model_id!r}: expected a folder that exists, or a Hub id such as user/repo."
         ) from error
     except RevisionNotFoundError as error:
         raise ModelNotServable(
-            f"{model_id} has no revision {revision!r} on the Hub. Set MODEL_REVISION to a branch, tag or commit of it."
+            f"{model_id} has no revision {revision!r} on the Hub. Name a branch, tag or commit of it."
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelNotServable(
             f"There is no model {model_id!r} on the Hub that this machine may read, and no folder of that name. Check "
-            "MODEL_ID; for a private model run `hf auth login` or set HF_TOKEN."
+            "the name; for a private model run `hf auth login` or set HF_TOKEN."
         ) from error
     except (LocalEntryNotFoundError, OSError) as error:
         raise ModelNotServable(

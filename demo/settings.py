@@ -1,11 +1,20 @@
 """What the operator sets through environment variables, checked before anything is loaded."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
 DEFAULT_MODEL = str(Path(__file__).resolve().parents[1] / "model")
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model the operator offers: a folder, or a Hub id at a revision."""
+
+    name: str
+    model_id: str
+    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -14,21 +23,25 @@ class Settings:
 
     MODEL_ID            a Hub id, or a folder shaped like model/ (default: the model/ beside app.py)
     MODEL_REVISION      a branch, tag or commit of that Hub id
-    MAX_PICTURE_MB      largest upload in megabytes (20)
+    MODEL_IDS           several to choose from on the page, the first one to begin with, in place of MODEL_ID:
+                        user/one@v1,user/two or, with names of your own, Small=user/one@v1,Large=user/two
+    MAX_PICTURE_MB      largest picture in megabytes (20)
     MAX_PICTURES        most pictures in one go (20)
+    REQUESTS_PER_MINUTE of one client, after which it is told to wait; a picture takes two, to send and to ask (120)
     QUEUE_SIZE          requests that may wait; further ones are told that the demo is busy (50)
     CONCURRENCY         predictions that run at the same time (2)
     WEBCAM_VIEWERS      live webcams at the same time (4)
     WEBCAM_SECONDS      how long a live webcam may run (120)
     KEEP_SECONDS        after which uploaded and drawn pictures are deleted (600)
     DEMO_AUTH           name:password, with commas between several; unset leaves the demo open
-    GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_MCP_SERVER and others are Gradio's own.
+    GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_MCP_SERVER and others are Gradio's own. Behind a proxy set
+    FORWARDED_ALLOW_IPS to its address, so that clients are told apart (a Space does so by itself).
     """
 
-    model_id: str = DEFAULT_MODEL
-    model_revision: str | None = None
+    models: list[ModelChoice] = field(default_factory=lambda: [ModelChoice("model", DEFAULT_MODEL)])
     max_picture_mb: int = 20
     max_pictures: int = 20
+    requests_per_minute: int = 120
     queue_size: int = 50
     concurrency: int = 2
     webcam_viewers: int = 4
@@ -41,16 +54,37 @@ class Settings:
         """Raises `ValueError` for a variable that is not understood: its name, what was expected and what it holds."""
         numbers = [name for name, field in cls.__dataclass_fields__.items() if field.type is int]
         return cls(
-            model_id=os.environ.get("MODEL_ID") or DEFAULT_MODEL,
-            model_revision=os.environ.get("MODEL_REVISION") or None,
+            models=_read_models(),
             auth=_read_auth(os.environ.get("DEMO_AUTH", "")),
             **{name: _read_number(name.upper(), cls.__dataclass_fields__[name].default) for name in numbers},
         )
 
-    @property
-    def keep_text(self) -> str:
-        minutes = self.keep_seconds // 60
-        return f"{self.keep_seconds} seconds" if self.keep_seconds < 120 else f"{minutes} minutes"
+
+def duration(seconds: int) -> str:
+    """`90` -> "90 seconds", `600` -> "10 minutes"."""
+    return f"{seconds} seconds" if seconds < 120 else f"{seconds // 60} minutes"
+
+
+def _read_models() -> list[ModelChoice]:
+    text = os.environ.get("MODEL_IDS", "")
+    if not text:
+        model_id = os.environ.get("MODEL_ID") or DEFAULT_MODEL
+        return [ModelChoice(_default_name(model_id), model_id, os.environ.get("MODEL_REVISION") or None)]
+    choices = []
+    for entry in text.split(","):
+        name, _, place = (part.strip() for part in entry.rpartition("="))
+        model_id, _, revision = place.partition("@")
+        choices.append(ModelChoice(name or _default_name(place), model_id, revision or None))
+    if not all(choice.model_id for choice in choices) or len({choice.name for choice in choices}) < len(choices):
+        raise ValueError(
+            "MODEL_IDS must list models with commas between, no two of one name: user/repo, user/repo@revision or a "
+            f"folder, each also as name=user/repo; it is {text!r}."
+        )
+    return choices
+
+
+def _default_name(place: str) -> str:
+    return Path(place).resolve().name if Path(place).is_dir() else place
 
 
 def _read_number(name: str, default: int) -> int:

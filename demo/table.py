@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 
-COLUMNS = ("picture", "face", "age in years", "from", "to", "age range", "looks", "certainty", "note")
+COLUMNS = ("picture", "face", "looks (years)", "from (years)", "to (years)", "age range", "looks", "sure", "note")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def answers_table(rows: Sequence[Row]) -> str:
     data = base64.b64encode(to_csv(rows).encode("utf-8-sig")).decode()  # the mark lets spreadsheets see UTF-8
     return (
         f'<p><a class="download" download="faces.csv" href="data:text/csv;base64,{data}">Download as CSV</a></p>'
-        f'<div class="answers-table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        '<div class="answers-table" tabindex="0" role="region" aria-label="All faces">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

@@ -32,8 +32,9 @@ class Track:
 
 @dataclass
 class Tracks:
-    """The faces before one visitor's webcam; kept for that session only, and only while it lasts."""
+    """The faces before one visitor's webcam as `model` sees them; kept for that session only, and only while it lasts."""
 
+    model: str = ""
     tracks: list[Track] = field(default_factory=list)
 
     def steady(self, outputs: dict) -> tuple[list[int], dict]:

@@ -1,6 +1,6 @@
 """Crop parity: paste face crops into pictures, find them again, and see what detection costs the model.
 
-    python -m scripts.benchmark_detection --dataset UTKFace.tar.gz --model model
+    python -m scripts.benchmark_detection --dataset UTKFace.tar.gz
 
 The held-out crops are pasted 40 to 400 pixels wide and tilted up to 30 degrees onto noise and gradients. For each
 detector: how many are found, how far the crop's corners are from where they were pasted, what is found where no face
@@ -30,6 +30,7 @@ from trainer.data import DataArguments, load_faces
 Detector = YuNetDetector | CascadeDetector
 
 SIZES = ((40, 60), (60, 120), (120, 401))
+TILTS = ((0, 10), (10, 20), (20, 31))  # degrees, either way
 CANVAS_WH = (640, 480)
 # Those of scikit-image's packaged pictures that show no person
 WITHOUT_FACES = (
@@ -43,7 +44,7 @@ WITHOUT_FACES = (
 class BenchmarkArguments:
     """What is measured."""
 
-    model: str | None = field(default=None, metadata={"help": "Model folder; without it only detection is measured."})
+    model: str = field(default="model", metadata={"help": "Model folder."})
     yunet: str = field(default=f"model/{YUNET_FILE}", metadata={"help": "YuNet's file."})
     split: str = field(default="test", metadata={"help": "Split that the crops are taken from."})
     faces: int = field(default=600, metadata={"help": "How many crops are pasted."})
@@ -55,11 +56,12 @@ class BenchmarkArguments:
 
 @dataclass(frozen=True, eq=False)
 class Pasted:
-    """A picture with one face crop in it, which lies at `corners_xy` (4, 2) and is `side` pixels wide."""
+    """A picture with one face crop in it, which lies at `corners_xy` (4, 2), `side` pixels wide and tilted clockwise."""
 
     image_rgb: np.ndarray
     corners_xy: np.ndarray
     side: int
+    tilt_degrees: float
 
 
 def paste(chip_rgb: np.ndarray, side: int, roll_degrees: float, random: np.random.Generator) -> Pasted:
@@ -78,7 +80,9 @@ def paste(chip_rgb: np.ndarray, side: int, roll_degrees: float, random: np.rando
     matrix = np.column_stack([turn, shift + turn @ (0.5, 0.5) - 0.5])
     face = cv2.warpAffine(small, matrix, CANVAS_WH, borderMode=cv2.BORDER_REPLICATE)
     mask = cv2.warpAffine(np.ones((side, side), np.float32), matrix, CANVAS_WH)[..., None]
-    return Pasted((face * mask + background(width, height, random) * (1 - mask)).astype(np.uint8), corners_xy, side)
+    return Pasted(
+        (face * mask + background(width, height, random) * (1 - mask)).astype(np.uint8), corners_xy, side, roll_degrees
+    )
 
 
 def background(width: int, height: int, random: np.random.Generator) -> np.ndarray:
@@ -98,6 +102,17 @@ def pasted_faces(chips: Sequence[np.ndarray], seed: int) -> list[Pasted]:
     return [
         paste(chip, int(np.exp(random.uniform(smallest, largest))), random.uniform(-30, 30), random) for chip in chips
     ]
+
+
+def groups_of(all_pasted: Sequence[Pasted]) -> dict[str, np.ndarray]:
+    """Name -> which of the pictures (N,) belong to it: by the face's size in pixels, by its tilt, and all."""
+    sides, tilts = (np.array([getattr(pasted, name) for pasted in all_pasted]) for name in ("side", "tilt_degrees"))
+    groups = {
+        f"{low}-{high - 1}": (sides >= low) & (sides < high) for low, high in (*SIZES, (SIZES[1][0], SIZES[-1][1]))
+    }
+    for low, high in TILTS:
+        groups[f"{low}-{high}°"] = (abs(tilts) >= low) & (abs(tilts) < high)
+    return {**groups, f"{SIZES[0][0]}-{SIZES[-1][1] - 1}": np.ones(len(sides), bool)}
 
 
 def place_of(pasted: Pasted) -> Face:
@@ -123,7 +138,7 @@ def match(faces: Sequence[Face], pasted: Pasted) -> tuple[Face | None, float]:
 
 
 def measure_detection(detector: Detector, all_pasted: Sequence[Pasted]) -> tuple[list[Face | None], list[str]]:
-    """The face found in each picture, or None; and a table by size."""
+    """The face found in each picture, or None; and a table by size and tilt."""
     found, errors, extra, seconds = [], [], [], []
     for pasted in all_pasted:
         start = time.perf_counter()
@@ -133,18 +148,16 @@ def measure_detection(detector: Detector, all_pasted: Sequence[Pasted]) -> tuple
         found.append(face)
         errors.append(error)
         extra.append(len(faces) - (face is not None))
-    sides = np.array([pasted.side for pasted in all_pasted])
     errors, extra, seconds = np.array(errors), np.array(extra), np.array(seconds)
     lines = [
         f"{'pixels':>10} {'faces':>6} {'recall':>7} {'corner error: median':>21} {'95 %':>6} {'extra':>6} {'ms':>6}"
     ]
-    for low, high in (*SIZES, (60, SIZES[-1][1]), (SIZES[0][0], SIZES[-1][1])):
-        rows = (sides >= low) & (sides < high)
+    for name, rows in groups_of(all_pasted).items():
         hits = errors[rows & np.isfinite(errors)]
         if len(hits):
             middle, worst = np.quantile(hits, (0.5, 0.95))
             lines.append(
-                f"{low:>6}-{high - 1:<3} {rows.sum():>6} {len(hits) / rows.sum():>7.3f} {middle:>21.3f} {worst:>6.3f} "
+                f"{name:>10} {rows.sum():>6} {len(hits) / rows.sum():>7.3f} {middle:>21.3f} {worst:>6.3f} "
                 f"{extra[rows].sum():>6} {1000 * np.median(seconds[rows]):>6.1f}"
             )
     return found, lines
@@ -167,9 +180,8 @@ def measure_parity(
     all_pasted: Sequence[Pasted],
     found: dict[str, list[Face | None]],
 ) -> list[str]:
-    """What the model loses on each detector's crops against the crop that was pasted, as a table by size."""
+    """What the model loses on each detector's crops against the crop that was pasted, as a table by size and tilt."""
     config = pipe.model.config
-    sides = np.array([pasted.side for pasted in all_pasted])
 
     def predict(crops: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         answers = [answers[0] for answers in pipe(crops, detect=False, batch_size=64)]
@@ -184,15 +196,15 @@ def measure_parity(
         if not crops:
             continue
         ages, looks = predict(crops)
-        for low, high in (*SIZES, (SIZES[0][0], SIZES[-1][1])):
-            part = (sides[rows] >= low) & (sides[rows] < high)
+        for group, members in groups_of(all_pasted).items():
+            part = members[rows]
             at = rows[part]
             if not len(at):
                 continue
             errors, lost_years = np.abs(ages[part] - ages_years[at]), np.abs(chip_ages[at] - ages_years[at])
             right, lost_right = looks[part] == genders[at], chip_genders[at] == genders[at]
             lines.append(
-                f"{name:>10} {low:>6}-{high - 1:<3} {len(at):>6} {errors.mean():>6.2f} "
+                f"{name:>10} {group:>10} {len(at):>6} {errors.mean():>6.2f} "
                 f"{_mean_and_error(errors - lost_years)} {100 * right.mean():>6.1f}% "
                 f"{_mean_and_error(100 * (lost_right * 1.0 - right))}%"
             )
@@ -230,15 +242,14 @@ def main(args: BenchmarkArguments, data_args: DataArguments) -> None:
     for name, detector in detectors.items():
         found[name], lines = measure_detection(detector, all_pasted)
         print(f"\n{name}", *lines, count_false_faces(detector, args.seed), sep="\n", flush=True)
-    if args.model:
-        pipe = AgeGenderPipeline(
-            model=AgeGenderModel.from_pretrained(Path(args.model)),
-            image_processor=AutoImageProcessor.from_pretrained(args.model),
-        )
-        found = {"exact": [place_of(pasted) for pasted in all_pasted], **found}
-        ages, genders = np.array(faces["age"]), np.array(faces["gender"])
-        print("\nLost against the crop itself, ± standard error; exact: cut where it was pasted")
-        print(*measure_parity(pipe, chips, ages, genders, all_pasted, found), sep="\n")
+    pipe = AgeGenderPipeline(
+        model=AgeGenderModel.from_pretrained(Path(args.model)),
+        image_processor=AutoImageProcessor.from_pretrained(args.model),
+    )
+    found = {"exact": [place_of(pasted) for pasted in all_pasted], **found}
+    ages, genders = np.array(faces["age"]), np.array(faces["gender"])
+    print("\nLost against the crop itself, ± standard error; exact: cut where it was pasted")
+    print(*measure_parity(pipe, chips, ages, genders, all_pasted, found), sep="\n")
 
 
 if __name__ == "__main__":

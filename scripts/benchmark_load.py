@@ -1,6 +1,7 @@
 """Many clients at once against a running demo: who was answered, who was told it is busy, how long it took, memory.
 
-python app.py & python -m scripts.benchmark_load http://127.0.0.1:7860 --pid $! --clients 50 --requests 5000
+KEEP_SECONDS=7200 REQUESTS_PER_MINUTE=1000000 python app.py &
+python -m scripts.benchmark_load http://127.0.0.1:7860 --pid $! --clients 50 --requests 5000
 """
 
 import argparse
@@ -24,7 +25,7 @@ class Visitor:
     """One client with a picture of its own, so that a mixed-up answer shows."""
 
     def __init__(self, url: str, number: int):
-        self.http, self.url = httpx.Client(timeout=120), url
+        self.http, self.url = httpx.Client(timeout=600), url
         buffer = io.BytesIO()
         Image.open(PORTRAIT).crop((0, 0, 512 - number, 512 - 2 * number)).save(buffer, "PNG")
         upload = self.http.post(f"{url}/gradio_api/upload", files={"files": (f"{number}.png", buffer.getvalue())})
@@ -32,7 +33,7 @@ class Visitor:
         self.expected = None
 
     def ask(self) -> tuple[str, float]:
-        """-> answered, busy, error or mixed up; seconds."""
+        """-> answered, busy, error or mixed up (another visitor's answer); seconds."""
         start = time.perf_counter()
         call = self.http.post(f"{self.url}/gradio_api/call/predict", json={"data": [self.picture, True, "4 bins"]})
         if call.status_code == 503:
@@ -48,8 +49,39 @@ class Visitor:
 
 
 def memory_mb(pid: int) -> float:
+    """Resident memory in MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+
+
+def ask_in_rounds(visitors: list[Visitor], requests: int, pid: int | None) -> tuple[Counter, list[float]]:
+    """Everyone asks again as soon as everyone has an answer; -> outcomes, seconds of those that were answered."""
+    outcomes, seconds, memory = Counter(), [], {}
+    rounds = max(1, requests // len(visitors))
+    with ThreadPoolExecutor(len(visitors)) as threads:
+        for number in range(1, rounds + 1):
+            for outcome, took in threads.map(Visitor.ask, visitors):
+                outcomes[outcome] += 1
+                if outcome == "answered":
+                    seconds.append(took)
+            if pid and number % max(1, rounds // 10) == 0:
+                memory[number * len(visitors)] = memory_mb(pid)
+                print(
+                    f"after {number * len(visitors):>6} requests: {memory[number * len(visitors)]:6.0f} MiB", flush=True
+                )
+    if len(memory) > 1:
+        (warm, first), *_, (last, final) = memory.items()
+        grown = final - first
+        print(
+            f"grown by {grown:.1f} MiB from request {warm} to {last}: {1024 * grown / (last - warm):.2f} KiB a request"
+        )
+    return outcomes, seconds
+
+
+def ask_at_once(visitors: list[Visitor], each: int) -> Counter:
+    """More requests in one moment than the queue takes: each must be answered or told that the demo is busy."""
+    with ThreadPoolExecutor(each * len(visitors)) as threads:
+        return Counter(outcome for outcome, _ in threads.map(Visitor.ask, visitors * each))
 
 
 def main() -> None:
@@ -63,21 +95,14 @@ def main() -> None:
     for visitor in visitors:  # one by one: the answer each must get again
         outcome, _ = visitor.ask()
         assert outcome == "answered", outcome
-    rounds, outcomes, seconds = arguments.requests // arguments.clients, Counter(), []
+    if arguments.pid:
+        print(f"after one request of each of {len(visitors)} clients: {memory_mb(arguments.pid):.0f} MiB", flush=True)
     start = time.perf_counter()
-    with ThreadPoolExecutor(arguments.clients) as threads:
-        for number in range(rounds):
-            for outcome, took in threads.map(Visitor.ask, visitors):
-                outcomes[outcome] += 1
-                if outcome == "answered":
-                    seconds.append(took)
-            if arguments.pid and number % max(1, rounds // 10) == 0:
-                print(f"after {(number + 1) * len(visitors)} requests: {memory_mb(arguments.pid):.0f} MB")
+    outcomes, seconds = ask_in_rounds(visitors, arguments.requests, arguments.pid)
+    rate = len(seconds) / (time.perf_counter() - start)
     p50, p95 = np.percentile(seconds, [50, 95])
-    total = time.perf_counter() - start
-    print(
-        f"{dict(outcomes)}; answered in {p50:.2f} s (p50), {p95:.2f} s (p95); {len(seconds) / total:.1f} answers a second"
-    )
+    print(f"{len(visitors)} clients: {dict(outcomes)}; p50 {p50:.2f} s, p95 {p95:.2f} s, {rate:.1f} answers a second")
+    print(f"{4 * len(visitors)} requests in one moment: {dict(ask_at_once(visitors, 4))}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Screenshots of the running demo for the README, with the public-domain picture it ships.
+"""Screenshots of the running demo with the public-domain picture it ships: the README's, or every view to look at.
 
 python app.py &
-python -m scripts.screenshots http://127.0.0.1:7860
+python -m scripts.screenshots http://127.0.0.1:7860                      # the README's, into docs/screenshots
+python -m scripts.screenshots http://127.0.0.1:7860 --every /tmp/shots   # all views, wide and narrow, light and dark
 """
 
 import argparse
@@ -19,13 +20,32 @@ ROOT = Path(__file__).resolve().parents[1]
 PORTRAIT = ROOT / "examples" / "astronaut.jpg"
 FOLDER = ROOT / "docs" / "screenshots"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-DESKTOP, PHONE = (1280, 900), (390, 844)
+SIZES_WH = {"desktop": (1280, 900), "phone": (390, 844)}
+
+
+def show_start(page: Page) -> None:
+    page.locator("#introduction h1").wait_for()
 
 
 def show_picture(page: Page) -> None:
     page.set_input_files("#picture input[type=file]", PORTRAIT)
     page.locator("#cards .face-card img").wait_for()
     page.locator("#drawn img").wait_for()
+
+
+def show_where_it_looked(page: Page) -> None:
+    page.get_by_label("Show where the model looked").check()
+    page.set_input_files("#picture input[type=file]", PORTRAIT)
+    page.locator("#cards .looked-at img").first.wait_for()
+
+
+def show_no_face(page: Page) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (640, 480), "olive").save(buffer, "PNG")
+    page.set_input_files(
+        "#picture input[type=file]", {"name": "x.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+    )
+    page.locator("#whole").wait_for()
 
 
 def show_webcam(page: Page) -> None:
@@ -48,17 +68,33 @@ def show_about(page: Page) -> None:
     page.locator("#about").get_by_text("Served here").wait_for()
 
 
-SHOTS = {
-    "upload": (show_picture, DESKTOP, "light"),
-    "webcam": (show_webcam, DESKTOP, "light"),
-    "several": (show_several, DESKTOP, "light"),
-    "about": (show_about, DESKTOP, "light"),
-    "upload_phone_dark": (show_picture, PHONE, "dark"),
+VIEWS = {
+    "start": show_start,
+    "upload": show_picture,
+    "looked": show_where_it_looked,
+    "no_face": show_no_face,
+    "webcam": show_webcam,
+    "several": show_several,
+    "about": show_about,
+}
+# name: view, size, colour scheme
+README_SHOTS = {
+    "upload": ("upload", "desktop", "light"),
+    "webcam": ("webcam", "desktop", "light"),
+    "several": ("several", "desktop", "light"),
+    "about": ("about", "desktop", "light"),
+    "upload_phone_dark": ("upload", "phone", "dark"),
+}
+EVERY_SHOT = {
+    f"{view}_{size}_{scheme}": (view, size, scheme)
+    for view in VIEWS
+    for size in SIZES_WH
+    for scheme in ("light", "dark")
 }
 
 
-def take(browser: Browser, url: str, name: str) -> Path:
-    show, (width, height), scheme = SHOTS[name]
+def take(browser: Browser, url: str, view: str, size: str, scheme: str) -> Image.Image:
+    width, height = SIZES_WH[size]
     page = browser.new_page(
         viewport={"width": width, "height": height},
         color_scheme=scheme,
@@ -67,14 +103,12 @@ def take(browser: Browser, url: str, name: str) -> Path:
     )
     page.goto(url)
     page.get_by_role("tab", name="About").wait_for()
-    show(page)
+    VIEWS[view](page)
     page.wait_for_timeout(1500)  # spinners fade, pictures settle
-    shot = Image.open(io.BytesIO(page.screenshot(full_page=name != "about")))
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=view != "about")))
     page.close()
-    path = FOLDER / f"{name}.png"
     # 256 colours: a third of the size, and no difference to be seen
-    shot.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
-    return path
+    return shot.convert("RGB").quantize(256, dither=Image.Dither.NONE)
 
 
 def write_camera(path: Path) -> None:
@@ -88,22 +122,25 @@ def write_camera(path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url", help="address of a running demo")
-    url = parser.parse_args().url
+    parser.add_argument("--every", type=Path, metavar="FOLDER", help="take every view there, not the README's")
+    arguments = parser.parse_args()
+    shots, target = (EVERY_SHOT, arguments.every) if arguments.every else (README_SHOTS, FOLDER)
     executable = next((path for path in map(shutil.which, BROWSERS) if path), None)
     if executable is None:
         print(f"Expected one of {', '.join(BROWSERS)} on the path; found none. Install Chromium.", file=sys.stderr)
         return 1
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         camera = Path(folder) / "camera.mjpeg"
         write_camera(camera)
-        arguments = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
         browser = playwright.chromium.launch(
-            executable_path=executable, args=[*arguments, f"--use-file-for-fake-video-capture={camera}"]
+            executable_path=executable, args=[*flags, f"--use-file-for-fake-video-capture={camera}"]
         )
-        for name in SHOTS:
-            path = take(browser, url, name)
-            print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB")
+        for name, shot in shots.items():
+            path = target / f"{name}.png"
+            take(browser, arguments.url, *shot).save(path, optimize=True)
+            print(f"{path}: {path.stat().st_size // 1000} kB")
         browser.close()
     return 0
 

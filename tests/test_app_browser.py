@@ -1,13 +1,17 @@
 """The demo's page in a real Chromium, with a fake camera that shows a public-domain portrait."""
 
+import base64
 import io
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from skimage.data import astronaut
@@ -42,19 +46,25 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Browser, demo: DemoServer) -> Iterator[Page]:
-    """The page as it first appears; what it asks of any other server is an error."""
-    context = browser.new_context(permissions=["camera"])
+@contextmanager
+def visit(browser: Browser, demo: DemoServer, **options: object) -> Iterator[Page]:
+    """A visitor's page; what it asks of any other server is an error."""
+    context = browser.new_context(permissions=["camera", "clipboard-read", "clipboard-write"], **options)
     context.set_default_timeout(PATIENCE_MS)
     expect.set_options(timeout=PATIENCE_MS)
     page, requests = context.new_page(), []
     page.on("request", lambda request: requests.append(request.url))
     page.goto(demo.url)
-    expect(page.get_by_role("tab", name="About")).to_be_visible()
     yield page
     context.close()
     assert [url for url in requests if not url.startswith((demo.url, "data:", "blob:"))] == []
+
+
+@pytest.fixture
+def page(browser: Browser, demo: DemoServer) -> Iterator[Page]:
+    with visit(browser, demo) as page:
+        expect(page.get_by_role("tab", name="About")).to_be_visible()
+        yield page
 
 
 @pytest.fixture
@@ -73,7 +83,7 @@ def test_picture_is_boxed_and_has_a_card_in_any_ranges(page: Page, portrait: Pat
     upload(page, portrait)
     card = page.locator("#cards .face-card")
     expect(card).to_have_count(1)
-    expect(card).to_contain_text(re.compile(r"Looks about \d+ years old.*Looks (fe)?male \(\d+%\)", re.DOTALL))
+    expect(card).to_contain_text(re.compile(r"Looks about \d+ years old.*Looks (fe)?male \(\d+% sure\)", re.DOTALL))
     expect(card.locator("li")).to_have_count(9)
     drawn = page.locator("#drawn img")
     expect(drawn).to_have_attribute("alt", re.compile(r"1 face found\. face 1: \d+ years, looks (fe)?male"))
@@ -81,6 +91,9 @@ def test_picture_is_boxed_and_has_a_card_in_any_ranges(page: Page, portrait: Pat
     blue = np.abs(np.asarray(shown.convert("RGB"), int) - (0x0B, 0x62, 0xC4)).max(axis=2) < 30
     assert blue.sum() > 2000, "the box and its label in the first face's colour"
 
+    page.locator("#picture-ranges input").click()
+    page.get_by_role("option", name="4 bins").click()
+    expect(card.locator("li")).to_have_count(4)
     ranges = page.locator("#picture-ranges input")
     ranges.fill("0-17, 18+")
     ranges.press("Enter")
@@ -88,6 +101,37 @@ def test_picture_is_boxed_and_has_a_card_in_any_ranges(page: Page, portrait: Pat
     ranges.fill("0-17, 20+")
     ranges.press("Enter")
     expect(page.locator("#notice")).to_contain_text("add 18-19")
+    # at once: the model was asked for the picture, and not again for the ranges
+    asked = page.evaluate("performance.getEntriesByType('resource').filter(r => r.name.includes('/queue/join')).length")
+    assert asked == 1
+
+
+def test_picture_is_pasted_from_the_clipboard(page: Page, portrait: Path):
+    data = base64.b64encode(portrait.read_bytes()).decode()
+    page.evaluate(
+        """async data => {
+          const blob = await (await fetch('data:image/png;base64,' + data)).blob()
+          await navigator.clipboard.write([new ClipboardItem({'image/png': blob})])
+        }""",
+        data,
+    )
+    page.get_by_label("Paste from clipboard").click()
+    expect(page.locator("#cards .face-card")).to_have_count(1)
+
+
+def test_snapshot_is_answered_and_the_camera_is_off_after_leaving(page: Page):
+    page.get_by_label("Capture from camera").click()
+    page.locator("#picture").get_by_text("Click to Access Webcam").click()
+    page.locator("#picture video").wait_for()
+    page.evaluate("window.track = document.querySelector('#picture video').srcObject.getTracks()[0]")
+    page.get_by_role("tab", name="About").click()
+    page.wait_for_function("track.readyState === 'ended'")
+    page.get_by_role("tab", name="Picture").click()
+    page.get_by_label("Capture from camera").click()
+    page.locator("#picture").get_by_text("Click to Access Webcam").click()
+    page.get_by_label("capture photo").click()
+    expect(page.locator("#cards .face-card")).to_have_count(1)
+    page.wait_for_function("!document.querySelector('#picture video')")
 
 
 def test_picture_without_a_face_says_so_and_can_be_taken_as_one(page: Page, tmp_path: Path):
@@ -137,3 +181,70 @@ def test_about_shows_the_card_with_its_figures(page: Page, demo: DemoServer):
     expect(page.locator("#about")).to_contain_text(f"Served here: {folder.name}, a local folder")
     expect(page.locator("#about")).not_to_contain_text("license: other")
     expect(page.locator("#about img")).to_have_js_property("naturalWidth", 30)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_is_accessible(browser: Browser, demo: DemoServer, portrait: Path, scheme: str):
+    """axe-core finds nothing serious on any tab, in use; and the keyboard alone reaches the picture, a tab, and its content."""
+    with visit(browser, demo, color_scheme=scheme, reduced_motion="reduce") as page:
+        found = {}
+
+        def look(tab: str) -> None:
+            page.wait_for_timeout(500)  # what fades in has too little contrast until it is there
+            found[tab] = [
+                f"{violation['id']}: {violation['nodes'][0]['html']}"
+                for violation in Axe().run(page).response["violations"]
+                if violation["impact"] in ("serious", "critical")
+            ]
+
+        page.get_by_label("Show where the model looked").check()
+        upload(page, portrait)
+        expect(page.locator("#cards .looked-at img")).to_have_count(2)
+        look("Picture")
+        page.get_by_role("tab", name="Picture").focus()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("tab", name="Webcam")).to_have_attribute("aria-selected", "true")
+        look("Webcam")
+        page.get_by_role("tab", name="Several").click()
+        page.set_input_files("#pictures input[type=file]", [portrait])
+        page.locator("#start").click()
+        expect(page.locator("#table tbody tr")).to_have_count(1)
+        look("Several")
+        page.get_by_role("tab", name="About").click()
+        expect(page.locator("#about")).to_contain_text("Served here")
+        look("About")
+        assert {tab: violations for tab, violations in found.items() if violations} == {}
+
+
+def test_visitor_logs_in_and_chooses_a_model(browser: Browser, guarded: DemoServer, portrait: Path):
+    with visit(browser, guarded, extra_http_headers={"X-Forwarded-For": "192.0.2.20"}) as page:
+        page.get_by_label("username").fill("ann")
+        page.get_by_label("password").fill("secret")
+        page.get_by_role("button", name="Login").click()
+        upload(page, portrait)
+        card = page.locator("#cards .face-card")
+        expect(card).to_have_count(1)
+        first = card.inner_text()
+        page.locator("#model input").click()
+        page.get_by_role("option", name="Second").click()
+        expect(card).not_to_have_text(first, use_inner_text=True)
+        page.get_by_role("tab", name="About").click()
+        expect(page.locator("#about")).to_contain_text("Served here: Second, a local folder")
+        expect(page.locator("#about")).to_contain_text("The second of two")
+
+
+def test_page_tells_who_asks_too_often(browser: Browser, guarded: DemoServer, portrait: Path):
+    address = {"X-Forwarded-For": "192.0.2.21"}
+    with visit(browser, guarded, extra_http_headers=address) as page:
+        page.get_by_label("username").fill("ann")
+        page.get_by_label("password").fill("secret")
+        page.get_by_role("button", name="Login").click()
+        page.get_by_role("tab", name="Picture").wait_for()
+        for _ in range(40):
+            httpx.post(f"{guarded.url}/login", data={"username": "ann", "password": "wrong"}, headers=address)
+        told = r"Too many requests: at most 40 a minute\. Try again in \d+ seconds"
+        upload(page, portrait)
+        expect(page.get_by_text(re.compile(f"^HTTP 429: {told}")).first).to_be_visible()
+        page.locator("#examples button").click()  # its file is there already: the question is what is refused
+        expect(page.get_by_text(re.compile(f"^{told}")).first).to_be_visible()

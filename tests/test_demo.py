@@ -14,8 +14,8 @@ from demo.drawing import FACE_COLOURS, draw_faces
 from demo.looking import looked_at
 from demo.overlay import overlay_svg
 from demo.ranges import read_ranges, rebin
-from demo.serving import ModelNotServable, load_served_model
-from demo.settings import Settings
+from demo.serving import ModelNotServable, find_model
+from demo.settings import ModelChoice, Settings
 from demo.table import Row, to_csv
 from demo.webcam import MAX_MISSED_FRAMES, Tracks
 from model.face_alignment import Face
@@ -41,7 +41,7 @@ NO_ANSWER = dict.fromkeys(FACE) | {"box": [0, 0, 9, 9], "abstained": "The face i
 def test_folder_without_weights_says_what_is_missing(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelNotServable, match=r"preprocessor_config.json, model.safetensors not found.*config.json"):
-        load_served_model(str(tmp_path), None)
+        find_model(ModelChoice("mine", str(tmp_path)))
 
 
 @pytest.mark.parametrize("text", ["nobody", "a:b,c", ":", "a:"])
@@ -92,7 +92,7 @@ def words(html: str) -> str:
     [
         (
             FACE,
-            "2 Looks about 34 years old Probably between 27 and 42 years (true for about 80% of faces) Looks female (91%)",
+            "2 Looks about 34 years old Probably between 27 and 42 years (true for about 80% of faces) Looks female (91% sure)",
         ),
         (UNSURE, "Gender: unsure (male 48%, female 52%)"),
         (NO_ANSWER, "2 No answer for this face The face is &lt;9&gt; pixels wide."),

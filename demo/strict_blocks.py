@@ -1,0 +1,40 @@
+"""Inputs that Gradio itself refuses get a clear answer, no address is fetched, and no traceback with file names is logged."""
+
+import logging
+from typing import Any
+
+import gradio as gr
+from gradio_client.utils import is_http_url_like, traverse
+
+
+UPLOADS = "/gradio_api/file="  # what an uploaded file's own address holds before its path
+REFUSED = (
+    "Expected a picture that was uploaded to this demo (POST it to /gradio_api/upload), and the types that the API page "
+    "lists. Paths of the server and web addresses are never read."
+)
+logger = logging.getLogger(__name__)
+
+
+class StrictBlocks(gr.Blocks):
+    """Gradio would fetch any public address of any size, ask a public name server for others, and answer `error: null`."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: list, *args: Any, **kwargs: Any) -> list:
+        try:
+            return await super().preprocess_data(block_fn, traverse(inputs, _uploaded, _is_address), *args, **kwargs)
+        except gr.Error:
+            raise
+        except Exception as error:
+            logger.warning("input refused: %s", type(error).__name__)  # its text would hold what the visitor sent
+            raise gr.Error(REFUSED, title="This cannot be used", print_exception=False) from None
+
+
+def _is_address(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("path"), str) and is_http_url_like(value["path"])
+
+
+def _uploaded(file: dict) -> dict:
+    """Tools name their upload by its address on this server: the path in it, which Gradio then checks to be an upload."""
+    _, own, path = file["path"].partition(UPLOADS)
+    if not own:
+        raise ValueError("a web address")
+    return {**file, "path": path}

@@ -1,0 +1,203 @@
+"""What no visitor should send, through the bare HTTP API: a clear answer, a living server, nothing left on disk or in the log."""
+
+import io
+import json
+import re
+import socket
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+from skimage.data import astronaut
+
+from tests.demo_server import ROOT, DemoServer
+from tests.tiny_model import save_tiny_model
+
+
+pytestmark = pytest.mark.slow
+KEEP_SECONDS = 8
+LARGEST_MB, MOST_PICTURES = 3, 2
+FILE_MARK = {"_type": "gradio.FileData"}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
+    """A demo that soon forgets; after all the tests its disk is empty, and its log holds nothing of what was sent."""
+    folder = tmp_path_factory.mktemp("forgetful")
+    save_tiny_model(folder / "tiny")
+    limits = {
+        "KEEP_SECONDS": str(KEEP_SECONDS),
+        "MAX_PICTURE_MB": str(LARGEST_MB),
+        "MAX_PICTURES": str(MOST_PICTURES),
+        "REQUESTS_PER_MINUTE": "100000",
+    }
+    with DemoServer(folder, MODEL_ID=str(folder / "tiny"), **limits) as server:
+        yield server
+        deadline = time.monotonic() + KEEP_SECONDS + 4
+        while server.stored_files() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert server.stored_files() == []
+        log = server.log.lower()
+    for word in ("private-name", "passwd", "looks", "female", "age_range", "traceback"):
+        assert word not in log
+
+
+@pytest.fixture
+def http(demo: DemoServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=demo.url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def inside() -> Iterator[str]:
+    """An address of the server's own network at which nobody may knock."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/picture.jpg"
+        listener.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def encoded(kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(astronaut()).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png(side: int, *more_chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG that claims `side` x `side` grey pixels in a few kilobytes."""
+    pixels = zlib.compress(bytes(side + 1) * min(side, 64))  # the first rows are enough: nobody should get to read more
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)),
+        *more_chunks,
+        (b"IDAT", pixels),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def gif(side: int) -> bytes:
+    """A GIF that claims `side` x `side` pixels and holds none."""
+    size = struct.pack("<HH", side, side)
+    return b"GIF89a" + size + bytes(3) + b"," + bytes(4) + size + b"\0\2\0;"
+
+
+def ask(http: httpx.Client, *data: object, **options: object) -> str:
+    """The answer to a call: its events, or status and text where it was refused at once."""
+    call = http.post("/gradio_api/call/predict", **(options or {"json": {"data": data}}))
+    if call.status_code != 200:
+        return f"{call.status_code} {call.text}"
+    return http.get(f"/gradio_api/call/predict/{call.json()['event_id']}").text
+
+
+def upload(http: httpx.Client, name: str, content: bytes) -> dict:
+    [path] = http.post("/gradio_api/upload", files={"files": (name, content)}).raise_for_status().json()
+    return {"path": path, "orig_name": name, "meta": FILE_MARK}
+
+
+def uploaded(name: str, content: bytes) -> Callable[[httpx.Client, str], str]:
+    return lambda http, _: ask(http, upload(http, f"private-name-{name}", content), True, "4 bins")
+
+
+def sent(*data: object) -> Callable[[httpx.Client, str], str]:
+    return lambda http, _: ask(http, *data)
+
+
+def posted(path: str, **options: object) -> Callable[[httpx.Client, str], str]:
+    def post(http: httpx.Client, _: str) -> str:
+        answer = http.post(path, **options)
+        return f"{answer.status_code} {answer.text}"
+
+    return post
+
+
+BOMB = zlib.compress(bytes(200_000_000), 9)
+NO_UPLOAD = "Paths of the server and web addresses are never read"
+CASES = {
+    # pictures that cannot be used
+    "truncated": (uploaded("a.jpg", encoded("JPEG")[:9000]), "is damaged"),
+    "zero bytes": (uploaded("a.jpg", b""), r"is empty \(0 bytes\)"),
+    "20,000 x 20,000 pixels": (uploaded("a.png", png(20_000)), r"at most 50,000,000 pixels"),
+    "a GIF of 65,535 x 65,535": (uploaded("a.gif", gif(65_535)), "at most 50,000,000 pixels"),
+    "decompression bomb": (uploaded("a.png", png(64, (b"zTXt", b"bomb\0\0" + BOMB))), "is damaged"),
+    "SVG": (uploaded("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "none of these"),
+    "text renamed": (uploaded("a.png", b"not a picture"), "none of these"),
+    # odd ones that can
+    "animated": (
+        uploaded("a.gif", encoded("GIF", save_all=True, append_images=[Image.new("RGB", (512, 512))])),
+        '"box"',
+    ),
+    "1 x 1": (uploaded("a.png", png(1)), r"event: complete\s+data: \[\[\]\]"),
+    # paths and addresses where a picture is expected
+    "server file": (sent({"path": "/etc/passwd", "meta": FILE_MARK}, True, ""), NO_UPLOAD),
+    "server file without the mark of an upload": (sent({"path": "/etc/passwd"}, True, ""), "cannot be used"),
+    "file of the demo": (sent({"path": str(ROOT / "app.py"), "meta": FILE_MARK}, True, ""), NO_UPLOAD),
+    "file by its address": (
+        sent({"path": "http://127.0.0.1:7860/gradio_api/file=/etc/passwd", "meta": FILE_MARK}, True, ""),
+        NO_UPLOAD,
+    ),
+    "internal address": (lambda http, inside: ask(http, {"path": inside, "meta": FILE_MARK}, True, ""), NO_UPLOAD),
+    "internal address as url": (
+        lambda http, inside: ask(http, {"path": "", "url": inside, "meta": FILE_MARK}, True, ""),
+        NO_UPLOAD,
+    ),
+    "metadata service": (sent({"path": "http://169.254.169.254/latest", "meta": FILE_MARK}, True, ""), NO_UPLOAD),
+    "address as text": (lambda http, inside: ask(http, inside, True, ""), NO_UPLOAD),
+    # wrong JSON
+    "no JSON": (
+        posted("/gradio_api/call/predict", content=b"{not json", headers={"Content-Type": "application/json"}),
+        "^422 .*JSON decode error",
+    ),
+    "no data": (lambda http, _: ask(http, json={"picture": "a.jpg"}), "^422 .*Field required"),
+    "too few": (sent(), "the types that the API page"),
+    "nothing": (sent(None, True, ""), "Expected a picture file; none came"),
+    "list": (sent([1, 2, 3], True, ""), NO_UPLOAD),
+    "path that is none": (sent({"path": {"x": 1}, "meta": FILE_MARK}, True, ""), NO_UPLOAD),
+    "wrong types": (
+        lambda http, _: ask(http, upload(http, "a.png", png(1)), "yes", {"a": 1}),
+        "Expected detect as true or false; got str",
+    ),
+    "ranges that are no text": (
+        lambda http, _: ask(http, upload(http, "a.png", png(1)), True, {"a": 1}),
+        "Expected the age ranges as text",
+    ),
+    # too much
+    "huge batch": (sent([{"path": "a.jpg", "meta": FILE_MARK}] * 5000, True, ""), NO_UPLOAD),
+    "large JSON": (lambda http, _: ask(http, "x" * 7_000_000, True, ""), "^413 .*at most 6 MB"),
+    "large picture": (posted("/gradio_api/upload", files={"files": ("a.jpg", bytes(4_000_000))}), "^413 .*maximum"),
+    "large batch of pictures": (
+        posted("/gradio_api/upload", files=[("files", (f"{n}.jpg", bytes(2_900_000))) for n in range(3)]),
+        "^413 .*at most 7 MB can be sent at once",
+    ),
+    "body of unknown length": (posted("/gradio_api/upload", content=iter([b"x" * 1000] * 9)), "^411 .*Content-Length"),
+    "past the queue": (posted("/gradio_api/run/predict", json={"data": [None, True, ""]}), "^404 .*join the queue"),
+}
+
+
+@pytest.mark.parametrize(("send", "expected"), CASES.values(), ids=CASES.keys())
+def test_bad_input_gets_a_clear_answer_from_a_living_server(
+    demo: DemoServer, http: httpx.Client, inside: str, send: Callable[[httpx.Client, str], str], expected: str
+):
+    answer = send(http, inside)
+    assert re.search(expected, answer), answer
+    for told in ("root:", str(demo.files), str(ROOT)):  # neither a file's content nor where the server keeps its own
+        assert told not in answer
+    portrait = ask(http, upload(http, "portrait.jpg", encoded("JPEG")), True, "4 bins")
+    assert len(json.loads(portrait.partition("data: ")[2])[0]) == 1
+
+
+def test_a_picture_is_gone_after_the_stated_time(demo: DemoServer, http: httpx.Client):
+    picture = upload(http, "private-name.jpg", encoded("JPEG"))
+    assert '"box"' in ask(http, picture, True, "4 bins")
+    assert Path(picture["path"]) in demo.stored_files()
+    deadline = time.monotonic() + KEEP_SECONDS + 4
+    while Path(picture["path"]).exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert "Choose it again" in ask(http, picture, True, "4 bins")
