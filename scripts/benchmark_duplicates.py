@@ -97,9 +97,13 @@ def main() -> None:
         spent, _ = timed(candidate_pairs, noisy_descriptors(thumbnails, size))
         searches[size] = len(VIEWS) * spent
         print(f"{size:10,} descriptors: search {searches[size]:7.1f} s, peak memory {peak_memory_mb():,} MB")
+    indexed = sorted(size for size in searches if size > EXACT_SEARCH_LIMIT)[-2:]
+    growth = (
+        np.log(searches[indexed[1]] / searches[indexed[0]]) / np.log(indexed[1] / indexed[0]) if indexed[1:] else 1.5
+    )
     for size in (24_000, 240_000, 2_400_000):
         measured = min(searches, key=lambda known: abs(np.log(known / size)))
-        power = 2.0 if max(size, measured) <= EXACT_SEARCH_LIMIT else 1.5
+        power = growth if size > EXACT_SEARCH_LIMIT else 2.0
         parts = {
             "decoding": decoding * size,
             "search": searches[measured] * (size / measured) ** power,
@@ -108,7 +112,7 @@ def main() -> None:
         detail = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in parts.items())
         print(
             f"{size:10,} pictures: {sum(parts.values()) / 60:.0f} processor minutes ({detail}; the search from "
-            f"{measured:,} by the power of {power})"
+            f"{measured:,} by the power of {power:.2f})"
         )
 
 

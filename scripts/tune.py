@@ -32,7 +32,7 @@ from trainer.recipe import RecipeError, parse_recipe
 from trainer.regularization import RegularizationArguments
 from trainer.search_report import write_report
 from trainer.search_space import SearchSpace
-from trainer.train import ARGUMENT_CLASSES, build_trainer, prepare_faces, untrained_model
+from trainer.train import ARGUMENT_CLASSES, build_trainer, prepare_faces, make_model
 from trainer.transforms import AugmentationArguments
 
 
@@ -105,7 +105,7 @@ def tune(args: argparse.Namespace, argv: list[str]) -> optuna.Study:
         values = space.suggest(trial) if trial else {}
         trainer.batch_transform.augmentation = replace(augmentation, **of(AugmentationArguments, values))
         trainer.l1_penalty = replace(regularization, **of(RegularizationArguments, values)).l1_penalty
-        return untrained_model(replace(model_args, **of(ModelArguments, values)), faces["train"])[0]
+        return make_model(replace(model_args, **of(ModelArguments, values)), faces["train"])[0]
 
     trainer.model_init = model_of
     storage, name = f"sqlite:///{folder / 'study.db'}", "search"

@@ -49,8 +49,20 @@ def results_table(metrics: dict) -> str:
         "| | the model in `model/` | always the same answer |",
         "|---|---|---|",
         *(f"| {name} | {score} | {baseline} |" for name, score, baseline in rows),
+        *(line for name, scores in metrics.get("outside", {}).items() for line in ("", outside_sentence(name, scores))),
     ]
     return "\n".join(lines)
+
+
+def outside_sentence(name: str, metrics: dict) -> str:
+    """How the model does on a set that it was neither trained nor chosen on."""
+    parts = [f"gender {percent(metrics['gender']['accuracy'])}"] if "gender" in metrics else []
+    if "age" in metrics:
+        parts.append(f"age within {years(metrics['age']['mae'])} on average")
+    for title, scores in list(metrics["age_ranges"].items())[:1]:
+        parts.append(f"{title} {percent(scores['accuracy'])}, or the range beside it {percent(scores['within_one'])}")
+    found = metrics["pictures"] - (metrics["pictures_without_detected_face"] or 0)
+    return f"On another set, {name} ({found:,} faces, {metrics['framing']}): {'; '.join(parts)}."
 
 
 def years(score: dict) -> str:
