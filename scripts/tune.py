@@ -32,7 +32,7 @@ from trainer.recipe import RecipeError, parse_recipe
 from trainer.regularization import RegularizationArguments
 from trainer.search_report import write_report
 from trainer.search_space import SearchSpace
-from trainer.train import ARGUMENT_CLASSES, build_trainer, prepare_faces, make_model
+from trainer.train import ARGUMENT_CLASSES, build_trainer, make_model, prepare_faces
 from trainer.transforms import AugmentationArguments
 
 
