@@ -48,6 +48,15 @@ def losses(record: dict) -> list[float]:
     return [entry["loss"] for entry in record["log_history"] if "loss" in entry]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in the processes that the tests start: sums over other numbers of threads are rounded otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def varied_run(faces, tmp_path_factory) -> Path:
     """An undisturbed run with the recipe's augmentation."""

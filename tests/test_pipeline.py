@@ -241,6 +241,7 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
         *(
             "configuration_age_gender.py",
             "decoding_age_gender.py",
+            "exported_age_gender.py",
             "face_alignment.py",
             "face_detection.py",
             "image_loading.py",
