@@ -16,16 +16,10 @@ too, `--cpu_time` counts the time that the process had on its core; pin it there
 """
 
 import argparse
-import io
-import math
 import multiprocessing
-import random
 import re
 import tempfile
-import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,7 +32,6 @@ from PIL import Image
 from transformers import (
     PrinterCallback,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
     ViTConfig,
     ViTForImageClassification,
@@ -47,7 +40,9 @@ from transformers import (
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderModel
+from scripts.example_transforms import MEAN, STD, ExampleTransform, collate_example
 from scripts.prepare_data import write_parquet
+from scripts.training_clock import PHASES, WARM_UP_STEPS, Clock, StepTimes, Timed
 from trainer.age_gender_trainer import AgeGenderTrainer
 from trainer.data import DataArguments, load_faces
 from trainer.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
@@ -57,9 +52,6 @@ BACKBONES = {
     "vit_tiny": {"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768},
     "vit_base": {},  # what ViTConfig describes unless told otherwise
 }
-PHASES = ("decode", "transforms", "wait", "forward", "backward", "update")
-WARM_UP_STEPS = 3
-MEAN = STD = [0.5, 0.5, 0.5]
 
 
 @dataclass(frozen=True)
@@ -93,63 +85,6 @@ class Measurement:
     peak_gpu_memory: float
 
 
-class Clock:
-    """Seconds by phase, of this process and of the loader's workers."""
-
-    def __init__(self, cpu_time: bool):
-        self._seconds = {phase: multiprocessing.Value("d") for phase in PHASES}
-        self._started = 0.0
-        self._read = time.process_time if cpu_time else time.perf_counter
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        start = self.now()
-        yield
-        self.add(name, self.now() - start)
-
-    def add(self, name: str, seconds: float) -> None:
-        with self._seconds[name].get_lock():
-            self._seconds[name].value += seconds
-
-    def restart(self) -> None:
-        for seconds in self._seconds.values():
-            seconds.value = 0.0
-        self._started = self.now()
-
-    def read(self) -> tuple[float, dict[str, float]]:
-        """Seconds since the restart, altogether and by phase."""
-        return self.now() - self._started, {name: seconds.value for name, seconds in self._seconds.items()}
-
-    def now(self) -> float:
-        if torch.cuda.is_initialized():  # never so in a worker
-            torch.cuda.synchronize()
-        return self._read()
-
-
-class Timed:
-    """What a Trainer does at each step, by phase. Goes before the Trainer's class among the bases."""
-
-    clock: Clock
-
-    def create_accelerator_and_postprocess(self):
-        super().create_accelerator_and_postprocess()
-        backward = self.accelerator.backward
-
-        def timed_backward(loss, **kwargs):
-            with self.clock.phase("backward"):
-                backward(loss, **kwargs)
-
-        self.accelerator.backward = timed_backward
-
-    def get_batch_samples(self, *args, **kwargs):
-        with self.clock.phase("wait"):
-            return super().get_batch_samples(*args, **kwargs)
-
-    def compute_loss(self, *args, **kwargs):
-        with self.clock.phase("forward"):
-            return super().compute_loss(*args, **kwargs)
-
-
 class TimedExample(Timed, Trainer):
     """The Trainer as the example uses it."""
 
@@ -166,67 +101,6 @@ class TimedTransform(BatchTransform):
     def forward(self, *args, **kwargs):
         with self.clock.phase("transforms"):
             return super().forward(*args, **kwargs)
-
-
-class StepTimes(TrainerCallback):
-    """Leaves the first steps out, and times the optimizer, which the Trainer calls between two events."""
-
-    def __init__(self, clock: Clock):
-        self.clock = clock
-
-    def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        self.before = self.clock.now()
-
-    def on_optimizer_step(self, args, state, control, **kwargs):
-        self.clock.add("update", self.clock.now() - self.before)
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == WARM_UP_STEPS:
-            self.clock.restart()
-        elif state.global_step == args.max_steps:
-            self.total, self.seconds = self.clock.read()
-
-
-class ExampleTransform:
-    """The example's transforms: RandomResizedCrop, RandomHorizontalFlip, ToTensor and Normalize, on one picture at a time.
-
-    They are written out as torchvision does them on Pillow pictures, because there is no CPU build of it for this stack.
-    """
-
-    def __init__(self, size: int, age_starts: list[int], clock: Clock):
-        self.size, self.age_starts, self.clock = size, age_starts, clock
-        self.mean, self.std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
-
-    def __call__(self, rows: dict[str, list]) -> dict[str, list]:
-        with self.clock.phase("decode"):
-            pictures = [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in rows["image"]]
-        with self.clock.phase("transforms"):
-            pixel_values = [self.transform(picture) for picture in pictures]
-        return {"pixel_values": pixel_values, "labels": np.digitize(rows["age"], self.age_starts) - 1}
-
-    def transform(self, picture: Image.Image) -> torch.Tensor:
-        """-> (3, size, size), normalised."""
-        picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box=self.random_box(*picture.size))
-        if random.random() < 0.5:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float().div_(255)
-        return pixels.sub_(self.mean).div_(self.std)
-
-    @staticmethod
-    def random_box(width: int, height: int) -> tuple[int, int, int, int]:
-        """8 to 100 % of the picture at an aspect of 3:4 to 4:3."""
-        area = random.uniform(0.08, 1) * width * height
-        aspect = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
-        box_w, box_h = min(width, round((area * aspect) ** 0.5)), min(height, round((area / aspect) ** 0.5))
-        x, y = random.randint(0, width - box_w), random.randint(0, height - box_h)
-        return x, y, x + box_w, y + box_h
-
-
-def collate_example(rows: list[dict]) -> dict[str, torch.Tensor]:
-    return {
-        "pixel_values": torch.stack([row["pixel_values"] for row in rows]),
-        "labels": torch.tensor([row["labels"] for row in rows]),
-    }
 
 
 def measure(arm: Arm) -> Measurement:
@@ -294,9 +168,8 @@ def _example_trainer(arm: Arm, folder: str, faces: DatasetDict, clock: Clock) ->
 
 
 def _trainer(arm: Arm, folder: str, faces: DatasetDict, clock: Clock) -> Trainer:
-    train = decode_faces(faces, arm.image_size, arm.image_size * 8 // 7)[
-        "train"
-    ]  # 128 for 112, as the recipe keeps them
+    kept_size = arm.image_size * 8 // 7  # 128 for 112, as the recipe keeps them
+    train = decode_faces(faces, arm.image_size, kept_size)["train"]
     transform = TimedTransform(arm.image_size, MEAN, STD, AugmentationArguments())
     TimedTrainer.clock = transform.clock = clock
     return TimedTrainer(

@@ -66,7 +66,7 @@ def test_a_recipe_trains_on_several_sets(exact, ranged, tmp_path):
     output_dir = tmp_path / "run"
     main([str(recipe), "--dataset", str(exact), "--output_dir", str(output_dir), "--report", "false"])
     record = json.loads((output_dir / "training_run.json").read_text())
-    assert record["arguments"]["also_train_on"] == [{"repeat": 2, "dataset": "faces"}]
+    assert record["arguments"]["also_train_on"] == [{"dataset": "faces", "repeat": 2}]
     [other] = record["data"]["also_trained_on"]
     pictures = record["data"]["splits"]["train"] + 2 * other["splits"]["train"]
     assert record["best_step"] <= 2 * -(-pictures // 16)
@@ -87,8 +87,9 @@ def test_a_recipe_trains_on_several_sets(exact, ranged, tmp_path):
     ("text", "message"),
     [
         ("FairFace", "expected a mapping"),
-        ('{"align": true}', "with a `dataset`"),
-        ('{"dataset": "x", "allign": true}', "Did you mean 'align'"),
+        ('{"align": true}', "expected a mapping"),
+        ('{"dataset": "x", "allign": true}', "also_train_on: unknown key 'allign'. Did you mean 'align'"),
+        ('{"dataset": "x", "repeat": "often"}', "also_train_on: repeat: invalid int value: 'often'"),
         ('{"dataset": "x", "repeat": 0}', "at least once"),
         ('{"dataset": "x", "validation_share": 2}', "validation_share"),
     ],

@@ -68,9 +68,7 @@ def read_pictures(args: DataArguments, source: DatasetDict | None = None) -> Dat
 def select_splits(pictures: Dataset, manifest: pd.DataFrame, args: DataArguments, seed: int) -> DatasetDict:
     """The kept pictures with the manifest's labels, as `load_faces` returns them."""
     kept = manifest["kept"]
-    features = face_features(manifest)
-    labels = Dataset.from_pandas(manifest[list(features)], features=Features(features), preserve_index=False)
-    faces = concatenate_datasets([pictures.select_columns(["image"]), labels], axis=1).cast_column("image", Image())
+    faces = label_pictures(pictures, manifest)
     splits = DatasetDict()
     for split in SPLITS:
         rows = shuffled_rows(manifest, split, seed)
@@ -82,3 +80,10 @@ def select_splits(pictures: Dataset, manifest: pd.DataFrame, args: DataArguments
         share = args.max_samples / kept.sum() if args.max_samples else 1.0
         splits[split] = faces.select(rows[: math.ceil(len(rows) * min(share, 1.0))])
     return splits
+
+
+def label_pictures(pictures: Dataset, manifest: pd.DataFrame) -> Dataset:
+    """Every row of `pictures` with the manifest's labels, kept or not."""
+    features = face_features(manifest)
+    labels = Dataset.from_pandas(manifest[list(features)], features=Features(features), preserve_index=False)
+    return concatenate_datasets([pictures.select_columns(["image"]), labels], axis=1).cast_column("image", Image())

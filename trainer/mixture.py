@@ -1,9 +1,8 @@
 """Training on several data sets at once: the first is chosen and measured on, the others only add training pictures."""
 
-import difflib
 import json
 import logging
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from datasets import Dataset, DatasetDict, Image, IterableDatasetDict, concatenate_datasets
@@ -11,11 +10,18 @@ from datasets import Dataset, DatasetDict, Image, IterableDatasetDict, concatena
 from trainer.cleaning import find_groups, fingerprint_pictures
 from trainer.data import load_faces
 from trainer.data_arguments import DataArguments
-from trainer.recipe import RecipeError
+from trainer.recipe import RecipeError, parse_mapping
 from trainer.run_record import describe_splits, public_name
 
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SetArguments(DataArguments):
+    """A further set to train on."""
+
+    repeat: int = field(default=1, metadata={"help": "How often a pass goes over its training pictures."})
 
 
 @dataclass
@@ -36,52 +42,42 @@ class MixtureArguments:
 
     def __post_init__(self):
         self.sets = [parse_set(text) for text in self.also_train_on or ()]
-        if min([self.repeat, *(repeat for _, repeat in self.sets)]) < 1:
+        if min(self.repeats) < 1:
             raise RecipeError("A set must be repeated at least once in a pass: leave out a set that should not count.")
+
+    @property
+    def repeats(self) -> list[int]:
+        """Of the data set itself and of every further one."""
+        return [self.repeat, *(one.repeat for one in self.sets)]
 
     def describe(self) -> dict[str, Any]:
         """These arguments for the run's record, without where files lie on this machine."""
-        sets = [
-            {"repeat": repeat, **asdict(data_args), "dataset": public_name(data_args.dataset)}
-            for data_args, repeat in self.sets
-        ]
-        defaults = asdict(DataArguments())
-        return {
-            "repeat": self.repeat,
-            "also_train_on": [{k: v for k, v in one.items() if v != defaults.get(k)} for one in sets] or None,
-        }
+        defaults = asdict(SetArguments())
+        sets = [asdict(one) | {"dataset": public_name(one.dataset)} for one in self.sets]
+        changed = [{name: value for name, value in one.items() if value != defaults[name]} for one in sets]
+        return {"repeat": self.repeat, "also_train_on": changed or None}
 
     def describe_sets(self, other_sets: list[DatasetDict]) -> list[dict[str, Any]]:
         """The name, splits and hash of every further set, as `describe_splits` does for the first."""
         return [
-            {"dataset": public_name(data_args.dataset)} | describe_splits(splits)
-            for (data_args, _), splits in zip(self.sets, other_sets, strict=True)
+            {"dataset": public_name(one.dataset)} | describe_splits(splits)
+            for one, splits in zip(self.sets, other_sets, strict=True)
         ]
 
 
-def parse_set(text: str) -> tuple[DataArguments, int]:
-    """`{"dataset": ..., "repeat": 2}` -> its data arguments and how often a pass goes over it.
+def parse_set(text: str) -> SetArguments:
+    """Read `{"dataset": ..., "repeat": 2}`.
 
     Raises:
-        RecipeError: no mapping, no dataset in it, or an unknown key (the nearest known one is named).
+        RecipeError: no mapping, no dataset in it, an unknown key or a value of the wrong type.
     """
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RecipeError(
-            f"also_train_on: expected a mapping such as {{dataset: user/faces}}, got {text!r}."
-        ) from error
+    except json.JSONDecodeError:
+        values = None
     if not isinstance(values, dict) or "dataset" not in values:
-        raise RecipeError(f"also_train_on: expected a mapping with a `dataset`, got {text!r}.")
-    repeat = values.pop("repeat", 1)
-    known = [entry.name for entry in fields(DataArguments)]
-    for key in values:
-        if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1)
-            raise RecipeError(
-                f"also_train_on: unknown key {key!r}." + (f" Did you mean {nearest[0]!r}?" if nearest else "")
-            )
-    return DataArguments(**values), repeat
+        raise RecipeError(f"also_train_on: expected a mapping such as {{dataset: user/faces}}, got {text!r}.")
+    return parse_mapping(values, SetArguments, "also_train_on")
 
 
 def load_sets(args: MixtureArguments, faces: DatasetDict, seed: int) -> list[DatasetDict]:
@@ -91,9 +87,9 @@ def load_sets(args: MixtureArguments, faces: DatasetDict, seed: int) -> list[Dat
         RecipeError: a stream among them, which cannot be mixed by shares.
     """
     streaming = isinstance(faces, IterableDatasetDict)
-    if args.sets and (streaming or any(data_args.streaming for data_args, _ in args.sets)):
+    if args.sets and (streaming or any(one.streaming for one in args.sets)):
         raise RecipeError("also_train_on needs every set whole: leave out streaming, or join the sets beforehand.")
-    return [load_faces(data_args, seed=seed) for data_args, _ in args.sets]
+    return [load_faces(one, seed=seed) for one in args.sets]
 
 
 def without_copies(train: Dataset, held_out: list[Dataset]) -> Dataset:
@@ -113,13 +109,12 @@ def without_copies(train: Dataset, held_out: list[Dataset]) -> Dataset:
 
 def mix_training_faces(args: MixtureArguments, train: Dataset, others: list[Dataset]) -> Dataset:
     """One decoded training set (see `trainer.transforms.decode_faces`), each part as often as its `repeat` says."""
-    repeats = [args.repeat, *(repeat for _, repeat in args.sets)]
     parts = [train, *others]
     if any("age_low" in part.column_names for part in parts):
         parts = [_with_age_ranges(part) for part in parts]
     columns = parts[0].column_names
     return concatenate_datasets(
-        [part.select_columns(columns) for part, repeat in zip(parts, repeats, strict=True) for _ in range(repeat)]
+        [part.select_columns(columns) for part, repeat in zip(parts, args.repeats, strict=True) for _ in range(repeat)]
     )
 
 

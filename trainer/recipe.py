@@ -36,7 +36,7 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type]) -> tuple
     argv, from_file = list(argv), []
     if argv and not argv[0].startswith("-"):
         path = Path(argv.pop(0))
-        from_file = recipe_to_argv(path, known)
+        from_file = mapping_to_argv(read_mapping(path, "trainer/recipes/vit_tiny.yaml"), known, str(path))
         check_values(parser, from_file, known, str(path))
     check_values(parser, argv, known, "command line")
     try:
@@ -45,6 +45,19 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type]) -> tuple
         if "setup doesn't support" in str(error):  # of transformers: bf16, fp16 or tf32 without the hardware
             raise RecipeError(f"{error} (A GPU is asked for, {why_no_gpu()}.)") from None
         raise
+
+
+def parse_mapping(mapping: dict[str, Any], argument_class: type, where: str) -> Any:
+    """One instance of a dataclass from `name: value`, checked as a recipe is.
+
+    Raises:
+        RecipeError: an unknown key (the nearest known one is named) or a value of the wrong type.
+    """
+    parser = HfArgumentParser([argument_class], allow_abbrev=False, exit_on_error=False)
+    known = [field.name for field in fields(argument_class) if field.init]
+    argv = mapping_to_argv(mapping, known, where)
+    check_values(parser, argv, known, where)
+    return parser.parse_args_into_dataclasses(argv)[0]
 
 
 def check_values(parser: HfArgumentParser, argv: Sequence[str], known: Sequence[str], where: str) -> None:
@@ -70,13 +83,12 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f" Did you mean {names[0]!r}?" if names else " `--help` lists them all."
 
 
-def recipe_to_argv(path: Path, known: Sequence[str]) -> list[str]:
+def mapping_to_argv(mapping: dict[str, Any], known: Sequence[str], where: str) -> list[str]:
     """`learning_rate: 1e-3` -> `["--learning_rate", "1e-3"]`; lists give several values, mappings JSON, null nothing."""
-    recipe = read_mapping(path, "trainer/recipes/vit_tiny.yaml")
     argv = []
-    for key, value in recipe.items():
+    for key, value in mapping.items():
         if key not in known:
-            raise RecipeError(f"{path}: unknown key {key!r}.{nearest(str(key), known)}")
+            raise RecipeError(f"{where}: unknown key {key!r}.{nearest(str(key), known)}")
         if isinstance(value, dict):
             argv += [f"--{key}", json.dumps(value)]
         elif isinstance(value, list):

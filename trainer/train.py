@@ -139,7 +139,7 @@ def main(argv: Sequence[str]) -> None:
     check_processes(training_args.world_size)
     energy = EnergyMeter()
     # Now: the commit may be another one when the training ends.
-    environment = describe_environment([data_args.dataset, *(other.dataset for other, _ in mixture.sets)])
+    environment = describe_environment([data_args.dataset, *(other.dataset for other in mixture.sets)])
     started_from = model_args.start_from and describe_start(model_args.start_from, model_args.start_revision)
     output_dir = Path(training_args.output_dir)
     # Checkpoints lie beside the result, so that the result holds what is published and nothing else.

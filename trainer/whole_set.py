@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, Features, Image, concatenate_datasets
+from datasets import DatasetDict, concatenate_datasets
 
 from trainer.alignment import align_faces
-from trainer.data import DataArguments, load_faces, read_pictures
-from trainer.manifest import build_manifest, face_features
+from trainer.data import DataArguments, label_pictures, load_faces, read_pictures
+from trainer.manifest import build_manifest
 from trainer.prepared import is_prepared, load_prepared_folder
 from trainer.sources import load_hub
 
@@ -28,8 +28,5 @@ def load_whole_set(args: DataArguments) -> DatasetDict:
         return DatasetDict(all=concatenate_datasets(list(load_faces(args, seed=0).values())))
     pictures = read_pictures(args, source)
     manifest = build_manifest(pictures, replace(args, split_by="picture"), seed=0)
-    features = face_features(manifest)
-    labels = Dataset.from_pandas(manifest[list(features)], features=Features(features), preserve_index=False)
-    faces = concatenate_datasets([pictures.select_columns(["image"]), labels], axis=1).cast_column("image", Image())
-    whole = DatasetDict(all=faces.select(manifest.index[manifest["kept"]]))
+    whole = DatasetDict(all=label_pictures(pictures, manifest).select(manifest.index[manifest["kept"]]))
     return align_faces(whole) if args.align else whole
