@@ -8,7 +8,7 @@ evaluation; a trial that is worse than the median of the earlier ones at the sam
 OUTPUT_DIR/study.db: the same command goes on with it, up to `--trials` finished or pruned trials. Writes trials.md,
 trials.json and trials.png. Needs `pip install optuna`.
 
-A space names arguments of the model, the augmentation, the regularization or the training:
+A space names arguments of the model, the augmentation, the learning or the training:
 
     learning_rate: {low: 1e-4, high: 3e-3, log: true}
     num_train_epochs: {low: 5, high: 20}
@@ -28,8 +28,8 @@ from transformers import TrainingArguments
 
 from trainer.build_model import ModelArguments
 from trainer.devices import check_processes
+from trainer.learning import LearningArguments
 from trainer.recipe import RecipeError, parse_recipe
-from trainer.regularization import RegularizationArguments
 from trainer.search_report import write_report
 from trainer.search_space import SearchSpace
 from trainer.train import ARGUMENT_CLASSES, build_trainer, make_model, prepare_faces
@@ -63,9 +63,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def tune(args: argparse.Namespace, argv: list[str]) -> optuna.Study:
-    model_args, data_args, mixture, augmentation, regularization, _, training_args = parse_recipe(
-        argv, ARGUMENT_CLASSES
-    )
+    model_args, data_args, mixture, augmentation, learning, _, training_args = parse_recipe(argv, ARGUMENT_CLASSES)
     check_processes(training_args.world_size)
     if training_args.world_size > 1:
         raise RecipeError("Trials are pruned one process at a time: start the search without accelerate launch.")
@@ -75,7 +73,7 @@ def tune(args: argparse.Namespace, argv: list[str]) -> optuna.Study:
     searchable = {
         ModelArguments: [field.name for field in fields(ModelArguments) if field.name not in FIXED],
         AugmentationArguments: [field.name for field in fields(AugmentationArguments)],
-        RegularizationArguments: ["l1_penalty"],
+        LearningArguments: ["l1_penalty"],
         TrainingArguments: [
             field.name for field in fields(TrainingArguments) if field.init and field.name not in FIXED
         ],
@@ -91,7 +89,7 @@ def tune(args: argparse.Namespace, argv: list[str]) -> optuna.Study:
     trainer = build_trainer(
         model_args,
         augmentation,
-        replace(regularization, early_stopping_patience=None),
+        replace(learning, early_stopping_patience=None),
         training_args,
         faces["train"],
         decoded,
@@ -104,7 +102,7 @@ def tune(args: argparse.Namespace, argv: list[str]) -> optuna.Study:
         """Called before each trial; also sets what belongs to the trainer and is no training argument."""
         values = space.suggest(trial) if trial else {}
         trainer.batch_transform.augmentation = replace(augmentation, **of(AugmentationArguments, values))
-        trainer.l1_penalty = replace(regularization, **of(RegularizationArguments, values)).l1_penalty
+        trainer.l1_penalty = replace(learning, **of(LearningArguments, values)).l1_penalty
         return make_model(replace(model_args, **of(ModelArguments, values)), faces["train"])[0]
 
     trainer.model_init = model_of

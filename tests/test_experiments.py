@@ -17,8 +17,8 @@ from trainer import experiment
 from trainer.comparison import read_comparison
 from trainer.experiment import Run
 from trainer.experiment_report import format_table, summarize
+from trainer.learning import l1_norm
 from trainer.recipe import RecipeError, parse_recipe
-from trainer.regularization import l1_norm
 from trainer.search_space import SearchSpace
 from trainer.train import ARGUMENT_CLASSES, main
 
@@ -59,7 +59,7 @@ def test_early_stopping_needs_a_best_model(quick):
 @pytest.mark.parametrize(
     ("name", "value"), [("--l1_penalty", "-1"), ("--early_stopping_patience", "0")], ids=["l1", "patience"]
 )
-def test_regularization_out_of_range(quick, name, value):
+def test_learning_argument_out_of_range(quick, name, value):
     with pytest.raises(RecipeError, match=rf"{name[2:]} must be .* or more, got {value}"):
         train(quick, name, value)
 

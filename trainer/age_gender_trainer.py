@@ -10,7 +10,9 @@ from transformers import Trainer
 
 from model.modeling_age_gender import AgeGenderOutput
 from trainer.checkpoints import CheckpointError, TrainingDiverged, last_whole_checkpoint
-from trainer.regularization import l1_norm
+from trainer.learning import l1_norm
+from trainer.muon import muon_with_adamw
+from trainer.recipe import RecipeError
 from trainer.transforms import BatchTransform
 
 
@@ -23,18 +25,37 @@ class AgeGenderTrainer(Trainer):
         batch_transform: BatchTransform,
         train_resolutions: Sequence[int] = (),
         l1_penalty: float = 0.0,
+        muon: bool = False,
         **kwargs,
     ):
-        """`train_resolutions`: sides in pixels that share the training's steps evenly, one after the other."""
+        """
+        Args:
+            train_resolutions: sides in pixels that share the training's steps evenly, one after the other.
+            l1_penalty, muon: see trainer.learning.
+        """
         super().__init__(*args, **kwargs)
         if self.args.device.type == "cpu" and self.args.bf16:
             # torch's fused attention is slow there, backwards above all: a third of ViT-Tiny's time at 112 pixels
             self.model.set_attn_implementation("eager")
-        self.l1_penalty = l1_penalty
+        self.l1_penalty, self.muon = l1_penalty, muon
         self.batch_transform = batch_transform.to(self.args.device)
         self.train_resolutions = train_resolutions
         self._head_losses: dict[str, list[torch.Tensor]] = defaultdict(list)
         self._train_scores: list[torch.Tensor] = []
+
+    def create_optimizer(self, model=None):
+        """
+        Raises:
+            RecipeError: Muon together with an `optim` other than AdamW.
+        """
+        if self.muon and self.optimizer is None:
+            if not self.args.optim.startswith("adamw_torch"):
+                raise RecipeError(
+                    f"muon goes with AdamW for the other parameters: leave out optim: {self.args.optim.value}."
+                )
+            _, adamw = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = muon_with_adamw(model or self.model, self.args.weight_decay, **adamw)
+        return super().create_optimizer(model)
 
     def _prepare_inputs(self, inputs):
         """Bytes travel to the device as they are and become varied, normalised pictures there."""

@@ -27,11 +27,11 @@ from trainer.checkpoints import checkpoint_to_resume
 from trainer.data import DataArguments, load_faces
 from trainer.devices import check_processes
 from trainer.energy import EnergyMeter
+from trainer.learning import LearningArguments
 from trainer.metrics import build_compute_metrics
 from trainer.mixture import MixtureArguments, load_sets, mix_training_faces, without_copies
 from trainer.model_folder import save_model_folder
 from trainer.recipe import RecipeError, parse_recipe
-from trainer.regularization import RegularizationArguments
 from trainer.run_record import (
     describe_arguments,
     describe_environment,
@@ -61,7 +61,7 @@ ARGUMENT_CLASSES = (
     DataArguments,
     MixtureArguments,
     AugmentationArguments,
-    RegularizationArguments,
+    LearningArguments,
     ReportArguments,
     TrainingArguments,
 )
@@ -99,7 +99,7 @@ def make_model(model_args: ModelArguments, train_faces: Dataset) -> tuple[AgeGen
 def build_trainer(
     model_args: ModelArguments,
     augmentation: AugmentationArguments,
-    regularization: RegularizationArguments,
+    learning: LearningArguments,
     training_args: TrainingArguments,
     train_faces: Dataset,
     decoded: DatasetDict,
@@ -114,10 +114,11 @@ def build_trainer(
         data_collator=collate_faces,
         compute_metrics=build_compute_metrics(model.config),
         processing_class=processor,
-        callbacks=regularization.callbacks(training_args),
+        callbacks=learning.callbacks(training_args),
         batch_transform=BatchTransform(model_args.image_size, processor.image_mean, processor.image_std, augmentation),
         train_resolutions=model_args.train_resolutions or (),
-        l1_penalty=regularization.l1_penalty,
+        l1_penalty=learning.l1_penalty,
+        muon=learning.muon,
     )
 
 
@@ -133,7 +134,7 @@ def calibrate(trainer: AgeGenderTrainer, validation, target_accuracy: float) -> 
 
 def main(argv: Sequence[str]) -> None:
     started = datetime.now(timezone.utc)
-    model_args, data_args, mixture, augmentation, regularization, report_args, training_args = parse_recipe(
+    model_args, data_args, mixture, augmentation, learning, report_args, training_args = parse_recipe(
         argv, ARGUMENT_CLASSES
     )
     check_processes(training_args.world_size)
@@ -157,7 +158,7 @@ def main(argv: Sequence[str]) -> None:
     set_seed(training_args.seed)
 
     faces, other_sets, decoded = prepare_faces(model_args, data_args, mixture, training_args)
-    trainer = build_trainer(model_args, augmentation, regularization, training_args, faces["train"], decoded)
+    trainer = build_trainer(model_args, augmentation, learning, training_args, faces["train"], decoded)
     trainer.train(resume_from_checkpoint=resume_from)
     calibration = calibrate(trainer, decoded["validation"], report_args.gender_target_accuracy)
 
@@ -174,7 +175,7 @@ def main(argv: Sequence[str]) -> None:
             | {"dataset": public_name(data_args.dataset)}
             | mixture.describe()
             | asdict(augmentation)
-            | asdict(regularization)
+            | asdict(learning)
             | asdict(report_args)
             | describe_arguments(training_args),
             "started": started.isoformat(timespec="seconds"),
