@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from model.modeling_age_gender import AgeGenderModel
 from tests.made_up_faces import write_utkface_folder
 from trainer.recipe import RecipeError
+from trainer.report_arguments import ReportArguments
 from trainer.train import main
 
 
@@ -171,3 +172,13 @@ def test_mistakes_are_answered_in_one_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("RecipeError: No recipe at")
     assert "Traceback" not in done.stderr
+
+
+def test_onnx_is_known_to_be_impossible_before_training(faces, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("trainer.report_arguments.find_spec", lambda name: None if name == "onnxscript" else "found")
+    with pytest.raises(RecipeError, match="onnx: true needs onnxscript: pip install"):
+        train(faces, tmp_path / "run", "--onnx", "true", "--report", "true")
+    with pytest.raises(RecipeError, match="leave out report: false"):
+        train(faces, tmp_path / "run", "--onnx", "true")
+    assert ReportArguments().writes_onnx(pushes=True) is False
+    assert "pushed without ONNX files: they need onnxscript" in caplog.text

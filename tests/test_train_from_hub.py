@@ -44,6 +44,7 @@ def test_backbone_from_the_hub_model_to_the_hub(hub, tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     pushed = {file.rfilename for file in api.model_info("user/faces").siblings}
     assert {"config.json", "model.safetensors", "README.md", "metrics.json", "pipeline_age_gender.py"} <= pushed
+    assert {"onnx/model.onnx", "onnx/model_int8.onnx", "onnx/comparison.json"} <= pushed
     assert json.loads((tmp_path / "run/preprocessor_config.json").read_text())["image_mean"] == [0.4, 0.5, 0.6]
     assert f"base_model: {BACKBONE}" in (tmp_path / "run/README.md").read_text()
 

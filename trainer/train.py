@@ -4,9 +4,10 @@ The same command under `accelerate launch -m trainer.train ...` trains on severa
 `outputs/<run>/` is a model folder: weights, code, card and figures, ready to be served or pushed.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from trainer.metrics import build_compute_metrics
 from trainer.mixture import MixtureArguments, load_sets, mix_training_faces, without_copies
 from trainer.model_folder import save_model_folder
 from trainer.recipe import RecipeError, parse_recipe
+from trainer.report_arguments import ReportArguments
 from trainer.run_record import (
     describe_arguments,
     describe_environment,
@@ -44,17 +46,7 @@ from trainer.tracking import track_report
 from trainer.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
 
 
-@dataclass
-class ReportArguments:
-    """What happens after training."""
-
-    gender_target_accuracy: float = field(
-        default=0.95, metadata={"help": "Share of given gender answers that should be right; the rest is 'unsure'."}
-    )
-    report: bool = field(
-        default=True, metadata={"help": "Measure on the test split, draw the figures and write the model card."}
-    )
-
+logger = logging.getLogger(__name__)
 
 ARGUMENT_CLASSES = (
     ModelArguments,
@@ -132,6 +124,18 @@ def calibrate(trainer: AgeGenderTrainer, validation, target_accuracy: float) -> 
     return calibration
 
 
+def write_onnx(folder: Path, data_args: DataArguments) -> None:
+    """Both ONNX files, compared on the test split; a network that cannot be exported costs the run nothing else."""
+    from scripts.export_onnx import ExportArguments, FaceArguments, export_onnx  # here: needs ONNX_PACKAGES
+    from trainer.onnx_export import ExportError
+
+    faces = FaceArguments(**asdict(replace(data_args, streaming=False)))
+    try:
+        export_onnx(ExportArguments(model=str(folder), int8=True), faces)
+    except ExportError as error:
+        logger.warning(f"There are no ONNX files: {error}")
+
+
 def main(argv: Sequence[str]) -> None:
     started = datetime.now(timezone.utc)
     model_args, data_args, mixture, augmentation, learning, report_args, training_args = parse_recipe(
@@ -154,6 +158,7 @@ def main(argv: Sequence[str]) -> None:
         user = HfApi().whoami()["name"]  # a missing login is better known now than after the training
         repo_id = training_args.hub_model_id or f"{user}/{output_dir.name}"
         training_args.push_to_hub = False
+    writes_onnx = report_args.writes_onnx(pushes=repo_id is not None)
     training_args.run_name = training_args.run_name or output_dir.name  # by which trackers know it
     set_seed(training_args.seed)
 
@@ -197,6 +202,8 @@ def main(argv: Sequence[str]) -> None:
     if report_args.report:
         evaluate_model(EvaluationArguments(model=str(output_dir)), replace(data_args, streaming=False))
         if trainer.is_world_process_zero():
+            if writes_onnx:
+                write_onnx(output_dir, data_args)
             (output_dir / "README.md").write_text(render_card(output_dir, repo_id), encoding="utf-8")
             track_report(trainer, output_dir)
     if repo_id and trainer.is_world_process_zero():

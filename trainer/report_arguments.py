@@ -1,0 +1,50 @@
+"""What a run does with its model after training."""
+
+import logging
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+from trainer.recipe import RecipeError
+
+
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ReportArguments:
+    """What happens after training."""
+
+    gender_target_accuracy: float = field(
+        default=0.95, metadata={"help": "Share of given gender answers that should be right; the rest is 'unsure'."}
+    )
+    report: bool = field(
+        default=True, metadata={"help": "Measure on the test split, draw the figures and write the model card."}
+    )
+    onnx: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Also export to ONNX, fp32 and int8, and show on the card what either costs on the test split; "
+            "together with push_to_hub unless told otherwise."
+        },
+    )
+
+    def writes_onnx(self, pushes: bool) -> bool:
+        """Asked before the training, so that nothing is found missing after it. `pushes`: the model goes to the Hub.
+
+        Raises:
+            RecipeError: asked for, without the packages for it or without a report to stand in.
+        """
+        if self.onnx and not self.report:
+            raise RecipeError(
+                "onnx: true compares the files on the test split for the report: leave out report: false."
+            )
+        missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+        if self.onnx and missing:
+            raise RecipeError(f"onnx: true needs {', '.join(missing)}: pip install -r requirements-dev.txt")
+        if self.onnx is None and pushes and self.report and missing:
+            logger.warning(
+                f"The model will be pushed without ONNX files: they need {', '.join(missing)} (pip install -r "
+                "requirements-dev.txt)."
+            )
+        return bool(self.onnx if self.onnx is not None else pushes and self.report and not missing)
