@@ -66,9 +66,9 @@ def varied_run(faces, tmp_path_factory) -> Path:
 
 
 def finish(
-    faces: Path, output_dir: Path, *overrides: str, launcher: tuple[str, ...] = ()
+    faces: Path, output_dir: Path, *overrides: str, launcher: tuple[str, ...] = (), module: str = "trainer.train"
 ) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", *launcher, "trainer.train", *arguments(faces, output_dir, *overrides)]
+    command = [sys.executable, "-m", *launcher, module, *arguments(faces, output_dir, *overrides)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
 
@@ -94,22 +94,46 @@ def test_every_configuration_is_tested():
     assert {path.stem for path in CONFIGS.iterdir()} == {"one_gpu", "multi_gpu", "multi_machine", "fsdp", "cpu"}
 
 
-@pytest.mark.slow
-def test_two_processes_give_the_loss_curve_of_one(faces, tmp_path):
-    """The same global batch of 16, as 2 x 8: only the order of additions differs.
+@pytest.fixture(scope="module")
+def one_process(faces, tmp_path_factory) -> Path:
+    """Of 222 faces 176 train, eleven full batches: a smaller last one would be shared out unevenly."""
+    output_dir = tmp_path_factory.mktemp("one") / "run"
+    main(arguments(faces, output_dir, *UNVARIED, "--max_samples", "222"))
+    return output_dir
 
-    Of 222 faces 176 train, eleven full batches: a smaller last one would be shared out unevenly.
-    """
-    overrides = [*UNVARIED, "--max_samples", "222"]
-    main(arguments(faces, tmp_path / "one", *overrides))
-    launcher = ("accelerate.commands.launch", "--config_file", str(CONFIGS / "cpu.yaml"), "-m")
-    done = finish(faces, tmp_path / "two", *overrides, "--per_device_train_batch_size", "8", launcher=launcher)
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "module"), [("cpu", "trainer.train"), ("fsdp", "tests.fsdp_on_cpus")])
+def test_two_processes_learn_as_one_does(faces, tmp_path, one_process, config, module):
+    """The same global batch of 16, as 2 x 8: only the order of additions differs."""
+    overrides = [*UNVARIED, "--max_samples", "222", "--per_device_train_batch_size", "8"]
+    launcher = ("accelerate.commands.launch", "--config_file", str(CONFIGS / f"{config}.yaml"), "-m")
+    done = finish(faces, tmp_path / "two", *overrides, launcher=launcher, module=module)
     assert done.returncode == 0, done.stderr
-    one, two = record_of(tmp_path / "one"), record_of(tmp_path / "two")
+    one, two = record_of(one_process), record_of(tmp_path / "two")
     assert (one["processes"], two["processes"]) == (1, 2)
     assert len(losses(one)) == 33
     assert losses(two) == pytest.approx(losses(one), rel=1e-5)
     assert two["best_metric"]["age_mae"] == pytest.approx(one["best_metric"]["age_mae"], rel=1e-5)
+    expected, actual = (load_file(folder / "model.safetensors") for folder in (one_process, tmp_path / "two"))
+    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_on_sharded_weights_resumes(faces, tmp_path):
+    launcher = ("accelerate.commands.launch", "--config_file", str(CONFIGS / "fsdp.yaml"), "-m")
+    overrides = ["--muon", "true", "--num_train_epochs", "2"]
+    done = finish(faces, tmp_path / "run", *overrides, launcher=launcher, module="tests.fsdp_on_cpus")
+    assert done.returncode == 0, done.stderr
+    whole = load_file(tmp_path / "run/model.safetensors")
+
+    last = max((tmp_path / "run.checkpoints").iterdir(), key=lambda path: int(path.name.split("-")[1]))
+    shutil.rmtree(last)
+    shutil.rmtree(tmp_path / "run")
+    overrides += ["--resume_from_checkpoint", "true"]
+    done = finish(faces, tmp_path / "run", *overrides, launcher=launcher, module="tests.fsdp_on_cpus")
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(load_file(tmp_path / "run/model.safetensors"), whole, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow

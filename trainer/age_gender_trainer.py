@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import Trainer
 
-from model.modeling_age_gender import AgeGenderOutput
+from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput
 from trainer.checkpoints import CheckpointError, TrainingDiverged, last_whole_checkpoint
 from trainer.learning import l1_norm
 from trainer.muon import muon_with_adamw
@@ -124,6 +124,19 @@ class AgeGenderTrainer(Trainer):
                 f"differ, such as {others[0]}. Resume with the recipe it was trained by."
             )
         (model or self.model).load_state_dict(restored.state_dict(), strict=True)
+
+    def whole_model(self) -> AgeGenderModel:
+        """The model in one piece, to change and to save: under FSDP a process holds a share of each weight only.
+
+        To be called in every process; under FSDP the weights are those trained in the main process only.
+        """
+        model = self.accelerator.unwrap_model(self.model)
+        if not self.is_fsdp_enabled:
+            return model
+        weights, whole = self.accelerator.get_state_dict(self.model), AgeGenderModel(model.config)
+        if self.is_world_process_zero():
+            whole.load_state_dict(weights)
+        return whole.eval()
 
     def training_step(self, *args, **kwargs):
         loss = super().training_step(*args, **kwargs)

@@ -114,11 +114,10 @@ def build_trainer(
     )
 
 
-def calibrate(trainer: AgeGenderTrainer, validation, target_accuracy: float) -> Calibration:
-    """Fit on validation and apply to the trainer's model."""
+def calibrate(trainer: AgeGenderTrainer, model: AgeGenderModel, validation, target_accuracy: float) -> Calibration:
+    """Fit on validation and apply to `model`, the trainer's own in one piece."""
     prediction = trainer.predict(validation, metric_key_prefix="validation")
     (age_logits, _, gender_logits), (age_labels, gender_labels) = prediction.predictions, prediction.label_ids
-    model = trainer.accelerator.unwrap_model(trainer.model)
     calibration = fit_calibration(age_logits, gender_logits, age_labels, gender_labels, model.config, target_accuracy)
     calibration.apply(model)
     return calibration
@@ -165,10 +164,10 @@ def main(argv: Sequence[str]) -> None:
     faces, other_sets, decoded = prepare_faces(model_args, data_args, mixture, training_args)
     trainer = build_trainer(model_args, augmentation, learning, training_args, faces["train"], decoded)
     trainer.train(resume_from_checkpoint=resume_from)
-    calibration = calibrate(trainer, decoded["validation"], report_args.gender_target_accuracy)
+    model = trainer.whole_model()
+    calibration = calibrate(trainer, model, decoded["validation"], report_args.gender_target_accuracy)
 
     if trainer.is_world_process_zero():
-        model = trainer.accelerator.unwrap_model(trainer.model)
         save_model_folder(model, trainer.processing_class, output_dir)
         recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None
         record = environment | {
