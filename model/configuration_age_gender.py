@@ -88,6 +88,7 @@ class AgeGenderConfig(PreTrainedConfig):
     age_weights: weight of each year in the age loss, `max_age + 1` numbers; None weighs all alike.
     range_loss_weight, gender_loss_weight: weights beside the year loss, which has weight 1.
     gender_label_smoothing: share of the gender target spread over both outputs while training.
+    mirror_average: answer with the mean over a crop and its mirror image: a little better, twice the work.
     landmarks_xy: where two eyes, nose and two mouth corners lie on the crop, as fractions of its side.
     cascade_crop: corners x0, y0, x1, y1 of the crop, as fractions of a Haar cascade's box, where no landmarks are known.
     age_estimate: how one number is read from the distribution of years; chosen on validation.
@@ -120,6 +121,7 @@ class AgeGenderConfig(PreTrainedConfig):
     gender_label_smoothing: float | int = 0.0
     head_dropout: float | int = 0.0
 
+    mirror_average: bool = False
     landmarks_xy: list[list[float]] | None = None
     cascade_crop: list[float] | None = None
 

@@ -119,8 +119,13 @@ class AgeGenderModel(PreTrainedModel):
         wanted = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
         if self._interpolates_positions and pixel_values.shape[-1] != self.config.image_size:
             wanted["interpolate_pos_encoding"] = True
-        features = self.backbone(pixel_values, **{name: value for name, value in wanted.items() if value})
-        pooled = self.dropout(pool_features(features, self.config.pooling))
+        looks_twice = self.config.mirror_average and not self.training
+        seen = torch.cat([pixel_values, pixel_values.flip(-1)]) if looks_twice else pixel_values
+        features = self.backbone(seen, **{name: value for name, value in wanted.items() if value})
+        pooled = pool_features(features, self.config.pooling)
+        if looks_twice:  # the heads are linear: the mean here is the mean of the logits
+            pooled = pooled.unflatten(0, (2, -1)).mean(dim=0)
+        pooled = self.dropout(pooled)
         age_logits, gender_logits = self.age_head(pooled), self.gender_head(pooled)
         loss = loss_age = loss_gender = None
         if age_labels is not None and gender_labels is not None:
@@ -134,8 +139,8 @@ class AgeGenderModel(PreTrainedModel):
             gender_logits=gender_logits,
             age_loss=loss_age,
             gender_loss=loss_gender,
-            hidden_states=features.get("hidden_states"),
-            attentions=features.get("attentions"),
+            hidden_states=first_rows(features.get("hidden_states"), pixel_values.shape[0]),
+            attentions=first_rows(features.get("attentions"), pixel_values.shape[0]),
         )
 
 
@@ -161,6 +166,11 @@ def pool_features(features: ModelOutput, pooling: str) -> torch.Tensor:
     if features.last_hidden_state.dim() == 4:
         return features.pooler_output.flatten(1)
     return features.last_hidden_state[:, 0] if pooling == "cls" else features.last_hidden_state.mean(dim=1)
+
+
+def first_rows(layers: tuple[torch.Tensor, ...] | None, count: int) -> tuple[torch.Tensor, ...] | None:
+    """Of each layer what belongs to the pictures that were given, without their mirror images."""
+    return layers and tuple(layer[:count] for layer in layers)
 
 
 def sum_into_ranges(age_logits: torch.Tensor, age_ranges: list[list[int]]) -> torch.Tensor:

@@ -265,5 +265,5 @@ def test_energy_is_read_from_the_processors_counters(tmp_path):
     meter = EnergyMeter(tmp_path, seconds_between_readings=60)
     (tmp_path / "intel-rapl:0/energy_uj").write_text("8000000")
     (tmp_path / "intel-rapl:1/energy_uj").write_text("1000000")
-    assert meter.stop()["cpu_joules"] == 3 + 2
-    assert EnergyMeter(tmp_path / "none").stop()["cpu_joules"] is None
+    assert meter.read()["cpu_joules"] == 3 + 2
+    assert EnergyMeter(tmp_path / "none").read()["cpu_joules"] is None

@@ -83,6 +83,18 @@ def test_attention_maps_are_given_on_request(pixel_values):
     assert [attention.shape for attention in attentions] == [(3, 2, 5, 5)] * 2
 
 
+def test_an_answer_over_the_mirror_image_too(pixel_values):
+    model = make_model()
+    alone, mirrored = model(pixel_values), model(pixel_values.flip(-1))
+    model.config.mirror_average = True
+    both = model(pixel_values, output_hidden_states=True)
+    for name in ("age_logits", "gender_logits"):
+        torch.testing.assert_close(both[name], (alone[name] + mirrored[name]) / 2)
+    assert [states.shape for states in both.hidden_states] == [(3, 5, 32)] * 3
+    training = model.train()(pixel_values)  # there the pictures are mirrored at random
+    torch.testing.assert_close(training.age_logits, alone.age_logits)
+
+
 def test_from_backbone_takes_the_pretrained_weights(tmp_path, pixel_values):
     torch.manual_seed(1)
     pretrained = AutoModel.from_config(VIT)  # with the pooling layer that this model leaves out

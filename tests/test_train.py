@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from model.modeling_age_gender import AgeGenderModel
 from tests.made_up_faces import write_utkface_folder
+from trainer.checkpoints import last_whole_checkpoint
 from trainer.recipe import RecipeError
 from trainer.report_arguments import ReportArguments
 from trainer.train import main
@@ -120,11 +121,16 @@ def test_a_killed_run_resumes_and_ends_as_an_undisturbed_one(faces, tmp_path, fi
         process.wait()
     assert process.returncode == -signal.SIGKILL
     assert not output_dir.exists()
+    state = json.loads((last_whole_checkpoint(tmp_path / "run.checkpoints") / "trainer_state.json").read_text())
+    before = state["stateful_callbacks"]["RunCost"]["attributes"]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     resumed = json.loads((output_dir / "training_run.json").read_text())
     assert [entry["epoch"] for entry in evaluations(resumed)] == list(range(1, 9))
+    assert (undisturbed["starts"], before["starts"], resumed["starts"]) == (1, 1, 2)
+    assert before["started"] == resumed["started"]
+    assert resumed["seconds"] > before["seconds"] > 0
     expected, actual = (load_file(folder / "model.safetensors") for folder in (undisturbed_dir, output_dir))
     for name in expected:
         torch.testing.assert_close(actual[name], expected[name], msg=lambda text, name=name: f"{name}: {text}")

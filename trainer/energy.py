@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 
@@ -10,7 +11,7 @@ SECONDS_BETWEEN_READINGS = 10.0  # a processor's counter starts over after some 
 
 
 class EnergyMeter:
-    """`meter = EnergyMeter()`, and after the work `meter.stop()`.
+    """`meter = EnergyMeter()`, and after the work `meter.read()`.
 
     Processors count their energy themselves (Intel's and AMD's RAPL), which Linux shows to root, or to whom the
     administrator lets read it. Of NVIDIA GPUs the power is read every few seconds. All of the machine's are counted, other
@@ -28,25 +29,25 @@ class EnergyMeter:
         self._cpu_joules = self._gpu_joules = 0.0
         self._has_gpus = gpu_watts() is not None
         self._interval = seconds_between_readings
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
+        self._reading = threading.Lock()
+        threading.Thread(target=self._watch, daemon=True).start()
 
-    def stop(self) -> dict[str, int | None]:
-        """`cpu_joules` and `gpu_joules`, each None where it cannot be read."""
-        self._done.set()
-        self._thread.join()
-        self._read_packages()
-        return {
-            "cpu_joules": round(self._cpu_joules) if self._packages else None,
-            "gpu_joules": round(self._gpu_joules) if self._has_gpus else None,
-        }
+    def read(self) -> dict[str, int | None]:
+        """`cpu_joules` and `gpu_joules` since the meter was made, each None where it cannot be read."""
+        with self._reading:
+            self._read_packages()
+            return {
+                "cpu_joules": round(self._cpu_joules) if self._packages else None,
+                "gpu_joules": round(self._gpu_joules) if self._has_gpus else None,
+            }
 
     def _watch(self) -> None:
-        while (self._packages or self._has_gpus) and not self._done.wait(self._interval):
-            self._read_packages()
-            if self._has_gpus:
-                self._gpu_joules += (gpu_watts() or 0.0) * self._interval
+        while self._packages or self._has_gpus:
+            time.sleep(self._interval)
+            watts = (gpu_watts() or 0.0) if self._has_gpus else 0.0
+            with self._reading:
+                self._read_packages()
+                self._gpu_joules += watts * self._interval
 
     def _read_packages(self) -> None:
         for file, (last, top) in self._packages.items():

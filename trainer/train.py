@@ -8,7 +8,6 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +26,13 @@ from trainer.calibration import Calibration, fit_calibration
 from trainer.checkpoints import checkpoint_to_resume
 from trainer.data import DataArguments, load_faces
 from trainer.devices import check_processes
-from trainer.energy import EnergyMeter
 from trainer.learning import LearningArguments
 from trainer.metrics import build_compute_metrics
 from trainer.mixture import MixtureArguments, load_sets, mix_training_faces, without_copies
 from trainer.model_folder import save_model_folder
 from trainer.recipe import RecipeError, parse_recipe
 from trainer.report_arguments import ReportArguments
+from trainer.run_cost import RunCost
 from trainer.run_record import (
     describe_arguments,
     describe_environment,
@@ -136,12 +135,10 @@ def write_onnx(folder: Path, data_args: DataArguments) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    started = datetime.now(timezone.utc)
     model_args, data_args, mixture, augmentation, learning, report_args, training_args = parse_recipe(
         argv, ARGUMENT_CLASSES
     )
     check_processes(training_args.world_size)
-    energy = EnergyMeter()
     # Now: the commit may be another one when the training ends.
     environment = describe_environment([data_args.dataset, *(other.dataset for other in mixture.sets)])
     started_from = model_args.start_from and describe_start(model_args.start_from, model_args.start_revision)
@@ -149,6 +146,7 @@ def main(argv: Sequence[str]) -> None:
     # Checkpoints lie beside the result, so that the result holds what is published and nothing else.
     training_args.output_dir = str(output_dir.with_name(output_dir.name + ".checkpoints"))
     resume_from = checkpoint_to_resume(Path(training_args.output_dir), output_dir, training_args.resume_from_checkpoint)
+    cost = RunCost(resume_from)
     if data_args.streaming and training_args.max_steps <= 0:
         raise RecipeError("A stream does not say how long it is: set max_steps, the number of batches to train on.")
     # The Trainer would push checkpoints without code or card; the finished folder is pushed at the end instead.
@@ -163,6 +161,7 @@ def main(argv: Sequence[str]) -> None:
 
     faces, other_sets, decoded = prepare_faces(model_args, data_args, mixture, training_args)
     trainer = build_trainer(model_args, augmentation, learning, training_args, faces["train"], decoded)
+    trainer.add_callback(cost)
     trainer.train(resume_from_checkpoint=resume_from)
     model = trainer.whole_model()
     calibration = calibrate(trainer, model, decoded["validation"], report_args.gender_target_accuracy)
@@ -170,31 +169,32 @@ def main(argv: Sequence[str]) -> None:
     if trainer.is_world_process_zero():
         save_model_folder(model, trainer.processing_class, output_dir)
         recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None
-        record = environment | {
-            "recipe": recipe and str(recipe),
-            "recipe_text": recipe and recipe.read_text(),
-            "arguments": asdict(model_args)
-            | {"start_from": started_from and started_from["model"]}
-            | asdict(data_args)
-            | {"dataset": public_name(data_args.dataset)}
-            | mixture.describe()
-            | asdict(augmentation)
-            | asdict(learning)
-            | asdict(report_args)
-            | describe_arguments(training_args),
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": round((datetime.now(timezone.utc) - started).total_seconds()),
-            "energy": energy.stop(),
-            "processes": training_args.world_size,
-            "started_from": started_from,
-            "data": describe_splits(faces)
-            | {"seed": training_args.data_seed or 0, "also_trained_on": mixture.describe_sets(other_sets)},
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "best_step": trainer.state.best_global_step,
-            "best_metric": {training_args.metric_for_best_model: trainer.state.best_metric},
-            "calibration": asdict(calibration),
-            "log_history": trainer.state.log_history,
-        }
+        record = (
+            environment
+            | cost.total()
+            | {
+                "recipe": recipe and str(recipe),
+                "recipe_text": recipe and recipe.read_text(),
+                "arguments": asdict(model_args)
+                | {"start_from": started_from and started_from["model"]}
+                | asdict(data_args)
+                | {"dataset": public_name(data_args.dataset)}
+                | mixture.describe()
+                | asdict(augmentation)
+                | asdict(learning)
+                | asdict(report_args)
+                | describe_arguments(training_args),
+                "processes": training_args.world_size,
+                "started_from": started_from,
+                "data": describe_splits(faces)
+                | {"seed": training_args.data_seed or 0, "also_trained_on": mixture.describe_sets(other_sets)},
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "best_step": trainer.state.best_global_step,
+                "best_metric": {training_args.metric_for_best_model: trainer.state.best_metric},
+                "calibration": asdict(calibration),
+                "log_history": trainer.state.log_history,
+            }
+        )
         save_run_record(output_dir / "training_run.json", record)
     trainer.accelerator.wait_for_everyone()
 
