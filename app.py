@@ -7,6 +7,9 @@ from pathlib import Path
 
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported, which asks at once
+# Else it keeps a list of who asked when, and makes a table of its 10,000 rows after every request.
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 if "SPACE_ID" in os.environ:  # a Space's visitors all come through its proxy
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
 

@@ -1,6 +1,5 @@
 """Score a stream of pictures: decoding and detection in threads, ahead of the model, which sees whole batches of faces."""
 
-import os
 import queue
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from scoring.entries import Content, Entry
 from scoring.prefetch import Prefetcher
+from trainer.devices import usable_cores
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,3 @@ def read_entries(entries: Iterable[Entry], wanted: Callable[[int], bool] = lambd
 def explain(error: Exception) -> str:
     """What a row says of a picture; errors made for people speak for themselves."""
     return str(error) if isinstance(error, (ValueError, OSError)) and str(error) else f"{type(error).__name__}: {error}"
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Is the hardware that was asked for there? If not, say so before any work is done."""
+"""What hardware is there, and is it what was asked for? If not, say so before any work is done."""
 
 import os
 
@@ -42,3 +42,8 @@ def check_processes(processes: int) -> None:
             f"{launched} processes were launched, one for each GPU{reason}: each would train alone. Add --use_cpu true "
             "to train together on CPUs, or launch as many processes as there are GPUs."
         )
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

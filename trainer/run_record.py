@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -16,6 +15,8 @@ from datasets import DatasetDict, IterableDatasetDict
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from transformers import TrainingArguments
+
+from trainer.devices import usable_cores
 
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "pillow", "numpy", "safetensors")
@@ -46,7 +47,7 @@ def describe_environment(data_sets: Sequence[str]) -> dict[str, Any]:
             "device": "cuda" if torch.cuda.is_available() else "cpu",
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "cpu": _cpu_name(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": usable_cores(),
             "threads": torch.get_num_threads(),
         },
     }
