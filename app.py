@@ -63,7 +63,7 @@ def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
     names = list(answers.models)
     # Gradio looks every `half` seconds for files older than `half` seconds: gone after the whole time at the latest.
     half = settings.keep_seconds / 2
-    # All predictions share one limit, and only /predict is part of the API.
+    # All predictions but the webcams' share one limit, and only /predict is part of the API.
     private = {"api_visibility": "private", "show_progress": "minimal"}
     on_model = {"concurrency_id": "model", "concurrency_limit": settings.concurrency, "preprocess": False}
 
@@ -103,12 +103,23 @@ def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
                         )
                         cards = gr.HTML(elem_id="cards")
                 faces = gr.State(time_to_live=settings.keep_seconds)
-                asked, shown = [picture, picture_ranges, show_looked, model], [drawn, notice, cards, faces, whole]
+                as_whole = gr.State(False)  # until another picture is chosen
+                asked, shown = (
+                    [picture, picture_ranges, show_looked, model],
+                    [drawn, notice, cards, faces, whole, as_whole],
+                )
                 picture.change(answers.show, asked, shown, **private, **on_model).then(None, js=SCROLL_TO_ANSWER)
-                gr.on([show_looked.change, model.change], answers.show, asked, shown, **private, **on_model)
+                gr.on(
+                    [show_looked.change, model.change], answers.show, [*asked, as_whole], shown, **private, **on_model
+                )
                 whole.click(answers.show_whole, asked, shown, **private, **on_model)
                 picture_ranges.change(
-                    answers.change_ranges, [faces, picture_ranges, model], [notice, cards], queue=False, **private
+                    answers.change_ranges,
+                    [faces, picture_ranges, picture, model],
+                    [notice, cards],
+                    queue=False,
+                    preprocess=False,
+                    **private,
                 )
 
             with gr.Tab("Webcam") as webcam_tab:
@@ -121,7 +132,6 @@ def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
                         webcam = gr.Image(
                             sources=["webcam"],
                             streaming=True,
-                            type="numpy",
                             show_label=False,
                             visible=False,
                             height=420,
@@ -141,6 +151,7 @@ def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
                     [webcam, webcam_ranges, tracks, model],
                     [overlay, live_cards, tracks],
                     stream_every=FRAME_SECONDS,
+                    preprocess=False,
                     time_limit=settings.webcam_seconds,
                     concurrency_limit=settings.webcam_viewers,
                     api_visibility="private",

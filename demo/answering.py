@@ -1,5 +1,6 @@
 """What a visitor does becomes one pipeline call, and its answer becomes what the page shows. Nothing is kept or logged."""
 
+import base64
 from collections.abc import Sequence
 from itertools import zip_longest
 
@@ -67,14 +68,19 @@ class Answers:
         age_ranges: str,
         show_looked: bool = False,
         model: str | None = None,
-        detect: bool = True,
+        as_whole: bool = False,
     ) -> tuple:
-        """-> drawn picture, notice, cards, faces kept for other ranges, the button for a picture without a face."""
+        """-> drawn picture, notice, cards, faces kept for other ranges, the button for a picture without a face, as_whole.
+
+        Ranges that cannot be read are answered in the default ones, so that the answer is there when they are mended.
+        """
         if picture is None:
             return _nothing(message(CHOOSE))
         try:
             served, image_rgb = self.served(model), _read(picture)
-            faces = self._ask(served, image_rgb, age_ranges, detect=detect, return_years=True)
+            problem = _problem_with(age_ranges, served)
+            readable = DEFAULT_CHOICE if problem else age_ranges
+            faces = self._ask(served, image_rgb, readable, detect=not as_whole, return_years=True)
         except (ValueError, ModelNotServable) as error:
             return _nothing(message(str(error), "problem"))
         if not faces:
@@ -82,17 +88,20 @@ class Answers:
         image = Image.fromarray(image_rgb)
         faces = [{**face, "thumbnail": thumbnail(image, face["box"])} for face in faces]
         if show_looked:
-            maps = _looked_at(served.pipeline, image_rgb, detect)
+            maps = _looked_at(served.pipeline, image_rgb, detect=not as_whole)
             faces = [{**face, "looked_at": of_face} for face, of_face in zip_longest(faces, maps)]
         drawn = gr.update(value=draw_faces(image, faces), alt_text=describe(faces), visible=True)
-        return drawn, message(count_faces(faces)), _cards(served, faces), faces, gr.update(visible=False)
+        notice = message(problem, "problem") if problem else message(count_faces(faces))
+        return drawn, notice, _cards(served, faces), faces, gr.update(visible=False), as_whole
 
     def show_whole(
         self, picture: dict | None, age_ranges: str, show_looked: bool = False, model: str | None = None
     ) -> tuple:
-        return self.show(picture, age_ranges, show_looked, model, detect=False)
+        return self.show(picture, age_ranges, show_looked, model, as_whole=True)
 
-    def change_ranges(self, faces: list[dict] | None, age_ranges: str, model: str | None = None) -> tuple:
+    def change_ranges(
+        self, faces: list[dict] | None, age_ranges: str, picture: dict | None = None, model: str | None = None
+    ) -> tuple:
         """-> notice, cards: the same prediction in other ranges, without asking the model again."""
         try:
             served = self.served(model)
@@ -101,7 +110,7 @@ class Answers:
         except (ValueError, ModelNotServable) as error:
             return message(str(error), "problem"), gr.skip()
         if not faces:
-            return gr.skip(), gr.skip()
+            return message(NO_FACE, "problem") if picture else message(CHOOSE), gr.skip()
         return message(count_faces(faces)), _cards(served, [rebin(face, ranges, max_age) for face in faces])
 
     def show_several(self, pictures: list[dict] | None, age_ranges: str, model: str | None = None) -> tuple:
@@ -127,13 +136,12 @@ class Answers:
                 rows.append(Row(name, None, None, "No face found."))
         return f'<div class="figures">{"".join(figures)}</div>', answers_table(rows)
 
-    def show_live(
-        self, frame_rgb: np.ndarray | None, age_ranges: str, tracks: Tracks | None, model: str | None = None
-    ) -> tuple:
-        """-> layer over the video, cards, tracks for the next frame."""
-        if frame_rgb is None:
+    def show_live(self, frame: dict | None, age_ranges: str, tracks: Tracks | None, model: str | None = None) -> tuple:
+        """`frame`: a picture as a data URL (`url`). -> layer over the video, cards, tracks for the next frame."""
+        if frame is None:
             return gr.skip(), gr.skip(), tracks
         try:
+            frame_rgb = load_rgb(_decode_data_url(frame))
             served = self.served(model)
             pipe = served.pipeline
             if tracks is None or tracks.model != served.name:
@@ -183,9 +191,26 @@ def _read(picture: dict | None) -> np.ndarray:
         raise ValueError("This picture has been deleted in the meantime. Choose it again.") from None
 
 
+def _decode_data_url(frame: dict) -> bytes:
+    """Gradio would decode it before anybody asked for its size."""
+    head, mark, data = str(frame.get("url")).partition(";base64,")
+    if not mark or not head.startswith("data:image/"):
+        raise ValueError("Expected a webcam's picture as a data URL.")
+    return base64.b64decode(data)
+
+
+def _problem_with(age_ranges: str, served: ServedModel) -> str | None:
+    """What is wrong with ranges as typed."""
+    try:
+        read_ranges(age_ranges, served.pipeline.model.config.max_age)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _nothing(notice: str, offer_whole: bool = False) -> tuple:
     """The outputs of `show` without an answer."""
-    return gr.update(value=None, visible=False), notice, "", None, gr.update(visible=offer_whole)
+    return gr.update(value=None, visible=False), notice, "", None, gr.update(visible=offer_whole), False
 
 
 def count_faces(faces: list[dict]) -> str:

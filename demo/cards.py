@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from html import escape
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from demo.drawing import face_colour
 
@@ -15,10 +15,13 @@ THUMBNAIL_SIDE = 112  # pixels
 
 def thumbnail(picture: Image.Image, box: Sequence[float]) -> str:
     """The face in `box` (x0, y0, x1, y1 in pixels) as a data URL."""
-    width, height = box[2] - box[0], box[3] - box[1]
-    x, y, side = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, 1.25 * max(width, height, 1)
-    face = picture.crop([round(value) for value in (x - side / 2, y - side / 2, x + side / 2, y + side / 2)])
-    return data_url(face.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE)))
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    reach = 0.625 * max(box[2] - box[0], box[3] - box[1], 1)  # a quarter more than the face, of what the picture has
+    x0, y0, x1, y1 = max(x - reach, 0), max(y - reach, 0), min(x + reach, picture.width), min(y + reach, picture.height)
+    scale = THUMBNAIL_SIDE / max(x1 - x0, y1 - y0)
+    size = [max(1, round(scale * side)) for side in (x1 - x0, y1 - y0)]
+    face = picture.resize(size, box=(x0, y0, x1, y1), reducing_gap=2)
+    return data_url(ImageOps.pad(face, (THUMBNAIL_SIDE, THUMBNAIL_SIDE)))
 
 
 def figure(picture: Image.Image, description: str, caption: str) -> str:

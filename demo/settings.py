@@ -29,7 +29,7 @@ class Settings:
     MAX_PICTURES        most pictures in one go (20)
     REQUESTS_PER_MINUTE of one client, after which it is told to wait; a picture takes two, to send and to ask (120)
     QUEUE_SIZE          requests that may wait; further ones are told that the demo is busy (50)
-    CONCURRENCY         predictions that run at the same time (2)
+    CONCURRENCY         predictions that run at the same time, live webcams apart (2)
     WEBCAM_VIEWERS      live webcams at the same time (4)
     WEBCAM_SECONDS      how long a live webcam may run (120)
     KEEP_SECONDS        after which uploaded and drawn pictures are deleted (600)
@@ -61,8 +61,8 @@ class Settings:
 
 
 def duration(seconds: int) -> str:
-    """`90` -> "90 seconds", `600` -> "10 minutes"."""
-    return f"{seconds} seconds" if seconds < 120 else f"{seconds // 60} minutes"
+    """`90` -> "90 seconds", `600` -> "10 minutes"; never less than it is."""
+    return f"{seconds} seconds" if seconds < 120 else f"{-(-seconds // 60)} minutes"
 
 
 def _read_models() -> list[ModelChoice]:

@@ -1,9 +1,10 @@
-"""Inputs that Gradio itself refuses get a clear answer, no address is fetched, and no traceback with file names is logged."""
+"""What Gradio refuses gets a clear answer, no address is fetched, no file name is logged, and no session remembered."""
 
 import logging
 from typing import Any
 
 import gradio as gr
+from gradio.state_holder import SessionState
 from gradio_client.utils import is_http_url_like, traverse
 
 
@@ -16,16 +17,36 @@ logger = logging.getLogger(__name__)
 
 
 class StrictBlocks(gr.Blocks):
-    """Gradio would fetch any public address of any size, ask a public name server for others, and answer `error: null`."""
+    """Gradio would fetch any public address of any size, ask a public name server for others, and answer `error: null`.
 
-    async def preprocess_data(self, block_fn: Any, inputs: list, *args: Any, **kwargs: Any) -> list:
+    It would also keep the last pictures and answers of each visitor in memory, for links to a page as one left it, which
+    this page does not offer.
+    """
+
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list, state: SessionState | None, *args: Any, **kwargs: Any
+    ) -> list:
         try:
-            return await super().preprocess_data(block_fn, traverse(inputs, _uploaded, _is_address), *args, **kwargs)
+            checked = traverse(inputs, _uploaded, _is_address)
+            return await super().preprocess_data(block_fn, checked, state, *args, **kwargs)
         except gr.Error:
             raise
         except Exception as error:
             logger.warning("input refused: %s", type(error).__name__)  # its text would hold what the visitor sent
             raise gr.Error(REFUSED, title="This cannot be used", print_exception=False) from None
+        finally:
+            _forget(state)
+
+    async def postprocess_data(self, block_fn: Any, predictions: Any, state: SessionState | None) -> list:
+        try:
+            return await super().postprocess_data(block_fn, predictions, state)
+        finally:
+            _forget(state)
+
+
+def _forget(state: SessionState | None) -> None:
+    if state is not None:
+        state.config_values.clear()
 
 
 def _is_address(value: Any) -> bool:
@@ -35,6 +56,6 @@ def _is_address(value: Any) -> bool:
 def _uploaded(file: dict) -> dict:
     """Tools name their upload by its address on this server: the path in it, which Gradio then checks to be an upload."""
     _, own, path = file["path"].partition(UPLOADS)
-    if not own:
+    if not own or is_http_url_like(path):
         raise ValueError("a web address")
     return {**file, "path": path}

@@ -13,7 +13,7 @@ import importlib.metadata
 import json
 import sys
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
         "pictures": len(faces),
         "framing": "faces detected and aligned by the pipeline" if args.detect else "face crops as they are",
         "pictures_without_detected_face": without_face if args.detect else None,
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         **report_scores(evaluation),
     }

@@ -138,12 +138,13 @@ def main() -> None:
     disable_progress_bar()
     parser = HfArgumentParser([ExportArguments, FaceArguments], allow_abbrev=False, description=__doc__)
     try:
-        paths = export_onnx(*parser.parse_args_into_dataclasses())
+        args, face_args = parser.parse_args_into_dataclasses()
+        paths = export_onnx(args, face_args)
     except (ValueError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     print("Written:", *paths)
-    if (paths[0].parents[1] / "README.md").is_file():
-        print(f"Show it on the card: python -m model_card.card {paths[0].parents[1]}")
+    if args.output_dir is None and Path(args.model, "README.md").is_file():
+        print(f"Show it on the card: python -m model_card.card {args.model}")
 
 
 if __name__ == "__main__":

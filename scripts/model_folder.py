@@ -3,7 +3,7 @@
 import ast
 import json
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import yaml
 from huggingface_hub.repocard import metadata_load
@@ -69,7 +69,9 @@ def files_to_push(folder: Path) -> list[Path]:
 def belongs_to_model(path: str) -> bool:
     """Whether a path in a repository is one that `files_to_push` could have put there."""
     is_code = path.endswith(".py") and "/" not in path
-    return is_code or path in REQUIRED or any(Path(path).match(pattern) for pattern in OPTIONAL)
+    # with a root before both, or a pattern would also match the end of a longer path
+    is_optional = any(PurePosixPath(f"/{path}").match(f"/{pattern}") for pattern in OPTIONAL)
+    return is_code or path in REQUIRED or is_optional
 
 
 def _optional_files(folder: Path) -> list[str]:

@@ -114,7 +114,7 @@ class _Push:
         # Not upload_folder: that one commits what it has every five minutes, so an interrupted push would show half.
         commit = self._commit_to(head, revision=self.revision)
         if self.tag:
-            self._check_tag(commit.oid)
+            self._check_tag(commit.oid, "; this push is committed, without a tag")
             self.api.create_tag(self.repo_id, tag=self.tag, revision=commit.oid, exist_ok=True)
         return commit
 
@@ -142,12 +142,12 @@ class _Push:
                 "the repository's settings, or leave the option out"
             )
 
-    def _check_tag(self, oid: str) -> None:
+    def _check_tag(self, oid: str, done: str = "") -> None:
         named = {ref.name: ref.target_commit for ref in self.api.list_repo_refs(self.repo_id).tags}.get(self.tag, oid)
         if named != oid:
             raise PushError(
                 f"the tag {self.tag} of {self.repo_id} names commit {named[:8]}, not {oid[:8]}: a tag stays with its "
-                "version, choose another"
+                f"version, choose another{done}"
             )
 
     def _open_pull_request(self, head: ModelInfo) -> CommitInfo:

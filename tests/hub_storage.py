@@ -137,7 +137,7 @@ class Repository:
     def _new_commit(
         self, parent: Commit | None, author: str, title: str, message: str, files: dict[str, StoredFile]
     ) -> Commit:
-        date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
         oid = hashlib.sha1(f"{self.kind}/{self.repo_id} {next(self._serial)} {title} {date}".encode()).hexdigest()
         commit = Commit(oid, parent, author, title, message, date, files)
         self.all_commits[oid] = commit

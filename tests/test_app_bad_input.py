@@ -143,6 +143,10 @@ CASES = {
         sent({"path": "http://127.0.0.1:7860/gradio_api/file=/etc/passwd", "meta": FILE_MARK}, True, ""),
         NO_UPLOAD,
     ),
+    "address behind an address": (
+        lambda http, inside: ask(http, {"path": f"http://demo/gradio_api/file={inside}", "meta": FILE_MARK}, True, ""),
+        NO_UPLOAD,
+    ),
     "internal address": (lambda http, inside: ask(http, {"path": inside, "meta": FILE_MARK}, True, ""), NO_UPLOAD),
     "internal address as url": (
         lambda http, inside: ask(http, {"path": "", "url": inside, "meta": FILE_MARK}, True, ""),

@@ -106,6 +106,20 @@ def test_picture_is_boxed_and_has_a_card_in_any_ranges(page: Page, portrait: Pat
     assert asked == 1
 
 
+def test_ranges_with_a_mistake_cost_no_answer(page: Page, portrait: Path):
+    ranges = page.locator("#picture-ranges input")
+    ranges.fill("0-17, 20+")
+    ranges.press("Enter")
+    expect(page.locator("#notice")).to_contain_text("add 18-19")
+    upload(page, portrait)
+    expect(page.locator("#cards .face-card li")).to_have_count(9)
+    expect(page.locator("#notice")).to_contain_text("add 18-19")
+    ranges.fill("0-17, 18+")
+    ranges.press("Enter")
+    expect(page.locator("#cards .face-card li")).to_have_count(2)
+    expect(page.locator("#notice")).to_contain_text("1 face found")
+
+
 def test_picture_is_pasted_from_the_clipboard(page: Page, portrait: Path):
     data = base64.b64encode(portrait.read_bytes()).decode()
     page.evaluate(
@@ -141,6 +155,8 @@ def test_picture_without_a_face_says_so_and_can_be_taken_as_one(page: Page, tmp_
     expect(page.locator("#notice")).to_contain_text("No face was found")
     page.locator("#whole").click()
     expect(page.locator("#cards .face-card")).to_have_count(1)
+    page.locator("#show-looked input").check()
+    expect(page.locator("#cards .looked-at img")).to_have_count(2)  # still as one face
 
 
 def test_several_pictures_become_one_table(page: Page, portrait: Path, tmp_path: Path):

@@ -1,6 +1,10 @@
 """The parts of the demo's page that need no server: settings, ranges, cards, drawing, table, webcam tracks, maps."""
 
+import base64
+import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +13,14 @@ import torch
 from PIL import Image
 
 from demo.about import embed_figures, strip_front_matter
-from demo.cards import face_cards, figure, message
+from demo.answering import Answers
+from demo.cards import face_cards, figure, message, thumbnail
 from demo.drawing import FACE_COLOURS, draw_faces
 from demo.looking import looked_at
 from demo.overlay import overlay_svg
 from demo.ranges import read_ranges, rebin
-from demo.serving import ModelNotServable, find_model
-from demo.settings import ModelChoice, Settings
+from demo.serving import ModelNotServable, ServedModel, find_model
+from demo.settings import ModelChoice, Settings, duration
 from demo.table import Row, to_csv
 from demo.webcam import MAX_MISSED_FRAMES, Tracks
 from model.face_alignment import Face
@@ -149,6 +154,46 @@ def test_a_face_keeps_its_number_and_its_answer_moves_slowly():
     for _ in range(MAX_MISSED_FRAMES + 1):
         assert tracks.steady(frame())[0] == []
     assert tracks.steady(frame((300, 5.0)))[0] == [1]  # all are forgotten
+
+
+def test_a_thumbnail_shows_what_the_picture_has_of_a_face():
+    wide = Image.new("RGB", (12_000, 300), "red")
+    shown = Image.open(io.BytesIO(base64.b64decode(thumbnail(wide, (0, 0, 12_000, 300)).partition(",")[2])))
+    assert shown.size == (112, 112)
+    assert shown.getpixel((56, 56))[0] > 200
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(90, "90 seconds"), (179, "3 minutes"), (600, "10 minutes")])
+def test_a_time_is_never_promised_shorter_than_it_is(seconds: int, text: str):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "frame", [{"path": "/etc/passwd"}, {"url": "http://a/b.jpg"}, {"url": "data:image/png;base64,!"}]
+)
+def test_only_a_data_url_is_a_webcams_picture(frame: dict):
+    layer, notice, _ = Answers([ServedModel("tiny", "", Path())], 1).show_live(frame, "4 bins", None)
+    assert layer == ""
+    assert "problem" in notice
+
+
+def test_a_session_remembers_no_picture_and_no_answer():
+    code = """
+import asyncio
+import gradio as gr
+from gradio.state_holder import SessionState
+from demo.strict_blocks import StrictBlocks
+
+with StrictBlocks() as blocks:
+    asked, shown = gr.Textbox(), gr.HTML()
+    asked.submit(lambda text: f"answer to {text}", asked, shown)
+state = SessionState(blocks)
+assert state.config_values
+done = asyncio.run(blocks.process_api(0, ["private"], state=state))
+assert done["data"] == ["answer to private"], done
+assert "private" not in str(vars(state))
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
 
 
 def test_overlay_holds_readable_text_inside_the_frame():

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from model_card.card import render_card
 from scripts import push_to_hub
-from scripts.model_folder import ModelFolderError, files_to_push
+from scripts.model_folder import ModelFolderError, belongs_to_model, files_to_push
 from tests.hub_server import Fault, HubServer
 
 
@@ -108,6 +108,17 @@ def test_one_commit_holds_the_model_and_nothing_else(hub: HubServer, folder: Pat
     moved = push(hub, folder, "--tag", "v1")
     assert moved.returncode == 1
     assert "the tag v1 of user/faces names commit" in moved.stderr
+    (folder / FIGURE).write_bytes(b"drawn again")
+    head = repository.branches["main"]
+    late = push(hub, folder, "--tag", "v2")
+    assert late.returncode == 1
+    assert "choose another; this push is committed, without a tag" in late.stderr
+    assert repository.branches["main"] is not head
+
+
+def test_what_others_put_into_the_repository_is_not_the_models():
+    assert all(map(belongs_to_model, ["handler.py", "figures/a.png", "onnx/model.onnx", "config.json"]))
+    assert not any(map(belongs_to_model, ["old/handler.py", "docs/figures/a.png", "a/onnx/model.onnx", "notes.txt"]))
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import json
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from transformers import TrainerCallback
@@ -18,7 +18,7 @@ class RunCost(TrainerCallback, ExportableState):
     def __init__(self, checkpoint: str | None = None):
         """`checkpoint`: where the run goes on from; what was done after it and lost is not counted."""
         self._before = _saved_in(checkpoint) if checkpoint else {}
-        self._started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._start, self._meter = time.monotonic(), EnergyMeter()
 
     def total(self) -> dict:
