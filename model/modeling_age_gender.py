@@ -96,7 +96,7 @@ class AgeGenderModel(PreTrainedModel):
         """
         backbone = AutoModel.from_pretrained(name_or_path)
         model = cls(AgeGenderConfig(backbone_config=backbone.config, **config_values))
-        # strict=False only for the pooling layer of a ViT, which this model does not use
+        # strict=False: a ViT's pooling layer is not used here, and a stem is new
         model.backbone.load_state_dict(backbone.state_dict(), strict=False)
         return model
 
@@ -117,7 +117,8 @@ class AgeGenderModel(PreTrainedModel):
             output_attentions: needs a backbone loaded with `attn_implementation="eager"`.
         """
         wanted = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
-        if self._interpolates_positions and pixel_values.shape[-1] != self.config.image_size:
+        native_size = getattr(self.config.backbone_config, "image_size", self.config.image_size)
+        if self._interpolates_positions and pixel_values.shape[-1] != native_size:
             wanted["interpolate_pos_encoding"] = True
         looks_twice = self.config.mirror_average and not self.training
         seen = torch.cat([pixel_values, pixel_values.flip(-1)]) if looks_twice else pixel_values

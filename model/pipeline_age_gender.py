@@ -95,7 +95,7 @@ class AgeGenderPipeline(Pipeline):
             - `year_probabilities`, if asked for: `config.max_age + 1` numbers, one a year
 
         Raises:
-            PictureError, a ValueError: the picture, the boxes or the ranges cannot be used; it says what to do.
+            ValueError: the picture (a PictureError), the boxes or the ranges cannot be used; it says what to do.
             FileNotFoundError: no file at that path; or YuNet was asked for and its file is missing.
         """
         if isinstance(inputs, tuple):

@@ -55,7 +55,7 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
     started_from = run.get("started_from")
     sources = own + json.dumps(started_from).lower()  # whose terms the weights carry on
     uses_utkface, uses_fairface = "utkface" in sources, "fairface" in sources
-    dataset_name = "UTKFace" if "utkface" in own else metrics["dataset"]
+    dataset_name = "UTKFace" if "utkface" in metrics["dataset"].lower() else metrics["dataset"]
     start = started_from["model"] if started_from else run["arguments"].get("backbone")
     is_hub_id = start and "/" in start and not Path(start).exists() and not start.startswith("outputs/")
     base_model = start if is_hub_id else None

@@ -95,9 +95,8 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
     with accelerator.main_process_first():
         whole = args.outside and args.split == "all"
         splits = load_whole_set(data_args) if whole else load_faces(data_args, seed=seed)
-    if run and args.outside:
-        check_outside(splits, data_args, args.split, run)
-    elif run:
+    held_out_of_training = bool(run and args.outside and check_outside(splits, data_args, args.split, run))
+    if run and not args.outside:
         check_held_out(splits, data_args, run)
     faces = choose_split(splits, args.split)
     pipe = AgeGenderPipeline(
@@ -120,6 +119,7 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
         "pictures": len(faces),
         "framing": "faces detected and aligned by the pipeline" if args.detect else "face crops as they are",
         "pictures_without_detected_face": without_face if args.detect else None,
+        **({"held_out_of_training": held_out_of_training} if args.outside else {}),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         **report_scores(evaluation),
@@ -162,15 +162,24 @@ def check_held_out(splits: DatasetDict, data_args: DataArguments, run: dict[str,
     hint = " ".join(f"--{name} {value}" for name, value in differing.items() if value is not None)
     raise EvaluationError(
         "This model was trained on other splits: these pictures may be among its training pictures. Name a set it was "
-        f"never trained on with --outside, or give the splits of its run: {hint or 'the same pictures'}."
+        f"never trained on with --outside, or give the splits of its run: {hint or 'those of its manifest (--manifest)'}."
     )
 
 
-def check_outside(splits: DatasetDict, data_args: DataArguments, split: str, run: dict[str, Any]) -> None:
-    """Raise `EvaluationError` for a set that was trained on too, except for what was held out of that training."""
+def check_outside(splits: DatasetDict, data_args: DataArguments, split: str, run: dict[str, Any]) -> bool:
+    """Whether other pictures of the set were trained on.
+
+    Raises:
+        EvaluationError: these pictures, or some of them, may have been.
+    """
+    dataset = public_name(data_args.dataset)
+    if dataset in (run.get("started_from") or {}).get("trained_on", ()):
+        raise EvaluationError(
+            f"The model that this one was trained on from had seen {dataset}. If this is another set of that name, rename it."
+        )
     described = zip(run["data"].get("also_trained_on") or (), run["arguments"].get("also_train_on") or (), strict=True)
     for other, arguments in described:
-        if other["dataset"] != public_name(data_args.dataset):
+        if other["dataset"] != dataset:
             continue
         if split in ("train", "all") or describe_splits(splits)["splits_sha256"] != other["splits_sha256"]:
             used = {name: value for name, value in arguments.items() if name not in ("dataset", "repeat", "align")}
@@ -179,6 +188,13 @@ def check_outside(splits: DatasetDict, data_args: DataArguments, split: str, run
                 f"This model was trained on {other['dataset']} too. Measure on what was held out of that: "
                 f"--split test {hint}".rstrip()
             )
+        return True
+    if dataset == public_name(run["arguments"]["dataset"]):
+        raise EvaluationError(
+            f"This model was trained on {dataset}: measure on its --split test, without --outside. If this is another "
+            "set of that name, rename it."
+        )
+    return False
 
 
 def choose_split(splits: DatasetDict, name: str) -> Dataset:

@@ -62,7 +62,8 @@ def outside_sentence(name: str, metrics: dict) -> str:
     for title, scores in list(metrics["age_ranges"].items())[:1]:
         parts.append(f"{title} {percent(scores['accuracy'])}, or the range beside it {percent(scores['within_one'])}")
     found = metrics["pictures"] - (metrics["pictures_without_detected_face"] or 0)
-    return f"On another set, {name} ({found:,} faces, {metrics['framing']}): {'; '.join(parts)}."
+    held_out = ", held out of its training on that set" if metrics["held_out_of_training"] else ""
+    return f"On another set, {name} ({found:,} faces{held_out}; {metrics['framing']}): {'; '.join(parts)}."
 
 
 def years(score: dict) -> str:

@@ -7,7 +7,7 @@ from transformers import ViTConfig
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import softmax
-from model.modeling_age_gender import AgeGenderModel
+from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
 from trainer.calibration import abstention_threshold, fit_calibration, fit_temperature
 
 
@@ -30,6 +30,14 @@ def test_abstention_reaches_the_stated_accuracy():
 
 def test_nothing_is_held_back_when_every_answer_is_right():
     assert abstention_threshold(np.array([0.9, 0.6]), np.array([True, True]), 0.95) == (0.6, 1.0)
+
+
+def test_without_labels_the_model_keeps_what_it_had():
+    config = AgeGenderConfig(gender_threshold=0.7, interval_mass=0.6)
+    unknown = np.full(9, IGNORE_INDEX)
+    calibration = fit_calibration(np.zeros((9, 117)), np.zeros((9, 2)), unknown, unknown, config, 0.95)
+    assert (calibration.gender_threshold, calibration.interval_mass) == (0.7, 0.6)
+    assert (calibration.age_temperature, calibration.gender_temperature) == (1, 1)
 
 
 def test_fit_and_apply():

@@ -79,6 +79,7 @@ def test_names(name, expected):
     [
         (25, "Male", FaceLabels(25, 25, 25, 0)),
         (25.0, " female ", FaceLabels(25, 25, 25, 1)),
+        ("25.0", "female", FaceLabels(25, 25, 25, 1)),  # as a table with gaps is written
         ("0", None, FaceLabels(0, 0, 0, -100)),
         (None, "f", FaceLabels(gender=1)),
         (float("nan"), "m", FaceLabels(gender=0)),

@@ -145,6 +145,11 @@ def test_an_outside_set_is_added(run, data_args, tmp_path):
     )
 
 
+def test_a_set_that_was_trained_on_is_no_outside_set(run, data_args, tmp_path):
+    with pytest.raises(EvaluationError, match=r"This model was trained on faces: measure on its --split test"):
+        evaluate_model(EvaluationArguments(model=str(run), split="all", outside="other"), data_args)
+
+
 def test_every_picture_of_an_outside_set_counts(run, data_args, tmp_path):
     """Too few to be split, with two copies whose ages contradict each other; written elsewhere than beside the model."""
     rng = np.random.default_rng(8)

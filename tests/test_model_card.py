@@ -216,8 +216,12 @@ def test_another_data_set_brings_other_terms(run):
 
 def test_outside_sets_are_shown(run):
     outside = made_up_metrics("") | {"split": "all", "pictures_without_detected_face": 12, "dataset": "fairface"}
-    change(run / "metrics.json", outside={"FairFace validation": outside})
+    outside["held_out_of_training"] = False
+    seen = outside | {"held_out_of_training": True}
+    change(run / "metrics.json", outside={"FairFace validation": outside, "FairFace test": seen})
     text = render_card(run)
+    assert text.count("neither trained nor chosen on") == 1
+    assert text.count("held out when the model was trained on other pictures of that set") == 1
     assert "### Outside set: FairFace validation" in text
     assert "In 12 no face was found" in text
     assert unsupported_numbers(run, text) == []

@@ -83,6 +83,13 @@ def test_attention_maps_are_given_on_request(pixel_values):
     assert [attention.shape for attention in attentions] == [(3, 2, 5, 5)] * 2
 
 
+def test_a_crop_may_differ_from_what_the_backbone_was_made_for():
+    model = make_model()
+    model.config.image_size = 48
+    assert model(torch.zeros(1, 3, 48, 48)).age_logits.shape == (1, 117)
+    assert model(torch.zeros(1, 3, 32, 32)).age_logits.shape == (1, 117)
+
+
 def test_an_answer_over_the_mirror_image_too(pixel_values):
     model = make_model()
     alone, mirrored = model(pixel_values), model(pixel_values.flip(-1))

@@ -1,5 +1,6 @@
 """Recipes: every one in the repository is valid, the command line wins, mistakes are named."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from trainer.devices import DeviceError, check_processes
 from trainer.recipe import RecipeError, parse_recipe
+from trainer.run_record import command_line
 
 
 @dataclass
@@ -71,6 +73,21 @@ def test_missing_recipe(tmp_path):
 def test_a_value_of_the_wrong_type_names_key_and_value(tmp_path, text, overrides, message):
     with pytest.raises(RecipeError, match=message):
         parse(tmp_path, text, *overrides)
+
+
+def test_a_second_recipe_is_no_argument(tmp_path):
+    with pytest.raises(RecipeError, match=r"expected one recipe and then --name value, got 'b\.yaml'"):
+        parse(tmp_path, "epochs: 3", "b.yaml")
+
+
+def test_the_recorded_command_can_be_typed(monkeypatch, tmp_path):
+    also = f'{{"dataset": "{tmp_path}", "align": true}}'
+    argv = ["train.py", "--dataset", str(tmp_path), "--also_train_on", also, "--hub_token", "hf_secret"]
+    monkeypatch.setattr("sys.argv", argv)
+    typed = shlex.split(command_line([str(tmp_path)]))
+    here = tmp_path.name
+    expected = ["--dataset", here, "--also_train_on", also.replace(str(tmp_path), here), "--hub_token", "..."]
+    assert typed[-6:] == expected
 
 
 def test_a_gpu_that_is_asked_for_and_not_there(monkeypatch):

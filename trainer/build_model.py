@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoImageProcessor, ViTImageProcessorPil
 
-from model.configuration_age_gender import AgeGenderConfig, parse_age_ranges
+from model.configuration_age_gender import MAX_AGE, AgeGenderConfig, parse_age_ranges
 from model.modeling_age_gender import AgeGenderModel
 from trainer.model_folder import make_image_processor
 from trainer.recipe import RecipeError
@@ -75,13 +75,13 @@ class ModelArguments:
                 "scratch)."
             )
         if self.image_size is None:
-            self.image_size = self._start_config().image_size if self.start_from else 224
+            self.image_size = self.start_config().image_size if self.start_from else 224
         if any(side < 32 for side in self.train_resolutions or ()):
             raise RecipeError(f"train_resolutions must be 32 pixels or more, got {self.train_resolutions}.")
         if self.age_class_weights not in ("none", "sqrt", "balanced"):
             raise RecipeError(f"age_class_weights must be none, sqrt or balanced, got {self.age_class_weights!r}.")
 
-    def _start_config(self) -> AgeGenderConfig:
+    def start_config(self) -> AgeGenderConfig:
         try:
             return AgeGenderConfig.from_pretrained(self.start_from, revision=self.start_revision)
         except (OSError, ValueError) as error:
@@ -105,7 +105,8 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
         )
     }
     if args.age_ranges:
-        values["age_ranges"] = parse_age_ranges(args.age_ranges)
+        max_age = args.start_config().max_age if args.start_from else MAX_AGE
+        values["age_ranges"] = parse_age_ranges(args.age_ranges, max_age)
     if args.start_from:
         for name in ("stem_channels", "pooling"):
             values.pop(name)

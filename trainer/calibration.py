@@ -78,7 +78,7 @@ def fit_calibration(
         if len(years)
         else config.interval_mass,
         gender_target_accuracy=gender_target_accuracy,
-        gender_threshold=threshold,
+        gender_threshold=threshold if known.any() else config.gender_threshold,
         gender_answered=answered,
     )
 

@@ -73,6 +73,10 @@ class DataArguments:
                 "validation_share and test_share must be above 0 and leave something to train on, got "
                 f"{self.validation_share} and {self.test_share}."
             )
+        if self.manifest and (self.folds is not None or self.split_by != "group"):
+            raise ValueError("A manifest says which split each picture is in: leave out folds and split_by beside it.")
+        if self.streaming and self.align:
+            raise ValueError("Faces of a stream cannot be aligned: leave out streaming, or prepare the set with align.")
         if self.folds is not None and not (self.folds >= 3 and 0 <= self.fold < self.folds):
             raise ValueError(f"Expected 3 folds or more and a fold from 0 to folds - 1, got {self.folds}, {self.fold}.")
 

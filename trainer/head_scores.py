@@ -1,5 +1,6 @@
 """Scores of both heads: age error, age ranges in several sets, gender, and each class against the rest."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,7 +56,9 @@ def score_age(evaluation: Evaluation) -> dict[str, Any]:
 
 def score_age_ranges(evaluation: Evaluation) -> dict[str, Any]:
     """One entry a range set: those in common use, and the model's own if it is none of them."""
-    sets = {name: parse_age_ranges(text, evaluation.config.max_age) for name, text in RANGE_SETS.items()}
+    max_age = evaluation.config.max_age
+    oldest = {name: int(re.search(r"(\d+)\+$", text)[1]) for name, text in RANGE_SETS.items()}  # "..., 70+": 70
+    sets = {name: parse_age_ranges(text, max_age) for name, text in RANGE_SETS.items() if oldest[name] <= max_age}
     if evaluation.config.age_ranges not in sets.values():
         sets["the model's own"] = evaluation.config.age_ranges
     scored = {name: _score_range_set(evaluation, ranges) for name, ranges in sets.items()}

@@ -95,9 +95,8 @@ def parse_words(text: str, targets: tuple[str, ...]) -> dict[str, str]:
 def _word(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    if isinstance(value, float) and value.is_integer():  # a column of whole numbers with gaps is read as floats
-        value = int(value)
-    word = str(value).strip().lower()
+    # a column of whole numbers with gaps is read, and written to CSV, as floats
+    word = re.sub(r"^(\d+)\.0+$", r"\1", str(value).strip().lower())
     return "" if word in _UNKNOWN_WORDS else word
 
 

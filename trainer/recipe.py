@@ -73,7 +73,9 @@ def check_values(parser: HfArgumentParser, argv: Sequence[str], known: Sequence[
     if unknown:
         raise RecipeError(f"{where}: unknown argument {unknown}.{nearest(unknown.lstrip('-'), known)}")
     if left:
-        name = next(word for word in reversed(argv[: argv.index(left[0])]) if word.startswith("--"))
+        name = next((word for word in reversed(argv[: argv.index(left[0])]) if word.startswith("--")), None)
+        if name is None:
+            raise RecipeError(f"{where}: expected one recipe and then --name value, got {left[0]!r}.")
         raise RecipeError(f"{where}: {name[2:]}: expected one value, got also {' '.join(left)!r}.")
 
 

@@ -4,6 +4,9 @@ import logging
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
+import numpy as np
+from datasets import Dataset
+
 from trainer.recipe import RecipeError
 
 
@@ -28,6 +31,19 @@ class ReportArguments:
             "together with push_to_hub unless told otherwise."
         },
     )
+
+    def check_labels(self, test: Dataset) -> None:
+        """
+        Raises:
+            RecipeError: the card states the errors of both heads, and the test split cannot tell them.
+        """
+        genders, ages = np.array(test["gender"]), np.array(test["age"])
+        missing = [name for name, labels in (("genders", genders), ("exact ages", ages)) if not (labels >= 0).any()]
+        if self.report and missing:
+            raise RecipeError(
+                f"The test split has no {' and no '.join(missing)}, so no card can be written. Add --report false, and "
+                "measure what there is with scripts.evaluate_model."
+            )
 
     def writes_onnx(self, pushes: bool) -> bool:
         """Asked before the training, so that nothing is found missing after it. `pushes`: the model goes to the Hub.

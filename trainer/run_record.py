@@ -4,9 +4,11 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +37,8 @@ def public_name(dataset: str) -> str:
 
 def describe_environment(data_sets: Sequence[str]) -> dict[str, Any]:
     """Command, versions, commit and hardware of this process."""
-    command = command_line()
-    for dataset in data_sets:
-        command = command.replace(dataset, public_name(dataset))
     return {
-        "command": command,
+        "command": command_line(data_sets),
         "commit": _commit(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -76,7 +75,9 @@ def describe_start(name_or_path: str, revision: str | None) -> dict[str, Any]:
 
 def describe_arguments(training_args: TrainingArguments) -> dict[str, Any]:
     """The training arguments that differ from transformers' defaults, without paths and secrets."""
+    # made for the same device, or others would be refused; what it changes is no default's business
     defaults = TrainingArguments(output_dir=training_args.output_dir, use_cpu=training_args.use_cpu).to_dict()
+    defaults["use_cpu"] = False
     return {
         name: value
         for name, value in training_args.to_dict().items()
@@ -100,11 +101,16 @@ def _hash(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def command_line() -> str:
-    """How this run was started, as one would type it."""
+def command_line(paths: Sequence[str] = ()) -> str:
+    """How this run was started, as one would type it; of `paths` only their names, and no token."""
     module = sys.modules["__main__"].__spec__
-    program = f"python -m {module.name}" if module else f"python {Path(sys.argv[0]).name}"
-    return " ".join([program, *sys.argv[1:]])
+    words = ["python", "-m", module.name] if module else ["python", Path(sys.argv[0]).name]
+    for previous, word in pairwise(["", *sys.argv[1:]]):
+        for path in paths:
+            # also inside JSON, where it stands in quotes
+            word = public_name(path) if word == path else word.replace(json.dumps(path), json.dumps(public_name(path)))
+        words.append("..." if previous == "--hub_token" else word)
+    return shlex.join(words)
 
 
 def _commit() -> str | None:

@@ -140,7 +140,10 @@ def main(argv: Sequence[str]) -> None:
     )
     check_processes(training_args.world_size)
     # Now: the commit may be another one when the training ends.
-    environment = describe_environment([data_args.dataset, *(other.dataset for other in mixture.sets)])
+    paths = [data_args.dataset, data_args.manifest, data_args.cache_dir, training_args.output_dir]
+    environment = describe_environment([*filter(None, paths), *(other.dataset for other in mixture.sets)])
+    recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None
+    environment |= {"recipe": recipe and str(recipe), "recipe_text": recipe and recipe.read_text()}
     started_from = model_args.start_from and describe_start(model_args.start_from, model_args.start_revision)
     output_dir = Path(training_args.output_dir)
     # Checkpoints lie beside the result, so that the result holds what is published and nothing else.
@@ -160,6 +163,8 @@ def main(argv: Sequence[str]) -> None:
     set_seed(training_args.seed)
 
     faces, other_sets, decoded = prepare_faces(model_args, data_args, mixture, training_args)
+    if not data_args.streaming:
+        report_args.check_labels(faces["test"])
     trainer = build_trainer(model_args, augmentation, learning, training_args, faces["train"], decoded)
     trainer.add_callback(cost)
     trainer.train(resume_from_checkpoint=resume_from)
@@ -168,17 +173,15 @@ def main(argv: Sequence[str]) -> None:
 
     if trainer.is_world_process_zero():
         save_model_folder(model, trainer.processing_class, output_dir)
-        recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None
         record = (
             environment
             | cost.total()
             | {
-                "recipe": recipe and str(recipe),
-                "recipe_text": recipe and recipe.read_text(),
                 "arguments": asdict(model_args)
                 | {"start_from": started_from and started_from["model"]}
                 | asdict(data_args)
-                | {"dataset": public_name(data_args.dataset)}
+                | {"dataset": public_name(data_args.dataset), "cache_dir": None}
+                | {"manifest": data_args.manifest and public_name(data_args.manifest)}
                 | mixture.describe()
                 | asdict(augmentation)
                 | asdict(learning)
