@@ -41,7 +41,8 @@ def card_problems(folder: Path) -> list[str]:
     problems += unreadable
     if (run := content.get("training_run.json")) is not None:
         problems += [f"training_run.json does not say {key!r}" for key in REQUIRED_RUN if key not in run]
-        if "log_history" in run and not (folder / "figures" / "learning_curves.png").exists():
+        was_validated = any("eval_loss" in entry for entry in run.get("log_history", ()))
+        if was_validated and not (folder / "figures" / "learning_curves.png").exists():
             problems.append("figures/learning_curves.png is missing: run python -m scripts.evaluate_model")
     if (metrics := content.get("metrics.json")) is not None:
         problems += [f"metrics.json does not say {key!r}" for key in REQUIRED_METRICS if not metrics.get(key)]

@@ -9,6 +9,8 @@ import yaml
 from huggingface_hub.repocard import metadata_load
 from safetensors import SafetensorError, safe_open
 
+from model.face_detection import YUNET_FILE
+from model.pipeline_age_gender import TASK
 from model_card.number_check import unsupported_numbers
 from model_card.required import COMPARISON, card_problems, onnx_files
 from model_card.weights import WEIGHTS
@@ -18,7 +20,7 @@ REQUIRED = (
     "config.json",
     "preprocessor_config.json",
     WEIGHTS,
-    "face_detection_yunet.onnx",
+    YUNET_FILE,
     "README.md",
     "metrics.json",
     "training_run.json",
@@ -26,7 +28,6 @@ REQUIRED = (
 OPTIONAL = ("handler.py", "figures/*.png", "figures/*.svg", "onnx/*.onnx", COMPARISON)
 CARD_METADATA = ("license", "pipeline_tag", "tags", "model-index")
 AUTO_CLASSES = ("AutoConfig", "AutoModel")  # what `trust_remote_code` must find in config.json's auto_map
-TASK = "age-gender-classification"
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")  # the Hub's user access tokens
 
 

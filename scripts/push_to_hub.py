@@ -25,7 +25,8 @@ from huggingface_hub import (
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import httpx, validate_repo_id
 
-from scripts.model_folder import TASK, ModelFolderError, belongs_to_model, files_to_push
+from model.pipeline_age_gender import TASK
+from scripts.model_folder import ModelFolderError, belongs_to_model, files_to_push
 
 
 WAITS_SECONDS = (1, 2, 4, 8)  # between one try of the whole push and the next

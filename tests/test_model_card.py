@@ -28,7 +28,7 @@ RUN = {
     "commit": "0123456789abcdef0123456789abcdef01234567",
     "versions": {"python": "3.11.7", "torch": "2.13.0"},
     "hardware": {"device": "cpu", "gpu": None, "cpu": "AMD EPYC", "cores": 2, "threads": 2},
-    "arguments": {"dataset": "UTKFace.tar.gz", "backbone": None, "split_by": "group"},
+    "arguments": {"dataset": "UTKFace.tar.gz", "backbone": None, "split_by": "group", "load_best_model_at_end": True},
     "data": {"splits": {"train": 16000, "validation": 2000, "test": 600}, "seed": 0, "splits_sha256": "0"},
     "seconds": 5580,
     "best_step": 3750,

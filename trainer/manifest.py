@@ -116,7 +116,9 @@ def read_manifest(path: str) -> pd.DataFrame:
 
 
 def apply_manifest(table: pd.DataFrame, manifest: pd.DataFrame, path: str) -> pd.DataFrame:
-    """Give each picture the labels, group and split that the manifest has for the same pixels; names do not matter.
+    """Give each picture the labels, group and split that the manifest has for the same pixels.
+
+    File names may be others than the manifest's, as long as every picture still has labels by its name or its row.
 
     Raises:
         ValueError: pictures that the manifest keeps are missing.
@@ -130,7 +132,7 @@ def apply_manifest(table: pd.DataFrame, manifest: pd.DataFrame, path: str) -> pd
     if lost:
         raise ValueError(
             f"{lost} of the {decoded['kept'].sum()} pictures that {path} keeps are not in this source: "
-            "expected the set that it was made from, whatever its file names and order."
+            "expected the set that it was made from, in any order, each picture labelled by its name or its row."
         )
     known = result["found"] == "both"
     why = result["problem"].where(result["problem"] != "", "not in the manifest")
