@@ -18,6 +18,7 @@ check: .venv/test.installed  ## Lint and check the format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 .venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or later: make demo PYTHON=python3.12, say.")'
 	$(PYTHON) -m venv .venv
 
 .venv/demo.installed: requirements.txt | .venv/bin/python
