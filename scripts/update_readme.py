@@ -83,7 +83,8 @@ def with_interval(score: dict, scale: int, decimals: int) -> str:
 
 def training_time(run: dict) -> str:
     hardware = run["hardware"]
-    device = hardware["gpu"] or f"{hardware['threads']} thread{'s' * (hardware['threads'] > 1)} of an {hardware['cpu']}"
+    threads = run["processes"] * hardware["threads"]
+    device = hardware["gpu"] or f"{threads} thread{'s' * (threads > 1)} of an {hardware['cpu']}"
     return f"{device}: {run['seconds'] / 60:.0f} minutes"
 
 
