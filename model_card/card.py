@@ -51,9 +51,9 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
         raise CardError(f"No card for {folder}:\n" + "\n".join(f"  - {problem}" for problem in problems))
     metrics, run = _read(folder / "metrics.json"), _read(folder / "training_run.json")
     config = AgeGenderConfig.from_pretrained(folder)
-    own = json.dumps([run["arguments"], run["data"], metrics["dataset"]]).lower()
     started_from = run.get("started_from")
-    sources = own + json.dumps(started_from).lower()  # whose terms the weights carry on
+    # whose terms the weights carry on
+    sources = json.dumps([run["arguments"], run["data"], metrics["dataset"], started_from]).lower()
     uses_utkface, uses_fairface = "utkface" in sources, "fairface" in sources
     dataset_name = "UTKFace" if "utkface" in metrics["dataset"].lower() else metrics["dataset"]
     start = started_from["model"] if started_from else run["arguments"].get("backbone")

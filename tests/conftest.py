@@ -43,6 +43,12 @@ def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return train_tiny_run(folder / "run0", faces, seed=0), train_tiny_run(folder / "run1", faces, seed=1)
 
 
+@pytest.fixture
+def model_folder(tiny_runs: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A complete model folder, to be pushed or spoilt."""
+    return Path(shutil.copytree(tiny_runs[0], tmp_path / "run"))
+
+
 @pytest.fixture(scope="session")
 def exported_run(tiny_runs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first run after `scripts.export_onnx`, with what it said in export.log and a card that shows it."""

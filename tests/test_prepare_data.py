@@ -20,7 +20,6 @@ from tests.faces_on_disk import COPIES, as_jpeg, draw_detailed_face, face_files,
 from tests.hub_server import HubServer
 from trainer.data import DataArguments, load_faces
 from trainer.data_report import describe_data
-from trainer.label_noise import measure_label_noise
 from trainer.manifest import read_manifest
 from trainer.splits import SPLITS
 
@@ -122,42 +121,6 @@ def test_the_card_says_what_the_report_says(prepared):
         assert text.lower() in card.lower(), text
     assert "{{" not in card, "a part of the template was left"
     assert str(prepared.parent) not in card
-
-
-def test_label_noise():
-    """Two pairs 4 and 0 years apart, one of them with different genders; a picture alone says nothing."""
-    manifest = pd.DataFrame(
-        {
-            "group": ["a", "a", "b", "b", "c", ""],
-            "pixel_hash": ["1", "2", "3", "3", "4", ""],
-            "source_age": [20, 24, 30, 30, 50, -100],
-            "source_gender": [0, 1, 0, 0, 1, -100],
-        }
-    )
-    noise = measure_label_noise(manifest)
-    assert (noise.groups, noise.pictures) == (2, 4)
-    assert noise.age_difference_years[0] == 2
-    assert noise.lowest_age_mae == (1, 2)
-    assert noise.gaussian_age_mae == pytest.approx(2**0.5)
-    assert noise.same_age[0] == noise.gender_disagreement[0] == 0.5
-    assert noise.highest_gender_accuracy == 0.5
-    assert measure_label_noise(manifest, identical_only=True).age_difference_years[0] == 0
-    assert measure_label_noise(manifest[manifest["group"] == "c"]) is None
-
-
-def test_bounds_of_the_lowest_mae_hold_for_simulated_noise():
-    random = np.random.default_rng(0)
-    for noise in (
-        random.normal(0, 4, (4000, 2)),
-        random.laplace(0, 3, (4000, 2)),
-        random.choice([-6, 0, 6], (4000, 2)),
-    ):
-        labels = (50 + noise).round().astype(int)
-        manifest = pd.DataFrame(
-            {"group": np.repeat(np.arange(4000), 2).astype(str), "source_age": labels.ravel(), "source_gender": 0}
-        )
-        low, high = measure_label_noise(manifest).lowest_age_mae
-        assert low <= np.abs(labels - 50).mean() <= high
 
 
 def test_a_prepared_set_streams(raw, prepared):

@@ -1,6 +1,5 @@
 """Scores of both heads: age error, age ranges in several sets, gender, and each class against the rest."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,8 +56,8 @@ def score_age(evaluation: Evaluation) -> dict[str, Any]:
 def score_age_ranges(evaluation: Evaluation) -> dict[str, Any]:
     """One entry a range set: those in common use, and the model's own if it is none of them."""
     max_age = evaluation.config.max_age
-    oldest = {name: int(re.search(r"(\d+)\+$", text)[1]) for name, text in RANGE_SETS.items()}  # "..., 70+": 70
-    sets = {name: parse_age_ranges(text, max_age) for name, text in RANGE_SETS.items() if oldest[name] <= max_age}
+    starts = {name: parse_age_ranges(text)[-1][0] for name, text in RANGE_SETS.items()}  # of the open range at the end
+    sets = {name: parse_age_ranges(text, max_age) for name, text in RANGE_SETS.items() if starts[name] <= max_age}
     if evaluation.config.age_ranges not in sets.values():
         sets["the model's own"] = evaluation.config.age_ranges
     scored = {name: _score_range_set(evaluation, ranges) for name, ranges in sets.items()}

@@ -15,8 +15,8 @@ class LearningArguments:
     muon: bool = field(
         default=False,
         metadata={
-            "help": "Move matrices and filters by Muon, the rest by AdamW: from scratch it learns several times as much "
-            "in a pass. learning_rate, weight_decay and AdamW's own settings hold for both."
+            "help": "Move matrices and filters by Muon, the rest by AdamW: from scratch a pass teaches far more. "
+            "learning_rate and weight_decay hold for both."
         },
     )
     early_stopping_patience: int | None = field(

@@ -61,14 +61,14 @@ def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
 def muon_with_adamw(model: nn.Module, weight_decay: float, **adamw) -> MuonWithAdamW:
     """The optimizer of all parameters of a vision model with heads.
 
-    Heads, position embeddings and the filters that read the picture stay with AdamW; biases, normalisations, tokens and
-    positions are not decayed.
+    Heads, position embeddings and the filters that read the picture or one channel alone stay with AdamW; biases,
+    normalisations, tokens and positions are not decayed.
     """
     inner, outer, undecayed = [], [], []
     for name, parameter in model.named_parameters():
         if parameter.ndim < 2 or name.endswith(("_token", "position_embeddings")):
             undecayed.append(parameter)
-        elif "head" in name or (parameter.ndim == 4 and parameter.shape[1] <= 3):
+        elif name.startswith(("age_head", "gender_head")) or (parameter.ndim == 4 and parameter.shape[1] <= 3):
             outer.append(parameter)
         else:
             inner.append(parameter)

@@ -32,13 +32,14 @@ def save_run_record(path: Path, record: dict[str, Any]) -> None:
 
 def public_name(dataset: str) -> str:
     """A Hub id as it is; of a file or folder its name, for where it lies is nobody's business."""
-    return Path(dataset).resolve().name if Path(dataset).exists() else dataset
+    path = Path(dataset)
+    return path.resolve().name if path.exists() or path.is_absolute() else dataset
 
 
-def describe_environment(data_sets: Sequence[str]) -> dict[str, Any]:
-    """Command, versions, commit and hardware of this process."""
+def describe_environment(paths: Sequence[str]) -> dict[str, Any]:
+    """Command, versions, commit and hardware of this process. `paths`: of which the command shall show the names only."""
     return {
-        "command": command_line(data_sets),
+        "command": command_line(paths),
         "commit": _commit(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
