@@ -21,6 +21,7 @@ from demo.answering import CHOOSE, Answers
 from demo.api import FACES_SCHEMA, ApiOutput
 from demo.cards import message
 from demo.door import Door
+from demo.memory import return_freed_memory
 from demo.ranges import CHOICES, DEFAULT_CHOICE
 from demo.serving import ModelNotServable, ServedModel, find_model
 from demo.settings import Settings, duration
@@ -234,6 +235,7 @@ def main() -> int:
         description=__doc__, epilog=Settings.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.parse_args()
+    return_freed_memory()  # before anything starts a thread
     try:
         settings = Settings.from_environment()
         models = [find_model(choice) for choice in settings.models]
