@@ -57,7 +57,7 @@ def prepare_data(args: PrepareArguments, data_args: DataArguments) -> dict:
     manifest = build_manifest(pictures, data_args, args.seed)
     splits = select_splits(pictures, manifest, data_args, args.seed)
     if data_args.align:
-        splits = align_faces(splits)
+        splits = align_faces(splits, data_args.num_proc)
 
     # under another name until it is complete, so that a broken-off run cannot be taken for a prepared set
     unfinished = folder.with_name(f"{folder.name}.unfinished")

@@ -19,11 +19,13 @@ CROP_SIDE = 160  # pixels: more than any recipe from scratch looks at, and about
 logger = logging.getLogger(__name__)
 
 
-def align_faces(faces: DatasetDict | IterableDatasetDict) -> DatasetDict | IterableDatasetDict:
+def align_faces(
+    faces: DatasetDict | IterableDatasetDict, num_proc: int | None = None
+) -> DatasetDict | IterableDatasetDict:
     """Replace every `image` by the aligned crop of the face in it, (160, 160), of several by that of the largest.
 
     Where no face is found the whole picture is kept: no labelled picture is lost, and the splits stay what they were.
-    `datasets` caches the crops, so that no face is searched twice.
+    `datasets` caches the crops, so that no face is searched twice. `num_proc`: processes that search, unless streaming.
     """
     aligned = {}
     for name, split in faces.items():
@@ -32,7 +34,11 @@ def align_faces(faces: DatasetDict | IterableDatasetDict) -> DatasetDict | Itera
             continue
         features = Features(split.features | {"image": Image(), "face_found": Value("bool")})
         crops = split.map(
-            _align_row, features=features, fn_kwargs={"version": ALIGNMENT_VERSION}, desc=f"Aligning {name}"
+            _align_row,
+            features=features,
+            fn_kwargs={"version": ALIGNMENT_VERSION},
+            num_proc=num_proc,
+            desc=f"Aligning {name}",
         )
         missed = len(crops) - sum(crops["face_found"])
         if missed:

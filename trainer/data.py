@@ -33,7 +33,7 @@ def load_faces(args: DataArguments, *, seed: int) -> DatasetDict | IterableDatas
         ValueError: no such source, nothing labelled in it, too much of it unusable, or too little to split.
     """
     faces = _load_splits(args, seed)
-    return align_faces(faces) if args.align else faces
+    return align_faces(faces, args.num_proc) if args.align else faces
 
 
 def _load_splits(args: DataArguments, seed: int) -> DatasetDict | IterableDatasetDict:

@@ -63,7 +63,7 @@ class DataArguments:
         default=Columns.race_words, metadata={"help": "word=White,... (White, Black, Asian, Indian or Others)"}
     )
     cache_dir: str | None = field(default=None, metadata={"help": "Where `datasets` keeps what it has read."})
-    num_proc: int | None = field(default=None, metadata={"help": "Processes that decode the pictures for cleaning."})
+    num_proc: int | None = field(default=None, metadata={"help": "Processes that decode and align the pictures."})
 
     def __post_init__(self):
         if self.split_by not in SPLIT_BY:

@@ -29,4 +29,4 @@ def load_whole_set(args: DataArguments) -> DatasetDict:
     pictures = read_pictures(args, source)
     manifest = build_manifest(pictures, replace(args, split_by="picture"), seed=0)
     whole = DatasetDict(all=label_pictures(pictures, manifest).select(manifest.index[manifest["kept"]]))
-    return align_faces(whole) if args.align else whole
+    return align_faces(whole, args.num_proc) if args.align else whole
