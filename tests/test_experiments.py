@@ -223,7 +223,8 @@ def test_mean_and_spread():
 
     def run(name: str, mae: float) -> Run:
         score = {"value": mae, "low": mae - 1, "high": mae + 1}
-        return Run(name, {"pictures": 10, "age": {"mae": score, "cs5": score}}, record)
+        always = {"mae": {"value": 15.0, "low": 14.0, "high": 16.0}}
+        return Run(name, {"pictures": 10, "age": {"mae": score, "cs5": score, "baseline": always}}, record)
 
     runs = [run("a", 4.0), run("a", 6.0), run("b", 5.5)]
     summary = summarize(runs)
@@ -232,4 +233,6 @@ def test_mean_and_spread():
     table = format_table(runs)
     assert "| a | 2 | 10 | 5.00 ± 1.41 | 500.0 ± 141.4 | 1.00 M | 2.0 |" in table
     assert "| b | 1 | 10 | 5.50 [4.50, 6.50] |" in table
+    assert "| always the same answer |  |  | 15.00 [14.00, 16.00] | - |  |  |" in table
+    assert "| always the same answer |  |  | 15.00 ± 0.00 | - |  |  |" in format_table(runs, spread=True)
     assert "gender" not in table

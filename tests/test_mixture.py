@@ -119,7 +119,8 @@ def test_copies_of_held_out_pictures_are_left_out_of_training(exact, tmp_path):
     assert set(clean["file_name"]) == set(train["file_name"]) - set(leaks)
 
 
-def test_loosely_cut_faces_are_aligned_and_others_kept_whole(tmp_path):
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_loosely_cut_faces_are_aligned_and_others_kept_whole(tmp_path, num_proc):
     folder = tmp_path / "loose"
     folder.mkdir()
     astronaut = Image.open(ROOT / "examples/astronaut.jpg").convert("RGB")
@@ -129,9 +130,8 @@ def test_loosely_cut_faces_are_aligned_and_others_kept_whole(tmp_path):
         canvas.save(folder / f"{20 + index}_1_0_20170101{index:09d}.jpg")
     for index in range(12):
         draw_face(40 + index, 0, seed=index).save(folder / f"{40 + index}_0_0_20170102{index:09d}.jpg")
-    faces = load_faces(
-        DataArguments(dataset=str(folder), align=True, validation_share=0.3, test_share=0.3, max_age_spread=100), seed=0
-    )
+    shares = {"validation_share": 0.3, "test_share": 0.3, "max_age_spread": 100}
+    faces = load_faces(DataArguments(dataset=str(folder), align=True, num_proc=num_proc, **shares), seed=0)
     rows = [row for split in faces.values() for row in split]
     assert {row["image"].size for row in rows} == {(CROP_SIDE, CROP_SIDE)}
     women = np.stack([np.asarray(row["image"], float) for row in rows if row["gender"] == 1])

@@ -2,8 +2,9 @@
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from trainer.train import main as train
 SCORES = {  # title: (where in metrics.json, factor, decimals)
     "age MAE, years": (("age", "mae"), 1, 2),
     "age within five years, %": (("age", "cs5"), 100, 1),
+    "FairFace-9, %": (("age_ranges", "FairFace-9", "accuracy"), 100, 1),
     "gender, %": (("gender", "accuracy"), 100, 1),
 }
 
@@ -31,10 +33,18 @@ class Run:
 
     def scores(self) -> dict[str, Score]:
         """{title: score in the title's unit}, of what the data has labels for."""
+        return self._scores(lambda of_head, measure: of_head[measure])
+
+    def baseline_scores(self) -> dict[str, Score]:
+        """The same of always giving one answer, where that has a score."""
+        return self._scores(lambda of_head, measure: of_head["baseline"].get(measure))
+
+    def _scores(self, pick: Callable[[dict[str, Any], str], Score | None]) -> dict[str, Score]:
         found = {}
-        for title, (path, factor, _) in SCORES.items():
-            if path[0] in self.metrics:
-                score = self.metrics[path[0]][path[1]]
+        for title, ((*head, measure), factor, _) in SCORES.items():
+            of_head = reduce(lambda metrics, name: metrics.get(name, {}), head, self.metrics)
+            score = of_head and pick(of_head, measure)
+            if score:
                 found[title] = {end: score[end] and score[end] * factor for end in ("value", "low", "high")}
         return found
 

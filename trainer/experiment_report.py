@@ -42,13 +42,19 @@ def summarize(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def format_table(runs: Sequence[Run], *, spread: bool = False) -> str:
-    """A row a name: a single run's scores with their 95 % intervals, several runs' mean and standard deviation."""
+    """A row a name: a single run's scores with their 95 % intervals, several runs' mean and standard deviation.
+
+    The last row is what always giving the commonest answer scores.
+    """
     titles = [title for title in SCORES if any(title in run.scores() for run in runs)]
     rows = [["", "runs", "faces", *titles, "parameters", "minutes"], ["---"] * (len(titles) + 5)]
     for name, of_name in groupby(runs, key=lambda run: run.name):
         rows.append(_row(name, list(of_name), titles))
     if spread:
         rows.append(_row("mean ± standard deviation", runs, titles))
+    baselines = [run.baseline_scores() for run in (runs if spread else runs[:1])]  # else all are of the same pictures
+    cells = (_cell(title, [scores[title] for scores in baselines if title in scores]) for title in titles)
+    rows.append(["always the same answer", "", "", *cells, "", ""])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
