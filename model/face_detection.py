@@ -27,8 +27,11 @@ class YuNetDetector:
     """YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023) through OpenCV, with five landmarks."""
 
     def __init__(self, weights_file: str | Path):
-        self._net = cv2.FaceDetectorYN.create(str(weights_file), "", (320, 320), CANDIDATE_SCORE, 0.3, 5000)
-        self._lock = threading.Lock()  # the network keeps its input size and buffers between calls
+        # One for each scale, as a network is planned anew whenever its input size changes; 0.2 MB each
+        sides = (CLOSE_SIDE, COARSE_SIDE // 2, COARSE_SIDE, *FINE_SIDES)
+        create = cv2.FaceDetectorYN.create
+        self._nets = {side: create(str(weights_file), "", (side, side), CANDIDATE_SCORE, 0.3, 5000) for side in sides}
+        self._lock = threading.Lock()  # a network keeps its input size and buffers between calls
 
     def detect(self, image_rgb: np.ndarray, min_score: float = 0.7) -> list[Face]:
         """(H, W, 3) uint8 -> at most `MAX_FACES` faces from left to right; an empty list where there are none."""
@@ -109,8 +112,9 @@ class YuNetDetector:
         missing = [max(MIN_INPUT_SIDE - side, 0) for side in small.shape[:2]]
         padded = cv2.copyMakeBorder(small, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT)
         with self._lock:
-            self._net.setInputSize((padded.shape[1], padded.shape[0]))
-            _, rows = self._net.detect(cv2.cvtColor(padded, cv2.COLOR_RGB2BGR))
+            net = self._nets[longest_side]
+            net.setInputSize((padded.shape[1], padded.shape[0]))
+            _, rows = net.detect(cv2.cvtColor(padded, cv2.COLOR_RGB2BGR))
         if rows is None:
             return np.empty((0, 15), np.float32)
         rows = rows[rows[:, 2:4].min(axis=1) > 1]

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
 from huggingface_hub.utils import httpx  # the HTTP client that transformers brings along
@@ -54,10 +55,14 @@ def load_rgb(picture: str | Path | bytes | PIL.Image.Image | np.ndarray) -> np.n
 
 
 def _decode(data: bytes, name: str) -> np.ndarray:
+    return _image_to_rgb(_open(data, name), name)
+
+
+def _open(data: bytes, name: str) -> PIL.Image.Image:
     if not data:
         raise PictureError(f"Expected a picture, but {name} is empty (0 bytes). Save or upload it again.")
     try:
-        image = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+        return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
     except PIL.UnidentifiedImageError:
         raise PictureError(
             f"Expected a picture ({', '.join(FORMATS)}), but {name} is none of these, whatever its name says. "
@@ -67,7 +72,6 @@ def _decode(data: bytes, name: str) -> np.ndarray:
         raise PictureError(_too_large(name, "far more")) from None
     except Exception as error:  # Pillow's readers raise many types on damaged headers
         raise PictureError(_damaged(name, error)) from error
-    return _image_to_rgb(image, name)
 
 
 def _image_to_rgb(image: PIL.Image.Image, name: str) -> np.ndarray:
@@ -82,19 +86,30 @@ def _image_to_rgb(image: PIL.Image.Image, name: str) -> np.ndarray:
         if image.mode.startswith(("I", "F")):
             return _array_to_rgb(_to_8_bits(np.asarray(image)))
         if image.has_transparency_data:
-            image = image.convert("RGBA")
-            canvas = PIL.Image.new("RGBA", image.size, "white")
-            image = PIL.Image.alpha_composite(canvas, image)
-        return np.asarray(image.convert("RGB"))
+            image = _over_white(image)
+        return np.asarray(_in_mode(image, "RGB"))
     except Exception as error:  # as above: truncated and corrupt data surface here
         raise PictureError(_damaged(name, error)) from error
 
 
 def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
     try:
-        return PIL.ImageOps.exif_transpose(image)
+        turned = image.getexif().get(PIL.ExifTags.Base.Orientation, 1) != 1
+        return PIL.ImageOps.exif_transpose(image) if turned else image
     except Exception:  # a damaged EXIF block says nothing about the pixels
         return image
+
+
+def _over_white(image: PIL.Image.Image) -> PIL.Image.Image:
+    image = _in_mode(image, "RGBA")
+    canvas = PIL.Image.new("RGB", image.size, "white")
+    canvas.paste(image, mask=image.getchannel("A"))
+    return canvas
+
+
+def _in_mode(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
+    """Without the copy that `convert` makes of a picture that is in that mode already."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:

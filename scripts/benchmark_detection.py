@@ -232,7 +232,7 @@ def main(args: BenchmarkArguments, data_args: DataArguments) -> None:
     splits = load_faces(data_args, seed=args.seed)
     faces = splits["train" if args.calibrate else args.split]
     faces = faces.select(range(min(args.faces, len(faces))))
-    chips = [np.asarray(image.convert("RGB")) for image in faces["image"]]
+    chips = [load_rgb(image) for image in faces["image"]]
     detectors: dict[str, Detector] = {"yunet": YuNetDetector(args.yunet), "haar": CascadeDetector()}
     if args.calibrate:
         for name, detector in detectors.items():

@@ -60,7 +60,7 @@ def test_undecodable_files_are_listed_and_dropped(manifest_of, tmp_path):
     reasons = manifest_of(write_folder(tmp_path / "faces", FILES | bad | {"notes.txt": b"hello"}))["reason"]
     assert reasons["20_0_0_20170101.jpg"] == "empty file"
     assert "truncated" in reasons["21_0_0_20170101.jpg"]
-    assert "cannot identify" in reasons["22_0_0_20170101.jpg"]
+    assert "none of these, whatever its name says" in reasons["22_0_0_20170101.jpg"]
     assert reasons["23_0_0_20170101.png"].startswith("undecodable: ")
     assert reasons["24_0_0_20170101.jpg"] == "unreadable: broken link or special file"
     assert reasons["notes.txt"] == "not a picture"
@@ -80,7 +80,7 @@ def test_a_picture_too_large_to_decode(manifest_of, tmp_path):
     buffer = io.BytesIO()
     Image.new("1", (12_000, 12_000)).save(buffer, "PNG")
     manifest = manifest_of(write_folder(tmp_path / "faces", FILES | {"30_0_0_20170101.png": buffer.getvalue()}))
-    assert "decompression bomb" in manifest.at["30_0_0_20170101.png", "reason"]
+    assert "Expected at most 50,000,000 pixels" in manifest.at["30_0_0_20170101.png", "reason"]
 
 
 def test_kinds_of_pictures(manifest_of, tmp_path):

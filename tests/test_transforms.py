@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, DatasetDict
+from PIL import Image
 
-from trainer.transforms import AugmentationArguments, BatchTransform, collate_faces
+from model.image_loading import load_rgb
+from trainer.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
 
 
 NONE = AugmentationArguments(
@@ -20,6 +23,21 @@ def make_transform(augmentation=NONE, image_size=32) -> BatchTransform:
 def pixels():
     torch.manual_seed(0)
     return torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "I;16", "RGBA"])
+def test_training_sees_what_the_pipeline_sees(mode):
+    values = np.random.default_rng(0).integers(0, 256, (32, 32, 4), dtype=np.uint8)
+    grey_16_bit = values[..., 0].astype(np.uint16) * 257
+    picture = {
+        "RGB": Image.fromarray(values[..., :3]),
+        "L": Image.fromarray(values[..., 0]),
+        "I;16": Image.fromarray(grey_16_bit),
+        "RGBA": Image.fromarray(values),
+    }[mode]
+    faces = DatasetDict(train=Dataset.from_list([{"image": picture, "age": 30, "gender": 0}]))
+    decoded = collate_faces(list(decode_faces(faces, 32, 32)["train"]))["pixel_values"][0]
+    assert np.array_equal(decoded.permute(1, 2, 0).numpy(), load_rgb(picture))
 
 
 def test_evaluation_only_normalises(pixels):

@@ -4,13 +4,13 @@ import logging
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 from datasets import DatasetDict, Features, Image, IterableDatasetDict, Value
 from PIL import Image as PilImage
 
 from model.configuration_age_gender import UTKFACE_LANDMARKS_XY
 from model.face_alignment import align, resize_square
 from model.face_detection import YUNET_FILE, YuNetDetector
+from model.image_loading import load_rgb
 
 
 ALIGNMENT_VERSION = 1  # part of the cache key: raise it when the same pictures get other crops
@@ -48,7 +48,7 @@ def align_faces(
 
 
 def _align_row(row: dict, version: int = ALIGNMENT_VERSION) -> dict:
-    image_rgb = np.asarray(row["image"].convert("RGB"))
+    image_rgb = load_rgb(row["image"])
     found = _detector().detect(image_rgb)
     if found:
         crop = align(image_rgb, max(found, key=lambda face: face.width), UTKFACE_LANDMARKS_XY, CROP_SIDE)

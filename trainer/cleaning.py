@@ -1,19 +1,17 @@
 """What the pictures show: their hashes, their groups of copies, and the labels that the copies agree on."""
 
-import io
-import warnings
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from datasets import Dataset, Features, Value
-from PIL import Image, ImageOps
+from PIL import Image
 
+from model.image_loading import load_rgb
 from trainer.duplicates import grey_thumbnail, group_duplicates, pixel_hash
 from trainer.labels import UNKNOWN
 
 
-CLEANING_VERSION = 4  # part of the cache key: raise it when the same pictures get other hashes, thumbnails or groups
+CLEANING_VERSION = 5  # part of the cache key: raise it when the same pictures get other hashes, thumbnails or groups
 
 LABELS = ["age", "age_low", "age_high", "gender", "race"]
 _FINGERPRINT_FEATURES = Features(
@@ -27,12 +25,8 @@ _FINGERPRINT_FEATURES = Features(
 
 
 def open_picture(image: dict) -> Image.Image:
-    """Decode {"bytes", "path"} as `datasets` does (upright by EXIF), but raise on what Pillow only warns about."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        source = image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"])
-        with Image.open(source) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
+    """Decode {"bytes", "path"} as the pipeline does; it raises on what the pipeline would refuse."""
+    return Image.fromarray(load_rgb(image["path"] if image["bytes"] is None else image["bytes"]))
 
 
 def fingerprint(image: dict | None, version: int = CLEANING_VERSION) -> dict:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from model.face_alignment import resize_square
+from model.image_loading import load_rgb
 
 
 LABELS = ("age", "age_low", "age_high", "gender")
@@ -52,7 +53,7 @@ def decode_faces(faces: DatasetDict | IterableDatasetDict, image_size: int, trai
 
 
 def _decode_face(row: dict, size: int) -> dict:
-    return {"pixels": resize_square(np.asarray(row["image"].convert("RGB")), size).tobytes()}
+    return {"pixels": resize_square(load_rgb(row["image"]), size).tobytes()}
 
 
 def _decoded_features(split: Dataset):
