@@ -7,7 +7,6 @@ python -m scripts.screenshots http://127.0.0.1:7860 --every /tmp/shots   # all v
 
 import argparse
 import io
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -15,11 +14,12 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from scripts.browser import NoBrowser, launch_chromium, write_film
+
 
 ROOT = Path(__file__).resolve().parents[1]
 PORTRAIT = ROOT / "examples" / "astronaut.jpg"
 FOLDER = ROOT / "docs" / "screenshots"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SIZES_WH = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
@@ -111,39 +111,25 @@ def take(browser: Browser, url: str, view: str, size: str, scheme: str) -> Image
     return shot.convert("RGB").quantize(256, dither=Image.Dither.NONE)
 
 
-def write_camera(path: Path) -> None:
-    """A motion-JPEG film for Chromium's fake camera: the portrait, still, in 640 x 480."""
-    frame, buffer = Image.new("RGB", (640, 480), "#444"), io.BytesIO()
-    frame.paste(Image.open(PORTRAIT).resize((480, 480)), (80, 0))
-    frame.save(buffer, "JPEG", quality=92)
-    path.write_bytes(buffer.getvalue() * 30)
-
-
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url", help="address of a running demo")
     parser.add_argument("--every", type=Path, metavar="FOLDER", help="take every view there, not the README's")
     arguments = parser.parse_args()
     shots, target = (EVERY_SHOT, arguments.every) if arguments.every else (README_SHOTS, FOLDER)
-    executable = next((path for path in map(shutil.which, BROWSERS) if path), None)
-    if executable is None:
-        print(f"Expected one of {', '.join(BROWSERS)} on the path; found none. Install Chromium.", file=sys.stderr)
-        return 1
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        camera = Path(folder) / "camera.mjpeg"
-        write_camera(camera)
-        flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=[*flags, f"--use-file-for-fake-video-capture={camera}"]
-        )
+        film = write_film(Path(folder) / "film.mjpeg", Image.open(PORTRAIT))
+        browser = launch_chromium(playwright, film)
         for name, shot in shots.items():
             path = target / f"{name}.png"
             take(browser, arguments.url, *shot).save(path, optimize=True)
             print(f"{path}: {path.stat().st_size // 1000} kB")
         browser.close()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        main()
+    except NoBrowser as error:
+        sys.exit(str(error))

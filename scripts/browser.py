@@ -1,0 +1,48 @@
+"""The machine's Chromium, driven by Playwright, with a film in place of its camera."""
+
+import io
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Playwright
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+class NoBrowser(RuntimeError):
+    """There is no Chromium on the path."""
+
+
+def launch_chromium(playwright: "Playwright", film: Path | None = None) -> "Browser":
+    """
+    Args:
+        film: what its camera shows, as written by `write_film`.
+
+    Raises:
+        NoBrowser: none of `BROWSERS` is there.
+    """
+    executable = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    if executable is None:
+        raise NoBrowser(
+            f"Expected one of {', '.join(BROWSERS)} on the path; found none. `make test` installs Chromium."
+        )
+    flags = ["--no-sandbox", "--disable-gpu"]
+    if film:
+        flags += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        flags.append(f"--use-file-for-fake-video-capture={film}")
+    return playwright.chromium.launch(executable_path=executable, args=flags)
+
+
+def write_film(path: Path, picture: Image.Image) -> Path:
+    """A motion JPEG of 640 x 480 pixels in which `picture` stands still in the middle."""
+    frame, buffer = Image.new("RGB", (640, 480), "#444"), io.BytesIO()
+    frame.paste(picture.resize((480, 480)), (80, 0))
+    frame.save(buffer, "JPEG", quality=92)
+    path.write_bytes(buffer.getvalue() * 30)
+    return path
