@@ -1,5 +1,6 @@
 """Score a stream of pictures: decoding and detection in threads, ahead of the model, which sees whole batches of faces."""
 
+import os
 import queue
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -55,8 +56,9 @@ class Scorer:
     """Answers as `AgeGenderPipeline` does, for any number of pictures.
 
     Args:
-        batch_size: faces that go through the model together, of however many pictures.
-        workers: threads that decode and detect; as many as there are cores unless given.
+        onnx_file: of the model, as `AgeGenderPipeline` takes it.
+        batch_size: faces that are collected for the model, of however many pictures.
+        workers: threads that decode and detect; unless given, as many as there are cores for each process here.
         options: of the pipeline's call: detect, detector, min_score, age_ranges.
     """
 
@@ -67,17 +69,17 @@ class Scorer:
         *,
         device: str | torch.device = "cpu",
         revision: str | None = None,
+        onnx_file: str | None = None,
         batch_size: int = 64,
         workers: int | None = None,
         **options: Any,
     ):
-        self.batch_size, self.workers = batch_size, workers or usable_cores()
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        self.batch_size, self.workers = batch_size, workers or max(1, usable_cores() // processes)
+        options |= {"model": model, "image_processor": image_processor, "device": device, "revision": revision}
+        self._pipe = AgeGenderPipeline(onnx_file=onnx_file, **options)
         # One pipeline a thread: a detector is locked while it looks at a picture. They share the model.
-        pipes = [
-            AgeGenderPipeline(model=model, image_processor=image_processor, device=device, revision=revision, **options)
-            for _ in range(self.workers)
-        ]
-        self._pipe = pipes[0]
+        pipes = [self._pipe, *(AgeGenderPipeline(**options) for _ in range(self.workers - 1))]
         self._idle: queue.SimpleQueue[AgeGenderPipeline] = queue.SimpleQueue()
         for pipe in pipes:
             self._idle.put(pipe)
@@ -117,28 +119,18 @@ class Scorer:
 
     def _answer(self, batch: list[_Prepared]) -> Iterator[Scored]:
         pixel_values = [item.pixel_values for item in batch if item.faces]
-        logits = self._forward(torch.cat(pixel_values)) if pixel_values else {}
+        logits = self._pipe.forward({"pixel_values": torch.cat(pixel_values)}) if pixel_values else {}
         start = 0
         for item in batch:
             stop = start + len(item.faces)
             faces = []
             if item.faces:
-                of_item = {name: values[start:stop] for name, values in logits.items()}
+                of_item = {name: logits[name][start:stop] for name in ("age_logits", "gender_logits")}
                 outputs = {"faces": item.faces, "size_wh": item.size_wh, **of_item}
                 faces = self._pipe.postprocess(outputs, **self._pipe._postprocess_params)
             picture = item.picture
             yield Scored(picture.index, picture.name, picture.seconds, faces, picture.problem)
             start = stop
-
-    @torch.inference_mode()
-    def _forward(self, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
-        """(N, 3, S, S) -> {"age_logits": (N, years), "gender_logits": (N, 2)}; a crowd takes several passes."""
-        model = self._pipe.model
-        outputs = [model(part.to(model.device, model.dtype)) for part in pixel_values.split(self.batch_size)]
-        return {
-            name: torch.cat([getattr(output, name) for output in outputs]).double().cpu()
-            for name in ("age_logits", "gender_logits")
-        }
 
 
 def read_entries(entries: Iterable[Entry], wanted: Callable[[int], bool] = lambda index: True) -> Iterator[Picture]:

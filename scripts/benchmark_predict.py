@@ -11,15 +11,13 @@ import argparse
 import io
 import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-import psutil
 import torch
 from accelerate import PartialState
 from PIL import Image
@@ -31,8 +29,9 @@ from scoring.file_sources import Folder
 from scoring.parts import Parts
 from scoring.rows import table_schema
 from scoring.run import score_to_file
-from scoring.scorer import Scorer, usable_cores
-from trainer.devices import needs_cpu
+from scoring.scorer import Scorer
+from scripts.own_process import in_own_process, peak_memory_mb
+from trainer.devices import needs_cpu, usable_cores
 
 
 PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "astronaut.jpg"
@@ -69,30 +68,11 @@ def _save(image: Image.Image, path: Path) -> None:
     path.write_bytes(buffer.getvalue())
 
 
-@contextmanager
-def peak_memory() -> Iterator[list[int]]:
-    """The list holds the process's largest resident size in bytes once the block has ended."""
-    peak, done, process = [0], threading.Event(), psutil.Process()
-
-    def watch() -> None:
-        while not done.wait(0.01):
-            peak[0] = max(peak[0], process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        watcher.join()
-
-
 class Benchmark:
     def __init__(self, args: argparse.Namespace):
         self.args = args
         self.state = PartialState(cpu=needs_cpu("auto"))
-        dtype = torch.bfloat16 if args.bf16 else torch.float32
-        self.model = AgeGenderModel.from_pretrained(args.model, dtype=dtype)
+        self.model = AgeGenderModel.from_pretrained(args.model, dtype=torch.bfloat16 if args.bf16 else torch.float32)
         self.processor = AutoImageProcessor.from_pretrained(args.model)
 
     def picture_by_picture(self, folder: Path, detect: bool) -> None:
@@ -101,12 +81,13 @@ class Benchmark:
         for path in sorted(folder.iterdir()):
             pipe(str(path), detect=detect)
 
-    def predict(self, folder: Path, detect: bool) -> None:
+    def predict(self, folder: Path, detect: bool, onnx_file: str | None = None) -> None:
         """What `python -m scripts.predict` does after it has loaded the model."""
         scorer = Scorer(
             self.model,
             self.processor,
             device=self.state.device,
+            onnx_file=onnx_file,
             batch_size=self.args.batch_size,
             workers=self.args.workers,
             detect=detect,
@@ -117,25 +98,32 @@ class Benchmark:
             score_to_file(scorer, [Folder(folder)], parts, self.state, {}, part_size=1000)
 
     def compare(self, title: str, folder: Path, detect: bool) -> None:
-        """Both ways in turns; medians over the rounds."""
+        """All ways in turns; medians over the rounds."""
         count = len(list(folder.iterdir()))
         ways: dict[str, Callable[[Path, bool], None]] = {
             "picture by picture": self.picture_by_picture,
             "scripts.predict": self.predict,
         }
-        figures: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
+        for file in self.args.onnx_files:
+            ways[f"scripts.predict --onnx-file {file}"] = partial(self.predict, onnx_file=file)
+        figures: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for _ in range(self.args.rounds):
             for name, way in ways.items():
                 wall, cpu = time.perf_counter(), time.process_time()
-                with peak_memory() as peak:
-                    way(folder, detect)
-                figures[name].append((time.perf_counter() - wall, time.process_time() - cpu, peak[0]))
-        print(f"\n{count} {title}:{'pictures/s':>34}{'CPU ms a picture':>20}{'peak MB':>10}")
+                way(folder, detect)
+                figures[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+        print(f"\n{count} {title}:{'pictures/s':>45}{'':>8}{'CPU ms a picture':>18}")
+        slowest = None
         for name, rounds in figures.items():
-            wall, cpu, peak = (statistics.median(values) for values in zip(*rounds, strict=True))
-            print(f"  {name:<43}{count / wall:>10.1f}{1000 * cpu / count:>20.1f}{peak / 1e6:>10.0f}")
-        slow, fast = (statistics.median(wall for wall, *_ in figures[name]) for name in ways)
-        print(f"  times as fast: {slow / fast:.2f}")
+            wall, cpu = (statistics.median(values) for values in zip(*rounds, strict=True))
+            slowest = slowest or wall
+            print(f"  {name:<54}{count / wall:>10.1f}{slowest / wall:>7.2f}x{1000 * cpu / count:>18.1f}")
+
+
+def peak_memory_of_predict(args: argparse.Namespace, folder: Path, detect: bool) -> float:
+    """MB; for a process that does nothing else."""
+    Benchmark(args).predict(folder, detect)
+    return peak_memory_mb()
 
 
 def read_arguments() -> argparse.Namespace:
@@ -147,6 +135,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--onnx-files", nargs="+", default=[], metavar="FILE", help="of the model, to compare with")
     return parser.parse_args()
 
 
@@ -160,14 +149,16 @@ def main(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as work:
         crops = write_crops(Path(work, "crops"), args.crops)
         photographs = write_photographs(Path(work, "photographs"), args.photographs)
-        many_crops = write_crops(Path(work, "many_crops"), GROWTH * args.crops)
         benchmark.compare("crops", crops, detect=False)
         benchmark.compare("photographs of 1280 x 720", photographs, detect=True)
-        print("\nPeak memory of scripts.predict as the set grows:")
-        for folder in (crops, many_crops):
-            with peak_memory() as peak:
-                benchmark.predict(folder, detect=False)
-            print(f"  {len(list(folder.iterdir())):>6} crops: {peak[0] / 1e6:.0f} MB")
+        many_crops = write_crops(Path(work, "many_crops"), GROWTH * args.crops)
+        many_photographs = write_photographs(Path(work, "many_photographs"), GROWTH * args.photographs)
+        print("\nPeak memory of scripts.predict as the set grows, each time in a fresh process:")
+        for folder, detect in ((crops, False), (many_crops, False), (photographs, True), (many_photographs, True)):
+            peak = in_own_process(peak_memory_of_predict, args, folder, detect)
+            print(
+                f"  {len(list(folder.iterdir())):>6} {'photographs' if detect else 'crops'}: {peak:.0f} MB", flush=True
+            )
 
 
 if __name__ == "__main__":

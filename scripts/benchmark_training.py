@@ -16,14 +16,10 @@ too, `--cpu_time` counts the time that the process had on its core; pin it there
 """
 
 import argparse
-import multiprocessing
-import re
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import datasets
 import numpy as np
 import torch
 from datasets import DatasetDict
@@ -41,6 +37,7 @@ from transformers import (
 from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderModel
 from scripts.example_transforms import MEAN, STD, ExampleTransform, collate_example
+from scripts.own_process import in_own_process, peak_memory_mb
 from scripts.prepare_data import write_parquet
 from scripts.training_clock import PHASES, WARM_UP_STEPS, Clock, StepTimes, Timed
 from trainer.age_gender_trainer import AgeGenderTrainer
@@ -110,9 +107,16 @@ def measure(arm: Arm) -> Measurement:
     with tempfile.TemporaryDirectory() as folder:
         faces = load_faces(DataArguments(str(arm.data), cache_dir=folder, streaming=arm.streaming), seed=0)
         faces = type(faces)(train=faces["train"])
-        start = clock.now()
-        trainer = _example_trainer(arm, folder, faces, clock) if arm.example else _trainer(arm, folder, faces, clock)
-        decode_once = 0.0 if arm.example or arm.streaming else clock.now() - start
+        decode_once = 0.0
+        if arm.example:
+            trainer = _example_trainer(arm, folder, faces, clock)
+        else:
+            start = clock.now()
+            decoded = decode_faces(
+                faces, arm.image_size, arm.image_size * 8 // 7
+            )  # 128 for 112, as the recipe keeps them
+            decode_once = 0.0 if arm.streaming else clock.now() - start
+            trainer = _trainer(arm, folder, decoded, clock)
         trainer.remove_callback(PrinterCallback)
         times = StepTimes(clock)
         trainer.add_callback(times)
@@ -167,24 +171,17 @@ def _example_trainer(arm: Arm, folder: str, faces: DatasetDict, clock: Clock) ->
     )
 
 
-def _trainer(arm: Arm, folder: str, faces: DatasetDict, clock: Clock) -> Trainer:
-    kept_size = arm.image_size * 8 // 7  # 128 for 112, as the recipe keeps them
-    train = decode_faces(faces, arm.image_size, kept_size)["train"]
+def _trainer(arm: Arm, folder: str, decoded: DatasetDict, clock: Clock) -> Trainer:
     transform = TimedTransform(arm.image_size, MEAN, STD, AugmentationArguments())
     TimedTrainer.clock = transform.clock = clock
     return TimedTrainer(
         model=AgeGenderModel(AgeGenderConfig(backbone_config=_backbone_config(arm), image_size=arm.image_size)),
         args=_training_arguments(arm, folder),
-        train_dataset=train,
+        train_dataset=decoded["train"],
         data_collator=collate_faces,
         batch_transform=transform,
         train_resolutions=[arm.image_size * share // 7 for share in (4, 6, 7)] if arm.growing else (),
     )
-
-
-def peak_memory_mb() -> float:
-    """The most that this process has held in memory at once; Linux only."""
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def write_pictures(folder: Path, count: int) -> Path:
@@ -209,17 +206,6 @@ def prepare(dataset: str | None, pictures: int, folder: Path) -> dict[Path, int]
     for splits, name in ((tenth, "tenth"), (faces, "whole")):
         write_parquet(splits, folder / name / "data", shard_size=len(tenth["train"]))  # a larger set has more files
     return {folder / "tenth": len(tenth["train"]), folder / "whole": len(faces["train"])}
-
-
-def in_own_process(function, *args):
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=quieten) as process:
-        return process.submit(function, *args).result()
-
-
-def quieten() -> None:
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()  # which would say that a transform with a clock in it has no hash
 
 
 def report(arm: Arm, result: Measurement, reference: float) -> str:
