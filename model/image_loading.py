@@ -17,6 +17,13 @@ MAX_DOWNLOAD_BYTES = 20_000_000
 DOWNLOAD_SECONDS = 20.0
 # Named, because Pillow would also hand a file to Ghostscript (EPS) or to readers nobody fuzzes.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+try:  # iPhones' format; who only scores JPEGs can do without
+    from pillow_heif import register_heif_opener
+except ImportError:
+    pass
+else:
+    register_heif_opener()
+    FORMATS += ("HEIF",)
 
 
 class PictureError(ValueError):

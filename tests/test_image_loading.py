@@ -45,6 +45,7 @@ READABLE = [
     ("jpeg", encode(PHOTO, "JPEG", quality=95), RGB, 30),
     ("webp", encode(PHOTO, "WEBP", lossless=True), RGB, 0),
     ("avif", encode(PHOTO, "AVIF", quality=95), RGB, 30),
+    ("heic", encode(PHOTO, "HEIF", quality=95), RGB, 30),
     ("grey", encode(PHOTO.convert("L"), "PNG"), GREY, 0),
     ("grey and alpha", encode(half_clear().convert("LA"), "PNG"), white_right(GREY), 0),
     ("colour and alpha", encode(half_clear(), "PNG"), white_right(RGB), 0),
