@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +12,23 @@ from scoring.entries import PICTURE_SUFFIXES, Entry, as_text, failing
 from trainer.archives import Member, open_archive
 
 
-class _Walked:
-    """A source whose count and signature come from walking it once without reading a picture."""
+def version_of(path: str | Path) -> str:
+    """Tells a file from another one that takes its place; "" for what is no file here, such as a URL."""
+    try:
+        stat = os.stat(path)
+    except (OSError, ValueError):
+        return ""
+    return f"{stat.st_size}|{stat.st_mtime_ns}"
+
+
+class _Files(ABC):
+    """Files and http(s) URLs, whose count and signature come from walking them once without reading a picture."""
+
+    @abstractmethod
+    def paths(self) -> Iterable[str]: ...
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (Entry(as_text(path), lambda path=path: path) for path in self.paths())
 
     def count(self) -> int:
         return self._walked[0]
@@ -23,49 +39,49 @@ class _Walked:
     @cached_property
     def _walked(self) -> tuple[int, str]:
         count, digest = 0, hashlib.sha256()
-        for entry in self:
+        for path in self.paths():
             count += 1
-            digest.update(entry.name.encode() + b"\0")
+            digest.update(f"{as_text(path)}|{version_of(path)}\0".encode())
         return count, digest.hexdigest()
 
 
 @dataclass(frozen=True)
-class Listed(_Walked):
+class Listed(_Files):
     """Paths and http(s) URLs as they were given."""
 
     names: tuple[str, ...]
 
-    def __iter__(self) -> Iterator[Entry]:
-        return _named(self.names)
+    def paths(self) -> Iterable[str]:
+        return self.names
 
 
 @dataclass(frozen=True)
-class ListFile(_Walked):
+class ListFile(_Files):
     """A text file with one path or http(s) URL a line; paths are relative to the working directory."""
 
     path: Path
 
-    def __iter__(self) -> Iterator[Entry]:
+    def paths(self) -> Iterator[str]:
         with self.path.open(encoding="utf-8", errors="surrogateescape") as file:
-            yield from _named(line.strip() for line in file if line.strip())
+            yield from (line.strip() for line in file if line.strip())
 
 
 @dataclass(frozen=True)
-class Folder(_Walked):
+class Folder(_Files):
     """The pictures anywhere in a folder, sorted within each folder: a million names are never in memory at once
     unless one folder holds them.
     """
 
     path: Path
 
-    def __iter__(self) -> Iterator[Entry]:
+    def paths(self) -> Iterator[str]:
         for parent, folders, files in os.walk(self.path):
             folders.sort()
-            yield from _named(os.path.join(parent, name) for name in sorted(files) if _is_picture(name))
+            yield from (os.path.join(parent, name) for name in sorted(files) if _is_picture(name))
 
 
 @dataclass(frozen=True)
-class Archive(_Walked):
+class Archive:
     """The pictures in a .tar, .tar.gz, .tgz or .zip, read one by one: nothing is extracted to the disk."""
 
     path: Path
@@ -78,9 +94,15 @@ class Archive(_Walked):
         except ValueError as error:  # what came before the damage counts, and what comes after this archive too
             yield Entry(as_text(str(self.path)), failing(error))
 
+    def count(self) -> int:
+        return self._entries
 
-def _named(names: Iterable[str]) -> Iterator[Entry]:
-    return (Entry(as_text(name), lambda name=name: name) for name in names)
+    def signature(self) -> str:
+        return f"{self.path}|{version_of(self.path)}"
+
+    @cached_property
+    def _entries(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _is_picture(name: str) -> bool:

@@ -19,6 +19,10 @@ OUTPUT_SUFFIXES = (".parquet", ".csv", ".jsonl")
 _MERGED = "merged"  # written just before the output appears: a kill between that and the clearing up is told by it
 
 
+def parts_folder(output: Path) -> Path:
+    return output.with_name(output.name + ".parts")
+
+
 class Parts:
     """The folder `OUTPUT.parts`: settings.json and one parquet file for each `part_size` pictures of the input.
 
@@ -28,7 +32,7 @@ class Parts:
 
     def __init__(self, output: Path, schema: pa.Schema):
         self.output, self.schema = output, schema
-        self.folder = output.with_name(output.name + ".parts")
+        self.folder = parts_folder(output)
 
     def is_finished(self) -> bool:
         """Was this output completed, though a kill may have left the parts behind?"""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from datasets import DatasetDict, Image
 
 from scoring.entries import Content, Entry, as_text
+from scoring.file_sources import version_of
 from trainer.data_arguments import DataArguments
 from trainer.sources import load_hub
 
@@ -37,8 +38,7 @@ class ParquetFile:
         return self._file.metadata.num_rows
 
     def signature(self) -> str:
-        stat = self.path.stat()
-        return f"{self.path}|{stat.st_size}|{stat.st_mtime_ns}|{self.column}"
+        return f"{self.path}|{version_of(self.path)}|{self.column}"
 
     @cached_property
     def _file(self) -> pq.ParquetFile:

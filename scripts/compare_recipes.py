@@ -8,28 +8,33 @@ split is for the model that is chosen. Killed, the same command goes on with the
 results.json and results.png.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from trainer.arguments import Arguments
 from trainer.comparison import read_comparison
 from trainer.experiment import run_once
+from trainer.experiment_folder import begin_experiment
 from trainer.experiment_report import write_report
-from trainer.recipe import RecipeError, parse_recipe
-from trainer.train import ARGUMENT_CLASSES
+from trainer.recipe import RecipeError
 
 
 def main(argv: Sequence[str]) -> None:
     if not argv or argv[0].startswith("-"):
         raise RecipeError("Expected a comparison first, such as trainer/comparisons/losses.yaml.")
-    comparison, shared = Path(argv[0]), list(argv[1:])
+    comparison = Path(argv[0])
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("outputs", comparison.stem))
+    own, shared = parser.parse_known_args(argv[1:])
+    folder = own.output_dir
     arms, seeds = read_comparison(comparison)
-    folder = Path(
-        shared[shared.index("--output_dir") + 1] if "--output_dir" in shared else f"outputs/{comparison.stem}"
-    )
+    with TemporaryDirectory() as written:  # mistakes in the last one are better known before the first one is trained
+        args = {arm.name: Arguments.parse([str(arm.write(Path(written))), *shared]) for arm in arms}
+    begin_experiment(folder, args)
     recipes = [arm.write(folder / "recipes") for arm in arms]
-    for recipe in recipes:  # mistakes in the last one are better known before the first one is trained
-        parse_recipe([str(recipe), *shared], ARGUMENT_CLASSES)
     runs = []
     for arm, recipe in zip(arms, recipes, strict=True):
         for seed in seeds:
@@ -42,5 +47,5 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (RecipeError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -20,12 +20,12 @@ from transformers import AutoImageProcessor
 from model.decoding_age_gender import estimate_age
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
+from trainer.arguments import Arguments
 from trainer.bootstrap import Bootstrap, mean_of
 from trainer.data import load_faces
+from trainer.experiment_folder import begin_experiment
 from trainer.prediction import Predictions, predict
-from trainer.recipe import RecipeError, parse_recipe
 from trainer.run_record import public_name
-from trainer.train import ARGUMENT_CLASSES
 from trainer.train import main as train
 
 
@@ -41,12 +41,12 @@ def run_arm(argv: Sequence[str], output_dir: Path, split_by: str) -> tuple[Predi
     arguments = [*argv, "--output_dir", str(output_dir), "--split_by", split_by, "--report", "false"]
     if not (output_dir / "training_run.json").exists():
         train([*arguments, "--resume_from_checkpoint", "true"])
-    _, data_args, *_, training_args = parse_recipe(arguments, ARGUMENT_CLASSES)
-    faces = load_faces(data_args, seed=training_args.data_seed or 0)
+    args = Arguments.parse(arguments)
+    faces = load_faces(args.data, seed=args.training.data_seed or 0)
     pipe = AgeGenderPipeline(
         model=AgeGenderModel.from_pretrained(output_dir), image_processor=AutoImageProcessor.from_pretrained(output_dir)
     )
-    predictions, _ = predict(pipe, faces["test"], Accelerator(cpu=training_args.use_cpu))
+    predictions, _ = predict(pipe, faces["test"], Accelerator(cpu=args.training.use_cpu))
     leaks = np.isin(np.asarray(faces["test"]["group"]), np.asarray(faces["train"]["group"]))
     return predictions, {name: len(split) for name, split in faces.items()}, leaks
 
@@ -87,15 +87,16 @@ def format_comparison(result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    _, data_args, *_, training_args = parse_recipe(argv, ARGUMENT_CLASSES)
-    folder = Path(training_args.output_dir)
+    args = Arguments.parse(argv)
+    folder = Path(args.training.output_dir)
+    begin_experiment(folder, {"both arms": args})
     random, random_sizes, leaks = run_arm(argv, folder / "random", ARMS["random"])
     purged, purged_sizes, left = run_arm(argv, folder / "purged", ARMS["purged"])
     if left.any() or not np.array_equal(random.groups, purged.groups):
         raise RuntimeError("The arms were not tested on the same pictures, or copies were left in training.")
     config = AgeGenderModel.config_class.from_pretrained(folder / "random")
     result = {
-        "dataset": public_name(data_args.dataset),
+        "dataset": public_name(args.data.dataset),
         "pictures": {"random": random_sizes, "purged": purged_sizes},
         "comparison": compare(random, purged, leaks, config.age_estimate),
     }
@@ -106,5 +107,5 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (RecipeError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

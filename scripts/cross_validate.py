@@ -10,18 +10,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainer.arguments import Arguments
 from trainer.experiment import run_once
+from trainer.experiment_folder import begin_experiment
 from trainer.experiment_report import write_report
-from trainer.recipe import RecipeError, parse_recipe
-from trainer.train import ARGUMENT_CLASSES
 
 
 DEFAULT_FOLDS = 5
 
 
 def main(argv: Sequence[str]) -> None:
-    _, data_args, *_, training_args = parse_recipe(argv, ARGUMENT_CLASSES)
-    folds, folder = data_args.folds or DEFAULT_FOLDS, Path(training_args.output_dir)
+    args = Arguments.parse(argv)
+    folds, folder = args.data.folds or DEFAULT_FOLDS, Path(args.training.output_dir)
+    args.data.folds, args.data.fold = folds, 0
+    begin_experiment(folder, {f"{folds} folds": args})
     runs = []
     for fold in range(folds):
         print(f"Fold {fold} of {folds}", flush=True)
@@ -33,5 +35,5 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (RecipeError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -34,6 +34,7 @@ from trainer.metrics_table import format_metrics
 from trainer.prediction import Framing, predict
 from trainer.report import report_scores
 from trainer.run_record import describe_splits, public_name
+from trainer.whole_files import write_whole
 from trainer.whole_set import load_whole_set
 
 
@@ -249,7 +250,7 @@ def previous_metrics(path: Path, weights_sha256: str) -> dict[str, Any]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     # allow_nan=False: a NaN would make a file that other languages cannot read
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

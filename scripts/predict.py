@@ -3,13 +3,14 @@
     python -m scripts.predict photos/ --output faces.parquet
     python -m scripts.predict "photos/*.jpg" album.zip list.txt shards.parquet user/dataset --output faces.csv
     python -m scripts.predict film.mp4 --frames-per-second 2 --output faces.parquet
-    accelerate launch -m scripts.predict photos/ --output faces.parquet
+    accelerate launch --config_file trainer/accelerate/cpu.yaml -m scripts.predict photos/ --output faces.parquet
 
 Each row holds the picture's place in the input, its file and the pipeline's answer for one face. A picture without a
 face has one row that says so; one that cannot be read has one row with `error`, and the command goes on with the next.
 
 Killed, the same command goes on where it was: what is done lies in OUTPUT.parts, which becomes the output at the end.
-Under `accelerate launch` the processes share the pictures out (on several machines: into a folder that all see).
+Under `accelerate launch`, with the configuration for the hardware in trainer/accelerate, the processes share the
+pictures out (on several machines: into a folder that all see).
 """
 
 import argparse
@@ -67,6 +68,7 @@ def main(args: argparse.Namespace) -> None:
         image_column=args.image_column,
         revision=args.dataset_revision,
         frames_per_second=args.frames_per_second,
+        output=args.output,
     )
     # The first process to finish waits for the last one, however many days that takes.
     state = PartialState(cpu=needs_cpu(args.device), timeout=timedelta(weeks=4))

@@ -4,9 +4,9 @@
     python -m scripts.tune trainer/recipes/vit_64px.yaml --trials 30 --space space.yaml --num_train_epochs 4
 
 Each trial trains by the recipe with the suggested values and is judged by `metric_for_best_model` after its last
-evaluation; a trial that is worse than the median of the earlier ones at the same step is pruned. The study lies in
-OUTPUT_DIR/study.db: the same command goes on with it, up to `--trials` finished or pruned trials. Writes trials.md,
-trials.json and trials.png. Needs `pip install optuna`.
+evaluation; a trial that is worse than the median of the earlier ones at the same step, or that diverges, is pruned. The
+study lies in OUTPUT_DIR/study.db: the same command goes on with it, up to `--trials` finished or pruned trials. Writes
+trials.md, trials.json and trials.png. Needs `pip install optuna`.
 
 A space names arguments of the model, the augmentation, the learning or the training:
 
@@ -17,7 +17,7 @@ A space names arguments of the model, the augmentation, the learning or the trai
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,15 @@ import optuna
 from optuna.trial import TrialState
 from transformers import TrainingArguments
 
+from trainer.arguments import Arguments
 from trainer.build_model import ModelArguments
-from trainer.devices import check_processes
+from trainer.checkpoints import TrainingDiverged
+from trainer.experiment_folder import begin_experiment
 from trainer.learning import LearningArguments
-from trainer.recipe import RecipeError, parse_recipe
+from trainer.recipe import RecipeError
 from trainer.search_report import write_report
 from trainer.search_space import SearchSpace
-from trainer.train import ARGUMENT_CLASSES, build_trainer, make_model, prepare_faces
+from trainer.train import build_trainer, make_model, prepare_faces
 from trainer.transforms import AugmentationArguments
 
 
@@ -62,11 +64,21 @@ def read_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(argv)
 
 
+def pruned_where_it_diverges(train: Callable[..., Any]) -> Callable[..., Any]:
+    """A trial whose loss is no number any more is a bad one: it counts, and the sampler learns from it."""
+
+    def train_or_prune(**kwargs: Any) -> Any:
+        try:
+            return train(**kwargs)
+        except TrainingDiverged as error:
+            raise optuna.TrialPruned(str(error)) from error
+
+    return train_or_prune
+
+
 def tune(args: argparse.Namespace, argv: list[str]) -> optuna.Study:
-    model_args, data_args, mixture, augmentation, learning, _, training_args = parse_recipe(argv, ARGUMENT_CLASSES)
-    check_processes(training_args.world_size)
-    if training_args.world_size > 1:
-        raise RecipeError("Trials are pruned one process at a time: start the search without accelerate launch.")
+    recipe = Arguments.parse(argv)
+    training_args = recipe.training
     metric = training_args.metric_for_best_model
     if not metric or training_args.eval_strategy == "no":
         raise RecipeError("A search needs metric_for_best_model (such as age_mae) and an eval_strategy in the recipe.")
@@ -81,19 +93,15 @@ def tune(args: argparse.Namespace, argv: list[str]) -> optuna.Study:
     space = SearchSpace.read(args.space, [name for names in searchable.values() for name in names])
 
     folder = Path(training_args.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    begin_experiment(folder, {"search": recipe}, space=space.choices)
     training_args.output_dir = str(folder / "trials")
     # A trial is a number, not a model: nothing is saved of it.
     training_args.save_strategy, training_args.load_best_model_at_end = "no", False
-    faces, _, decoded = prepare_faces(model_args, data_args, mixture, training_args)
-    trainer = build_trainer(
-        model_args,
-        augmentation,
-        replace(learning, early_stopping_patience=None),
-        training_args,
-        faces["train"],
-        decoded,
-    )
+    if recipe.learning.early_stopping_patience is not None:
+        print("early_stopping_patience is left out: a trial that is worse than the others is pruned instead.")
+        recipe = recipe._replace(learning=replace(recipe.learning, early_stopping_patience=None))
+    faces = prepare_faces(recipe)
+    trainer = build_trainer(recipe, faces)
 
     def of(cls: type, values: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if name in searchable[cls]}
@@ -101,9 +109,9 @@ def tune(args: argparse.Namespace, argv: list[str]) -> optuna.Study:
     def model_of(trial: optuna.Trial | None) -> Any:
         """Called before each trial; also sets what belongs to the trainer and is no training argument."""
         values = space.suggest(trial) if trial else {}
-        trainer.batch_transform.augmentation = replace(augmentation, **of(AugmentationArguments, values))
-        trainer.l1_penalty = replace(learning, **of(LearningArguments, values)).l1_penalty
-        return make_model(replace(model_args, **of(ModelArguments, values)), faces["train"])[0]
+        trainer.batch_transform.augmentation = replace(recipe.augmentation, **of(AugmentationArguments, values))
+        trainer.l1_penalty = replace(recipe.learning, **of(LearningArguments, values)).l1_penalty
+        return make_model(replace(recipe.model, **of(ModelArguments, values)), faces.splits["train"])[0]
 
     trainer.model_init = model_of
     storage, name = f"sqlite:///{folder / 'study.db'}", "search"
@@ -112,20 +120,25 @@ def tune(args: argparse.Namespace, argv: list[str]) -> optuna.Study:
     for trial in study.get_trials(states=[TrialState.RUNNING]):  # cut off by a kill: one search at a time
         study.tell(trial.number, state=TrialState.FAIL)
     left = args.trials - len(study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED]))
-    if left > 0:
-        trainer.hyperparameter_search(
-            hp_space=lambda trial: of(TrainingArguments, space.suggest(trial)),
-            compute_objective=lambda metrics: metrics[f"eval_{metric.removeprefix('eval_')}"],
-            n_trials=left,
-            direction=direction,
-            backend="optuna",
-            storage=storage,
-            study_name=name,
-            load_if_exists=True,
-            # the seed changes from call to call, or a second call would suggest the first one's values again
-            sampler=optuna.samplers.TPESampler(seed=training_args.seed + len(study.trials)),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
-        )
+    trainer.train = pruned_where_it_diverges(trainer.train)
+    try:
+        if left > 0:
+            trainer.hyperparameter_search(
+                hp_space=lambda trial: of(TrainingArguments, space.suggest(trial)),
+                compute_objective=lambda metrics: metrics[f"eval_{metric.removeprefix('eval_')}"],
+                n_trials=left,
+                direction=direction,
+                backend="optuna",
+                storage=storage,
+                study_name=name,
+                load_if_exists=True,
+                # the seed changes from call to call, or a second call would suggest the first one's values again
+                sampler=optuna.samplers.TPESampler(seed=training_args.seed + len(study.trials)),
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+            )
+    except ValueError:  # also of Optuna, where no trial was finished: the table says so
+        if study.trials[-1].state != TrialState.PRUNED:
+            raise
     print(write_report(study, argv, folder, metric))
     return study
 
@@ -133,5 +146,5 @@ def tune(args: argparse.Namespace, argv: list[str]) -> optuna.Study:
 if __name__ == "__main__":
     try:
         tune(*read_arguments(sys.argv[1:]))
-    except (RecipeError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

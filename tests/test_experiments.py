@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import optuna
@@ -14,13 +15,15 @@ from scripts import compare_recipes, cross_validate
 from scripts.tune import read_arguments, tune
 from tests.made_up_faces import write_utkface_folder
 from trainer import experiment
+from trainer.arguments import ARGUMENT_CLASSES
 from trainer.comparison import read_comparison
 from trainer.experiment import Run
 from trainer.experiment_report import format_table, summarize
 from trainer.learning import l1_norm
 from trainer.recipe import RecipeError, parse_recipe
+from trainer.run_arguments import RunArguments
 from trainer.search_space import SearchSpace
-from trainer.train import ARGUMENT_CLASSES, main
+from trainer.train import main
 
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +52,24 @@ def test_early_stopping_by_the_recipe(quick):
     epochs = [entry["epoch"] for entry in record["log_history"] if "eval_loss" in entry]
     assert epochs == [1, 2, 3]
     assert record["arguments"]["early_stopping_patience"] == 2
+
+
+@pytest.mark.slow
+def test_early_stopping_goes_on_counting_after_a_kill(quick, tmp_path):
+    output_dir, checkpoints = Path(quick[3]), Path(f"{quick[3]}.checkpoints")
+    overrides = ["--num_train_epochs", "6", "--greater_is_better", "true", "--early_stopping_patience", "2"]
+    overrides += ["--save_total_limit", "6", "--resume_from_checkpoint", "true"]
+    whole = train(quick, *overrides)
+    steps = [entry["step"] for entry in whole["log_history"] if "eval_loss" in entry]
+    weights = (output_dir / "model.safetensors").read_bytes()
+    for killed_after in (3, 2):  # evaluations: when it had stopped, and when the next one was to stop it
+        shutil.rmtree(output_dir)
+        for step in steps[killed_after:]:
+            shutil.rmtree(checkpoints / f"checkpoint-{step}")
+        resumed = train(quick, *overrides)
+        assert [entry["step"] for entry in resumed["log_history"] if "eval_loss" in entry] == steps
+        assert resumed["log_history"][-1]["step"] == steps[-1]
+        assert (output_dir / "model.safetensors").read_bytes() == weights
 
 
 def test_early_stopping_needs_a_best_model(quick):
@@ -114,8 +135,14 @@ def test_search_goes_on_where_it_was(quick, tmp_path, capsys):
     assert "| trial | state | age_mae | learning_rate | per_device_train_batch_size |" in printed
     assert f"--learning_rate {study.best_params['learning_rate']:.4g}" in printed
     left = {path.name for path in (tmp_path / "run").iterdir() if path.is_file()}
-    assert left == {"study.db", "trials.md", "trials.json", "trials.png"}
+    assert left == {"experiment.json", "study.db", "trials.md", "trials.json", "trials.png"}
     parse_recipe(re.search(r"trainer\.train (.*)", printed)[1].split(), ARGUMENT_CLASSES)  # the printed command is one
+
+    with pytest.raises(RecipeError, match=r"begun with other arguments \(search: learning_rate 0.003, not 0.001\)"):
+        tune(*read_arguments([*command, "--learning_rate", "1e-3"]))
+    space.write_text(SPACE.replace("0.5", "0.6"))
+    with pytest.raises(RecipeError, match=r"begun with other arguments \(search: space"):
+        tune(*read_arguments(command))
 
 
 @pytest.mark.slow
@@ -128,6 +155,19 @@ def test_bad_trials_are_pruned(quick, tmp_path):
     assert pruned
     assert all(len(trial.intermediate_values) == 1 for trial in pruned)
     assert len(study.trials) == 6
+
+
+@pytest.mark.slow
+def test_trials_that_diverge_count_and_end_nothing(quick, tmp_path, capsys):
+    space = tmp_path / "space.yaml"
+    space.write_text("learning_rate: [1e30, 1e31]\n")
+    command = [SMOKE, *quick, "--space", str(space), "--early_stopping_patience", "1"]
+    study = tune(*read_arguments([*command, "--trials", "2"]))
+    assert [trial.state for trial in study.trials] == [TrialState.PRUNED] * 2
+    printed = capsys.readouterr().out
+    assert "early_stopping_patience is left out" in printed
+    assert printed.count("| pruned |") == 2
+    assert len(tune(*read_arguments([*command, "--trials", "2"])).trials) == 2
 
 
 @pytest.mark.parametrize(
@@ -167,13 +207,18 @@ def test_cross_validation_repeats_no_finished_fold(quick, tmp_path, capsys, monk
     assert len(trained) == 4
     assert json.loads((tmp_path / "run/results.json").read_text()) == results
 
+    cross_validate.main([*command, "--disable_tqdm", "false"])  # which no result depends on
+    with pytest.raises(RecipeError, match=r"begun with other arguments \(3 folds: learning_rate 0.003, not 0.01\)"):
+        cross_validate.main([*command, "--learning_rate", "1e-2"])
+    assert len(trained) == 4
+
 
 @pytest.mark.slow
 def test_comparison_of_recipes(faces, tmp_path, capsys, monkeypatch):
     comparison = tmp_path / "losses.yaml"
     runs = "{Wide loss!: {age_sigma_years: 6}}"
     comparison.write_text(f"recipe: {SMOKE}\nseeds: [1]\nruns: {runs}\n")
-    shared = ["--dataset", str(faces), "--output_dir", str(tmp_path / "out"), "--disable_tqdm", "true"]
+    shared = ["--dataset", str(faces), f"--output_dir={tmp_path / 'out'}", "--disable_tqdm", "true"]
     shared += ["--num_train_epochs", "1"]
     compare_recipes.main([str(comparison), *shared])
     printed = capsys.readouterr().out
@@ -187,9 +232,27 @@ def test_comparison_of_recipes(faces, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(experiment, "train", lambda argv: pytest.fail("a finished run was repeated"))
     compare_recipes.main([str(comparison), *shared])
+    with pytest.raises(RecipeError, match=r"begun with other arguments \(Wide loss!: num_train_epochs 1.0, not 2.0"):
+        compare_recipes.main([str(comparison), *shared, "--num_train_epochs", "2"])
     comparison.write_text(comparison.read_text().replace("6", "7"))
-    with pytest.raises(RecipeError, match=r"wide_loss\.yaml was another recipe"):
+    with pytest.raises(RecipeError, match=r"begun with other arguments \(Wide loss!: age_sigma_years 6.0, not 7.0"):
         compare_recipes.main([str(comparison), *shared])
+
+
+@pytest.mark.parametrize(
+    "start",
+    [cross_validate.main, compare_recipes.main, lambda argv: tune(*read_arguments(argv))],
+    ids=["cross_validate", "compare_recipes", "tune"],
+)
+def test_experiments_are_for_one_process(quick, monkeypatch, tmp_path, start):
+    monkeypatch.setattr("trainer.arguments.check_processes", lambda processes: None)
+    monkeypatch.setattr(RunArguments, "world_size", 2)
+    recipe = SMOKE
+    if start is compare_recipes.main:
+        recipe = str(tmp_path / "comparison.yaml")
+        Path(recipe).write_text(f"recipe: {SMOKE}\nruns: {{a: {{}}}}\n")
+    with pytest.raises(RecipeError, match="start it without accelerate launch"):
+        start([recipe, *quick])
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "trainer/comparisons").glob("*.yaml")), ids=lambda path: path.stem)

@@ -16,7 +16,7 @@ from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
 from tests.made_up_faces import write_utkface_folder
-from trainer.checkpoints import CheckpointError, TrainingDiverged
+from trainer.checkpoints import CheckpointError, TrainingDiverged, last_whole_checkpoint
 from trainer.energy import EnergyMeter
 from trainer.recipe import RecipeError
 from trainer.train import main
@@ -168,32 +168,85 @@ def test_killed_while_writing_a_checkpoint_it_goes_on_from_the_last_whole_one(fa
 
 
 @pytest.mark.slow
+def test_killed_in_the_middle_of_an_epoch_it_ends_with_the_same_weights(faces, tmp_path):
+    overrides = ["--save_strategy", "steps", "--save_steps", "5", "--eval_strategy", "steps", "--eval_steps", "5"]
+    main(arguments(faces, tmp_path / "undisturbed", *overrides))
+    command = [sys.executable, "-m", "trainer.train", *arguments(faces, tmp_path / "run", *overrides)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as run:
+        seen = 0
+        for line in run.stdout:
+            seen += "'loss'" in line
+            if seen == 19:  # of 36 steps, twelve an epoch
+                run.send_signal(signal.SIGKILL)
+    assert run.returncode == -signal.SIGKILL
+    state = json.loads((last_whole_checkpoint(tmp_path / "run.checkpoints") / "trainer_state.json").read_text())
+    assert 1 < state["epoch"] < 3
+    assert state["global_step"] % 12
+
+    main(arguments(faces, tmp_path / "run", *overrides, "--resume_from_checkpoint", "true"))
+    whole, resumed = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("undisturbed", "run"))
+    assert whole == resumed
+    whole, resumed = (record_of(tmp_path / name) for name in ("undisturbed", "run"))
+    assert losses(whole) == losses(resumed)
+    assert whole["best_metric"] == resumed["best_metric"]
+
+
+def on_a_disk_of(size: str, folder: Path, script: str) -> subprocess.CompletedProcess:
+    """Run `script` with a file system of its own of that size at `folder`/disk; skip the test where that is not allowed."""
+    (folder / "disk").mkdir()
+    if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", folder], capture_output=True).returncode:
+        pytest.skip("needs to mount a tmpfs in a namespace of its own, which is not allowed here")
+    script = f"set -e\nmount -t tmpfs -o size={size} none {folder}/disk\n{script}"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, env=environment
+    )
+
+
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_checkpoint(faces, tmp_path, varied_run):
     """On a real file system of its own that holds one checkpoint and a half."""
-    if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", tmp_path], capture_output=True).returncode:
-        pytest.skip("needs to mount a tmpfs in a namespace of its own, which is not allowed here")
     checkpoint = varied_run.with_name("run.checkpoints") / "checkpoint-36"
     kilobytes = sum(file.stat().st_size for file in checkpoint.iterdir()) * 3 // 2 // 1024
     train = " ".join([sys.executable, "-m", "trainer.train", *arguments(faces, tmp_path / "disk/run")])
     script = f"""
-        set -e
-        mount -t tmpfs -o size={kilobytes}k none {tmp_path}/disk
         if {train} 2>{tmp_path}/error.txt; then exit 3; fi
         mount -o remount,size=100m {tmp_path}/disk
         {train} --resume_from_checkpoint true
         cp -r {tmp_path}/disk/run {tmp_path}/run
     """
-    (tmp_path / "disk").mkdir()
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, env=environment
-    )
+    done = on_a_disk_of(f"{kilobytes}k", tmp_path, script)
     assert done.returncode == 0, done.stderr
     message = (tmp_path / "error.txt").read_text().splitlines()[-1]
     assert message.startswith("CheckpointError: The checkpoint of step 24 could not be written")
     assert "Is the disk full?" in message
     assert message.endswith("/run.checkpoints/checkpoint-12.")
     assert record_of(tmp_path / "run")["best_metric"] == pytest.approx(record_of(varied_run)["best_metric"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_disk_too_full_for_the_trained_model_names_the_way_on(faces, tmp_path, varied_run):
+    """There is room for the only checkpoint, and not for the face detector in the model's folder."""
+    checkpoint = varied_run.with_name("run.checkpoints") / "checkpoint-36"
+    kilobytes = sum(-(-file.stat().st_size // 4096) * 4 for file in checkpoint.iterdir()) + 200
+    train = [sys.executable, "-m", "trainer.train", *arguments(faces, tmp_path / "disk/run", "--num_train_epochs", "1")]
+    done = on_a_disk_of(f"{kilobytes}k", tmp_path, f"if {' '.join(train)}; then exit 3; fi")
+    assert done.returncode == 0, done.stderr
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith("CheckpointError: The trained model could not be written to")
+    assert "/run.checkpoints/checkpoint-12. Make room, and add --resume_from_checkpoint true." in message
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of machines without a GPU")
+def test_a_configuration_for_a_gpu_where_there_is_none(faces, tmp_path):
+    launcher = ("accelerate.commands.launch", "--config_file", str(CONFIGS / "one_gpu.yaml"), "-m")
+    done = finish(faces, tmp_path / "run", "--use_cpu", "false", launcher=launcher)
+    assert done.returncode == 1
+    assert "DeviceError: GPU 0 is asked for" in done.stderr
+    assert "Add --use_cpu true" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_same_seed_gives_the_same_weights_to_the_bit(faces, tmp_path, varied_run):

@@ -123,7 +123,8 @@ def test_arguments_that_are_wrong_are_found_first(
 
 def crops_listed(folder: Path, count: int) -> Path:
     """A list file that names one small drawing `count` times."""
-    draw_face(30, 0, seed=0).save(folder / "face.jpg")
+    if not (folder / "face.jpg").exists():
+        draw_face(30, 0, seed=0).save(folder / "face.jpg")
     listed = folder / "crops.txt"
     listed.write_text(f"{folder / 'face.jpg'}\n" * count)
     return listed
@@ -172,6 +173,19 @@ def test_killed_after_the_output_appeared_it_only_clears_up(model: Path, tmp_pat
     predict(*arguments)
     assert output.read_text() == before
     assert not output.with_name("faces.csv.parts").exists()
+
+
+def test_killed_it_goes_on_where_the_pattern_fits_the_output_too(model: Path, tmp_path: Path, monkeypatch):
+    draw_face(30, 0, seed=0).save(tmp_path / "face.jpg")
+    arguments = (tmp_path / "*", "--model", model, "--output", tmp_path / "faces.jsonl", "--crops")
+    with monkeypatch.context() as patch:
+        patch.setattr(Parts, "merge", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            predict(*arguments)
+    assert (tmp_path / "faces.jsonl.parts").exists()
+    predict(*arguments)
+    [face] = (tmp_path / "faces.jsonl").read_text().splitlines()
+    assert json.loads(face)["file"] == str(tmp_path / "face.jpg")
 
 
 @pytest.mark.slow

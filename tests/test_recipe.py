@@ -1,12 +1,14 @@
 """Recipes: every one in the repository is valid, the command line wins, mistakes are named."""
 
 import shlex
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from trainer.devices import DeviceError, check_processes
+from trainer.arguments import ARGUMENT_CLASSES
+from trainer.devices import DeviceError, check_gpu, check_processes
 from trainer.recipe import RecipeError, parse_recipe
 from trainer.run_record import command_line
 
@@ -90,12 +92,74 @@ def test_the_recorded_command_can_be_typed(monkeypatch, tmp_path):
     assert typed[-6:] == expected
 
 
-def test_a_gpu_that_is_asked_for_and_not_there(monkeypatch):
-    from trainer.train import ARGUMENT_CLASSES
+@pytest.mark.parametrize(
+    ("environment", "gpu", "launcher"),
+    [
+        ({}, False, "python -m"),
+        ({"WORLD_SIZE": "1"}, True, "python -m"),
+        (
+            {"WORLD_SIZE": "2"},
+            False,
+            "accelerate launch --config_file trainer/accelerate/cpu.yaml --num_processes 2 -m",
+        ),
+        (
+            {"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "8"},
+            True,
+            "accelerate launch --config_file trainer/accelerate/multi_gpu.yaml --num_processes 8 -m",
+        ),
+        (
+            {"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"},
+            True,
+            "accelerate launch --config_file trainer/accelerate/multi_machine.yaml --num_machines 2 --num_processes 16 -m",
+        ),
+        (
+            {"WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"},
+            True,
+            "accelerate launch --config_file trainer/accelerate/fsdp.yaml --num_processes 2 -m",
+        ),
+    ],
+)
+def test_the_recorded_command_names_the_launcher(monkeypatch, environment, gpu, launcher):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "ACCELERATE_USE_FSDP"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert command_line().startswith(f"{launcher} ")
 
+
+SMOKE = "trainer/recipes/smoke.yaml"
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("age_mea", r"unknown metric 'age_mea'\. Did you mean 'age_mae'\? There are loss, "),
+        ("eval_happiness", r"unknown metric 'happiness'\. There are loss, "),
+    ],
+)
+def test_a_metric_that_no_evaluation_gives(metric, message):
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe([SMOKE, "--metric_for_best_model", metric], ARGUMENT_CLASSES)
+
+
+def test_processes_wait_long_for_the_faces():
+    assert parse_recipe([SMOKE], ARGUMENT_CLASSES)[-1].ddp_timeout == 24 * 60 * 60
+    assert parse_recipe([SMOKE, "--ddp_timeout", "60"], ARGUMENT_CLASSES)[-1].ddp_timeout == 60
+
+
+def test_a_gpu_that_is_asked_for_and_not_there(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(RecipeError, match=r"A GPU is asked for, but .*\)$"):
         parse_recipe(["trainer/recipes/vit_base.yaml"], ARGUMENT_CLASSES)
+
+
+@pytest.mark.parametrize(("named", "use_cpu", "refused"), [("0", False, True), ("0", True, False), ("", False, False)])
+def test_a_gpu_that_is_named_and_not_there(monkeypatch, named, use_cpu, refused):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    with pytest.raises(DeviceError, match=r"GPU 0 is asked for .* Add --use_cpu true") if refused else nullcontext():
+        check_gpu(use_cpu)
 
 
 def test_processes_for_gpus_that_are_not_there(monkeypatch):
@@ -108,8 +172,6 @@ def test_processes_for_gpus_that_are_not_there(monkeypatch):
 
 @pytest.mark.parametrize("recipe", sorted(Path("trainer/recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_is_valid(recipe, tmp_path):
-    from trainer.train import ARGUMENT_CLASSES
-
     # use_cpu: bf16 is refused where there is neither a GPU nor this
     model_args, data_args, *_, training_args = parse_recipe([str(recipe), "--use_cpu", "true"], ARGUMENT_CLASSES)
     assert model_args.start_from or model_args.backbone or model_args.backbone_config

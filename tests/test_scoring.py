@@ -76,6 +76,36 @@ def test_pattern_list_and_single_pictures(tmp_path):
     ]
 
 
+def test_patterns_fit_neither_lists_nor_the_output(tmp_path):
+    """What a kill left of the output lies among the pictures; so does a README."""
+    write_folder(
+        tmp_path,
+        FILES | {"b/README.txt": b"Photos of 2019", "b/f.parquet": b"", "b/f.parquet.parts/part-000000.parquet": b""},
+    )
+    one, two = str(tmp_path / "b/one.jpg"), str(tmp_path / "b/two.jpg")
+    output = tmp_path / "b" / ".." / "b" / "f.parquet"
+    assert list(read(tmp_path / "b" / "*", output=output)) == [one, two]
+    assert set(read(tmp_path / "b" / "**", output=output)) == {one, two}
+    with pytest.raises(FileNotFoundError, match=r"fits no file \(a \.txt of paths must be named"):
+        read(tmp_path / "b" / "*.txt")
+
+
+@pytest.mark.parametrize("name", ["photos", "photos/*.jpg", "list.txt", "photos.zip"])
+def test_pictures_that_are_replaced_are_noticed(tmp_path, name):
+    """A run that was killed must not go on with others under the same names."""
+    (tmp_path / "list.txt").write_text(str(tmp_path / "photos/a.jpg"))
+
+    def signature() -> str:
+        return Plan.of(open_sources([str(tmp_path / name)])).signature
+
+    signatures = []
+    for content in (b"first", b"other"):
+        write_folder(tmp_path / "photos", {"a.jpg": content})
+        write_archive(tmp_path / "photos.zip", [("a.jpg", content)])
+        signatures += [signature(), signature()]
+    assert signatures[0] == signatures[1] != signatures[2] == signatures[3]
+
+
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
 def test_archive(tmp_path, suffix):
     members = [*FILES.items(), ("notes.txt", b"not looked at"), ("../out.jpg", b"left out")]

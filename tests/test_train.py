@@ -1,6 +1,7 @@
 """Training from a recipe: what it leaves behind, the best checkpoint really restored, a killed run resumed."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
 from model.modeling_age_gender import AgeGenderModel
@@ -15,6 +17,7 @@ from tests.made_up_faces import write_utkface_folder
 from trainer.checkpoints import last_whole_checkpoint
 from trainer.recipe import RecipeError
 from trainer.report_arguments import ReportArguments
+from trainer.run_arguments import METRICS
 from trainer.train import main
 
 
@@ -65,7 +68,8 @@ def test_it_learns_and_says_how_both_heads_do(finished_run):
     _, record = finished_run
     first, *_, last = evaluations(record)
     assert last["eval_age_mae"] < first["eval_age_mae"]
-    assert {"eval_age_loss", "eval_gender_loss", "eval_gender_accuracy", "eval_age_range_accuracy"} <= set(last)
+    timing = {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "epoch", "step"}
+    assert set(last) - timing == {f"eval_{name}" for name in METRICS}
     steps = [entry for entry in record["log_history"] if "loss" in entry]
     assert all({"age_loss", "gender_loss", "learning_rate"} <= set(entry) for entry in steps)
     # the metrics of both heads are measured on training faces too: near those on validation
@@ -81,6 +85,9 @@ def test_the_record_says_what_was_run(finished_run):
     assert sum(record["data"]["splits"].values()) == 240
     assert len(record["data"]["splits_sha256"]) == 64
     assert record["versions"]["torch"] == torch.__version__
+    assert {"scikit-learn", "opencv-python-headless", "faiss-cpu"} <= set(record["versions"])
+    assert record["hardware"]["machines"] == 1
+    assert record["hardware"]["gpus"] == torch.cuda.device_count()
     assert record["calibration"]["faces"] == record["data"]["splits"]["validation"]
 
 
@@ -143,10 +150,50 @@ def test_an_unfinished_run_is_not_overwritten(faces, tmp_path):
         train(faces, tmp_path / "run")
 
 
-def test_a_finished_run_is_not_overwritten(faces, finished_run):
+@pytest.mark.parametrize("overrides", [[], ["--resume_from_checkpoint", "true", "--report", "true"]])
+def test_a_finished_run_is_not_overwritten(faces, finished_run, overrides):
     output_dir, _ = finished_run
     with pytest.raises(RecipeError, match=r"holds a finished run\. Choose another --output_dir"):
-        train(faces, output_dir)
+        train(faces, output_dir, *overrides)
+
+
+@pytest.mark.slow
+def test_killed_while_it_reported_it_goes_on_with_the_report(faces, finished_run, hub, tmp_path):
+    output_dir = Path(shutil.copytree(finished_run[0], tmp_path / "run"))
+    for name in ("metrics.json", "README.md"):
+        (output_dir / name).unlink()
+    written = (output_dir / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(RecipeError, match=r"without its report\. Add --resume_from_checkpoint true"):
+        train(faces, output_dir, "--report", "true")
+
+    command = [sys.executable, "-m", "trainer.train", SMOKE, "--dataset", str(faces), "--output_dir", str(output_dir)]
+    command += ["--resume_from_checkpoint", "true", "--push_to_hub", "true", "--hub_model_id", "user/faces"]
+    done = subprocess.run([*command, "--onnx", "false"], cwd=ROOT, capture_output=True, text=True, env=hub.env)
+    assert done.returncode == 0, done.stderr
+    left, before = ({path.name for path in folder.iterdir()} for folder in (output_dir, finished_run[0]))
+    assert left == before
+    assert (output_dir / "model.safetensors").stat().st_mtime_ns == written  # not trained again
+    pushed = {file.rfilename for file in HfApi(hub.url, token=hub.token).model_info("user/faces").siblings}
+    assert {"model.safetensors", "README.md", "metrics.json"} <= pushed
+
+
+def state_at(step: int, folder: Path) -> Path:
+    (folder / f"checkpoint-{step}").mkdir(parents=True)
+    (folder / f"checkpoint-{step}/trainer_state.json").write_text(json.dumps({"global_step": step}))
+    return folder / f"checkpoint-{step}"
+
+
+def test_a_checkpoint_that_is_named_gets_no_way_around_the_checks(faces, finished_run, tmp_path):
+    checkpoint = state_at(12, tmp_path / "run.checkpoints")
+    state_at(24, tmp_path / "run.checkpoints")
+    with pytest.raises(RecipeError, match=r"holds checkpoint-24, which is further than .*checkpoint-12\. Remove it"):
+        train(faces, tmp_path / "run", "--resume_from_checkpoint", str(checkpoint))
+    with pytest.raises(RecipeError, match="holds a finished run"):
+        train(faces, finished_run[0], "--resume_from_checkpoint", str(checkpoint))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thesis.tex").write_text("years of work")
+    with pytest.raises(RecipeError, match="is not empty"):
+        train(faces, tmp_path / "other", "--resume_from_checkpoint", str(checkpoint))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from transformers import Trainer
 
 from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput
-from trainer.checkpoints import CheckpointError, TrainingDiverged, last_whole_checkpoint
+from trainer.checkpoints import CheckpointError, TrainingDiverged, way_back
 from trainer.learning import l1_norm
 from trainer.muon import muon_with_adamw
 from trainer.recipe import RecipeError
@@ -138,6 +138,10 @@ class AgeGenderTrainer(Trainer):
             whole.load_state_dict(weights)
         return whole.eval()
 
+    def _run_epoch(self, *args, **kwargs):
+        if not self.control.should_training_stop:  # else it goes on from where it was stopped early
+            super()._run_epoch(*args, **kwargs)
+
     def training_step(self, *args, **kwargs):
         loss = super().training_step(*args, **kwargs)
         if not loss.isfinite():
@@ -163,8 +167,7 @@ class AgeGenderTrainer(Trainer):
         self.accelerator.wait_for_everyone()  # what is written next says that all have written theirs
 
     def _way_back(self) -> str:
-        last = last_whole_checkpoint(Path(self.args.output_dir))
-        return f"The last whole checkpoint is {last}." if last else "There is no checkpoint yet."
+        return way_back(Path(self.args.output_dir))
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ from trainer.recipe import RecipeError
 
 
 STATE = "trainer_state.json"  # the Trainer writes it last
+RUN_RECORD = "training_run.json"  # written after the weights: the run is trained
+CARD = "README.md"  # written last: the run is reported
 
 
 class CheckpointError(ValueError):
@@ -39,6 +41,31 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
     return next((path for path in reversed(find_checkpoints(folder)) if is_whole(path)), None)
 
 
+def way_back(folder: Path) -> str:
+    """A sentence for errors: where the run whose checkpoints `folder` holds can go on from."""
+    last = last_whole_checkpoint(folder)
+    return f"The last whole checkpoint is {last}." if last else "There is no checkpoint yet."
+
+
+def is_trained(output_dir: Path, resume: str | None, *, report: bool, push: bool) -> bool:
+    """Whether the run has been trained and goes on with what follows: `report` and `push` say what is asked for.
+
+    Raises:
+        RecipeError: it has been trained, and nothing is left to do, or going on was not asked for.
+    """
+    if not (output_dir / RUN_RECORD).exists():
+        return False
+    unreported = report and not (output_dir / CARD).exists()
+    if (resume or "false").lower() == "true" and (unreported or push):
+        return True
+    if unreported:
+        raise RecipeError(
+            f"{output_dir} holds a trained model without its report. Add --resume_from_checkpoint true to write it, "
+            "choose another --output_dir, or remove it first."
+        )
+    raise RecipeError(f"{output_dir} holds a finished run. Choose another --output_dir, or remove it first.")
+
+
 def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> str | None:
     """The checkpoint to go on from, if asked to: None for a start from the beginning.
 
@@ -50,17 +77,9 @@ def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> 
     Raises:
         RecipeError: there is work in the way that would be lost, or nothing whole at the path to resume from.
     """
-    if (output_dir / "training_run.json").exists():  # saved after the weights
-        raise RecipeError(f"{output_dir} holds a finished run. Choose another --output_dir, or remove it first.")
-    if resume and resume.lower() not in ("true", "false"):
-        if not is_whole(Path(resume)):
-            raise RecipeError(
-                f"No checkpoint at {resume}, or none that was written whole: expected a folder such as "
-                f"{folder}/checkpoint-100 with a {STATE}."
-            )
-        return resume
+    resume = resume or "false"
     started = bool(find_checkpoints(folder))
-    if started and (resume or "false").lower() == "false":
+    if started and resume.lower() == "false":
         raise RecipeError(
             f"{folder} holds an unfinished run. Add --resume_from_checkpoint true to go on with it, or remove the folder."
         )
@@ -68,4 +87,20 @@ def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> 
     if output_dir.exists() and not started and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise RecipeError(f"{output_dir} is not empty. Choose another --output_dir, or empty it first.")
     last = last_whole_checkpoint(folder)
-    return str(last) if last else None
+    if resume.lower() in ("true", "false"):
+        return str(last) if last else None
+    if not is_whole(Path(resume)):
+        raise RecipeError(
+            f"No checkpoint at {resume}, or none that was written whole: expected a folder such as "
+            f"{folder}/checkpoint-100 with a {STATE}."
+        )
+    if last and _step(last) > _step(Path(resume)):  # which a later start would take for this run's
+        raise RecipeError(
+            f"{folder} holds {last.name}, which is further than {resume}. Remove it to go back, or choose another "
+            "--output_dir."
+        )
+    return resume
+
+
+def _step(checkpoint: Path) -> int:
+    return json.loads((checkpoint / STATE).read_text())["global_step"]

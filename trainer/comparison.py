@@ -23,19 +23,10 @@ class Arm:
         return re.sub(r"[^a-z0-9]+", "_", self.name.lower()).strip("_")
 
     def write(self, folder: Path) -> Path:
-        """The recipe's file.
-
-        Raises:
-            RecipeError: the folder holds this arm with another recipe, whose runs would be taken for this one's.
-        """
-        text = f"# {self.name}\n{yaml.safe_dump(self.recipe, sort_keys=False)}"
+        """The recipe's file."""
         path = folder / f"{self.slug}.yaml"
-        if path.exists() and path.read_text() != text:
-            raise RecipeError(
-                f"{path} was another recipe when this was begun. Choose another --output_dir, or remove it."
-            )
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(f"# {self.name}\n{yaml.safe_dump(self.recipe, sort_keys=False)}")
         return path
 
 

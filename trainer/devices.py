@@ -44,6 +44,20 @@ def check_processes(processes: int) -> None:
         )
 
 
+def check_gpu(use_cpu: bool) -> None:
+    """
+    Raises:
+        DeviceError: a GPU was named, as `accelerate launch` does by `gpu_ids`, and torch sees none: it would train on
+            the CPU without a word.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if named not in ("", "-1") and not use_cpu and not torch.cuda.is_available():
+        raise DeviceError(
+            f"GPU {named} is asked for (CUDA_VISIBLE_DEVICES, or gpu_ids of accelerate's configuration), "
+            f"{why_no_gpu()}. Add --use_cpu true to train on the CPU."
+        )
+
+
 def usable_cores() -> int:
     """Processor cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

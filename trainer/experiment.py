@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.evaluate_model import EvaluationArguments, evaluate_model
+from trainer.arguments import Arguments
+from trainer.checkpoints import RUN_RECORD
 from trainer.evaluation import Score
-from trainer.recipe import parse_recipe
-from trainer.train import ARGUMENT_CLASSES
 from trainer.train import main as train
 
 
@@ -56,14 +56,12 @@ def run_once(name: str, argv: Sequence[str], output_dir: Path, split: str) -> Ru
         argv: as of trainer.train, but for the output.
     """
     arguments = [*argv, "--output_dir", str(output_dir), "--report", "false"]
-    if not (output_dir / "training_run.json").exists():
+    if not (output_dir / RUN_RECORD).exists():
         train([*arguments, "--resume_from_checkpoint", "true"])
     measured = output_dir / f"on_{split}"
     if not (measured / "metrics.json").exists():
-        _, data_args, *_ = parse_recipe(arguments, ARGUMENT_CLASSES)
         measured.mkdir(exist_ok=True)
         with (measured / "metrics.txt").open("w") as file, contextlib.redirect_stdout(file):
-            evaluate_model(EvaluationArguments(model=str(output_dir), output_dir=str(measured), split=split), data_args)
-    return Run(
-        name, *(json.loads(path.read_text()) for path in (measured / "metrics.json", output_dir / "training_run.json"))
-    )
+            evaluation = EvaluationArguments(model=str(output_dir), output_dir=str(measured), split=split)
+            evaluate_model(evaluation, Arguments.parse(arguments).data)
+    return Run(name, *(json.loads(path.read_text()) for path in (measured / "metrics.json", output_dir / RUN_RECORD)))

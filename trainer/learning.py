@@ -46,7 +46,21 @@ class LearningArguments:
             raise RecipeError(
                 "early_stopping_patience needs load_best_model_at_end: true and metric_for_best_model (such as age_mae)."
             )
-        return [EarlyStoppingCallback(self.early_stopping_patience, self.early_stopping_threshold)]
+        return [EarlyStopping(self.early_stopping_patience, self.early_stopping_threshold)]
+
+
+class EarlyStopping(EarlyStoppingCallback):
+    """Goes on counting where the checkpoint was that a run goes on from.
+
+    Not by `restore_callback_states_from_checkpoint`, which would make every callback anew by its saved arguments.
+    """
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        super().on_train_begin(args, state, control, **kwargs)
+        saved = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        self.early_stopping_patience_counter = saved["attributes"]["early_stopping_patience_counter"]
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
 
 
 def l1_norm(model: torch.nn.Module) -> torch.Tensor:

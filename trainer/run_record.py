@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -19,15 +20,19 @@ from huggingface_hub.errors import EntryNotFoundError
 from transformers import TrainingArguments
 
 from trainer.devices import usable_cores
+from trainer.whole_files import write_whole
 
 
-PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "pillow", "numpy", "safetensors")
+PACKAGES = (
+    *("torch", "transformers", "datasets", "evaluate", "accelerate", "pillow", "numpy", "safetensors"),
+    *("scikit-learn", "opencv-python-headless", "faiss-cpu"),  # the last two prepare the faces
+)
 # Where the run put things on this machine, and what may hold an account's secret.
 PRIVATE_ARGUMENTS = ("hub_token", "output_dir", "logging_dir", "resume_from_checkpoint", "run_name")
 
 
 def save_run_record(path: Path, record: dict[str, Any]) -> None:
-    path.write_text(json.dumps(record, indent=2, default=str) + "\n")
+    write_whole(path, json.dumps(record, indent=2, default=str) + "\n")
 
 
 def public_name(dataset: str) -> str:
@@ -37,7 +42,11 @@ def public_name(dataset: str) -> str:
 
 
 def describe_environment(paths: Sequence[str]) -> dict[str, Any]:
-    """Command, versions, commit and hardware of this process. `paths`: of which the command shall show the names only."""
+    """Command, versions, commit, and hardware of this machine.
+
+    Args:
+        paths: of which the command shall show the names only.
+    """
     return {
         "command": command_line(paths),
         "commit": _commit(),
@@ -46,9 +55,11 @@ def describe_environment(paths: Sequence[str]) -> dict[str, Any]:
         "hardware": {
             "device": "cuda" if torch.cuda.is_available() else "cpu",
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "gpus": torch.cuda.device_count(),
             "cpu": _cpu_name(),
             "cores": usable_cores(),
             "threads": torch.get_num_threads(),
+            "machines": _machines(),
         },
     }
 
@@ -77,7 +88,7 @@ def describe_start(name_or_path: str, revision: str | None) -> dict[str, Any]:
 def describe_arguments(training_args: TrainingArguments) -> dict[str, Any]:
     """The training arguments that differ from transformers' defaults, without paths and secrets."""
     # made for the same device, or others would be refused; what it changes is no default's business
-    defaults = TrainingArguments(output_dir=training_args.output_dir, use_cpu=training_args.use_cpu).to_dict()
+    defaults = type(training_args)(output_dir=training_args.output_dir, use_cpu=training_args.use_cpu).to_dict()
     defaults["use_cpu"] = False
     return {
         name: value
@@ -105,13 +116,30 @@ def _hash(lines: list[str]) -> str:
 def command_line(paths: Sequence[str] = ()) -> str:
     """How this run was started, as one would type it; of `paths` only their names, and no token."""
     module = sys.modules["__main__"].__spec__
-    words = ["python", "-m", module.name] if module else ["python", Path(sys.argv[0]).name]
+    words = [*_launcher(), *(("-m", module.name) if module else (Path(sys.argv[0]).name,))]
     for previous, word in pairwise(["", *sys.argv[1:]]):
         for path in paths:
             # also inside JSON, where it stands in quotes
             word = public_name(path) if word == path else word.replace(json.dumps(path), json.dumps(public_name(path)))
         words.append("..." if previous == "--hub_token" else word)
     return shlex.join(words)
+
+
+def _launcher() -> list[str]:
+    """What starts as many processes as there are, by the configurations in trainer/accelerate."""
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if processes == 1:
+        return ["python"]
+    on_gpus = "multi_machine" if _machines() > 1 else "multi_gpu" if torch.cuda.is_available() else "cpu"
+    kind = "fsdp" if os.environ.get("ACCELERATE_USE_FSDP") == "true" else on_gpus
+    words = ["accelerate", "launch", "--config_file", f"trainer/accelerate/{kind}.yaml"]
+    words += ["--num_machines", str(_machines())] if _machines() > 1 else []
+    return [*words, "--num_processes", str(processes)]
+
+
+def _machines() -> int:
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    return processes // int(os.environ.get("LOCAL_WORLD_SIZE", processes))
 
 
 def _commit() -> str | None:

@@ -1,0 +1,49 @@
+"""What an experiment was begun with, so that its table never mixes results of different arguments."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.arguments import Arguments
+from trainer.recipe import RecipeError
+from trainer.whole_files import write_whole
+
+
+# Where data lies in between, how fast and how loudly it goes, and what follows a training: no result depends on it.
+_WITHOUT_EFFECT = (
+    *("cache_dir", "num_proc", "dataloader_num_workers", "ddp_timeout"),
+    *("disable_tqdm", "report_to", "report", "onnx"),
+)
+
+
+def begin_experiment(folder: Path, args: Mapping[str, Arguments], **more: Any) -> None:
+    """Save what the runs of an experiment are asked for, or go on with it; runs may be added to those begun.
+
+    Args:
+        args: {name: arguments} of its runs. more: what else decides its results, such as a space to search.
+
+    Raises:
+        RecipeError: there are several processes, or a run was begun with other arguments.
+    """
+    if any(one.training.world_size > 1 for one in args.values()):
+        raise RecipeError("An experiment trains in one process: start it without accelerate launch.")
+    asked = json.loads(json.dumps({name: _of_effect(one) | more for name, one in args.items()}, default=str))
+    path = folder / "experiment.json"
+    begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name in asked.keys() & begun.keys():
+        both = (asked[name], begun[name])
+        changed = sorted(key for key in both[0].keys() | both[1].keys() if both[0].get(key) != both[1].get(key))
+        if changed:
+            was = ", ".join(f"{key} {begun[name].get(key)!r}, not {asked[name].get(key)!r}" for key in changed)
+            raise RecipeError(
+                f"{folder} was begun with other arguments ({name}: {was}), whose results would be mixed with these. "
+                "Go on as it was begun, choose another --output_dir, or remove that folder."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(begun | asked, indent=1) + "\n")
+
+
+def _of_effect(args: Arguments) -> dict[str, Any]:
+    described = args.describe() | {"dataset": args.data.dataset, "manifest": args.data.manifest}
+    return {name: value for name, value in described.items() if name not in _WITHOUT_EFFECT}

@@ -1,0 +1,58 @@
+"""What follows the training: the figures of the test split, the ONNX files, the card; and where it is pushed to."""
+
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from model_card.card import render_card
+from scripts.evaluate_model import EvaluationArguments, evaluate_model
+from trainer.age_gender_trainer import AgeGenderTrainer
+from trainer.arguments import Arguments
+from trainer.checkpoints import CARD
+from trainer.data_arguments import DataArguments
+from trainer.tracking import track_report
+from trainer.whole_files import write_whole
+
+
+logger = logging.getLogger(__name__)
+
+
+def write_report(
+    args: Arguments, output_dir: Path, repo_id: str | None, writes_onnx: bool, trainer: AgeGenderTrainer | None
+) -> None:
+    """Measure the model in `output_dir` on the test split, export it if asked to, and last of all write its card.
+
+    Args:
+        repo_id: where it will be pushed to, for the card.
+        trainer: whose trackers are told of it; None where the training was finished by an earlier start.
+    """
+    evaluate_model(EvaluationArguments(model=str(output_dir)), replace(args.data, streaming=False))
+    if args.training.process_index > 0:
+        return
+    if writes_onnx:
+        write_onnx(output_dir, args.data)
+    write_whole(output_dir / CARD, render_card(output_dir, repo_id))
+    if trainer:
+        track_report(trainer, output_dir)
+
+
+def write_onnx(folder: Path, data_args: DataArguments) -> None:
+    """Both ONNX files, compared on the test split; a network that cannot be exported costs the run nothing else."""
+    from scripts.export_onnx import ExportArguments, FaceArguments, export_onnx  # here: needs ONNX_PACKAGES
+    from trainer.onnx_export import ExportError
+
+    faces = FaceArguments(**asdict(replace(data_args, streaming=False)))
+    try:
+        export_onnx(ExportArguments(model=str(folder), int8=True), faces)
+    except ExportError as error:
+        logger.warning(f"There are no ONNX files: {error}")
+
+
+def repository_to_push_to(args: Arguments, output_dir: Path) -> str | None:
+    """The Hub id, where a push is asked for: a missing login is better known before the training than after it."""
+    if not args.training.push_to_hub:
+        return None
+    user = HfApi().whoami()["name"]
+    return args.training.hub_model_id or f"{user}/{output_dir.name}"

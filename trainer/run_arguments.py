@@ -1,0 +1,40 @@
+"""The arguments of transformers' Trainer, with what this training expects of them."""
+
+import difflib
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from trainer.recipe import RecipeError
+
+
+# What an evaluation gives: the losses, and the keys of trainer.metrics.build_compute_metrics.
+METRICS = (
+    *("loss", "age_loss", "gender_loss"),
+    *("age_mae", "age_cs5", "age_range_accuracy", "age_range_within_one", "age_range_f1"),
+    *("gender_accuracy", "gender_auc", "gender_f1"),
+)
+
+
+@dataclass
+class RunArguments(TrainingArguments):
+    """The Trainer's own arguments."""
+
+    ddp_timeout: int = field(
+        default=24 * 60 * 60,  # of transformers half an hour, in which millions of faces are not prepared
+        metadata={"help": "Seconds that a process waits for the others, as all do while one prepares the faces."},
+    )
+
+    def __post_init__(self):
+        """
+        Raises:
+            RecipeError: `metric_for_best_model` is nothing that an evaluation gives.
+        """
+        super().__post_init__()
+        metric = (self.metric_for_best_model or "loss").removeprefix("eval_")
+        if metric not in METRICS:
+            near = difflib.get_close_matches(metric, METRICS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise RecipeError(
+                f"metric_for_best_model: unknown metric {metric!r}.{hint} There are {', '.join(METRICS)}."
+            )
