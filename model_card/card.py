@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from model.configuration_age_gender import AgeGenderConfig
 from model_card.facts import card_facts
 from model_card.required import COMPARISON, card_problems, onnx_files
+from trainer.trained_sets import otherwise_split
 
 
 TEMPLATE = Path(__file__).with_name("template.md")
@@ -78,6 +79,7 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
             facts=card_facts(folder),
             hardware=_describe_hardware(run["hardware"]),
             started_from=started_from,
+            otherwise_split=otherwise_split(run),
             also_trained_on=run["data"].get("also_trained_on") or [],
             dataset_name=dataset_name,
             uses_utkface=uses_utkface,

@@ -20,12 +20,17 @@ def card_facts(folder: Path) -> dict[str, Any]:
         kinds = {tensor.get_dtype() for tensor in slices.values()}
         sizes = {name: math.prod(tensor.get_shape()) for name, tensor in slices.items()}
     config, run = (json.loads((folder / name).read_text()) for name in ("config.json", "training_run.json"))
-    seconds = run["seconds"]
+    earlier = (run.get("started_from") or {}).get("seconds")
     return {
         "parameters": sum(size for name, size in sizes.items() if name.rpartition(".")[2] not in STATISTICS),
         "age_outputs": config["max_age"] + 1,
         "gender_outputs": len(config["gender_names"]),
         "weights_megabytes": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}",
         "weights_dtypes": sorted(kinds & {"F32", "F16", "BF16"}),
-        "training_time": f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.1f} minutes",
+        "training_time": _duration(run["seconds"]),
+        "earlier_training_time": _duration(earlier) if earlier else None,
     }
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.1f} minutes"

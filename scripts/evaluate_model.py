@@ -34,6 +34,7 @@ from trainer.metrics_table import format_metrics
 from trainer.prediction import Framing, predict
 from trainer.report import report_scores
 from trainer.run_record import describe_splits, public_name
+from trainer.trained_sets import otherwise_split
 from trainer.whole_files import write_whole
 from trainer.whole_set import load_whole_set
 
@@ -174,9 +175,10 @@ def check_outside(splits: DatasetDict, data_args: DataArguments, split: str, run
         EvaluationError: these pictures, or some of them, may have been.
     """
     dataset = public_name(data_args.dataset)
-    if dataset in (run.get("started_from") or {}).get("trained_on", ()):
+    if dataset in otherwise_split(run):
         raise EvaluationError(
-            f"The model that this one was trained on from had seen {dataset}. If this is another set of that name, rename it."
+            f"The model that this one was trained on from had seen {dataset}, in other splits. If this is another set of "
+            "that name, rename it."
         )
     described = zip(run["data"].get("also_trained_on") or (), run["arguments"].get("also_train_on") or (), strict=True)
     for other, arguments in described:

@@ -85,7 +85,8 @@ def training_time(run: dict) -> str:
     hardware = run["hardware"]
     threads = run["processes"] * hardware["threads"]
     device = hardware["gpu"] or f"{threads} thread{'s' * (threads > 1)} of an {hardware['cpu']}"
-    return f"{device}: {run['seconds'] / 60:.0f} minutes"
+    seconds = run["seconds"] + ((run["started_from"] or {}).get("seconds") or 0)
+    return f"{device}: {seconds / 60:.0f} minutes"
 
 
 def snippet_output(readme: str) -> str:

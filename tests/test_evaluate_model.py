@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -145,6 +146,20 @@ def test_an_outside_set_is_added(run, data_args, tmp_path):
 def test_a_set_that_was_trained_on_is_no_outside_set(run, data_args, tmp_path):
     with pytest.raises(EvaluationError, match=r"This model was trained on faces: measure on its --split test"):
         evaluate_model(EvaluationArguments(model=str(run), split="all", outside="other"), data_args)
+
+
+def test_a_set_that_the_model_before_was_trained_on_is_no_outside_set(run, data_args, tmp_path):
+    write_noise(tmp_path / "other", 20)
+    shutil.copytree(run, tmp_path / "run")
+    record = json.loads((run / "training_run.json").read_text())
+    seen = [{"dataset": "other", "splits_sha256": "of other splits"}]
+    record["started_from"] = {"model": "first", "revision": None, "trained_on": seen, "seconds": 1}
+    (tmp_path / "run" / "training_run.json").write_text(json.dumps(record))
+    with pytest.raises(EvaluationError, match="had seen other, in other splits"):
+        evaluate_model(
+            EvaluationArguments(model=str(tmp_path / "run"), split="all", outside="other"),
+            DataArguments(dataset=str(tmp_path / "other"), cache_dir=data_args.cache_dir),
+        )
 
 
 def test_every_picture_of_an_outside_set_counts(run, data_args, tmp_path):

@@ -188,22 +188,33 @@ def test_where_the_backbone_came_from(run, name, shown):
 
 
 def test_a_model_trained_on_carries_the_terms_of_what_it_started_from(run):
-    start = {"model": "faces-base", "revision": None, "trained_on": ["UTKFace.tar.gz", "FairFace.tar.gz"]}
+    seen = [{"dataset": f"{name}.tar.gz", "splits_sha256": name} for name in ("UTKFace", "FairFace")]
+    start = {"model": "faces-base", "revision": None, "trained_on": seen, "seconds": 1200}
     change(
         run / "training_run.json",
         arguments=RUN["arguments"] | {"dataset": "mine"},
         recipe_text="",
         started_from=start,
-        data=RUN["data"] | {"also_trained_on": [{"dataset": "theirs", "splits": {"train": 1500, "test": 90}}]},
+        data=RUN["data"]
+        | {"also_trained_on": [{"dataset": "theirs", "splits_sha256": "f", "splits": {"train": 1500, "test": 90}}]},
     )
     change(run / "metrics.json", dataset="mine")
     text = render_card(run)
+    assert "had been trained on UTKFace.tar.gz, FairFace.tar.gz; some of the pictures measured on" in text
+    assert "after 20.0 minutes for the model it went on from" in text
     assert "trained on from `faces-base`" in text
     assert "utkface-non-commercial-research" in text
     assert "HuggingFaceM4/FairFace" in text
     assert "test faces of mine" in text
     assert "theirs: 1,500 more faces to train" in text
     assert unsupported_numbers(run, text) == []
+
+
+def test_a_second_run_on_the_same_splits_has_seen_nothing_it_is_measured_on(run):
+    seen = [{"dataset": "UTKFace.tar.gz", "splits_sha256": RUN["data"]["splits_sha256"]}]
+    start = {"model": "faces-base", "revision": None, "trained_on": seen, "seconds": None}
+    change(run / "training_run.json", started_from=start)
+    assert "may have been among those" not in render_card(run)
 
 
 def test_another_data_set_brings_other_terms(run):

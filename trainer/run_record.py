@@ -20,6 +20,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from transformers import TrainingArguments
 
 from trainer.devices import usable_cores
+from trainer.trained_sets import trained_sets
 from trainer.whole_files import write_whole
 
 
@@ -65,7 +66,9 @@ def describe_environment(paths: Sequence[str]) -> dict[str, Any]:
 
 
 def describe_start(name_or_path: str, revision: str | None) -> dict[str, Any]:
-    """The model that training went on from and the sets it had seen, whose terms its weights carry on."""
+    """The model that training went on from; the sets it had seen, whose terms its weights carry on; and how long its
+    training took, all in all (None where it does not say).
+    """
     folder = Path(name_or_path)
     if folder.is_dir():
         path = folder / "training_run.json"
@@ -74,14 +77,14 @@ def describe_start(name_or_path: str, revision: str | None) -> dict[str, Any]:
             path = Path(hf_hub_download(name_or_path, "training_run.json", revision=revision))
         except EntryNotFoundError:
             path = None
-    run = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else {}
-    sets = [run["arguments"]["dataset"]] if run else []
-    sets += [other["dataset"] for other in run.get("data", {}).get("also_trained_on", ())]
-    earlier = run.get("started_from") or {"trained_on": []}
+    run = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else None
+    earlier = (run and run.get("started_from")) or {"trained_on": [], "seconds": 0}
+    sets = trained_sets(run) if run else []
     return {
         "model": public_name(name_or_path),
         "revision": revision,
-        "trained_on": [*sets, *(name for name in earlier["trained_on"] if name not in sets)],
+        "trained_on": [*sets, *(known for known in earlier["trained_on"] if known not in sets)],
+        "seconds": run["seconds"] + earlier["seconds"] if run and earlier["seconds"] is not None else None,
     }
 
 

@@ -1,0 +1,37 @@
+"""What a model has seen is known over any number of runs that each went on from the one before."""
+
+import json
+from pathlib import Path
+
+from trainer.run_record import describe_start
+from trainer.trained_sets import otherwise_split
+
+
+def write_run(folder: Path, dataset: str, splits: str, start: Path | None = None) -> dict:
+    run = {
+        "arguments": {"dataset": dataset},
+        "data": {"splits_sha256": splits, "also_trained_on": [{"dataset": "both", "splits_sha256": "b"}]},
+        "seconds": 60,
+        "started_from": start and describe_start(str(start), None),
+    }
+    folder.mkdir()
+    (folder / "training_run.json").write_text(json.dumps(run))
+    return run
+
+
+def test_three_runs_in_a_row(tmp_path):
+    write_run(tmp_path / "first", "faces", "1")
+    write_run(tmp_path / "second", "others", "2", tmp_path / "first")
+    third = write_run(tmp_path / "third", "renamed", "2", tmp_path / "second")
+    assert third["started_from"]["seconds"] == 120
+    assert [known["dataset"] for known in third["started_from"]["trained_on"]] == ["others", "both", "faces"]
+    assert otherwise_split(third) == ["faces"], "the same splits under another name are the same pictures"
+
+
+def test_weights_of_unknown_training(tmp_path):
+    start = describe_start(str(tmp_path), None)
+    assert (start["trained_on"], start["seconds"]) == ([], None)
+    (tmp_path / "again").mkdir()
+    run = {"arguments": {"dataset": "mine"}, "data": {"splits_sha256": "m"}, "seconds": 60, "started_from": start}
+    (tmp_path / "again" / "training_run.json").write_text(json.dumps(run))
+    assert describe_start(str(tmp_path / "again"), None)["seconds"] is None
