@@ -2,31 +2,37 @@
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
+
+from demo.cleaning_up import cleaned_up, own_folder
+from demo.door import SPACE_PROXIES, Door
 
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported, which asks at once
 # Else it keeps a list of who asked when, and makes a table of its 10,000 rows after every request.
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
-if "SPACE_ID" in os.environ:  # a Space's visitors all come through its proxy
-    os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
+os.environ["GRADIO_TEMP_DIR"] = str(own_folder())
+if "SPACE_ID" in os.environ:
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", SPACE_PROXIES)
 
 import gradio as gr
+import pillow_heif  # noqa: F401 - image_loading can do without it, a demo cannot: iPhones' pictures
 from starlette.middleware import Middleware
 
 from demo.about import about_markdown
-from demo.answering import CHOOSE, Answers
+from demo.answering import CHOOSE, FIND, Answers, path_of
 from demo.api import FACES_SCHEMA, ApiOutput
 from demo.cards import message
-from demo.door import Door
 from demo.memory import return_freed_memory
 from demo.ranges import CHOICES, DEFAULT_CHOICE
 from demo.serving import ModelNotServable, ServedModel, find_model
 from demo.settings import Settings, duration
 from demo.strict_blocks import StrictBlocks
 from demo.theme import THEME
+from demo.tool import JsonMCPServer
 
 
 HERE = Path(__file__).resolve().parent
@@ -49,26 +55,26 @@ WORDS = {  # in place of Gradio's own, for browsers set to English
     "upload_text.drop_file": "Drop pictures here",
     "upload_text.click_to_upload": "Click to choose",
 }
+WEBCAM_BUSY = "The webcam is busy with other visitors. Yours starts by itself as soon as a place is free."
+WEBCAM_OFF = "The webcam is off. It stops by itself after {limit}; you can start it again."
 TITLE = "Age and gender, by appearance"
 INTRODUCTION = """
 <h1>How old does this face look?</h1>
 <p>Guesses the age and gender that faces <b>appear</b> to have. A guess about looks, often years off.
 <b>Never use it to decide anything about a person</b>: not identity, age checks, hiring, policing or access.</p>
-<p class="quiet">Nothing is stored: pictures are deleted within {keep}, webcam pictures are never written to
-disk, and answers are not logged.</p>
+<p class="quiet">Nothing is stored: pictures are deleted within {keep}, those of the live webcam are never
+written to disk, and answers are not logged.</p>
 """
 
 
 def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
     answers = Answers(models, settings.max_pictures)
     names = list(answers.models)
-    # Gradio looks every `half` seconds for files older than `half` seconds: gone after the whole time at the latest.
-    half = settings.keep_seconds / 2
     # All predictions but the webcams' share one limit, and only /predict is part of the API.
     private = {"api_visibility": "private", "show_progress": "minimal"}
     on_model = {"concurrency_id": "model", "concurrency_limit": settings.concurrency, "preprocess": False}
 
-    with StrictBlocks(title=TITLE, delete_cache=(half, half), analytics_enabled=False) as demo:
+    with StrictBlocks(title=TITLE, analytics_enabled=False) as demo:
         gr.HTML(INTRODUCTION.format(keep=duration(settings.keep_seconds)), elem_id="introduction")
         model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1, elem_id="model")
         with gr.Tabs():
@@ -103,25 +109,25 @@ def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
                             elem_id="drawn",
                         )
                         cards = gr.HTML(elem_id="cards")
-                faces = gr.State(time_to_live=settings.keep_seconds)
-                as_whole = gr.State(False)  # until another picture is chosen
-                asked, shown = (
-                    [picture, picture_ranges, show_looked, model],
-                    [drawn, notice, cards, faces, whole, as_whole],
-                )
-                picture.change(answers.show, asked, shown, **private, **on_model).then(None, js=SCROLL_TO_ANSWER)
-                gr.on(
-                    [show_looked.change, model.change], answers.show, [*asked, as_whole], shown, **private, **on_model
-                )
-                whole.click(answers.show_whole, asked, shown, **private, **on_model)
-                picture_ranges.change(
-                    answers.change_ranges,
-                    [faces, picture_ranges, picture, model],
-                    [notice, cards],
-                    queue=False,
-                    preprocess=False,
+                kept = gr.State(time_to_live=settings.keep_seconds)
+                # On the page, because a State changed by an event without the queue triggers nothing.
+                whole_path, ask_again = (gr.Textbox(visible="hidden") for _ in range(2))
+                at_once = {"queue": False, "preprocess": False} | private
+                # One event for all that needs the model, so that no answer overtakes a later one.
+                answer = gr.on(
+                    [picture.change, show_looked.change, model.change, whole_path.change, ask_again.change],
+                    answers.show,
+                    [picture, picture_ranges, show_looked, model, whole_path],
+                    [drawn, notice, cards, kept, whole],
+                    trigger_mode="always_last",
                     **private,
+                    **on_model,
                 )
+                answer.then(None, js=SCROLL_TO_ANSWER)
+                in_ranges = [kept, picture_ranges, picture, model]
+                answer.then(answers.catch_up, in_ranges, [notice, cards], **at_once)
+                picture_ranges.change(answers.change_ranges, in_ranges, [notice, cards, ask_again], **at_once)
+                whole.click(path_of, picture, whole_path, **at_once)
 
             with gr.Tab("Webcam") as webcam_tab:
                 gr.HTML(
@@ -145,9 +151,10 @@ def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
                         overlay = gr.HTML(elem_id="overlay")
                     with gr.Column():
                         webcam_ranges = _ranges_choice("webcam-ranges")
+                        gr.HTML(message(WEBCAM_BUSY), elem_id="webcam-busy")  # page.css shows it to who waits
                         live_cards = gr.HTML(elem_id="live-cards")
                 tracks = gr.State(time_to_live=settings.keep_seconds)
-                webcam.stream(
+                stream = webcam.stream(
                     answers.show_live,
                     [webcam, webcam_ranges, tracks, model],
                     [overlay, live_cards, tracks],
@@ -158,23 +165,36 @@ def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
                     api_visibility="private",
                     show_progress="hidden",
                 )
+                # After Stop and after the time limit, at which Gradio would join the queue anew.
+                webcam_parts = [webcam, overlay, live_cards, tracks]
+                off = WEBCAM_OFF.format(limit=duration(settings.webcam_seconds))
+                stream.then(
+                    lambda: (gr.update(visible=False), "", message(off), None),
+                    None,
+                    webcam_parts,
+                    queue=False,
+                    **private,
+                ).then(lambda: gr.update(visible=True), None, webcam, queue=False, **private)
 
             with gr.Tab("Several") as several_tab:
                 pictures = gr.File(
                     file_count="multiple",
                     file_types=["image"],
-                    label=f"Up to {settings.max_pictures} pictures",
+                    label=f"Up to {settings.max_pictures} pictures of up to {settings.max_picture_mb} MB each",
                     height=160,
                     elem_id="pictures",
                 )
                 several_ranges = _ranges_choice("several-ranges")
-                start = gr.Button("Find the faces", variant="primary", elem_id="start")
+                start = gr.Button(FIND, variant="primary", elem_id="start")
                 gallery = gr.HTML(elem_id="gallery")
                 table = gr.HTML(elem_id="table")
-                several = [pictures, several_ranges, model]
-                start.click(answers.show_several, several, [gallery, table], **private, **on_model)
+                rows = gr.State(time_to_live=settings.keep_seconds)
+                several, in_ranges = [pictures, several_ranges, model], [rows, several_ranges, pictures, model]
+                found = start.click(answers.show_several, several, [gallery, table, rows], **private, **on_model)
+                for event in (several_ranges.change, found.then):
+                    event(answers.change_several_ranges, in_ranges, table, **at_once)
                 # What is shown came from another model.
-                model.change(lambda: ("", ""), None, [gallery, table], queue=False, **private)
+                model.change(lambda: ("", "", None), None, [gallery, table, rows], queue=False, **private)
 
             with gr.Tab("About") as about_tab:
                 about = gr.Markdown(elem_id="about")
@@ -190,7 +210,6 @@ def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
 
         # Leaving a tab turns its camera off. Taking the component off the page ends the camera's tracks; Gradio's own Stop
         # only stops sending.
-        webcam_parts = [webcam, overlay, live_cards, tracks]
         webcam_tab.select(lambda: (gr.update(visible=True), "", "", None), None, webcam_parts, queue=False, **private)
         for tab in (picture_tab, several_tab, about_tab):
             tab.select(lambda: (gr.update(visible=False), "", "", None), None, webcam_parts, queue=False, **private)
@@ -249,18 +268,24 @@ def main() -> int:
         "upload_bytes": settings.max_pictures * picture_bytes + 1_000_000,
         "other_bytes": 2 * picture_bytes,  # a picture as base64 in JSON, and room to spare
     }
-    # api_open would let a POST to /gradio_api/run/predict pass by the queue.
-    build_demo(models, settings).queue(max_size=settings.queue_size, api_open=False).launch(
-        app_kwargs={"middleware": [Middleware(Door, **limits)]},
-        theme=THEME,
-        css_paths=HERE / "demo" / "page.css",
-        max_file_size=f"{settings.max_picture_mb}mb",
-        auth=settings.auth,
-        run_history=False,
-        state_session_capacity=SESSIONS,
-        i18n=gr.I18n(en=WORDS),
-        footer_links=["api"],
-    )
+    gr.mcp.GradioMCPServer = JsonMCPServer  # Gradio asks for its class by this name and lets nobody pass another
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that what follows cleans up
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    folder.mkdir(mode=0o700, parents=True)
+    page = build_demo(models, settings)
+    with cleaned_up(folder, settings.keep_seconds):
+        # api_open would let a POST to /gradio_api/run/predict pass by the queue.
+        page.queue(max_size=settings.queue_size, api_open=False).launch(
+            app_kwargs={"middleware": [Middleware(Door, **limits)]},
+            theme=THEME,
+            css_paths=HERE / "demo" / "page.css",
+            max_file_size=f"{settings.max_picture_mb}mb",
+            auth=settings.auth,
+            run_history=False,
+            state_session_capacity=SESSIONS,
+            i18n=gr.I18n(en=WORDS),
+            footer_links=["api"],
+        )
     return 0
 
 

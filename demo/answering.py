@@ -1,8 +1,9 @@
 """What a visitor does becomes one pipeline call, and its answer becomes what the page shows. Nothing is kept or logged."""
 
 import base64
+import time
 from collections.abc import Sequence
-from itertools import zip_longest
+from dataclasses import dataclass, replace
 
 import gradio as gr
 import numpy as np
@@ -21,11 +22,23 @@ from model.pipeline_age_gender import AgeGenderPipeline
 
 
 MAX_LOOKED = 8  # faces whose maps are drawn: each takes as long as sixteen faces without one
+FIND = "Find the faces"
 CHOOSE = "Choose a picture: every face in it is marked here."
 NO_FACE = (
     "No face was found. Faces that are very small, covered or turned far away are often missed: try another picture, or "
     "treat the whole picture as one face."
 )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the Picture tab shows: `path` of the picture, the ranges asked for, what was said, and the faces found."""
+
+    path: str | None
+    model: str | None
+    age_ranges: str
+    notice: str
+    faces: list[dict]
 
 
 class Answers:
@@ -44,7 +57,7 @@ class Answers:
         """Guess the age and gender that every face in a picture appears to have.
 
         Args:
-            picture: an uploaded picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF. Other web addresses are not fetched.
+            picture: an uploaded picture: JPEG, PNG, WebP, HEIC, GIF, BMP, TIFF or AVIF. Other web addresses are not fetched.
             detect: true finds the faces; false says that the picture is one face crop already.
             age_ranges: FairFace-9, DIT825-5, 14 ranges, 4 bins, or your own such as "0-17, 18-39, 40+".
             model: which of the models offered.
@@ -57,7 +70,9 @@ class Answers:
         try:
             if not isinstance(detect, bool):
                 raise ValueError(f"Expected detect as true or false; got {type(detect).__name__}.")
-            return self._ask(self.served(model), _read(picture), age_ranges, detect=detect)
+            pipe = self.served(model).pipeline
+            image_rgb, ranges = _read(picture), read_ranges(age_ranges, pipe.model.config.max_age)
+            return pipe(image_rgb, detect=detect, age_ranges=ranges)
         except (ValueError, ModelNotServable) as error:
             # no traceback in the log: it would hold the picture's name
             raise gr.Error(str(error), title="This cannot be used", print_exception=False) from None
@@ -68,73 +83,98 @@ class Answers:
         age_ranges: str,
         show_looked: bool = False,
         model: str | None = None,
-        as_whole: bool = False,
+        whole_path: str | None = None,
     ) -> tuple:
-        """-> drawn picture, notice, cards, faces kept for other ranges, the button for a picture without a face, as_whole.
+        """-> drawn picture, notice, cards, what is kept for other ranges, the button for a picture without a face.
 
-        Ranges that cannot be read are answered in the default ones, so that the answer is there when they are mended.
+        `whole_path`: of the picture that is one face as a whole. Ranges that cannot be read are answered in the default
+        ones, so that the answer is there when they are mended.
         """
         if picture is None:
-            return _nothing(message(CHOOSE))
+            return _nothing(message(CHOOSE), None)
+        path = path_of(picture)
+        kept = Kept(path, model, age_ranges, message(NO_FACE, "problem"), [])
         try:
             served, image_rgb = self.served(model), _read(picture)
-            problem = _problem_with(age_ranges, served)
-            readable = DEFAULT_CHOICE if problem else age_ranges
-            faces = self._ask(served, image_rgb, readable, detect=not as_whole, return_years=True)
+            pipe, problem = served.pipeline, _problem_with(age_ranges, served)
+            ranges = read_ranges(DEFAULT_CHOICE if problem else age_ranges, pipe.model.config.max_age)
+            inputs = pipe.preprocess(image_rgb, detect=path != whole_path)
+            faces = pipe.postprocess(pipe.forward(inputs), age_ranges=ranges, return_years=True)
         except (ValueError, ModelNotServable) as error:
-            return _nothing(message(str(error), "problem"))
+            kept = replace(kept, notice=message(str(error), "problem"))
+            return _nothing(kept.notice, kept)
         if not faces:
-            return _nothing(message(NO_FACE, "problem"), offer_whole=True)
+            return _nothing(kept.notice, kept, offer_whole=True)
         image = Image.fromarray(image_rgb)
         faces = [{**face, "thumbnail": thumbnail(image, face["box"])} for face in faces]
         if show_looked:
-            maps = _looked_at(served.pipeline, image_rgb, detect=not as_whole)
-            faces = [{**face, "looked_at": of_face} for face, of_face in zip_longest(faces, maps)]
+            faces = _with_maps(pipe, inputs, faces)
         drawn = gr.update(value=draw_faces(image, faces), alt_text=describe(faces), visible=True)
-        notice = message(problem, "problem") if problem else message(count_faces(faces))
-        return drawn, notice, _cards(served, faces), faces, gr.update(visible=False), as_whole
-
-    def show_whole(
-        self, picture: dict | None, age_ranges: str, show_looked: bool = False, model: str | None = None
-    ) -> tuple:
-        return self.show(picture, age_ranges, show_looked, model, as_whole=True)
+        kept = replace(kept, notice=message(count_faces(faces)), faces=faces)
+        notice = message(problem, "problem") if problem else kept.notice
+        return drawn, notice, _cards(served, faces), kept, gr.update(visible=False)
 
     def change_ranges(
-        self, faces: list[dict] | None, age_ranges: str, picture: dict | None = None, model: str | None = None
+        self, kept: Kept | None, age_ranges: str, picture: dict | None = None, model: str | None = None
     ) -> tuple:
-        """-> notice, cards: the same prediction in other ranges, without asking the model again."""
+        """-> notice, cards, a new value where the model must be asked again: the same prediction in other ranges."""
         try:
             served = self.served(model)
             max_age = served.pipeline.model.config.max_age
             ranges = read_ranges(age_ranges, max_age)
         except (ValueError, ModelNotServable) as error:
-            return message(str(error), "problem"), gr.skip()
-        if not faces:
-            return message(NO_FACE, "problem") if picture else message(CHOOSE), gr.skip()
-        return message(count_faces(faces)), _cards(served, [rebin(face, ranges, max_age) for face in faces])
+            return message(str(error), "problem"), gr.skip(), gr.skip()
+        if picture is None:
+            return message(CHOOSE), gr.skip(), gr.skip()
+        if kept is None:  # forgotten meanwhile, or not there yet
+            return gr.skip(), gr.skip(), time.monotonic()
+        if (kept.path, kept.model) != (path_of(picture), model):  # the model is at work; `catch_up` comes after it
+            return gr.skip(), gr.skip(), gr.skip()
+        if not kept.faces:
+            return kept.notice, gr.skip(), gr.skip()
+        cards = _cards(served, [rebin(face, ranges, max_age) for face in kept.faces])
+        return kept.notice, cards, gr.skip()
+
+    def catch_up(
+        self, kept: Kept | None, age_ranges: str, picture: dict | None = None, model: str | None = None
+    ) -> tuple:
+        """-> notice, cards: after an answer, for ranges that were changed while the model worked."""
+        if kept is None or kept.age_ranges == age_ranges:
+            return gr.skip(), gr.skip()
+        return self.change_ranges(kept, age_ranges, picture, model)[:2]
 
     def show_several(self, pictures: list[dict] | None, age_ranges: str, model: str | None = None) -> tuple:
-        """-> gallery of drawn pictures with captions, table of all faces with its CSV download."""
+        """-> gallery of drawn pictures with captions, table of all faces with its CSV download, rows kept for other ranges."""
         if not pictures:
-            return message("Choose some pictures first.", "problem"), ""
+            return message("Choose some pictures first.", "problem"), "", []
+        if not isinstance(pictures, list) or not all(isinstance(picture, dict) for picture in pictures):
+            return message("Expected a list of picture files; something else came. Upload them.", "problem"), "", []
         if len(pictures) > self.max_pictures:
             text = f"At most {self.max_pictures} pictures at once; you chose {len(pictures)}. Choose fewer."
-            return message(text, "problem"), ""
+            return message(text, "problem"), "", []
         figures, rows = [], []
         for picture in pictures:
-            name = picture["orig_name"] or "picture"
+            name = str(picture.get("orig_name") or "picture")
             try:
                 image_rgb = _read(picture)
-                faces = self._ask(self.served(model), image_rgb, age_ranges)
+                faces = self.served(model).pipeline(image_rgb, return_years=True)
             except (ValueError, ModelNotServable) as error:  # one bad file must not take the others' answers away
-                rows.append(Row(name, None, None, str(error)))
+                rows.append(Row(name, note=str(error)))
                 continue
             drawn = draw_faces(Image.fromarray(image_rgb), faces)
             figures.append(figure(drawn, describe(faces), f"{name}: {count_faces(faces)}"))
-            rows += [Row(name, number, face, "") for number, face in enumerate(faces, start=1)]
+            rows += [Row(name, number, face) for number, face in enumerate(faces, start=1)]
             if not faces:
-                rows.append(Row(name, None, None, "No face found."))
-        return f'<div class="figures">{"".join(figures)}</div>', answers_table(rows)
+                rows.append(Row(name, note="No face found."))
+        return f'<div class="figures">{"".join(figures)}</div>', self._table(rows, age_ranges, model), rows
+
+    def change_several_ranges(
+        self, rows: list[Row] | None, age_ranges: str, pictures: list[dict] | None, model: str | None = None
+    ) -> str | dict:
+        """-> table: the same predictions in other ranges."""
+        if rows is None:  # not asked yet, or forgotten meanwhile
+            return message(f"Press “{FIND}” to see these ranges.") if pictures else gr.skip()
+        return self._table(rows, age_ranges, model)
 
     def show_live(self, frame: dict | None, age_ranges: str, tracks: Tracks | None, model: str | None = None) -> tuple:
         """`frame`: a picture as a data URL (`url`). -> layer over the video, cards, tracks for the next frame."""
@@ -162,38 +202,50 @@ class Answers:
             raise ValueError(f"There is no such model here. Choose one of: {', '.join(self.models)}.")
         return self.models[model]
 
-    def _ask(self, served: ServedModel, image_rgb: np.ndarray, age_ranges: str, **options) -> list[dict]:
-        pipe = served.pipeline
-        return pipe(image_rgb, age_ranges=read_ranges(age_ranges, pipe.model.config.max_age), **options)
+    def _table(self, rows: list[Row], age_ranges: str, model: str | None) -> str:
+        try:
+            max_age = self.served(model).pipeline.model.config.max_age
+            ranges = read_ranges(age_ranges, max_age)
+        except (ValueError, ModelNotServable) as error:
+            return message(str(error), "problem") if rows else ""
+        return answers_table([replace(row, face=row.face and rebin(row.face, ranges, max_age)) for row in rows])
 
 
-def _looked_at(pipe: AgeGenderPipeline, image_rgb: np.ndarray, detect: bool) -> list[dict[str, str]]:
-    """For the first faces: what the answer was about -> picture as a data URL."""
-    inputs = pipe.preprocess(image_rgb, detect=detect)
-    return [
-        {name: data_url(Image.fromarray(heat_over(crop, heat))) for name, heat in looked_at(pipe.model, pixels).items()}
-        for crop, pixels in zip(inputs["crops"][:MAX_LOOKED], inputs["pixel_values"], strict=False)
-    ]
+def _with_maps(pipe: AgeGenderPipeline, inputs: dict, faces: list[dict]) -> list[dict]:
+    """The first faces that have an answer get `looked_at`: what the answer was about -> picture as a data URL."""
+    faces = list(faces)
+    for index in [index for index, face in enumerate(faces) if not face["abstained"]][:MAX_LOOKED]:
+        crop, maps = inputs["crops"][index], looked_at(pipe.model, inputs["pixel_values"][index])
+        pictures = {name: data_url(Image.fromarray(heat_over(crop, heat))) for name, heat in maps.items()}
+        faces[index] = {**faces[index], "looked_at": pictures}
+    return faces
 
 
 def _cards(served: ServedModel, faces: list[dict], numbers: list[int] | None = None) -> str:
     numbers = numbers or list(range(1, len(faces) + 1))
-    return face_cards(numbers, faces, served.pipeline.model.config.interval_coverage)
+    config = served.pipeline.model.config
+    return face_cards(numbers, faces, config.interval_coverage, config.gender_threshold)
 
 
 def _read(picture: dict | None) -> np.ndarray:
     """Gradio has checked that the path is one of its own uploads."""
-    if not isinstance(picture, dict) or not picture.get("path"):
+    path = path_of(picture)
+    if not path:
         raise ValueError("Expected a picture file; none came. Upload one.")
     try:
-        return load_rgb(picture["path"])
+        return load_rgb(path)
     except FileNotFoundError:
         raise ValueError("This picture has been deleted in the meantime. Choose it again.") from None
 
 
+def path_of(picture: dict | None) -> str | None:
+    path = picture.get("path") if isinstance(picture, dict) else None
+    return path if isinstance(path, str) else None
+
+
 def _decode_data_url(frame: dict) -> bytes:
     """Gradio would decode it before anybody asked for its size."""
-    head, mark, data = str(frame.get("url")).partition(";base64,")
+    head, mark, data = str(isinstance(frame, dict) and frame.get("url")).partition(";base64,")
     if not mark or not head.startswith("data:image/"):
         raise ValueError("Expected a webcam's picture as a data URL.")
     return base64.b64decode(data)
@@ -208,9 +260,9 @@ def _problem_with(age_ranges: str, served: ServedModel) -> str | None:
     return None
 
 
-def _nothing(notice: str, offer_whole: bool = False) -> tuple:
+def _nothing(notice: str, kept: Kept | None, offer_whole: bool = False) -> tuple:
     """The outputs of `show` without an answer."""
-    return gr.update(value=None, visible=False), notice, "", None, gr.update(visible=offer_whole), False
+    return gr.update(value=None, visible=False), notice, "", kept, gr.update(visible=offer_whole)
 
 
 def count_faces(faces: list[dict]) -> str:

@@ -7,7 +7,8 @@ from html import escape
 
 from PIL import Image, ImageOps
 
-from demo.drawing import face_colour
+from demo.drawing import face_colour, gender_shares
+from model.pipeline_age_gender import UNSURE
 
 
 THUMBNAIL_SIDE = 112  # pixels
@@ -39,14 +40,17 @@ def data_url(picture: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def face_cards(numbers: Sequence[int], faces: Sequence[dict], coverage: float) -> str:
+def face_cards(numbers: Sequence[int], faces: Sequence[dict], coverage: float, gender_threshold: float) -> str:
     """
     Args:
         numbers: of the faces in the picture.
         faces: the pipeline's answers; optional: `thumbnail` (data URL) and `looked_at` (name -> data URL).
         coverage: share of faces whose age lies in their interval, 0 to 1.
+        gender_threshold: probability below which no gender is named.
     """
-    cards = "".join(_face_card(number, face, coverage) for number, face in zip(numbers, faces, strict=True))
+    cards = "".join(
+        _face_card(number, face, coverage, gender_threshold) for number, face in zip(numbers, faces, strict=True)
+    )
     return f'<div class="face-cards">{cards}</div>'
 
 
@@ -55,12 +59,13 @@ def message(text: str, tone: str = "info") -> str:
     return f'<p class="notice {tone}" role="status">{escape(text)}</p>'
 
 
-def _face_card(number: int, face: dict, coverage: float) -> str:
+def _face_card(number: int, face: dict, coverage: float, gender_threshold: float) -> str:
     colour = face_colour(number)
     picture = f'<img src="{escape(face["thumbnail"])}" alt="Face {number}">' if face.get("thumbnail") else ""
     return (
         f'<article class="face-card" style="--face: {colour}" aria-label="Face {number}"><header>{picture}<div>'
-        f'<h2><span class="number">{number}</span> {_headline(face)}</h2>{_details(face, coverage)}</div></header>'
+        f'<h2><span class="number">{number}</span> {_headline(face)}</h2>'
+        f"{_details(face, coverage, gender_threshold)}</div></header>"
         f"{_range_bars(face)}{_looked_at(face)}</article>"
     )
 
@@ -69,18 +74,18 @@ def _headline(face: dict) -> str:
     return "No answer for this face" if face["abstained"] else f"Looks about {face['age']:.0f} years old"
 
 
-def _details(face: dict, coverage: float) -> str:
+def _details(face: dict, coverage: float, gender_threshold: float) -> str:
     if face["abstained"]:
         return f"<p>{escape(face['abstained'])}</p>"
     low, high = face["age_interval"]
     years = f"between <b>{low} and {high} years</b>" if low < high else f"<b>{low} years</b>"
-    return f"<p>Probably {years} (true for about {coverage:.0%} of faces)</p><p>{_gender(face)}</p>"
+    return f"<p>Probably {years} (true for about {coverage:.0%} of faces)</p><p>{_gender(face, gender_threshold)}</p>"
 
 
-def _gender(face: dict) -> str:
-    if face["gender"] == "unsure":
-        shares = ", ".join(f"{escape(name)} {share:.0%}" for name, share in face["genders"].items())
-        return f"Gender: <b>unsure</b> ({shares})"
+def _gender(face: dict, threshold: float) -> str:
+    if face["gender"] == UNSURE:
+        shares = escape(gender_shares(face))
+        return f"Gender: <b>unsure</b> ({shares}): it names one only when at least {threshold:.0%} sure"
     return f"<b>Looks {escape(face['gender'])}</b> ({face['genders'][face['gender']]:.0%} sure)"
 
 

@@ -1,24 +1,34 @@
-"""What a request must pass before anything reads it: so many a minute from one client, and so many megabytes."""
+"""What a request must pass before anything reads it: a place the page needs, so many a minute, so many megabytes."""
 
+import re
 import time
 from collections import defaultdict, deque
+from contextlib import suppress
+from ipaddress import IPv6Address, ip_address
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-# A running webcam's frames, which have limits of their own, and what never reaches the model: Gradio lets nothing pass by
-# its queue with `api_open=False`.
-FREE = ("/gradio_api/stream/", "/gradio_api/run/")
+# Gradio would fetch web addresses for whoever asks, and write recordings and components' files that nobody deletes.
+CLOSED = re.compile(r"/gradio_api/(file[=/][a-z][a-z+.-]+:|proxy=|process_recording|component_server)", re.IGNORECASE)
+# Not counted: a running webcam's frames, whose number has a limit of its own, and what passes by the queue, which is
+# choices that need no model. A frame as a data URL is the larger: 640 x 480 pixels as JPEG take some 100 kB.
+FREE, FREE_BYTES = ("/gradio_api/stream/", "/gradio_api/run/"), 2_000_000
+# A Space's visitors all come through its proxies, which have private addresses: a visitor's is the last one that is not.
+# What comes before it in X-Forwarded-For the visitor may have made up.
+SPACE_PROXIES = "127.0.0.1,::1,10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 MINUTE = 60.0  # seconds
 SWEEP_EVERY = 1000  # requests; then clients that have been silent for a minute are forgotten
 
 
 class Door:
-    """ASGI middleware; it looks at POST requests alone, and answers 429, 411 or 413 with a sentence to read.
+    """ASGI middleware; answers 403, and POST requests also with 429, 411 or 413, with a sentence to read.
 
     Args:
-        requests_per_minute: of one client: uploads, questions, tool calls and logins each count as one.
+        requests_per_minute: of one client (an IPv4 address, or 64 bits of an IPv6 one, which a household has to itself):
+            uploads, questions, tool calls and logins each count as one.
         upload_bytes, other_bytes: largest body of an upload and of anything else.
     """
 
@@ -30,21 +40,27 @@ class Door:
         self._until_sweep = SWEEP_EVERY
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._refuse(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
-        await (refusal or self.app)(scope, receive, send)
+        refusal = None
+        if scope["type"] == "http" and CLOSED.search(scope["path"]):
+            refusal = _answer(False, 403, "This demo fetches no web addresses and takes no recordings.")
+        elif scope["type"] == "http" and scope["method"] == "POST":
+            refusal = self._refuse(scope)
+        with suppress(ClientDisconnect):  # a tab that was closed in mid-upload: nobody is left to be answered
+            await (refusal or self.app)(scope, receive, send)
 
     def _refuse(self, scope: Scope) -> Response | None:
         path, headers = scope["path"].rstrip("/"), dict(scope["headers"])
         is_upload = path.endswith("/upload")
         if b"transfer-encoding" in headers:
             return _answer(is_upload, 411, "Send the request with its Content-Length.")
-        most_bytes = self.upload_bytes if is_upload else self.other_bytes
+        is_free = path.startswith(FREE)
+        most_bytes = self.upload_bytes if is_upload else FREE_BYTES if is_free else self.other_bytes
         if int(headers.get(b"content-length", b"0")) > most_bytes:
             text = f"This is too large: at most {most_bytes / 1e6:.0f} MB can be sent at once."
             return _answer(is_upload, 413, text)
-        if path.startswith(FREE):
+        if is_free:
             return None
-        wait_seconds = self._count(scope["client"][0] if scope["client"] else "", time.monotonic())
+        wait_seconds = self._count(_household(scope["client"][0]) if scope["client"] else "", time.monotonic())
         if wait_seconds is None:
             return None
         text = f"Too many requests: at most {self.requests_per_minute} a minute. Try again in {wait_seconds} seconds."
@@ -64,6 +80,14 @@ class Door:
             return int(times[0] + MINUTE - now) + 1
         times.append(now)
         return None
+
+
+def _household(host: str) -> str:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    return str(address.ipv4_mapped or int(address) >> 64) if isinstance(address, IPv6Address) else host
 
 
 def _answer(is_upload: bool, status: int, text: str, headers: dict | None = None) -> Response:

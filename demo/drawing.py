@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from model.pipeline_age_gender import UNSURE
+
 
 SHOWN_SIDES = 900, 1600  # pixels: enlarged to the first, so that text is sharp; more than the second is not seen
 # Dark enough for white text at a contrast of 4.5 to 1 and more (WCAG AA).
@@ -19,8 +21,13 @@ def short_answer(face: dict) -> list[str]:
     """At most two short lines: `["34 years", "looks female"]`."""
     if face["abstained"]:
         return ["no answer"]
-    gender = "gender unsure" if face["gender"] == "unsure" else f"looks {face['gender']}"
+    gender = "gender unsure" if face["gender"] == UNSURE else f"looks {face['gender']}"
     return [f"{face['age']:.0f} years", gender]
+
+
+def gender_shares(face: dict) -> str:
+    """`"male 48%, female 52%"`"""
+    return ", ".join(f"{name} {share:.0%}" for name, share in face["genders"].items())
 
 
 def draw_faces(picture: Image.Image, faces: Sequence[dict]) -> Image.Image:

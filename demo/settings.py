@@ -33,9 +33,10 @@ class Settings:
     WEBCAM_VIEWERS      live webcams at the same time (4)
     WEBCAM_SECONDS      how long a live webcam may run (120)
     KEEP_SECONDS        after which uploaded and drawn pictures are deleted (600)
-    DEMO_AUTH           name:password, with commas between several; unset leaves the demo open
-    GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_MCP_SERVER and others are Gradio's own. Behind a proxy set
-    FORWARDED_ALLOW_IPS to its address, so that clients are told apart (a Space does so by itself).
+    DEMO_AUTH           name:password, with commas between several; unset leaves the demo open. Not with GRADIO_MCP_SERVER
+    GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_MCP_SERVER and others are Gradio's own. In GRADIO_TEMP_DIR the demo makes
+    a folder of its own. Behind a proxy set FORWARDED_ALLOW_IPS to its address or network, so that clients are told apart
+    (a Space does so by itself).
     """
 
     models: list[ModelChoice] = field(default_factory=lambda: [ModelChoice("model", DEFAULT_MODEL)])
@@ -52,10 +53,16 @@ class Settings:
     @classmethod
     def from_environment(cls) -> "Settings":
         """Raises `ValueError` for a variable that is not understood: its name, what was expected and what it holds."""
+        auth = _read_auth(os.environ.get("DEMO_AUTH", ""))
+        if auth and os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true":
+            raise ValueError(
+                "DEMO_AUTH and GRADIO_MCP_SERVER cannot be set together: Gradio's MCP tool cannot log in, and takes "
+                "pictures from people who have not. Unset one of them."
+            )
         numbers = [name for name, field in cls.__dataclass_fields__.items() if field.type is int]
         return cls(
             models=_read_models(),
-            auth=_read_auth(os.environ.get("DEMO_AUTH", "")),
+            auth=auth,
             **{name: _read_number(name.upper(), cls.__dataclass_fields__[name].default) for name in numbers},
         )
 

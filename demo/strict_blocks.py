@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.state_holder import SessionState
-from gradio_client.utils import is_http_url_like, traverse
+from gradio_client.utils import is_file_obj, is_http_url_like, traverse
 
 
 UPLOADS = "/gradio_api/file="  # what an uploaded file's own address holds before its path
@@ -27,35 +27,38 @@ class StrictBlocks(gr.Blocks):
         self, block_fn: Any, inputs: list, state: SessionState | None, *args: Any, **kwargs: Any
     ) -> list:
         try:
-            checked = traverse(inputs, _uploaded, _is_address)
+            checked = traverse(inputs, _uploaded, is_file_obj)
             return await super().preprocess_data(block_fn, checked, state, *args, **kwargs)
-        except gr.Error:
+        except gr.Error as error:
+            error.print_exception = False  # nor does the log get what the visitor sent
             raise
         except Exception as error:
             logger.warning("input refused: %s", type(error).__name__)  # its text would hold what the visitor sent
             raise gr.Error(REFUSED, title="This cannot be used", print_exception=False) from None
         finally:
-            _forget(state)
+            self._forget(state)
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: SessionState | None) -> list:
         try:
             return await super().postprocess_data(block_fn, predictions, state)
         finally:
-            _forget(state)
+            self._forget(state)
 
-
-def _forget(state: SessionState | None) -> None:
-    if state is not None:
-        state.config_values.clear()
-
-
-def _is_address(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("path"), str) and is_http_url_like(value["path"])
+    def _forget(self, state: SessionState | None) -> None:
+        if state is not None:
+            state.config_values.clear()
+            # `gr.update` leaves a component with the new words behind, such as a picture's description.
+            state.blocks_config.blocks.update(self.default_config.blocks)
 
 
 def _uploaded(file: dict) -> dict:
-    """Tools name their upload by its address on this server: the path in it, which Gradio then checks to be an upload."""
-    _, own, path = file["path"].partition(UPLOADS)
-    if not own or is_http_url_like(path):
-        raise ValueError("a web address")
-    return {**file, "path": path}
+    """The file with the mark by which Gradio checks that it was uploaded; it believes the path of a picture without one.
+
+    Tools name their upload by its address on this server: the path in it is what is checked.
+    """
+    path = file["path"]
+    if is_http_url_like(path):
+        _, own, path = path.partition(UPLOADS)
+        if not own or is_http_url_like(path):
+            raise ValueError("a web address")
+    return {**file, "path": path, "meta": {"_type": "gradio.FileData"}}

@@ -7,18 +7,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from demo.drawing import gender_shares
+from model.pipeline_age_gender import UNSURE
 
-COLUMNS = ("picture", "face", "looks (years)", "from (years)", "to (years)", "age range", "looks", "sure", "note")
+
+COLUMNS = (
+    "picture",
+    "face",
+    "age by looks (years)",
+    "from (years)",
+    "to (years)",
+    "age range (years)",
+    "gender by looks",
+    "how sure",
+    "note",
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One face (`number`, the pipeline's answer), or a picture without one and why."""
+    """One face (`number`, the pipeline's answer), or a picture without one and why (`note`)."""
 
     picture: str
-    number: int | None
-    face: dict | None
-    note: str
+    number: int | None = None
+    face: dict | None = None
+    note: str = ""
 
     def cells(self) -> list[str]:
         face = self.face
@@ -26,6 +39,7 @@ class Row:
             return [self.picture, *[""] * 7, self.note]
         if face["abstained"]:
             return [self.picture, str(self.number), *[""] * 6, face["abstained"]]
+        is_unsure = face["gender"] == UNSURE
         return [
             self.picture,
             str(self.number),
@@ -33,8 +47,8 @@ class Row:
             *map(str, face["age_interval"]),
             face["age_range"],
             face["gender"],
-            f"{max(face['genders'].values()):.0%}",
-            self.note,
+            "" if is_unsure else f"{face['genders'][face['gender']]:.0%}",
+            gender_shares(face) if is_unsure else "",
         ]
 
 

@@ -25,7 +25,9 @@ class DemoServer:
         self.url = f"http://127.0.0.1:{port}"
         self._command, self._code = [str(python), "app.py"], code
         self.files, self._log = folder / "files", folder / "app.log"
-        self.environment = {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(self.files)} | environment
+        self.files.mkdir(exist_ok=True)
+        temporary = {"GRADIO_TEMP_DIR": str(self.files), "TMPDIR": str(self.files)}
+        self.environment = {"GRADIO_SERVER_PORT": str(port)} | temporary | environment
 
     @property
     def log(self) -> str:

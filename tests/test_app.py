@@ -1,6 +1,5 @@
 """The demo's promises beyond its page: the HTTP API, the tool for assistants, and how it starts or fails to."""
 
-import ast
 import asyncio
 import base64
 import json
@@ -78,7 +77,7 @@ def test_assistants_call_the_same_function_as_a_tool(demo: DemoServer, pipe, pho
             result = await session.call_tool("predict", {"picture": picture, "age_ranges": "4 bins"})
             return result.content[0].text
 
-    assert ast.literal_eval(asyncio.run(ask())) == pipe(str(photo), age_ranges="4 bins")
+    assert json.loads(asyncio.run(ask())) == json.loads(json.dumps(pipe(str(photo), age_ranges="4 bins")))
 
 
 @pytest.mark.slow
@@ -163,3 +162,13 @@ def test_ends_with_a_message_where_a_variable_is_wrong(monkeypatch, capsys, vari
     monkeypatch.setenv(variable, value)
     assert app.main() == 1
     assert expected in capsys.readouterr().err
+
+
+def test_a_login_and_the_tool_for_assistants_exclude_each_other(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["app.py"])
+    monkeypatch.setenv("DEMO_AUTH", "ann:secret")
+    monkeypatch.setenv("GRADIO_MCP_SERVER", "True")
+    assert app.main() == 1
+    told = capsys.readouterr().err
+    assert "DEMO_AUTH and GRADIO_MCP_SERVER cannot be set together" in told
+    assert "secret" not in told

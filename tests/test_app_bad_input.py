@@ -1,5 +1,7 @@
 """What no visitor should send, through the bare HTTP API: a clear answer, a living server, nothing left on disk or in the log."""
 
+import asyncio
+import base64
 import io
 import json
 import re
@@ -8,10 +10,13 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
 import pytest
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
 from PIL import Image
 from skimage.data import astronaut
 
@@ -35,16 +40,21 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
         "MAX_PICTURE_MB": str(LARGEST_MB),
         "MAX_PICTURES": str(MOST_PICTURES),
         "REQUESTS_PER_MINUTE": "100000",
+        "GRADIO_MCP_SERVER": "True",
     }
     with DemoServer(folder, MODEL_ID=str(folder / "tiny"), **limits) as server:
         yield server
-        deadline = time.monotonic() + KEEP_SECONDS + 4
-        while server.stored_files() and time.monotonic() < deadline:
-            time.sleep(0.5)
-        assert server.stored_files() == []
+        assert left_after_the_stated_time(server) == []
         log = server.log.lower()
     for word in ("private-name", "passwd", "looks", "female", "age_range", "traceback"):
         assert word not in log
+
+
+def left_after_the_stated_time(server: DemoServer) -> list:
+    deadline = time.monotonic() + KEEP_SECONDS + 1
+    while server.stored_files() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return server.stored_files()
 
 
 @pytest.fixture
@@ -118,7 +128,40 @@ def posted(path: str, **options: object) -> Callable[[httpx.Client, str], str]:
     return post
 
 
+def got(*paths: str, method: str = "GET") -> Callable[[httpx.Client, str], str]:
+    """One answer to all `paths`, in which {inside} and {quoted} stand for the address at which nobody may knock."""
+
+    def get(http: httpx.Client, inside: str) -> str:
+        urls = [f"/gradio_api/{path.format(inside=inside, quoted=quote(inside, safe=''))}" for path in paths]
+        (answer,) = {f"{answer.status_code} {answer.text}" for answer in (http.request(method, url) for url in urls)}
+        return answer
+
+    return get
+
+
+def page_asks(component: str, value: object) -> Callable[[httpx.Client, str], str]:
+    """What the page's own function that begins with `component` answers to a value that no page would send."""
+
+    def join(http: httpx.Client, _: str) -> str:
+        page = http.get("/config").json()
+        parts = {part["id"]: part["props"] for part in page["components"]}
+        inputs = {call["id"]: call["inputs"] for call in page["dependencies"] if call["inputs"]}
+        function = next(number for number, (first, *_) in inputs.items() if parts[first].get("elem_id") == component)
+        body = {"data": [value, *(parts[part].get("value") for part in inputs[function][1:])]}
+        body |= {"fn_index": function, "session_hash": uuid4().hex}
+        event = http.post("/gradio_api/queue/join", json=body).raise_for_status().json()["event_id"]
+        with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": body["session_hash"]}) as messages:
+            kinds = ('"process_completed"', '"process_streaming"')
+            answer = next(line for line in messages.iter_lines() if any(kind in line for kind in kinds))
+        http.post(f"/gradio_api/stream/{event}/close")
+        return answer
+
+    return join
+
+
 BOMB = zlib.compress(bytes(200_000_000), 9)
+PORTRAIT = str(ROOT / "examples" / "astronaut.jpg")
+FETCHES_NOTHING = "^403 .*fetches no web addresses and takes no recordings"
 NO_UPLOAD = "Paths of the server and web addresses are never read"
 CASES = {
     # pictures that cannot be used
@@ -137,7 +180,8 @@ CASES = {
     "1 x 1": (uploaded("a.png", png(1)), r"event: complete\s+data: \[\[\]\]"),
     # paths and addresses where a picture is expected
     "server file": (sent({"path": "/etc/passwd", "meta": FILE_MARK}, True, ""), NO_UPLOAD),
-    "server file without the mark of an upload": (sent({"path": "/etc/passwd"}, True, ""), "cannot be used"),
+    "server file without the mark of an upload": (sent({"path": "/etc/passwd"}, True, ""), NO_UPLOAD),
+    "picture of the server without the mark of an upload": (sent({"path": PORTRAIT}, True, ""), NO_UPLOAD),
     "file of the demo": (sent({"path": str(ROOT / "app.py"), "meta": FILE_MARK}, True, ""), NO_UPLOAD),
     "file by its address": (
         sent({"path": "http://127.0.0.1:7860/gradio_api/file=/etc/passwd", "meta": FILE_MARK}, True, ""),
@@ -153,6 +197,11 @@ CASES = {
         NO_UPLOAD,
     ),
     "metadata service": (sent({"path": "http://169.254.169.254/latest", "meta": FILE_MARK}, True, ""), NO_UPLOAD),
+    "address to be fetched": (
+        got("file={inside}", "file%3D{quoted}", "file/{inside}", "proxy={inside}"),
+        FETCHES_NOTHING,
+    ),
+    "address to be fetched, without its body": (got("file={inside}", method="HEAD"), "^403 $"),
     "address as text": (lambda http, inside: ask(http, inside, True, ""), NO_UPLOAD),
     # wrong JSON
     "no JSON": (
@@ -172,6 +221,25 @@ CASES = {
         lambda http, _: ask(http, upload(http, "a.png", png(1)), True, {"a": 1}),
         "Expected the age ranges as text",
     ),
+    # what the page's own functions never get from it
+    "picture that is text": (page_asks("picture", "private-name"), NO_UPLOAD),
+    "picture of the server": (page_asks("picture", {"path": PORTRAIT}), NO_UPLOAD),
+    "pictures that are text": (page_asks("pictures", "private-name"), NO_UPLOAD),
+    "pictures of the server": (page_asks("pictures", [{"path": PORTRAIT}]), NO_UPLOAD),
+    "several without a name": (
+        lambda http, inside: page_asks("pictures", [upload(http, "a.jpg", encoded("JPEG")) | {"orig_name": None}])(
+            http, inside
+        ),
+        "1 face found",
+    ),
+    "frame that is text": (page_asks("webcam", "private-name"), NO_UPLOAD),
+    "frame of numbers": (page_asks("webcam", {"url": 5}), NO_UPLOAD),
+    "frame that is an address": (
+        lambda http, inside: page_asks("webcam", {"url": inside})(http, inside),
+        "picture as a data URL",
+    ),
+    "frame that is no picture": (page_asks("webcam", {"url": "data:image/png;base64,AAAA"}), "is none of these"),
+    "model that is not offered": (page_asks("model", "private-name"), "is not in the list of choices"),
     # too much
     "huge batch": (sent([{"path": "a.jpg", "meta": FILE_MARK}] * 5000, True, ""), NO_UPLOAD),
     "large JSON": (lambda http, _: ask(http, "x" * 7_000_000, True, ""), "^413 .*at most 6 MB"),
@@ -181,6 +249,8 @@ CASES = {
         "^413 .*at most 7 MB can be sent at once",
     ),
     "body of unknown length": (posted("/gradio_api/upload", content=iter([b"x" * 1000] * 9)), "^411 .*Content-Length"),
+    "recording": (posted("/gradio_api/process_recording", files={"video": b"private-name"}), FETCHES_NOTHING),
+    "file for a component": (posted("/gradio_api/component_server", files={"a": b"private-name"}), FETCHES_NOTHING),
     "past the queue": (posted("/gradio_api/run/predict", json={"data": [None, True, ""]}), "^404 .*join the queue"),
 }
 
@@ -197,11 +267,53 @@ def test_bad_input_gets_a_clear_answer_from_a_living_server(
     assert len(json.loads(portrait.partition("data: ")[2])[0]) == 1
 
 
+def break_off_an_upload(demo: DemoServer, http: httpx.Client) -> None:
+    """As a tab that is closed in the middle."""
+    head = 'Content-Disposition: form-data; name="files"; filename="private-name.jpg"'
+    with socket.create_connection((http.base_url.host, http.base_url.port)) as server:
+        server.sendall(
+            b"POST /gradio_api/upload HTTP/1.1\r\nHost: demo\r\nContent-Length: 2000000\r\n"
+            b"Content-Type: multipart/form-data; boundary=cut\r\n\r\n"
+            + f"--cut\r\n{head}\r\n\r\n".encode()
+            + bytes(500_000)
+        )
+        deadline = time.monotonic() + 5
+        while not any(path.name.startswith("tmp") for path in demo.stored_files()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def misname_an_upload(demo: DemoServer, http: httpx.Client) -> None:
+    http.post("/gradio_api/upload", files={"pictures": ("private-name.jpg", encoded("JPEG"))}).raise_for_status()
+
+
+def name_an_upload_dots(demo: DemoServer, http: httpx.Client) -> None:
+    http.post("/gradio_api/upload", files={"files": ("..", encoded("JPEG"))})
+
+
+def call_the_tool(demo: DemoServer, http: httpx.Client) -> None:
+    async def call() -> str:
+        connection = streamablehttp_client(f"{demo.url}/gradio_api/mcp/")
+        async with connection as (read, write, _), ClientSession(read, write) as session:
+            await session.initialize()
+            picture = "data:image/jpeg;base64," + base64.b64encode(encoded("JPEG")).decode()
+            return (await session.call_tool("predict", {"picture": picture})).content[0].text
+
+    assert len(json.loads(asyncio.run(call()))) == 1
+
+
+@pytest.mark.parametrize("send", [break_off_an_upload, misname_an_upload, name_an_upload_dots, call_the_tool])
+def test_whatever_is_sent_leaves_a_file_that_is_deleted(
+    demo: DemoServer, http: httpx.Client, send: Callable[[DemoServer, httpx.Client], None]
+):
+    """The files of all of these are looked for at the end, in `demo`."""
+    before = set(demo.stored_files())
+    send(demo, http)
+    assert set(demo.stored_files()) - before
+
+
 def test_a_picture_is_gone_after_the_stated_time(demo: DemoServer, http: httpx.Client):
     picture = upload(http, "private-name.jpg", encoded("JPEG"))
     assert '"box"' in ask(http, picture, True, "4 bins")
-    assert Path(picture["path"]) in demo.stored_files()
-    deadline = time.monotonic() + KEEP_SECONDS + 4
-    while Path(picture["path"]).exists() and time.monotonic() < deadline:
-        time.sleep(0.5)
+    assert http.get(f"/gradio_api/file={picture['path']}").content == encoded("JPEG")
+    assert left_after_the_stated_time(demo) == []
     assert "Choose it again" in ask(http, picture, True, "4 bins")

@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,35 +13,25 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from skimage.data import astronaut
 
+from scripts.browser import NoBrowser, launch_chromium, write_film
 from tests.demo_server import DemoServer
 
 
 pytestmark = pytest.mark.slow
 PATIENCE_MS = 30_000  # on a busy machine
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    executable = next((path for path in map(shutil.which, BROWSERS) if path), None)
-    if executable is None:
-        pytest.skip(f"needs one of {', '.join(BROWSERS)}")
-    camera = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
-    frame = io.BytesIO()
-    Image.fromarray(np.pad(astronaut()[:480], ((0, 0), (64, 64), (0, 0)))).save(frame, "JPEG")
-    camera.write_bytes(frame.getvalue() * 30)
-    arguments = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-video-capture={camera}",
-    ]
+    film = write_film(tmp_path_factory.mktemp("camera") / "film.mjpeg", Image.fromarray(astronaut()))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        try:
+            browser = launch_chromium(playwright, film)
+        except NoBrowser as error:
+            pytest.skip(str(error))
         yield browser
         browser.close()
 
@@ -78,6 +68,44 @@ def upload(page: Page, path: Path) -> None:
     page.set_input_files("#picture input[type=file]", path)
 
 
+def drop(page: Page, path: Path) -> None:
+    """As dragged from the visitor's desktop onto the picture, or the place for one."""
+    files = page.evaluate_handle(
+        """data => {
+          const files = new DataTransfer()
+          const bytes = Uint8Array.from(atob(data), character => character.charCodeAt(0))
+          files.items.add(new File([bytes], 'dropped.png', {type: 'image/png'}))
+          return files
+        }""",
+        base64.b64encode(path.read_bytes()).decode(),
+    )
+    page.dispatch_event("#picture .upload-container", "drop", {"dataTransfer": files})
+
+
+def type_ranges(page: Page, where: str, ranges: str) -> None:
+    page.locator(f"{where} input").fill(ranges)
+    page.locator(f"{where} input").press("Enter")
+
+
+def hold_first_question(page: Page) -> list[Route]:
+    """The questions to the model from now on; the first waits for its `continue_()`, with all that was chosen by then."""
+    asked = []
+
+    def meet(route: Route) -> None:
+        asked.append(route)
+        if len(asked) > 1:
+            route.continue_()
+
+    page.route("**/queue/join*", meet)
+    return asked
+
+
+def start_webcam(page: Page) -> None:
+    page.get_by_role("tab", name="Webcam").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.locator("#webcam").get_by_text("Start").click()
+
+
 def test_picture_is_boxed_and_has_a_card_in_any_ranges(page: Page, portrait: Path):
     expect(page.locator("#introduction")).to_contain_text("Never use it to decide anything about a person")
     upload(page, portrait)
@@ -94,12 +122,9 @@ def test_picture_is_boxed_and_has_a_card_in_any_ranges(page: Page, portrait: Pat
     page.locator("#picture-ranges input").click()
     page.get_by_role("option", name="4 bins").click()
     expect(card.locator("li")).to_have_count(4)
-    ranges = page.locator("#picture-ranges input")
-    ranges.fill("0-17, 18+")
-    ranges.press("Enter")
+    type_ranges(page, "#picture-ranges", "0-17, 18+")
     expect(card.locator("li")).to_have_count(2)
-    ranges.fill("0-17, 20+")
-    ranges.press("Enter")
+    type_ranges(page, "#picture-ranges", "0-17, 20+")
     expect(page.locator("#notice")).to_contain_text("add 18-19")
     # at once: the model was asked for the picture, and not again for the ranges
     asked = page.evaluate("performance.getEntriesByType('resource').filter(r => r.name.includes('/queue/join')).length")
@@ -107,17 +132,50 @@ def test_picture_is_boxed_and_has_a_card_in_any_ranges(page: Page, portrait: Pat
 
 
 def test_ranges_with_a_mistake_cost_no_answer(page: Page, portrait: Path):
-    ranges = page.locator("#picture-ranges input")
-    ranges.fill("0-17, 20+")
-    ranges.press("Enter")
+    type_ranges(page, "#picture-ranges", "0-17, 20+")
     expect(page.locator("#notice")).to_contain_text("add 18-19")
     upload(page, portrait)
     expect(page.locator("#cards .face-card li")).to_have_count(9)
     expect(page.locator("#notice")).to_contain_text("add 18-19")
-    ranges.fill("0-17, 18+")
-    ranges.press("Enter")
+    type_ranges(page, "#picture-ranges", "0-17, 18+")
     expect(page.locator("#cards .face-card li")).to_have_count(2)
     expect(page.locator("#notice")).to_contain_text("1 face found")
+
+
+def test_answer_is_to_what_was_chosen_last(page: Page, portrait: Path, tmp_path: Path):
+    """What the visitor changes while the model works: nothing is lost, and nothing older comes after."""
+    two = tmp_path / "two.png"
+    Image.fromarray(np.hstack([astronaut(), astronaut()])).save(two)
+    page.locator("#examples button").click()
+    bars = page.locator("#cards .face-card li")
+    expect(bars).to_have_count(9)
+    asked = hold_first_question(page)
+    page.locator("#show-looked input").check()
+    type_ranges(page, "#picture-ranges", "0-17, 18+")
+    expect(bars).to_have_count(2)  # without the model
+    drop(page, two)
+    expect(page.locator("#picture img")).to_have_attribute("src", re.compile("dropped.png"))
+    type_ranges(page, "#picture-ranges", "0-17, 18-59, 60+")
+    expect(page.locator("#picture-ranges input")).to_have_value("0-17, 18-59, 60+")
+    assert len(asked) == 1
+    asked[0].continue_()
+    expect(page.locator("#cards .looked-at img")).to_have_count(4)
+    expect(bars).to_have_count(6)
+    assert len(asked) == 2
+
+
+def test_ranges_changed_after_the_question_are_those_of_the_answer(page: Page, portrait: Path):
+    upload(page, portrait)
+    bars = page.locator("#cards .face-card li")
+    expect(bars).to_have_count(9)
+    asked = hold_first_question(page)
+    page.locator("#show-looked input").check()
+    type_ranges(page, "#picture-ranges", "0-17, 18+")
+    expect(bars).to_have_count(2)
+    asked[0].continue_()
+    expect(page.locator("#cards .looked-at img")).to_have_count(2)
+    expect(bars).to_have_count(2)
+    assert len(asked) == 1
 
 
 def test_picture_is_pasted_from_the_clipboard(page: Page, portrait: Path):
@@ -163,31 +221,73 @@ def test_several_pictures_become_one_table(page: Page, portrait: Path, tmp_path:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"not a picture")
     page.get_by_role("tab", name="Several").click()
+    expect(page.locator("#pictures")).to_contain_text("Up to 20 pictures of up to 20 MB each")
     page.set_input_files("#pictures input[type=file]", [portrait, bad])
     expect(page.locator("#pictures")).to_contain_text("bad")
     page.locator("#start").click()
     expect(page.locator("#table tbody tr")).to_have_count(2)
     expect(page.locator("#table tbody tr").nth(1)).to_contain_text("none of these")
+    type_ranges(page, "#several-ranges", "0-116")
+    expect(page.locator("#table tbody tr").first).to_contain_text("0+")
     with page.expect_download() as download:
         page.locator("#table a.download").click()
-    assert len(Path(download.value.path()).read_text(encoding="utf-8-sig").splitlines()) == 3
+    table = Path(download.value.path()).read_text(encoding="utf-8-sig").splitlines()
+    assert len(table) == 3
+    assert ",0+," in table[1]
 
 
 def test_webcam_finds_a_face_leaves_no_file_and_is_off_after_leaving(page: Page, demo: DemoServer):
     before = demo.stored_files()
-    page.get_by_role("tab", name="Webcam").click()
-    page.get_by_text("Click to Access Webcam").click()
-    page.locator("#webcam").get_by_text("Start").click()
+    start_webcam(page)
     expect(page.locator("#overlay svg[data-faces='1'] text").first).to_contain_text(re.compile(r"1 · \d+ years"))
     expect(page.locator("#live-cards .face-card")).to_have_count(1)
     # The boxes are drawn in the frame's pixels: layer and video must cover each other exactly.
     rectangles = [page.locator(f"{name}").bounding_box() for name in ("#webcam video", "#overlay svg")]
     assert rectangles[0] == pytest.approx(rectangles[1], abs=1)
+    # As in a mirror: she stands left of the camera's middle, so her box is right of it; but its text is not mirrored.
+    mirrored = "name => new DOMMatrix(getComputedStyle(document.querySelector(name)).transform).a"
+    assert [page.evaluate(mirrored, name) for name in ("#webcam video", "#overlay svg", "#overlay text")] == [-1, 1, 1]
+    x, width = (float(page.locator("#overlay .box").get_attribute(name)) for name in ("x", "width"))
+    assert x + width / 2 > 330
     page.evaluate("window.track = document.querySelector('#webcam video').srcObject.getTracks()[0]")
     assert page.evaluate("track.readyState") == "live"
     page.get_by_role("tab", name="About").click()
     page.wait_for_function("track.readyState === 'ended'")
     assert demo.stored_files() == before
+
+
+def test_demo_says_what_has_ended(browser: Browser, demo: DemoServer, portrait: Path, tmp_path: Path):
+    """The webcam's time, its place among others, and the time for which a picture is kept."""
+    limits = {"KEEP_SECONDS": "8", "WEBCAM_SECONDS": "3", "WEBCAM_VIEWERS": "1"}
+    with (
+        DemoServer(tmp_path, MODEL_ID=demo.environment["MODEL_ID"], **limits) as short,
+        visit(browser, short) as first,
+        visit(browser, short) as second,
+    ):
+        upload(first, portrait)
+        expect(first.locator("#cards .face-card")).to_have_count(1)
+        answered = time.monotonic()
+        start_webcam(first)
+        expect(first.locator("#overlay svg")).to_be_visible()
+        start_webcam(second)
+        expect(second.locator("#webcam-busy")).to_have_css("visibility", "visible")
+        expect(first.locator("#live-cards")).to_contain_text("The webcam is off. It stops by itself after 3 seconds")
+        expect(first.locator("#overlay svg")).to_have_count(0)
+        expect(first.get_by_text("Click to Access Webcam")).to_be_visible()
+
+        expect(second.locator("#overlay svg")).to_be_visible()
+        expect(second.locator("#webcam-busy")).to_have_css("visibility", "hidden")
+        second.locator("#webcam").get_by_text("Stop").click()
+        expect(second.locator("#live-cards")).to_contain_text("The webcam is off")
+        expect(second.locator("#overlay svg")).to_have_count(0)
+
+        first.get_by_role("tab", name="Picture").click()
+        first.wait_for_timeout(max(0, 1000 * (answered + 8 + 2 - time.monotonic())))
+        type_ranges(first, "#picture-ranges", "0-17, 18+")
+        expect(first.locator("#notice")).to_contain_text(
+            "This picture has been deleted in the meantime. Choose it again."
+        )
+        expect(first.locator("#cards .face-card")).to_have_count(0)
 
 
 def test_about_shows_the_card_with_its_figures(page: Page, demo: DemoServer):
@@ -199,10 +299,11 @@ def test_about_shows_the_card_with_its_figures(page: Page, demo: DemoServer):
     expect(page.locator("#about img")).to_have_js_property("naturalWidth", 30)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_is_accessible(browser: Browser, demo: DemoServer, portrait: Path, scheme: str):
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)], ids=["light", "dark on a phone"])
+def test_page_is_accessible(browser: Browser, demo: DemoServer, portrait: Path, scheme: str, width: int):
     """axe-core finds nothing serious on any tab, in use; and the keyboard alone reaches the picture, a tab, and its content."""
-    with visit(browser, demo, color_scheme=scheme, reduced_motion="reduce") as page:
+    viewport = {"width": width, "height": 844}
+    with visit(browser, demo, color_scheme=scheme, viewport=viewport, reduced_motion="reduce") as page:
         found = {}
 
         def look(tab: str) -> None:

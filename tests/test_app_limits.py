@@ -15,9 +15,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from starlette.responses import PlainTextResponse
 from transformers import AutoImageProcessor
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import demo.door
-from demo.door import Door
+from demo.door import SPACE_PROXIES, Door
 from demo.serving import ModelNotServable, find_model
 from demo.settings import ModelChoice
 from model.modeling_age_gender import AgeGenderModel
@@ -110,16 +111,22 @@ def test_who_asks_too_often_is_told_when_to_come_back_and_others_are_served(guar
 
 @pytest.fixture
 def post(monkeypatch: pytest.MonkeyPatch) -> Callable[..., httpx.Response]:
-    """`post(path, now, body)` to a door that lets three a minute through, and bodies of 100 bytes, uploads of 200."""
+    """`post(path, now, body)` to a Space's door that lets three a minute through, and bodies of 100 bytes, uploads of 200."""
     door = Door(PlainTextResponse("in"), requests_per_minute=3, upload_bytes=200, other_bytes=100)
+    space = httpx.ASGITransport(ProxyHeadersMiddleware(door, SPACE_PROXIES), client=("10.16.0.9", 1))
 
-    async def send(path: str, content: bytes) -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://demo") as http:
-            return await http.post(path, content=content)
+    async def send(path: str, content: bytes, forwarded_for: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=space, base_url="http://demo") as http:
+            return await http.post(path, content=content, headers={"X-Forwarded-For": forwarded_for})
 
-    def post(path: str = "/gradio_api/queue/join", now: float = 0.0, content: bytes = b"") -> httpx.Response:
+    def post(
+        path: str = "/gradio_api/queue/join",
+        now: float = 0.0,
+        content: bytes = b"",
+        forwarded_for: str = "192.0.2.1",
+    ) -> httpx.Response:
         monkeypatch.setattr(demo.door.time, "monotonic", lambda: now)
-        return asyncio.run(send(path, content))
+        return asyncio.run(send(path, content, forwarded_for))
 
     return post
 
@@ -129,12 +136,31 @@ def test_the_minute_slides(post: Callable[..., httpx.Response]):
     late = post(now=59.5)
     assert late.headers["Retry-After"] == "1"
     assert [post(now=now).status_code for now in (60.1, 60.2, 90.1)] == [200, 429, 200]
-    assert post("/gradio_api/stream/event", now=90.2).status_code == 200  # a webcam's frames have their own limits
+    # a webcam's frames have their own limits, and choices need no model
+    assert [post(f"/gradio_api/{path}", now=90.2).status_code for path in ("stream/event", "run/x")] == [200, 200]
+
+
+@pytest.mark.parametrize(
+    "forwarded_for",
+    [
+        ["198.51.100.7", "6.6.6.6, 198.51.100.7", "10.0.0.1, 198.51.100.7, 10.16.0.3", "::ffff:198.51.100.7"],
+        ["2001:db8:1:2::1", "2001:db8:1:2:ffff::", "6.6.6.6, 2001:DB8:1:2:0:0:0:5", "2001:db8:1:2::4, 10.16.0.3"],
+    ],
+    ids=["IPv4", "IPv6"],
+)
+def test_a_visitor_is_whom_the_proxy_saw_whatever_the_visitor_claims(
+    post: Callable[..., httpx.Response], forwarded_for: list[str]
+):
+    assert [post(forwarded_for=seen).status_code for seen in forwarded_for] == [200, 200, 200, 429]
+    assert post(forwarded_for=f"{forwarded_for[0]}, 198.51.100.8").status_code == 200
+    assert post(forwarded_for=f"{forwarded_for[0]}, 2001:db8:1:3::1").status_code == 200
 
 
 def test_body_has_a_largest_size(post: Callable[..., httpx.Response]):
     sizes = [("/gradio_api/queue/join", 100), ("/login", 101), ("/gradio_api/upload", 200), ("/gradio_api/upload", 201)]
     assert [post(path, content=bytes(size)).status_code for path, size in sizes] == [200, 413, 200, 413]
+    frames = [post("/gradio_api/stream/event", content=bytes(size)).status_code for size in (2_000_000, 2_000_001)]
+    assert frames == [200, 413]
 
 
 @pytest.mark.parametrize(
