@@ -18,9 +18,10 @@ from transformers import AutoImageProcessor
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.weights import sha256
-from scripts.evaluate_model import EvaluationArguments, EvaluationError, evaluate_model
 from tests.tiny_model import save_tiny_model
 from trainer.data import DataArguments, load_faces
+from trainer.held_out import EvaluationError
+from trainer.model_evaluation import EvaluationArguments, evaluate_model
 from trainer.prediction import Framing, predict
 from trainer.run_record import describe_splits
 from trainer.whole_set import load_whole_set

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.evaluate_model import EvaluationArguments, EvaluationError, evaluate_model
 from tests.made_up_faces import draw_face, write_utkface_folder
 from trainer.alignment import CROP_SIDE
 from trainer.data import load_faces
 from trainer.data_arguments import DataArguments
+from trainer.held_out import EvaluationError
 from trainer.mixture import MixtureArguments, load_sets, mix_training_faces, without_copies
+from trainer.model_evaluation import EvaluationArguments, evaluate_model
 from trainer.recipe import RecipeError
 from trainer.train import main
 from trainer.transforms import collate_faces, decode_faces

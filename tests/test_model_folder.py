@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from scripts.model_folder import ModelFolderError, belongs_to_model, files_to_push
+from model_card.pushed_files import ModelFolderError, belongs_to_model, files_to_push
 from tests.hub_server import HubServer
 
 

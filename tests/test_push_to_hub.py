@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from model_card import hub_push
 from model_card.card import render_card
-from scripts import push_to_hub
 from tests.hub_server import Fault, HubServer
 
 
@@ -200,8 +200,8 @@ def test_who_may_not_push_is_told_why(
 
 
 def test_no_network(model_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(push_to_hub, "WAITS_SECONDS", (0,))
+    monkeypatch.setattr(hub_push, "WAITS_SECONDS", (0,))
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_TOKEN", HubServer.token)
-    with pytest.raises(push_to_hub.PushError, match=r"the connection to http://127.0.0.1:9 failed .* run the same"):
-        push_to_hub.push_folder(model_folder, "user/faces")
+    with pytest.raises(hub_push.PushError, match=r"the connection to http://127.0.0.1:9 failed .* run the same"):
+        hub_push.push_folder(model_folder, "user/faces")

@@ -8,10 +8,10 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from scripts.evaluate_model import EvaluationArguments, evaluate_model
 from trainer.arguments import Arguments
 from trainer.checkpoints import RUN_RECORD
 from trainer.evaluation import Score
+from trainer.model_evaluation import EvaluationArguments, evaluate_model
 from trainer.train import main as train
 
 

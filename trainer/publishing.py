@@ -7,11 +7,11 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from model_card.card import render_card
-from scripts.evaluate_model import EvaluationArguments, evaluate_model
 from trainer.age_gender_trainer import AgeGenderTrainer
 from trainer.arguments import Arguments
 from trainer.checkpoints import CARD
 from trainer.data_arguments import DataArguments
+from trainer.model_evaluation import EvaluationArguments, evaluate_model
 from trainer.tracking import track_report
 from trainer.whole_files import write_whole
 
@@ -40,8 +40,8 @@ def write_report(
 
 def write_onnx(folder: Path, data_args: DataArguments) -> None:
     """Both ONNX files, compared on the test split; a network that cannot be exported costs the run nothing else."""
-    from scripts.export_onnx import ExportArguments, FaceArguments, export_onnx  # here: needs ONNX_PACKAGES
     from trainer.onnx_export import ExportError
+    from trainer.onnx_files import ExportArguments, FaceArguments, export_onnx  # here: needs ONNX_PACKAGES
 
     faces = FaceArguments(**asdict(replace(data_args, streaming=False)))
     try:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from transformers import ViTImageProcessorPil, set_seed
 
 from model.modeling_age_gender import AgeGenderModel
-from scripts.push_to_hub import push_folder
+from model_card.hub_push import push_folder
 from trainer.age_gender_trainer import AgeGenderTrainer
 from trainer.arguments import Arguments
 from trainer.build_model import ModelArguments, age_class_weights, build_model

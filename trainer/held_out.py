@@ -1,0 +1,66 @@
+"""Which faces a model may be measured on: none that it was trained on."""
+
+from typing import Any
+
+from datasets import Dataset, DatasetDict, concatenate_datasets
+
+from trainer.data_arguments import DataArguments
+from trainer.run_record import describe_splits, public_name
+from trainer.trained_sets import otherwise_split
+
+
+class EvaluationError(ValueError):
+    """The evaluation cannot be done as asked; the message says what to do."""
+
+
+def check_held_out(splits: DatasetDict, data_args: DataArguments, run: dict[str, Any]) -> None:
+    """Raise `EvaluationError` unless these are the very splits of the training run."""
+    if describe_splits(splits)["splits_sha256"] == run["data"]["splits_sha256"]:
+        return
+    used = {name: run["arguments"][name] for name in vars(data_args) if name in run["arguments"]}
+    differing = {name: value for name, value in used.items() if getattr(data_args, name) != value}
+    hint = " ".join(f"--{name} {value}" for name, value in differing.items() if value is not None)
+    raise EvaluationError(
+        "This model was trained on other splits: these pictures may be among its training pictures. Name a set it was "
+        f"never trained on with --outside, or give the splits of its run: {hint or 'those of its manifest (--manifest)'}."
+    )
+
+
+def check_outside(splits: DatasetDict, data_args: DataArguments, split: str, run: dict[str, Any]) -> bool:
+    """Whether other pictures of the set were trained on.
+
+    Raises:
+        EvaluationError: these pictures, or some of them, may have been.
+    """
+    dataset = public_name(data_args.dataset)
+    if dataset in otherwise_split(run):
+        raise EvaluationError(
+            f"The model that this one was trained on from had seen {dataset}, in other splits. If this is another set of "
+            "that name, rename it."
+        )
+    described = zip(run["data"].get("also_trained_on") or (), run["arguments"].get("also_train_on") or (), strict=True)
+    for other, arguments in described:
+        if other["dataset"] != dataset:
+            continue
+        if split in ("train", "all") or describe_splits(splits)["splits_sha256"] != other["splits_sha256"]:
+            used = {name: value for name, value in arguments.items() if name not in ("dataset", "repeat", "align")}
+            hint = " ".join(f"--{name} {value}" for name, value in used.items())
+            raise EvaluationError(
+                f"This model was trained on {other['dataset']} too. Measure on what was held out of that: "
+                f"--split test {hint}".rstrip()
+            )
+        return True
+    if dataset == public_name(run["arguments"]["dataset"]):
+        raise EvaluationError(
+            f"This model was trained on {dataset}: measure on its --split test, without --outside. If this is another "
+            "set of that name, rename it."
+        )
+    return False
+
+
+def choose_split(splits: DatasetDict, name: str) -> Dataset:
+    if name == "all":
+        return concatenate_datasets(list(splits.values()))
+    if name not in splits:
+        raise EvaluationError(f"There is no split {name!r} here: choose one of {', '.join(splits)}, or all.")
+    return splits[name]
