@@ -51,6 +51,7 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
     )
+    parser.add_argument("--onnx-file", help="compute with this file of the model on onnxruntime: onnx/model_int8.onnx")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster where the hardware has it")
     parser.add_argument("--batch-size", type=int, default=64, help="faces that go through the model together")
     parser.add_argument("--workers", type=int, help="threads that decode and detect; as many as cores unless given")
@@ -81,6 +82,7 @@ def main(args: argparse.Namespace) -> None:
         AutoImageProcessor.from_pretrained(args.model, revision=args.model_revision),
         device=state.device,
         revision=args.model_revision,
+        onnx_file=args.onnx_file,
         batch_size=args.batch_size,
         workers=args.workers,
         **options,
@@ -105,7 +107,8 @@ def main(args: argparse.Namespace) -> None:
         return
     if state.is_main_process and args.output.exists():
         raise FileExistsError(f"{args.output} exists already. Choose another --output, or remove it.")
-    settings = {"model": digest(model), "configuration": model.config.to_json_string(), "bf16": args.bf16} | options
+    computing = {"bf16": args.bf16, "onnx_file": args.onnx_file}
+    settings = {"model": digest(model), "configuration": model.config.to_json_string()} | computing | options
     counts = score_to_file(scorer, sources, parts, state, settings, part_size=args.part_size)
     if counts:
         print(
@@ -117,5 +120,5 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     try:
         main(read_arguments())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

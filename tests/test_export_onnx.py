@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from skimage.data import astronaut
 from transformers import AutoImageProcessor, ResNetConfig
 
@@ -18,6 +19,7 @@ from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.pushed_files import ModelFolderError, files_to_push
 from model_card.required import COMPARISON
+from scripts import predict
 from tests.tiny_model import IMAGE_SIZE, save_tiny_model
 from trainer import onnx_files
 from trainer.onnx_export import OUTPUTS, ExportError
@@ -101,6 +103,19 @@ def test_the_pipeline_runs_on_it(exported_run: Path, file: str, years: float):
     assert answer["age"] != expected["age"]
     assert answer["genders"] == pytest.approx(expected["genders"], abs=years / 20)
     assert pipe([astronaut(), astronaut()], detect=False, batch_size=2)[1][0]["age"] is not None
+
+
+@pytest.mark.slow
+def test_pictures_are_scored_on_it(exported_run: Path, tmp_path: Path):
+    Image.fromarray(astronaut()).save(tmp_path / "astronaut.png")
+    ages = []
+    for options in ([], ["--onnx-file", "onnx/model.onnx"]):
+        output = tmp_path / f"{len(options)}.jsonl"
+        given = [str(tmp_path / "astronaut.png"), "--model", str(exported_run), "--output", str(output), *options]
+        predict.main(predict.read_arguments(given))
+        ages.append(json.loads(output.read_text())["age"])
+    assert ages[1] == pytest.approx(ages[0], abs=0.01)
+    assert ages[1] != ages[0], "torch answered both times"
 
 
 @pytest.mark.slow

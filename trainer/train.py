@@ -46,11 +46,11 @@ def prepare_faces(args: Arguments) -> Faces:
     with args.training.main_process_first(desc="preparing the faces"):
         splits = load_faces(args.data, seed=seed)
         other_sets = load_sets(args.mixture, splits, seed)
-        sizes = (args.model.image_size, args.model.train_image_size or args.model.image_size)
-        decoded = decode_faces(splits, *sizes)
+        decoding = (args.model.image_size, args.model.train_image_size or args.model.image_size, args.data.num_proc)
+        decoded = decode_faces(splits, *decoding)
         held_out = [splits["validation"], splits["test"]]
         others = [
-            decode_faces(DatasetDict(train=without_copies(other["train"], held_out)), *sizes)["train"]
+            decode_faces(DatasetDict(train=without_copies(other["train"], held_out)), *decoding)["train"]
             for other in other_sets
         ]
         if others or args.mixture.repeat > 1:

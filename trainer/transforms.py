@@ -35,7 +35,9 @@ class AugmentationArguments:
     )
 
 
-def decode_faces(faces: DatasetDict | IterableDatasetDict, image_size: int, train_size: int):
+def decode_faces(
+    faces: DatasetDict | IterableDatasetDict, image_size: int, train_size: int, num_proc: int | None = None
+):
     """Replace `image` by `pixels`: raw RGB bytes of a square, `train_size` pixels wide in train, `image_size` elsewhere.
 
     `datasets` caches the result on disk and maps it into memory, so that no JPEG is decoded twice and processes share
@@ -47,7 +49,7 @@ def decode_faces(faces: DatasetDict | IterableDatasetDict, image_size: int, trai
         options = {"fn_kwargs": {"size": train_size if name == "train" else image_size}, "remove_columns": unused}
         if isinstance(split, Dataset):
             options["features"] = _decoded_features(split)
-            options["desc"] = f"Decoding {name}"
+            options |= {"num_proc": num_proc, "desc": f"Decoding {name}"}
         decoded[name] = split.map(_decode_face, **options)
     return type(faces)(decoded)
 
