@@ -13,7 +13,7 @@ from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
 
 
-ALIGNMENT_VERSION = 1  # part of the cache key: raise it when the same pictures get other crops
+ALIGNMENT_VERSION = 2  # part of the cache key: raise it when the same pictures get other crops
 CROP_SIDE = 160  # pixels: more than any recipe from scratch looks at, and about what such sets show of a face
 
 logger = logging.getLogger(__name__)
