@@ -23,7 +23,7 @@ import pillow_heif  # noqa: F401 - image_loading can do without it, a demo canno
 from starlette.middleware import Middleware
 
 from demo.about import about_markdown
-from demo.answering import CHOOSE, FIND, Answers, path_of
+from demo.answering import CHOOSE, FIND, Answers, ask_for_whole
 from demo.api import FACES_SCHEMA, ApiOutput
 from demo.cards import message
 from demo.memory import return_freed_memory
@@ -115,7 +115,7 @@ def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
                 at_once = {"queue": False, "preprocess": False} | private
                 # One event for all that needs the model, so that no answer overtakes a later one.
                 answer = gr.on(
-                    [picture.change, show_looked.change, model.change, whole_path.change, ask_again.change],
+                    [picture.change, show_looked.change, model.change, ask_again.change],
                     answers.show,
                     [picture, picture_ranges, show_looked, model, whole_path],
                     [drawn, notice, cards, kept, whole],
@@ -127,7 +127,7 @@ def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
                 in_ranges = [kept, picture_ranges, picture, model]
                 answer.then(answers.catch_up, in_ranges, [notice, cards], **at_once)
                 picture_ranges.change(answers.change_ranges, in_ranges, [notice, cards, ask_again], **at_once)
-                whole.click(path_of, picture, whole_path, **at_once)
+                whole.click(ask_for_whole, picture, [whole_path, ask_again], **at_once)
 
             with gr.Tab("Webcam") as webcam_tab:
                 gr.HTML(
@@ -168,7 +168,7 @@ def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
                 # After Stop and after the time limit, at which Gradio would join the queue anew.
                 webcam_parts = [webcam, overlay, live_cards, tracks]
                 off = WEBCAM_OFF.format(limit=duration(settings.webcam_seconds))
-                stream.then(
+                stream.success(
                     lambda: (gr.update(visible=False), "", message(off), None),
                     None,
                     webcam_parts,
@@ -187,14 +187,16 @@ def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
                 several_ranges = _ranges_choice("several-ranges")
                 start = gr.Button(FIND, variant="primary", elem_id="start")
                 gallery = gr.HTML(elem_id="gallery")
+                table_notice = gr.HTML(elem_id="table-notice")
                 table = gr.HTML(elem_id="table")
                 rows = gr.State(time_to_live=settings.keep_seconds)
                 several, in_ranges = [pictures, several_ranges, model], [rows, several_ranges, pictures, model]
                 found = start.click(answers.show_several, several, [gallery, table, rows], **private, **on_model)
-                for event in (several_ranges.change, found.then):
-                    event(answers.change_several_ranges, in_ranges, table, **at_once)
+                for event in (several_ranges.change, found.success):
+                    event(answers.change_several_ranges, in_ranges, [table_notice, table], **at_once)
                 # What is shown came from another model.
-                model.change(lambda: ("", "", None), None, [gallery, table, rows], queue=False, **private)
+                shown = [gallery, table_notice, table, rows]
+                model.change(lambda: ("", "", "", None), None, shown, queue=False, **private)
 
             with gr.Tab("About") as about_tab:
                 about = gr.Markdown(elem_id="about")
@@ -255,11 +257,13 @@ def main() -> int:
     )
     parser.parse_args()
     return_freed_memory()  # before anything starts a thread
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
     try:
         settings = Settings.from_environment()
         models = [find_model(choice) for choice in settings.models]
         _ = models[0].pipeline  # read now, so that the first visitor need not wait
-    except (ModelNotServable, ValueError) as error:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (ModelNotServable, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     picture_bytes = settings.max_picture_mb * 1_000_000
@@ -270,10 +274,8 @@ def main() -> int:
     }
     gr.mcp.GradioMCPServer = JsonMCPServer  # Gradio asks for its class by this name and lets nobody pass another
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that what follows cleans up
-    folder = Path(os.environ["GRADIO_TEMP_DIR"])
-    folder.mkdir(mode=0o700, parents=True)
     page = build_demo(models, settings)
-    with cleaned_up(folder, settings.keep_seconds):
+    with cleaned_up(folder, settings.keep_seconds, page.temp_file_sets):
         # api_open would let a POST to /gradio_api/run/predict pass by the queue.
         page.queue(max_size=settings.queue_size, api_open=False).launch(
             app_kwargs={"middleware": [Middleware(Door, **limits)]},

@@ -30,6 +30,10 @@ NO_FACE = (
 )
 
 
+class Deleted(ValueError):
+    """The picture was kept for as long as the page says."""
+
+
 @dataclass(frozen=True)
 class Kept:
     """What the Picture tab shows: `path` of the picture, the ranges asked for, what was said, and the faces found."""
@@ -39,6 +43,14 @@ class Kept:
     age_ranges: str
     notice: str
     faces: list[dict]
+
+
+@dataclass(frozen=True)
+class KeptRows:
+    """What the Several tab shows: the rows of its table, and the model that they came from."""
+
+    model: str | None
+    rows: list[Row]
 
 
 class Answers:
@@ -100,6 +112,8 @@ class Answers:
             ranges = read_ranges(DEFAULT_CHOICE if problem else age_ranges, pipe.model.config.max_age)
             inputs = pipe.preprocess(image_rgb, detect=path != whole_path)
             faces = pipe.postprocess(pipe.forward(inputs), age_ranges=ranges, return_years=True)
+        except Deleted as error:  # what it was answered may still be there to read
+            return gr.skip(), message(str(error), "problem"), gr.skip(), gr.skip(), gr.update(visible=False)
         except (ValueError, ModelNotServable) as error:
             kept = replace(kept, notice=message(str(error), "problem"))
             return _nothing(kept.notice, kept)
@@ -146,12 +160,12 @@ class Answers:
     def show_several(self, pictures: list[dict] | None, age_ranges: str, model: str | None = None) -> tuple:
         """-> gallery of drawn pictures with captions, table of all faces with its CSV download, rows kept for other ranges."""
         if not pictures:
-            return message("Choose some pictures first.", "problem"), "", []
+            return message("Choose some pictures first.", "problem"), "", None
         if not isinstance(pictures, list) or not all(isinstance(picture, dict) for picture in pictures):
-            return message("Expected a list of picture files; something else came. Upload them.", "problem"), "", []
+            return message("Expected a list of picture files; something else came. Upload them.", "problem"), "", None
         if len(pictures) > self.max_pictures:
             text = f"At most {self.max_pictures} pictures at once; you chose {len(pictures)}. Choose fewer."
-            return message(text, "problem"), "", []
+            return message(text, "problem"), "", None
         figures, rows = [], []
         for picture in pictures:
             name = str(picture.get("orig_name") or "picture")
@@ -166,15 +180,19 @@ class Answers:
             rows += [Row(name, number, face) for number, face in enumerate(faces, start=1)]
             if not faces:
                 rows.append(Row(name, note="No face found."))
-        return f'<div class="figures">{"".join(figures)}</div>', self._table(rows, age_ranges, model), rows
+        gallery = f'<div class="figures">{"".join(figures)}</div>'
+        return gallery, self._table(rows, age_ranges, model)[1], KeptRows(model, rows)
 
     def change_several_ranges(
-        self, rows: list[Row] | None, age_ranges: str, pictures: list[dict] | None, model: str | None = None
-    ) -> str | dict:
-        """-> table: the same predictions in other ranges."""
-        if rows is None:  # not asked yet, or forgotten meanwhile
-            return message(f"Press “{FIND}” to see these ranges.") if pictures else gr.skip()
-        return self._table(rows, age_ranges, model)
+        self, kept: KeptRows | None, age_ranges: str, pictures: list[dict] | None, model: str | None = None
+    ) -> tuple:
+        """-> notice, table: the same predictions in other ranges."""
+        if kept is None:  # not asked yet, or forgotten meanwhile
+            return (message(f"Press “{FIND}” to see these ranges.") if pictures else ""), gr.skip()
+        if kept.model != model:  # changed while the other one was at work
+            return message(f"Press “{FIND}” to ask {model}."), ""
+        notice, table = self._table(kept.rows, age_ranges, model)
+        return notice, gr.skip() if notice else table
 
     def show_live(self, frame: dict | None, age_ranges: str, tracks: Tracks | None, model: str | None = None) -> tuple:
         """`frame`: a picture as a data URL (`url`). -> layer over the video, cards, tracks for the next frame."""
@@ -202,13 +220,14 @@ class Answers:
             raise ValueError(f"There is no such model here. Choose one of: {', '.join(self.models)}.")
         return self.models[model]
 
-    def _table(self, rows: list[Row], age_ranges: str, model: str | None) -> str:
+    def _table(self, rows: list[Row], age_ranges: str, model: str | None) -> tuple[str, str]:
+        """-> what is wrong with the ranges, if anything; table."""
         try:
             max_age = self.served(model).pipeline.model.config.max_age
             ranges = read_ranges(age_ranges, max_age)
         except (ValueError, ModelNotServable) as error:
-            return message(str(error), "problem") if rows else ""
-        return answers_table([replace(row, face=row.face and rebin(row.face, ranges, max_age)) for row in rows])
+            return message(str(error), "problem"), ""
+        return "", answers_table([replace(row, face=row.face and rebin(row.face, ranges, max_age)) for row in rows])
 
 
 def _with_maps(pipe: AgeGenderPipeline, inputs: dict, faces: list[dict]) -> list[dict]:
@@ -235,7 +254,12 @@ def _read(picture: dict | None) -> np.ndarray:
     try:
         return load_rgb(path)
     except FileNotFoundError:
-        raise ValueError("This picture has been deleted in the meantime. Choose it again.") from None
+        raise Deleted("This picture has been deleted in the meantime. Choose it again.") from None
+
+
+def ask_for_whole(picture: dict | None) -> tuple:
+    """-> path of the picture that is one face as a whole, a new value by which the model is asked again."""
+    return path_of(picture), time.monotonic()
 
 
 def path_of(picture: dict | None) -> str | None:

@@ -2,51 +2,58 @@
 
 import logging
 import os
+import re
 import secrets
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 
-PREFIX = "age-gender-demo-"
-LIFE_SIGN_SECONDS = 60.0  # between two at most
-DEAD_SECONDS = 180.0  # without a life sign
+
+PREFIX, LOCK = "age-gender-demo-", "in-use.lock"
+OWN_NAME = re.compile(PREFIX + "[0-9a-f]{16}")
+LOOK_SECONDS = 60.0  # between two looks at most
 logger = logging.getLogger(__name__)
 
 
 def own_folder() -> Path:
     """A new name for GRADIO_TEMP_DIR inside the folder that it names, or inside the system's one for temporary files.
 
-    No other process has it, so that whatever lies there may be deleted.
+    No other process has it, so that whatever lies there may be deleted. Asked again, it is the same.
     """
     parent = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()).resolve()
-    return parent / f"{PREFIX}{secrets.token_hex(8)}"
+    return parent if OWN_NAME.fullmatch(parent.name) else parent / f"{PREFIX}{secrets.token_hex(8)}"
 
 
 @contextmanager
-def cleaned_up(folder: Path, keep_seconds: float) -> Iterator[None]:
+def cleaned_up(folder: Path, keep_seconds: float, known_files: Iterable[set[str]] = ()) -> Iterator[None]:
     """Nothing that comes into `folder` during the block stays for longer than `keep_seconds`; at its end all is deleted.
 
-    What lies there already is the page's own and stays. Folders of demos that were killed go as well: those beside
-    `folder` that bear no sign of life.
+    What lies there already is the page's own and stays. Folders beside it go too if their demo was killed.
+
+    Args:
+        known_files: Gradio's lists of the files it has written, from which the deleted ones are struck.
     """
     pages_own, ended = set(folder.rglob("*")), threading.Event()
+    look_seconds = min(keep_seconds / 2, LOOK_SECONDS)
 
     def look_regularly() -> None:
         while True:
-            try:
-                _delete_dead_neighbours(folder)
-                os.utime(folder)
-                _delete_older(folder, keep_seconds / 2, pages_own)
-            except OSError as error:  # the next look may do better
-                logger.warning("temporary files could not be looked through: %s", error.strerror)
-            if ended.wait(min(keep_seconds / 2, LIFE_SIGN_SECONDS)):
+            _delete_dead_neighbours(folder)
+            delete_older(folder, keep_seconds - look_seconds, pages_own)
+            for files in known_files:
+                files -= {file for file in tuple(files) if not os.path.exists(file)}
+            if ended.wait(look_seconds):
                 return
 
+    lock = FileLock(folder / LOCK)  # the system takes it back from a demo that is killed
+    lock.acquire()
+    pages_own.add(folder / LOCK)
     thread = threading.Thread(target=look_regularly, daemon=True)
     thread.start()
     try:
@@ -54,25 +61,39 @@ def cleaned_up(folder: Path, keep_seconds: float) -> Iterator[None]:
     finally:
         ended.set()
         thread.join(5)
+        lock.release()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _delete_older(folder: Path, seconds: float, but: Collection[Path]) -> None:
+def delete_older(folder: Path, seconds: float, but: Collection[Path] = ()) -> None:
     """By the time of the last change, which a file that is being written keeps renewing."""
     limit, old = time.time() - seconds, []
     for path in folder.rglob("*"):
         with suppress(FileNotFoundError):  # an upload that has got its final name meanwhile
-            if path not in but and path.lstat().st_ctime < limit:
+            if path not in but and _changed(path) < limit:
                 old.append(path)
     for path in sorted(old, reverse=True):  # what a folder holds before the folder
         with suppress(OSError):  # a folder that has got another file, or a file that Windows has open
             path.rmdir() if path.is_dir() else path.unlink()
 
 
+def _changed(path: Path) -> float:
+    """Seconds since 1970. What is sent can carry an old mtime, and Windows' ctime is that of the creation."""
+    status = path.lstat()
+    return max(status.st_mtime, status.st_ctime)
+
+
 def _delete_dead_neighbours(folder: Path) -> None:
-    # By our own last life sign: after a computer has slept, the neighbours' are old because they slept too.
-    limit = folder.stat().st_mtime - DEAD_SECONDS
     for neighbour in folder.parent.glob(f"{PREFIX}*"):
-        with suppress(FileNotFoundError):
-            if neighbour.lstat().st_mtime < limit:
-                shutil.rmtree(neighbour, ignore_errors=True)  # follows no links, fails where another user owns it
+        lock = neighbour / LOCK
+        is_ours = OWN_NAME.fullmatch(neighbour.name) and not neighbour.is_symlink()
+        if neighbour == folder or not is_ours or not lock.exists():
+            continue
+        try:
+            if time.time() - _changed(lock) > LOOK_SECONDS:  # else it may be about to be locked
+                with FileLock(lock, timeout=0):
+                    shutil.rmtree(neighbour, ignore_errors=True)
+        except Timeout:
+            pass  # its demo is alive
+        except OSError as error:  # another user's
+            logger.warning("a temporary folder could not be looked through: %s", error.strerror)

@@ -16,8 +16,8 @@ CLOSED = re.compile(r"/gradio_api/(file[=/][a-z][a-z+.-]+:|proxy=|process_record
 # Not counted: a running webcam's frames, whose number has a limit of its own, and what passes by the queue, which is
 # choices that need no model. A frame as a data URL is the larger: 640 x 480 pixels as JPEG take some 100 kB.
 FREE, FREE_BYTES = ("/gradio_api/stream/", "/gradio_api/run/"), 2_000_000
-# A Space's visitors all come through its proxies, which have private addresses: a visitor's is the last one that is not.
-# What comes before it in X-Forwarded-For the visitor may have made up.
+# A Space's visitors all come through its proxies, which are taken to have private addresses: a visitor's is the last one
+# that is not. What comes before it in X-Forwarded-For the visitor may have made up.
 SPACE_PROXIES = "127.0.0.1,::1,10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 MINUTE = 60.0  # seconds
 SWEEP_EVERY = 1000  # requests; then clients that have been silent for a minute are forgotten
@@ -50,7 +50,7 @@ class Door:
 
     def _refuse(self, scope: Scope) -> Response | None:
         path, headers = scope["path"].rstrip("/"), dict(scope["headers"])
-        is_upload = path.endswith("/upload")
+        is_upload = path == "/gradio_api/upload"
         if b"transfer-encoding" in headers:
             return _answer(is_upload, 411, "Send the request with its Content-Length.")
         is_free = path.startswith(FREE)

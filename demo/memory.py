@@ -17,6 +17,6 @@ def return_freed_memory() -> bool:
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):  # another system, or another C library
+    except (AttributeError, OSError, TypeError):  # another system, or another C library
         return False
     return bool(mallopt(M_ARENA_MAX, ARENAS) and mallopt(M_MMAP_THRESHOLD, LARGE_BYTES))

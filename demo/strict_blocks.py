@@ -8,6 +8,7 @@ from gradio.state_holder import SessionState
 from gradio_client.utils import is_file_obj, is_http_url_like, traverse
 
 
+FORGOTTEN_SECONDS = 60  # after a page was closed, what it had been answered; Gradio's own choice is an hour
 UPLOADS = "/gradio_api/file="  # what an uploaded file's own address holds before its path
 REFUSED = (
     "Expected a picture that was uploaded to this demo (POST it to /gradio_api/upload), and the types that the API page "
@@ -47,6 +48,7 @@ class StrictBlocks(gr.Blocks):
     def _forget(self, state: SessionState | None) -> None:
         if state is not None:
             state.config_values.clear()
+            state.STATE_TTL_WHEN_CLOSED = FORGOTTEN_SECONDS
             # `gr.update` leaves a component with the new words behind, such as a picture's description.
             state.blocks_config.blocks.update(self.default_config.blocks)
 

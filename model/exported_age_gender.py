@@ -19,6 +19,7 @@ class AgeGenderOnnxModel:
             import onnxruntime
         except ImportError as error:
             raise ImportError("An ONNX file needs onnxruntime: pip install 'onnxruntime>=1.31,<2'") from error
+        self.path = Path(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -27,10 +27,10 @@ class YuNetDetector:
     """YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023) through OpenCV, with five landmarks."""
 
     def __init__(self, weights_file: str | Path):
-        # One for each scale, as a network is planned anew whenever its input size changes; 0.2 MB each
-        sides = (CLOSE_SIDE, COARSE_SIDE // 2, COARSE_SIDE, *FINE_SIDES)
-        create = cv2.FaceDetectorYN.create
-        self._nets = {side: create(str(weights_file), "", (side, side), CANDIDATE_SCORE, 0.3, 5000) for side in sides}
+        self._weights_file = str(weights_file)
+        # One for each scale, as a network is planned anew whenever its input size changes. Not for the fine ones: such a
+        # network would keep up to 350 MB, and is made in a fortieth of the time it takes.
+        self._nets = {side: self._net(side) for side in (CLOSE_SIDE, COARSE_SIDE // 2, COARSE_SIDE)}
         self._lock = threading.Lock()  # a network keeps its input size and buffers between calls
 
     def detect(self, image_rgb: np.ndarray, min_score: float = 0.7) -> list[Face]:
@@ -95,6 +95,9 @@ class YuNetDetector:
         in_picture_xy = (landmarks_xy[nearest] - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
         return replace(face, landmarks_xy=in_picture_xy, score=float(rows[nearest, 14]))
 
+    def _net(self, side: int) -> cv2.FaceDetectorYN:
+        return cv2.FaceDetectorYN.create(self._weights_file, "", (side, side), CANDIDATE_SCORE, 0.3, 5000)
+
     def _detect_filling(self, image_rgb: np.ndarray) -> np.ndarray:
         """A face that fills the picture: too large for the network at the usual scale, and lacking a surround to stand in."""
         small = _shrink(image_rgb, 0.75 * COARSE_SIDE / 2 / max(image_rgb.shape[:2]))
@@ -112,7 +115,7 @@ class YuNetDetector:
         missing = [max(MIN_INPUT_SIDE - side, 0) for side in small.shape[:2]]
         padded = cv2.copyMakeBorder(small, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT)
         with self._lock:
-            net = self._nets[longest_side]
+            net = self._nets.get(longest_side) or self._net(longest_side)
             net.setInputSize((padded.shape[1], padded.shape[0]))
             _, rows = net.detect(cv2.cvtColor(padded, cv2.COLOR_RGB2BGR))
         if rows is None:

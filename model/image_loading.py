@@ -17,6 +17,10 @@ MAX_DOWNLOAD_BYTES = 20_000_000
 DOWNLOAD_SECONDS = 20.0
 # Named, because Pillow would also hand a file to Ghostscript (EPS) or to readers nobody fuzzes.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"),
+    *(".heic", ".heif"),  # without pillow-heif a picture that cannot be used, and not one that is passed over
+)
 try:  # iPhones' format; who only scores JPEGs can do without
     from pillow_heif import register_heif_opener
 except ImportError:

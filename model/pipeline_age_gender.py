@@ -61,7 +61,9 @@ class AgeGenderPipeline(Pipeline):
         super().__init__(*args, **kwargs)
         self.model.eval()
         name_or_path, revision = self.model.config.name_or_path, revision or _revision_of_this_code()
-        self._onnx = AgeGenderOnnxModel(cached_file(name_or_path, onnx_file, revision=revision)) if onnx_file else None
+        self.onnx_model = (
+            AgeGenderOnnxModel(cached_file(name_or_path, onnx_file, revision=revision)) if onnx_file else None
+        )
         self._yunet_file = _find_yunet(name_or_path, revision)
         self._yunet = YuNetDetector(self._yunet_file) if self._yunet_file else None
         if self._yunet is None:
@@ -180,14 +182,14 @@ class AgeGenderPipeline(Pipeline):
                 yield self.postprocess({**item, **of_item}, **postprocess_params)
                 start = stop
 
-    def _forward(self, model_inputs: dict) -> dict:
+    def _forward(self, model_inputs: dict, faces_per_forward: int = FACES_PER_FORWARD) -> dict:
         """(N, 3, S, S) -> {"age_logits": (N, years), "gender_logits": (N, 2)}, beside what came in; N may be 0."""
         config = self.model.config
         age_logits = [torch.empty(0, config.max_age + 1)]
         gender_logits = [torch.empty(0, len(config.gender_names))]
         pixel_values = model_inputs["pixel_values"]
-        network = self._onnx or self.model
-        for chunk in pixel_values.split(FACES_PER_FORWARD) if len(pixel_values) else ():
+        network = self.onnx_model or self.model
+        for chunk in pixel_values.split(faces_per_forward) if len(pixel_values) else ():
             output = network(chunk.to(self.dtype))
             age_logits.append(output.age_logits.double().cpu())
             gender_logits.append(output.gender_logits.double().cpu())

@@ -9,8 +9,6 @@ import numpy as np
 
 Content = str | bytes | np.ndarray  # what the pipeline takes: path or URL, encoded bytes, (H, W, 3) uint8 RGB
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
-
 
 @dataclass(frozen=True)
 class Entry:

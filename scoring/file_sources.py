@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from scoring.entries import PICTURE_SUFFIXES, Entry, as_text, failing
+from model.image_loading import SUFFIXES
+from scoring.entries import Entry, as_text, failing
 from trainer.archives import Member, open_archive
 
 
@@ -106,7 +107,7 @@ class Archive:
 
 
 def _is_picture(name: str) -> bool:
-    return name.lower().endswith(PICTURE_SUFFIXES)
+    return name.lower().endswith(SUFFIXES)
 
 
 def _content_of(read_member: Callable[[], Member]) -> Callable[[], bytes]:

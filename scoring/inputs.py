@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from scoring.entries import PICTURE_SUFFIXES, Entry, Source
+from model.image_loading import SUFFIXES
+from scoring.entries import Entry, Source
 from scoring.file_sources import Archive, Folder, Listed, ListFile
 from scoring.parts import parts_folder
 from scoring.tables import HubDataset, ParquetFile
@@ -86,7 +87,7 @@ def _open(name: str, image_column: str, revision: str | None, frames_per_second:
     if path.is_dir():
         return Folder(path)
     if not path.exists():
-        if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not suffix.endswith(PICTURE_SUFFIXES):
+        if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not suffix.endswith(SUFFIXES):
             return HubDataset(name, image_column, revision)
         raise FileNotFoundError(f"There is nothing at {name}. Expected {EXPECTED}.")
     if suffix.endswith(LIST_SUFFIX):

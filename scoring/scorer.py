@@ -13,6 +13,7 @@ from transformers import BaseImageProcessor
 from model.face_alignment import Face
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
+from model_card.weights import sha256
 from scoring.entries import Content, Entry
 from scoring.prefetch import Prefetcher
 from trainer.devices import usable_cores
@@ -57,7 +58,7 @@ class Scorer:
 
     Args:
         onnx_file: of the model, as `AgeGenderPipeline` takes it.
-        batch_size: faces that are collected for the model, of however many pictures.
+        batch_size: faces that go through the model together, of however many pictures.
         workers: threads that decode and detect; unless given, as many as there are cores for each process here.
         options: of the pipeline's call: detect, detector, min_score, age_ranges.
     """
@@ -84,6 +85,11 @@ class Scorer:
         for pipe in pipes:
             self._idle.put(pipe)
         cv2.setNumThreads(1)  # pictures are shared among the workers, not each picture among OpenCV's own threads
+
+    @property
+    def onnx_sha256(self) -> str | None:
+        """Of the file that computes, if there is one."""
+        return self._pipe.onnx_model and sha256(self._pipe.onnx_model.path)
 
     @property
     def age_ranges(self) -> list[list[int]]:
@@ -119,7 +125,9 @@ class Scorer:
 
     def _answer(self, batch: list[_Prepared]) -> Iterator[Scored]:
         pixel_values = [item.pixel_values for item in batch if item.faces]
-        logits = self._pipe.forward({"pixel_values": torch.cat(pixel_values)}) if pixel_values else {}
+        logits = {}
+        if pixel_values:
+            logits = self._pipe.forward({"pixel_values": torch.cat(pixel_values)}, faces_per_forward=self.batch_size)
         start = 0
         for item in batch:
             stop = start + len(item.faces)

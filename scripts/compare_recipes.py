@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     folder = own.output_dir
     arms, seeds = read_comparison(comparison)
     with TemporaryDirectory() as written:  # mistakes in the last one are better known before the first one is trained
-        args = {arm.name: Arguments.parse([str(arm.write(Path(written))), *shared]) for arm in arms}
+        args = {arm.slug: Arguments.parse([str(arm.write(Path(written))), *shared]) for arm in arms}
     begin_experiment(folder, args)
     recipes = [arm.write(folder / "recipes") for arm in arms]
     runs = []

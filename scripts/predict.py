@@ -64,6 +64,8 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(f"Expected --output to end in {', '.join(OUTPUT_SUFFIXES)}; got {args.output}.")
     if min(args.batch_size, args.part_size, args.workers or 1) < 1:
         raise ValueError("Expected --batch-size, --part-size and --workers of 1 or more.")
+    if args.bf16 and args.onnx_file:
+        raise ValueError("Expected --bf16 or --onnx-file; got both. An ONNX file computes in its own numbers.")
     sources = open_sources(
         args.inputs,
         image_column=args.image_column,
@@ -107,7 +109,7 @@ def main(args: argparse.Namespace) -> None:
         return
     if state.is_main_process and args.output.exists():
         raise FileExistsError(f"{args.output} exists already. Choose another --output, or remove it.")
-    computing = {"bf16": args.bf16, "onnx_file": args.onnx_file}
+    computing = {"bf16": args.bf16, "onnx_file": scorer.onnx_sha256}
     settings = {"model": digest(model), "configuration": model.config.to_json_string()} | computing | options
     counts = score_to_file(scorer, sources, parts, state, settings, part_size=args.part_size)
     if counts:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import httpx
 
+from demo.cleaning_up import LOCK
+
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,8 +36,9 @@ class DemoServer:
         return self._log.read_text()
 
     def stored_files(self) -> list[Path]:
-        """Every file the demo has written and not yet deleted, the example picture it ships apart."""
-        return [path for path in self.files.rglob("*") if path.is_file() and path.name != "astronaut.jpg"]
+        """Every file the demo has written and not yet deleted, but for its example picture and its lock."""
+        own = ("astronaut.jpg", LOCK)
+        return [path for path in self.files.rglob("*") if path.is_file() and path.name not in own]
 
     def __enter__(self) -> "DemoServer":
         with self._log.open("w") as log:

@@ -84,14 +84,14 @@ def test_a_picture_too_large_to_decode(manifest_of, tmp_path):
 
 
 def test_kinds_of_pictures(manifest_of, tmp_path):
-    """Grey, 16-bit, palette, transparent, CMYK and animated pictures are all read."""
-    kinds = {"L": "jpg", "I;16": "png", "P": "gif", "RGBA": "png", "CMYK": "jpg", "LA": "png", "1": "tiff"}
+    """Grey, 16-bit, palette, transparent, CMYK, iPhones' and animated pictures are all read."""
+    kinds = {"L": "jpg", "I;16": "png", "P": "gif", "RGBA": "png", "CMYK": "jpg", "LA": "png", "1": "tiff", "RGB": "heic"}
     files = {}
     for index, (mode, suffix) in enumerate(kinds.items()):
         buffer = io.BytesIO()
         picture = draw_detailed_face(50 + index, size=48)
         picture = picture.convert("I").convert("I;16") if mode == "I;16" else picture.convert(mode)
-        picture.save(buffer, {"jpg": "JPEG", "tiff": "TIFF"}.get(suffix, suffix))
+        picture.save(buffer, {"jpg": "JPEG", "tiff": "TIFF", "heic": "HEIF"}.get(suffix, suffix))
         files[f"{30 + index}_0_0_20170101.{suffix}"] = buffer.getvalue()
     # a name may not say .gif or .tiff to be one of UTKFace's: such pictures need a table
     table = "file_name,age\n" + "\n".join(f"{name},30" for name in files)

@@ -285,7 +285,9 @@ def test_ranges_changed_while_the_model_worked_are_caught_up_with(tmp_path: Path
 
 def test_picture_that_was_deleted_must_be_chosen_again(tmp_path: Path):
     gone = {"path": str(tmp_path / "gone.png"), "orig_name": "gone.png"}
-    assert "Choose it again" in answers_of(tmp_path).show(gone, "4 bins")[1]
+    drawn, notice, cards, *_ = answers_of(tmp_path).show(gone, "4 bins")
+    assert "Choose it again" in notice
+    assert drawn == cards == gr.skip(), "its answer may still be there to read"
 
 
 def test_face_without_an_answer_has_no_map(tmp_path: Path):
@@ -296,13 +298,19 @@ def test_face_without_an_answer_has_no_map(tmp_path: Path):
 
 def test_table_of_several_pictures_follows_the_ranges(tmp_path: Path):
     answers = answers_of(tmp_path)
-    _, table, rows = answers.show_several([PORTRAIT, upload(tmp_path, None)], "0-17, 20+")
-    assert "add 18-19" in table
-    in_4_bins = answers.show_several([PORTRAIT, upload(tmp_path, None)], "4 bins")[1]
+    pictures = [PORTRAIT, upload(tmp_path, None)]
+    _, table, kept = answers.show_several(pictures, "0-17, 20+")
+    assert table == ""
+    notice, table = answers.change_several_ranges(kept, "0-17, 20+", pictures)
+    assert ("add 18-19" in notice, table) == (True, gr.skip())
+    in_4_bins = answers.show_several(pictures, "4 bins")[1]
     assert in_4_bins.count("<tr>") == 3
-    assert answers.change_several_ranges(rows, "4 bins", []) == in_4_bins
-    assert answers.change_several_ranges(None, "4 bins", []) == gr.skip()
-    assert "Find the faces" in answers.change_several_ranges(None, "4 bins", [PORTRAIT])
+    assert answers.change_several_ranges(kept, "4 bins", []) == ("", in_4_bins)
+    assert answers.change_several_ranges(None, "4 bins", []) == ("", gr.skip())
+    notice, table = answers.change_several_ranges(None, "4 bins", pictures)
+    assert ("Find the faces" in notice, table) == (True, gr.skip())
+    notice, table = answers.change_several_ranges(kept, "4 bins", pictures, model="another")
+    assert ("to ask another" in notice, table) == (True, "")
 
 
 @pytest.mark.parametrize("pictures", ["a.png", {"path": "a.png"}, ["a.png"], [{"path": "a.png"}], [{"orig_name": 3}]])

@@ -3,18 +3,27 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from tests.tiny_model import save_tiny_model
+from trainer.held_out import check_start
+from trainer.recipe import RecipeError
 from trainer.run_record import describe_start
+from trainer.train import main
 from trainer.trained_sets import otherwise_split
+
+
+ROOT = Path(__file__).parents[1]
 
 
 def write_run(folder: Path, dataset: str, splits: str, start: Path | None = None) -> dict:
     run = {
         "arguments": {"dataset": dataset},
-        "data": {"splits_sha256": splits, "also_trained_on": [{"dataset": "both", "splits_sha256": "b"}]},
+        "data": {"splits_sha256": splits, "seed": 0, "also_trained_on": [{"dataset": "both", "splits_sha256": "b"}]},
         "seconds": 60,
         "started_from": start and describe_start(str(start), None),
     }
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "training_run.json").write_text(json.dumps(run))
     return run
 
@@ -28,10 +37,26 @@ def test_three_runs_in_a_row(tmp_path):
     assert otherwise_split(third) == ["faces"], "the same splits under another name are the same pictures"
 
 
+def test_another_seed_would_train_on_what_was_held_out(tmp_path):
+    save_tiny_model(tmp_path / "first")
+    write_run(tmp_path / "first", "faces", "1")
+    recipe = [str(ROOT / "trainer/recipes/fine_tune.yaml"), "--start_from", str(tmp_path / "first")]
+    recipe += ["--dataset", str(tmp_path / "faces"), "--output_dir", str(tmp_path / "second"), "--use_cpu", "true"]
+    with pytest.raises(RecipeError, match=r"trained on faces with data_seed 0; with 1 .* Set data_seed: 0\."):
+        main([*recipe, "--data_seed", "1"])
+    check_start(describe_start(str(tmp_path / "first"), None), ["faces"], seed=0)
+    check_start(describe_start(str(tmp_path / "first"), None), ["other faces"], seed=1)
+
+
 def test_weights_of_unknown_training(tmp_path):
     start = describe_start(str(tmp_path), None)
     assert (start["trained_on"], start["seconds"]) == ([], None)
     (tmp_path / "again").mkdir()
-    run = {"arguments": {"dataset": "mine"}, "data": {"splits_sha256": "m"}, "seconds": 60, "started_from": start}
+    run = {
+        "arguments": {"dataset": "mine"},
+        "data": {"splits_sha256": "m", "seed": 0},
+        "seconds": 60,
+        "started_from": start,
+    }
     (tmp_path / "again" / "training_run.json").write_text(json.dumps(run))
     assert describe_start(str(tmp_path / "again"), None)["seconds"] is None

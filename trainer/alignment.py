@@ -4,7 +4,9 @@ import logging
 from functools import cache
 from pathlib import Path
 
+import cv2
 from datasets import DatasetDict, Features, Image, IterableDatasetDict, Value
+from multiprocess import parent_process  # which `datasets` makes its processes with
 from PIL import Image as PilImage
 
 from model.configuration_age_gender import UTKFACE_LANDMARKS_XY
@@ -59,4 +61,6 @@ def _align_row(row: dict, version: int = ALIGNMENT_VERSION) -> dict:
 
 @cache
 def _detector() -> YuNetDetector:
+    if parent_process():  # one of `num_proc`, which share the cores
+        cv2.setNumThreads(1)
     return YuNetDetector(Path(__file__).parents[1] / "model" / YUNET_FILE)

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -63,5 +63,5 @@ def run_once(name: str, argv: Sequence[str], output_dir: Path, split: str) -> Ru
         measured.mkdir(exist_ok=True)
         with (measured / "metrics.txt").open("w") as file, contextlib.redirect_stdout(file):
             evaluation = EvaluationArguments(model=str(output_dir), output_dir=str(measured), split=split)
-            evaluate_model(evaluation, Arguments.parse(arguments).data)
+            evaluate_model(evaluation, replace(Arguments.parse(arguments).data, streaming=False))
     return Run(name, *(json.loads(path.read_text()) for path in (measured / "metrics.json", output_dir / RUN_RECORD)))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.arguments import Arguments
+from trainer.checkpoints import RUN_RECORD
 from trainer.recipe import RecipeError
 from trainer.whole_files import write_whole
 
@@ -21,15 +22,18 @@ def begin_experiment(folder: Path, args: Mapping[str, Arguments], **more: Any) -
     """Save what the runs of an experiment are asked for, or go on with it; runs may be added to those begun.
 
     Args:
-        args: {name: arguments} of its runs. more: what else decides its results, such as a space to search.
+        args: {name: arguments} of its runs, by the names of their folders.
+        more: what else decides its results, such as a space to search.
 
     Raises:
-        RecipeError: there are several processes, or a run was begun with other arguments.
+        RecipeError: there are several processes, a run was begun with other arguments, or nobody knows with which.
     """
     if any(one.training.world_size > 1 for one in args.values()):
         raise RecipeError("An experiment trains in one process: start it without accelerate launch.")
     asked = json.loads(json.dumps({name: _of_effect(one) | more for name, one in args.items()}, default=str))
     path = folder / "experiment.json"
+    if not path.exists() and any(folder.glob(f"*/{RUN_RECORD}")):
+        raise RecipeError(f"{folder} holds runs, but not {path.name}, which says what they were begun with.")
     begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name in asked.keys() & begun.keys():
         both = (asked[name], begun[name])

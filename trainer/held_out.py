@@ -1,16 +1,36 @@
 """Which faces a model may be measured on: none that it was trained on."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from trainer.data_arguments import DataArguments
+from trainer.recipe import RecipeError
 from trainer.run_record import describe_splits, public_name
 from trainer.trained_sets import otherwise_split
 
 
 class EvaluationError(ValueError):
     """The evaluation cannot be done as asked; the message says what to do."""
+
+
+def check_start(start: dict[str, Any], datasets: Iterable[str], seed: int) -> None:
+    """Before training goes on from a model on `datasets` that are split by `seed`.
+
+    Args:
+        start: what `describe_start` says of the model.
+
+    Raises:
+        RecipeError: it was trained on one of them as split by another seed.
+    """
+    names = {known["dataset"] for known in start["trained_on"]}
+    both = sorted(names.intersection(datasets))
+    if both and start["data_seed"] != seed:
+        raise RecipeError(
+            f"{start['model']} was trained on {' and '.join(both)} with data_seed {start['data_seed']}; with {seed} most "
+            f"pictures to validate and test on would be among those. Set data_seed: {start['data_seed']}."
+        )
 
 
 def check_held_out(splits: DatasetDict, data_args: DataArguments, run: dict[str, Any]) -> None:

@@ -123,8 +123,8 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
             write_json(output_dir / "metrics.json", own)
         else:
             kept = previous_metrics(output_dir / "metrics.json", metrics["weights_sha256"]).get("outside", {})
-            write_json(output_dir / "metrics.json", metrics | ({"outside": kept} if kept else {}))
             draw_figures(evaluation, metrics, run["log_history"] if run else [], output_dir / "figures")
+            write_json(output_dir / "metrics.json", metrics | ({"outside": kept} if kept else {}))  # last: all is there
         print(format_metrics(metrics))
     accelerator.wait_for_everyone()
     return metrics

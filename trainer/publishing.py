@@ -7,6 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from model_card.card import render_card
+from model_card.required import COMPARISON
 from trainer.age_gender_trainer import AgeGenderTrainer
 from trainer.arguments import Arguments
 from trainer.checkpoints import CARD
@@ -24,14 +25,17 @@ def write_report(
 ) -> None:
     """Measure the model in `output_dir` on the test split, export it if asked to, and last of all write its card.
 
+    What an earlier start has measured or exported is not made again.
+
     Args:
         repo_id: where it will be pushed to, for the card.
         trainer: whose trackers are told of it; None where the training was finished by an earlier start.
     """
-    evaluate_model(EvaluationArguments(model=str(output_dir)), replace(args.data, streaming=False))
+    if not (output_dir / CARD).exists():
+        evaluate_model(EvaluationArguments(model=str(output_dir)), replace(args.data, streaming=False))
     if args.training.process_index > 0:
         return
-    if writes_onnx:
+    if writes_onnx and not (output_dir / COMPARISON).exists():
         write_onnx(output_dir, args.data)
     write_whole(output_dir / CARD, render_card(output_dir, repo_id))
     if trainer:

@@ -84,6 +84,7 @@ def describe_start(name_or_path: str, revision: str | None) -> dict[str, Any]:
         "model": public_name(name_or_path),
         "revision": revision,
         "trained_on": [*sets, *(known for known in earlier["trained_on"] if known not in sets)],
+        "data_seed": run["data"]["seed"] if run else None,
         "seconds": run["seconds"] + earlier["seconds"] if run and earlier["seconds"] is not None else None,
     }
 

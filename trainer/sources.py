@@ -19,14 +19,14 @@ from datasets import (
 )
 from datasets.exceptions import DatasetGenerationError
 
+from model.image_loading import SUFFIXES
 from trainer.archives import is_archive, read_archive
 from trainer.data_arguments import DataArguments
 from trainer.labels import FaceLabels, labels_from_name
 from trainer.tables import METADATA_NAME, Columns, MetadataTables
 
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-SOURCE_VERSION = 1  # part of the cache key: raise it when the same files are read to other rows
+SOURCE_VERSION = 2  # part of the cache key: raise it when the same files are read to other rows
 
 LABEL_FEATURES = {
     "age": Value("int32"),
@@ -183,7 +183,7 @@ def file_rows(path: str, columns: Columns, signature: str) -> Iterator[dict]:
         name = PurePosixPath(file_name)
         if name.name == METADATA_NAME:
             continue
-        if name.suffix.lower() in PICTURE_SUFFIXES:
+        if name.suffix.lower() in SUFFIXES:
             labels = read_labels(file_name)
             labelled += not labels.problem
             unlabelled += [file_name] if labels.problem else []
@@ -196,7 +196,7 @@ def file_rows(path: str, columns: Columns, signature: str) -> Iterator[dict]:
     for file_name in tables.names_without_file():
         yield {"image": None, "file_name": file_name, **asdict(FaceLabels(problem="no file: only a metadata row"))}
     if not labelled and not unlabelled:
-        raise ValueError(f"{path} holds no picture ({' '.join(PICTURE_SUFFIXES)}), only {others} other files.")
+        raise ValueError(f"{path} holds no picture ({' '.join(SUFFIXES)}), only {others} other files.")
     if not labelled:
         wanted = (
             f"a row in {METADATA_NAME}" if tables.found else "a name such as 25_1_2_20170116.jpg (age_gender_race_date)"

@@ -21,15 +21,22 @@ from trainer.age_gender_trainer import AgeGenderTrainer
 from trainer.arguments import Arguments
 from trainer.build_model import ModelArguments, age_class_weights, build_model
 from trainer.calibration import Calibration, fit_calibration
-from trainer.checkpoints import CARD, RUN_RECORD, CheckpointError, checkpoint_to_resume, is_trained, way_back
+from trainer.checkpoints import RUN_RECORD, CheckpointError, checkpoint_to_resume, is_trained, way_back
 from trainer.data import load_faces
+from trainer.held_out import check_start
 from trainer.metrics import build_compute_metrics
 from trainer.mixture import load_sets, mix_training_faces, without_copies
 from trainer.model_folder import save_model_folder
 from trainer.publishing import repository_to_push_to, write_report
 from trainer.recipe import RecipeError
 from trainer.run_cost import RunCost
-from trainer.run_record import describe_environment, describe_splits, describe_start, save_run_record
+from trainer.run_record import (
+    describe_environment,
+    describe_splits,
+    describe_start,
+    public_name,
+    save_run_record,
+)
 from trainer.transforms import BatchTransform, collate_faces, decode_faces
 
 
@@ -97,13 +104,21 @@ def calibrate(trainer: AgeGenderTrainer, model: AgeGenderModel, validation, targ
 
 
 def describe_beginning(argv: Sequence[str], args: Arguments) -> dict[str, Any]:
-    """What a run's record says of its beginning: the commit may be another one when the training ends."""
+    """What a run's record says of its beginning: the commit may be another one when the training ends.
+
+    Raises:
+        RecipeError: as `check_start` does.
+    """
+    start = args.model.start_from and describe_start(args.model.start_from, args.model.start_revision)
+    if start:
+        datasets = [args.data.dataset, *(one.dataset for one in args.mixture.sets)]
+        check_start(start, map(public_name, datasets), args.training.data_seed or 0)
     paths = [args.data.dataset, args.data.manifest, args.data.cache_dir, args.training.output_dir]
     recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None
     return describe_environment([*filter(None, paths), *(other.dataset for other in args.mixture.sets)]) | {
         "recipe": recipe and str(recipe),
         "recipe_text": recipe and recipe.read_text(),
-        "started_from": args.model.start_from and describe_start(args.model.start_from, args.model.start_revision),
+        "started_from": start,
     }
 
 
@@ -151,12 +166,11 @@ def train(args: Arguments, beginning: dict[str, Any], resume_from: str | None, o
 def main(argv: Sequence[str]) -> None:
     args = Arguments.parse(argv)
     training_args, output_dir = args.training, Path(args.training.output_dir)
-    beginning = describe_beginning(argv, args)
-    # Checkpoints lie beside the result, so that the result holds what is published and nothing else.
-    training_args.output_dir = str(output_dir.with_name(output_dir.name + ".checkpoints"))
     resume, resume_from = training_args.resume_from_checkpoint, None
     trained = is_trained(output_dir, resume, report=args.report.report, push=training_args.push_to_hub)
-    reports = args.report.report and not (trained and (output_dir / CARD).exists())
+    beginning = {} if trained else describe_beginning(argv, args)
+    # Checkpoints lie beside the result, so that the result holds what is published and nothing else.
+    training_args.output_dir = str(output_dir.with_name(output_dir.name + ".checkpoints"))
     if not trained:
         resume_from = checkpoint_to_resume(Path(training_args.output_dir), output_dir, resume)
     if args.data.streaming and training_args.max_steps <= 0:
@@ -167,7 +181,7 @@ def main(argv: Sequence[str]) -> None:
     training_args.run_name = training_args.run_name or output_dir.name  # by which trackers know it
 
     trainer = None if trained else train(args, beginning, resume_from, output_dir)
-    if reports:
+    if args.report.report:
         write_report(args, output_dir, repo_id, writes_onnx, trainer)
     if repo_id and training_args.process_index == 0:
         push_folder(output_dir, repo_id, private=training_args.hub_private_repo)
