@@ -168,7 +168,7 @@ def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
                 # After Stop and after the time limit, at which Gradio would join the queue anew.
                 webcam_parts = [webcam, overlay, live_cards, tracks]
                 off = WEBCAM_OFF.format(limit=duration(settings.webcam_seconds))
-                stream.success(
+                stream.then(  # not `success`, which Stop is none
                     lambda: (gr.update(visible=False), "", message(off), None),
                     None,
                     webcam_parts,
