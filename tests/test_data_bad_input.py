@@ -85,7 +85,16 @@ def test_a_picture_too_large_to_decode(manifest_of, tmp_path):
 
 def test_kinds_of_pictures(manifest_of, tmp_path):
     """Grey, 16-bit, palette, transparent, CMYK, iPhones' and animated pictures are all read."""
-    kinds = {"L": "jpg", "I;16": "png", "P": "gif", "RGBA": "png", "CMYK": "jpg", "LA": "png", "1": "tiff", "RGB": "heic"}
+    kinds = {
+        "L": "jpg",
+        "I;16": "png",
+        "P": "gif",
+        "RGBA": "png",
+        "CMYK": "jpg",
+        "LA": "png",
+        "1": "tiff",
+        "RGB": "heic",
+    }
     files = {}
     for index, (mode, suffix) in enumerate(kinds.items()):
         buffer = io.BytesIO()
