@@ -218,8 +218,14 @@ def test_a_truncated_archive(suffix, cache, tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "holds no picture (.jpg .jpeg .png .webp .bmp .gif .tif .tiff), only 0 other files"),
-        ({"a.txt": b"a", "b.csv": b"b"}, "holds no picture (.jpg .jpeg .png .webp .bmp .gif .tif .tiff), only 2 other"),
+        (
+            {},
+            "holds no picture (.jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .jp2 .heic .heif), only 0 other files",
+        ),
+        (
+            {"a.txt": b"a", "b.csv": b"b"},
+            "holds no picture (.jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .jp2 .heic .heif), only 2 other",
+        ),
         (
             {"holiday.jpg": PICTURE, "party.jpg": OTHER},
             "None of the 2 pictures in {path} has a label: expected a name such as 25_1_2_20170116.jpg "

@@ -140,13 +140,13 @@ def pair(tmp_path_factory) -> Iterator[tuple[str, list[DemoServer]]]:
     for name in ("first", "second"):
         (folder / name).mkdir()
         replicas.append(DemoServer(folder / name, code=code, **settings, REQUESTS_PER_MINUTE="60"))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    configuration = (ROOT / "deploy/nginx.conf").read_text().replace("127.0.0.1:8080", f"127.0.0.1:{port}")
-    for shipped, replica in zip(("127.0.0.1:7861", "127.0.0.1:7862"), replicas, strict=True):
-        configuration = configuration.replace(shipped, replica.url.removeprefix("http://"))
-    (folder / "nginx.conf").write_text(configuration)
     with replicas[0], replicas[1]:
+        with socket.create_server(("127.0.0.1", 0)) as free:  # now: while they start, others take ports
+            port = free.getsockname()[1]
+        configuration = (ROOT / "deploy/nginx.conf").read_text().replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+        for shipped, replica in zip(("127.0.0.1:7861", "127.0.0.1:7862"), replicas, strict=True):
+            configuration = configuration.replace(shipped, replica.url.removeprefix("http://"))
+        (folder / "nginx.conf").write_text(configuration)
         command = [NGINX, "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "nginx.log", "-g", "daemon off;"]
         with subprocess.Popen(command) as nginx:
             url = f"http://127.0.0.1:{port}"

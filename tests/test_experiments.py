@@ -232,10 +232,10 @@ def test_comparison_of_recipes(faces, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(experiment, "train", lambda argv: pytest.fail("a finished run was repeated"))
     compare_recipes.main([str(comparison), *shared])
-    with pytest.raises(RecipeError, match=r"begun with other arguments \(Wide loss!: num_train_epochs 1.0, not 2.0"):
+    with pytest.raises(RecipeError, match=r"begun with other arguments \(wide_loss: num_train_epochs 1.0, not 2.0"):
         compare_recipes.main([str(comparison), *shared, "--num_train_epochs", "2"])
     comparison.write_text(comparison.read_text().replace("6", "7"))
-    with pytest.raises(RecipeError, match=r"begun with other arguments \(Wide loss!: age_sigma_years 6.0, not 7.0"):
+    with pytest.raises(RecipeError, match=r"begun with other arguments \(wide_loss: age_sigma_years 6.0, not 7.0"):
         compare_recipes.main([str(comparison), *shared])
 
 

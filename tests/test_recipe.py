@@ -177,4 +177,4 @@ def test_every_recipe_is_valid(recipe, tmp_path):
     assert model_args.start_from or model_args.backbone or model_args.backbone_config
     assert data_args.dataset
     assert training_args.load_best_model_at_end
-    assert f"python -m trainer.train {recipe}" in recipe.read_text()
+    assert f"-m trainer.train {recipe}" in recipe.read_text()
