@@ -220,11 +220,11 @@ def test_a_truncated_archive(suffix, cache, tmp_path):
     [
         (
             {},
-            "holds no picture (.jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .jp2 .heic .heif), only 0 other files",
+            ".heic .heif), only 0 other files",
         ),
         (
             {"a.txt": b"a", "b.csv": b"b"},
-            "holds no picture (.jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .jp2 .heic .heif), only 2 other",
+            ".heic .heif), only 2 other",
         ),
         (
             {"holiday.jpg": PICTURE, "party.jpg": OTHER},
