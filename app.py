@@ -26,7 +26,7 @@ from demo.about import about_markdown
 from demo.answering import CHOOSE, FIND, Answers, ask_for_whole
 from demo.api import FACES_SCHEMA, ApiOutput
 from demo.cards import message
-from demo.memory import return_freed_memory
+from demo.memory import keep_few_heaps
 from demo.ranges import CHOICES, DEFAULT_CHOICE
 from demo.serving import ModelNotServable, ServedModel, find_model
 from demo.settings import Settings, duration
@@ -256,7 +256,7 @@ def main() -> int:
         description=__doc__, epilog=Settings.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.parse_args()
-    return_freed_memory()  # before anything starts a thread
+    keep_few_heaps()  # before anything starts a thread
     folder = Path(os.environ["GRADIO_TEMP_DIR"])
     try:
         settings = Settings.from_environment()
