@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +139,21 @@ def test_loosely_cut_faces_are_aligned_and_others_kept_whole(tmp_path, num_proc)
     assert {row["image"].size for row in rows} == {(CROP_SIDE, CROP_SIDE)}
     women = np.stack([np.asarray(row["image"], float) for row in rows if row["gender"] == 1])
     assert np.abs(women - women.mean(axis=0)).mean() < 12, "one face, one crop, wherever it was"
+
+
+def test_processes_that_decode_do_not_wait_for_their_parents_threads(tmp_path):
+    """As in a run that has just looked for copies, with OpenCV's threads."""
+    write_utkface_folder(tmp_path / "faces", count=40)
+    script = f"""
+import cv2, numpy as np
+from trainer.data import DataArguments, load_faces
+from trainer.transforms import decode_faces
+cv2.setNumThreads(4)
+cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 5)
+faces = load_faces(DataArguments(dataset={str(tmp_path / "faces")!r}, align=True, num_proc=2), seed=0)
+print(len(decode_faces(faces, 32, 32, num_proc=2)["train"]), cv2.getNumThreads())
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["32", "4"]

@@ -4,15 +4,14 @@ import logging
 from functools import cache
 from pathlib import Path
 
-import cv2
 from datasets import DatasetDict, Features, Image, IterableDatasetDict, Value
-from multiprocess import parent_process  # which `datasets` makes its processes with
 from PIL import Image as PilImage
 
 from model.configuration_age_gender import UTKFACE_LANDMARKS_XY
 from model.face_alignment import align, resize_square
 from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
+from trainer.forking import forkable_opencv
 
 
 ALIGNMENT_VERSION = 2  # part of the cache key: raise it when the same pictures get other crops
@@ -35,13 +34,14 @@ def align_faces(
             aligned[name] = split.map(_align_row).remove_columns(["face_found"])
             continue
         features = Features(split.features | {"image": Image(), "face_found": Value("bool")})
-        crops = split.map(
-            _align_row,
-            features=features,
-            fn_kwargs={"version": ALIGNMENT_VERSION},
-            num_proc=num_proc,
-            desc=f"Aligning {name}",
-        )
+        with forkable_opencv(num_proc):
+            crops = split.map(
+                _align_row,
+                features=features,
+                fn_kwargs={"version": ALIGNMENT_VERSION},
+                num_proc=num_proc,
+                desc=f"Aligning {name}",
+            )
         missed = len(crops) - sum(crops["face_found"])
         if missed:
             logger.warning(f"No face found in {missed} of the {len(crops)} pictures of {name}: each is used whole.")
@@ -61,6 +61,4 @@ def _align_row(row: dict, version: int = ALIGNMENT_VERSION) -> dict:
 
 @cache
 def _detector() -> YuNetDetector:
-    if parent_process():  # one of `num_proc`, which share the cores
-        cv2.setNumThreads(1)
     return YuNetDetector(Path(__file__).parents[1] / "model" / YUNET_FILE)

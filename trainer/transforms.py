@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from model.face_alignment import resize_square
 from model.image_loading import load_rgb
+from trainer.forking import forkable_opencv
 
 
 LABELS = ("age", "age_low", "age_high", "gender")
@@ -52,7 +53,8 @@ def decode_faces(
         if isinstance(split, Dataset):
             options["features"] = _decoded_features(split)
             options |= {"num_proc": num_proc, "desc": f"Decoding {name}"}
-        decoded[name] = split.map(_decode_face, **options)
+        with forkable_opencv(num_proc):
+            decoded[name] = split.map(_decode_face, **options)
     return type(faces)(decoded)
 
 
