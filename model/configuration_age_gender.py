@@ -79,7 +79,7 @@ class AgeGenderConfig(PreTrainedConfig):
     r"""
     backbone_config: configuration of any vision backbone in transformers; a ViT by default.
     stem_channels: channels of the stride-2 convolutions that replace a ViT's patch projection; None keeps it.
-    pooling: `"mean"` over all spatial tokens, or `"cls"`, the first token.
+    pooling: `"mean"` over all tokens, the class token included, or `"cls"`, the first token.
     image_size: side in pixels of the square crop the model looks at.
     max_age: the age head has one output a year, 0 to `max_age`.
     age_ranges: inclusive `[low, high]` years; they must cover 0..`max_age`. Changing them needs no retraining.
@@ -88,6 +88,7 @@ class AgeGenderConfig(PreTrainedConfig):
     age_weights: weight of each year in the age loss, `max_age + 1` numbers; None weighs all alike.
     range_loss_weight, gender_loss_weight: weights beside the year loss, which has weight 1.
     gender_label_smoothing: share of the gender target spread over both outputs while training.
+    head_dropout: share of the pooled features that both heads do without in each training step.
     mirror_average: answer with the mean over a crop and its mirror image: a little better, twice the work.
     landmarks_xy: where two eyes, nose and two mouth corners lie on the crop, as fractions of its side.
     cascade_crop: corners x0, y0, x1, y1 of the crop, as fractions of a Haar cascade's box, where no landmarks are known.

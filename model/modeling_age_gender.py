@@ -196,9 +196,10 @@ def age_loss(age_logits: torch.Tensor, age_labels: torch.Tensor, config: AgeGend
     losses = torch.where((low == high).squeeze(1), -(target * log_probs).sum(dim=1), -inside)
     if config.range_loss_weight:
         starts = torch.tensor([start for start, _ in config.age_ranges], device=low.device)
-        range_of = torch.bucketize((low + high).squeeze(1) // 2, starts, right=True) - 1
-        range_losses = F.cross_entropy(sum_into_ranges(log_probs, config.age_ranges), range_of, reduction="none")
-        losses = losses + config.range_loss_weight * range_losses
+        first, last = (torch.bucketize(year.squeeze(1), starts, right=True) - 1 for year in (low, high))
+        range_losses = F.cross_entropy(sum_into_ranges(log_probs, config.age_ranges), first, reduction="none")
+        # a face labelled with years of two ranges may be in either
+        losses = losses + config.range_loss_weight * range_losses * (first == last)
 
     weights = known.float()
     if config.age_weights is not None:

@@ -3,9 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from transformers import (
+    AutoModel,
+    ConvNextImageProcessor,
+    EfficientNetImageProcessor,
+    MobileViTImageProcessor,
+    ViTImageProcessor,
+)
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderModel
+from tests.test_modeling import BACKBONES
 from trainer.build_model import ModelArguments, age_class_weights, build_model
 from trainer.model_folder import save_model_folder
 from trainer.recipe import RecipeError
@@ -47,6 +56,43 @@ def test_a_stem_that_does_not_fit_the_backbone():
         ValueError, match="2 stem_channels shrink a picture 4 times, but the backbone expects patches of 16"
     ):
         build_model(ModelArguments(backbone_config=TINY_VIT, image_size=32, stem_channels=[4, 8]))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "processor"),
+    [
+        ("vit", ViTImageProcessor),
+        ("resnet", ConvNextImageProcessor),
+        ("convnext", ConvNextImageProcessor),
+        ("efficientnet", EfficientNetImageProcessor),
+        ("mobilevit", MobileViTImageProcessor),
+    ],
+)
+def test_a_pretrained_backbone_sees_what_it_learnt_from(tmp_path, backbone, processor):
+    torch.manual_seed(0)
+    pretrained = AutoModel.from_config(BACKBONES[backbone]).eval()
+    pretrained.save_pretrained(tmp_path)
+    own_processor = processor(do_resize=False, do_center_crop=False)
+    own_processor.save_pretrained(tmp_path)
+    model, image_processor = build_model(ModelArguments(backbone=str(tmp_path), image_size=32))
+
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    pixels[..., 0] //= 4  # so that red and blue are told apart
+    picture = Image.fromarray(pixels)
+    expected = first_features(pretrained, own_processor(picture, return_tensors="pt"))
+    assert expected.std() > 0.01
+    actual = first_features(model.eval().backbone, image_processor(picture, return_tensors="pt"))
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def first_features(backbone: torch.nn.Module, inputs) -> torch.Tensor:
+    """What the filters that see the picture give."""
+    first = next(module for module in backbone.modules() if isinstance(module, torch.nn.Conv2d))
+    features = []
+    first.register_forward_hook(lambda _module, _inputs, output: features.append(output))
+    with torch.inference_mode():
+        backbone(**inputs)
+    return features[0]
 
 
 @pytest.fixture

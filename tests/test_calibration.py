@@ -28,8 +28,19 @@ def test_abstention_reaches_the_stated_accuracy():
     assert answered == pytest.approx(0.4, abs=0.04)
 
 
+def test_abstention_keeps_its_word_on_other_faces():
+    random = np.random.default_rng(0)
+    kept = 0
+    for _ in range(200):
+        confidence = random.uniform(0.5, 1, (2, 2000))
+        correct = random.random((2, 2000)) < confidence
+        threshold, _ = abstention_threshold(confidence[0], correct[0], target_accuracy=0.9)
+        kept += correct[1][confidence[1] >= threshold].mean() >= 0.9
+    assert kept / 200 > 0.75  # of accuracies that touch it on the fitted faces half would
+
+
 def test_nothing_is_held_back_when_every_answer_is_right():
-    assert abstention_threshold(np.array([0.9, 0.6]), np.array([True, True]), 0.95) == (0.6, 1.0)
+    assert abstention_threshold(np.linspace(1, 0.6, 200), np.full(200, True), 0.95) == (0.6, 1.0)
 
 
 def test_without_labels_the_model_keeps_what_it_had():

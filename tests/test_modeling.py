@@ -156,6 +156,16 @@ def test_age_weights_and_range_loss():
     assert age_loss(logits, labels, AgeGenderConfig(range_loss_weight=1.0)) > age_loss(logits, labels, plain)
 
 
+def test_a_label_of_years_in_two_ranges_has_no_range_loss():
+    logits = torch.randn(1, 117, generator=torch.Generator().manual_seed(0))
+    ranges = [[0, 24], [25, 49], [50, 74], [75, 99], [100, 116]]
+    plain, ranged = AgeGenderConfig(age_ranges=ranges), AgeGenderConfig(age_ranges=ranges, range_loss_weight=1.0)
+    for low, high, is_one_range in ((20, 29, False), (70, 116, False), (30, 39, True)):
+        labels = torch.tensor([[low, high]])
+        extra = age_loss(logits, labels, ranged) - age_loss(logits, labels, plain)
+        assert (extra.item() > 0.1) == is_one_range
+
+
 def test_gender_label_smoothing_raises_the_floor():
     logits, labels = torch.tensor([[20.0, -20.0]]), torch.tensor([0])
     assert gender_loss(logits, labels, 0.0).item() == pytest.approx(0.0, abs=1e-6)

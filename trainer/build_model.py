@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoImageProcessor, ViTImageProcessorPil
+from torch import nn
+from transformers import AutoConfig, AutoImageProcessor, BaseImageProcessor, ViTImageProcessorPil
 
 from model.configuration_age_gender import MAX_AGE, AgeGenderConfig, parse_age_ranges
 from model.modeling_age_gender import AgeGenderModel
@@ -117,13 +118,28 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
     if args.backbone:
         model = AgeGenderModel.from_backbone(args.backbone, **values)
         pretrained = AutoImageProcessor.from_pretrained(args.backbone)
-        return model, make_image_processor(
-            args.image_size, image_mean=pretrained.image_mean, image_std=pretrained.image_std
-        )
+        if getattr(pretrained, "do_flip_channel_order", False):
+            turn_to_rgb(model.backbone)
+        return model, make_image_processor(args.image_size, **normalisation(pretrained))
     backbone_config = AutoConfig.for_model(**json.loads(args.backbone_config))
     return AgeGenderModel(AgeGenderConfig(backbone_config=backbone_config, **values)), make_image_processor(
         args.image_size
     )
+
+
+def normalisation(processor: BaseImageProcessor) -> dict[str, list[float]]:
+    """`image_mean` and `image_std` that do in one step what a pretrained backbone's processor does to RGB in 0..1."""
+    if not processor.do_normalize:  # MobileViT: it keeps values that it does not use
+        return {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+    times = 2 if getattr(processor, "include_top", False) else 1  # EfficientNet divides twice
+    return {"image_mean": list(processor.image_mean), "image_std": [std**times for std in processor.image_std]}
+
+
+@torch.no_grad()
+def turn_to_rgb(backbone: nn.Module) -> None:
+    """Let filters that learnt from BGR see what they know in RGB pictures."""
+    first = next(weights for weights in backbone.parameters() if weights.ndim == 4 and weights.shape[1] == 3)
+    first.copy_(first.flip(1))
 
 
 def load_trained(name_or_path: str, revision: str | None, image_size: int, **values) -> AgeGenderModel:

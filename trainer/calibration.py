@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
+from scipy.stats import norm
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import conformal_mass, estimate_age, softmax
@@ -97,17 +98,27 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def abstention_threshold(confidence: np.ndarray, correct: np.ndarray, target_accuracy: float) -> tuple[float, float]:
-    """The lowest confidence at which the answers given reach `target_accuracy`, and the share of faces answered.
+    """The lowest confidence at which the answers given are surely enough right, and the share of faces answered.
 
-    Where no threshold reaches it, the one that answers only the single most confident face is too strict to be of use:
-    the threshold with the best accuracy over at least a tenth of the faces is taken.
+    "Surely enough": the lower end of Wilson's one-sided 95 % interval reaches `target_accuracy`. Taking the first
+    threshold whose accuracy merely touches it on these faces would miss it on others. Where none reaches it, the one with
+    the best accuracy over at least a tenth of the faces is taken.
     """
     if not len(confidence):
         return 0.5, 1.0
     order = np.argsort(-confidence)
     answered = np.arange(1, len(order) + 1)
-    accuracy = np.cumsum(correct[order]) / answered
-    reached = np.flatnonzero(accuracy >= target_accuracy)
+    right = np.cumsum(correct[order])
+    accuracy = right / answered
+    reached = np.flatnonzero(wilson_lower_bound(right, answered) >= target_accuracy)
     tenth = len(order) // 10
     last = reached[-1] if len(reached) and reached[-1] >= tenth else tenth + int(accuracy[tenth:].argmax())
     return float(confidence[order[last]]), float(answered[last] / len(order))
+
+
+def wilson_lower_bound(right: np.ndarray, answered: np.ndarray, z: float = norm.ppf(0.95)) -> np.ndarray:
+    """The share that `right` of `answered` surely reaches, one-sided (Wilson, 1927); scipy has it for one pair only."""
+    share = right / answered
+    middle = share + z**2 / (2 * answered)
+    spread = z * np.sqrt(share * (1 - share) / answered + z**2 / (4 * answered**2))
+    return (middle - spread) / (1 + z**2 / answered)
