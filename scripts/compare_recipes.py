@@ -3,9 +3,9 @@
     python -m scripts.compare_recipes trainer/comparisons/losses.yaml --dataset UTKFace.tar.gz --output_dir outputs/losses
     python -m scripts.compare_recipes trainer/comparisons/backbones.yaml --dataset UTKFace.tar.gz --num_train_epochs 3
 
-Arguments after the file are for every run, and win over the file. All are measured on the validation split: the test
-split is for the model that is chosen. Killed, the same command goes on with the run it was at. Writes results.md,
-results.json and results.png.
+Arguments after the file are for every run, and win over the file. All are measured on the validation split, for the test
+split is for the model that is chosen; where nothing is chosen by the result, `--split test`. If interrupted, run the
+same command again to resume with the run it was at. Writes results.md, results.json and results.png.
 """
 
 import argparse
@@ -28,6 +28,7 @@ def main(argv: Sequence[str]) -> None:
     comparison = Path(argv[0])
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("outputs", comparison.stem))
+    parser.add_argument("--split", choices=("validation", "test"), default="validation")
     own, shared = parser.parse_known_args(argv[1:])
     folder = own.output_dir
     arms, seeds = read_comparison(comparison)
@@ -40,8 +41,8 @@ def main(argv: Sequence[str]) -> None:
         for seed in seeds:
             print(f"{arm.name}, seed {seed}", flush=True)
             of_run = [str(recipe), *shared, "--seed", str(seed)]
-            runs.append(run_once(arm.name, of_run, folder / f"{arm.slug}_seed_{seed}", split="validation"))
-    print(write_report(runs, folder, f"`{comparison}`, measured on validation"))
+            runs.append(run_once(arm.name, of_run, folder / f"{arm.slug}_seed_{seed}", split=own.split))
+    print(write_report(runs, folder, f"`{comparison}`, measured on {own.split}"))
 
 
 if __name__ == "__main__":

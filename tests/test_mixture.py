@@ -15,7 +15,7 @@ from trainer.alignment import CROP_SIDE
 from trainer.data import load_faces
 from trainer.data_arguments import DataArguments
 from trainer.held_out import EvaluationError
-from trainer.mixture import MixtureArguments, load_sets, mix_training_faces, without_copies
+from trainer.mixture import MixtureArguments, load_sets, mix_training_faces, training_faces
 from trainer.model_evaluation import EvaluationArguments, evaluate_model
 from trainer.recipe import RecipeError
 from trainer.train import main
@@ -54,7 +54,7 @@ def test_a_pass_goes_over_each_set_as_often_as_told(exact, ranged):
     train = decode_faces(faces, 32, 32)["train"]
     [other] = load_sets(mixture, faces, seed=0)
     others = [decode_faces(other, 32, 32)["train"]]
-    mixed = mix_training_faces(mixture, train, others)
+    mixed = mix_training_faces(mixture, [train, *others])
     assert len(mixed) == 3 * len(train) + 2 * len(others[0])
 
     labels = collate_faces([mixed[0], mixed[len(mixed) - 1]])["age_labels"].tolist()
@@ -109,17 +109,25 @@ def test_a_stream_cannot_be_mixed(exact, ranged):
         load_sets(mixture, faces, seed=0)
 
 
-def test_copies_of_held_out_pictures_are_left_out_of_training(exact, tmp_path):
+def test_copies_of_what_another_set_measures_on_are_left_out_of_training(exact, tmp_path):
     faces = load_faces(DataArguments(dataset=str(exact)), seed=0)
     folder = write_utkface_folder(tmp_path / "others", count=60, seed=5)
-    held_out = [*faces["validation"], *faces["test"]]
-    for index, row in enumerate(held_out):
+    for index, row in enumerate(row for split in faces.values() for row in split):
         row["image"].save(folder / f"30_0_0_2018{index:013d}.jpg", quality=60)
-    train = load_faces(DataArguments(dataset=str(folder)), seed=0)["train"]
-    leaks = [name for name in train["file_name"] if "_2018" in name]
-    assert leaks
-    clean = without_copies(train, [faces["validation"], faces["test"]])
-    assert set(clean["file_name"]) == set(train["file_name"]) - set(leaks)
+    others = load_faces(DataArguments(dataset=str(folder)), seed=0)
+
+    rows = [name for split in faces.values() for name in split["file_name"]]
+    copies = {name: f"30_0_0_2018{index:013d}.jpg" for index, name in enumerate(rows)}
+    originals = {copy: name for name, copy in copies.items()}
+    cleaned = training_faces([faces, others])
+    for splits, held_out, copy_of, clean in (
+        (faces, others, copies, cleaned[0]),
+        (others, faces, originals, cleaned[1]),
+    ):
+        held = {*held_out["validation"]["file_name"], *held_out["test"]["file_name"]}
+        leaks = {name for name in splits["train"]["file_name"] if copy_of.get(name) in held}
+        assert leaks
+        assert set(clean["file_name"]) == set(splits["train"]["file_name"]) - leaks
 
 
 @pytest.mark.parametrize("num_proc", [None, 2])

@@ -8,6 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from model.configuration_age_gender import RANGE_SETS
 from trainer.arguments import Arguments
 from trainer.checkpoints import RUN_RECORD
 from trainer.evaluation import Score
@@ -18,7 +19,7 @@ from trainer.train import main as train
 SCORES = {  # title: (where in metrics.json, factor, decimals)
     "age MAE, years": (("age", "mae"), 1, 2),
     "age within five years, %": (("age", "cs5"), 100, 1),
-    "FairFace-9, %": (("age_ranges", "FairFace-9", "accuracy"), 100, 1),
+    **{f"{name}, %": (("age_ranges", name, "accuracy"), 100, 1) for name in RANGE_SETS},
     "gender, %": (("gender", "accuracy"), 100, 1),
 }
 
@@ -49,8 +50,8 @@ class Run:
         return found
 
 
-def run_once(name: str, argv: Sequence[str], output_dir: Path, split: str) -> Run:
-    """Train into `output_dir` and measure on `split`, or go on from where an earlier call was stopped.
+def train_once(argv: Sequence[str], output_dir: Path) -> list[str]:
+    """Train into `output_dir`, or go on from where an earlier call was stopped; what it was trained with.
 
     Args:
         argv: as of trainer.train, but for the output.
@@ -58,6 +59,12 @@ def run_once(name: str, argv: Sequence[str], output_dir: Path, split: str) -> Ru
     arguments = [*argv, "--output_dir", str(output_dir), "--report", "false"]
     if not (output_dir / RUN_RECORD).exists():
         train([*arguments, "--resume_from_checkpoint", "true"])
+    return arguments
+
+
+def run_once(name: str, argv: Sequence[str], output_dir: Path, split: str) -> Run:
+    """`train_once`, then measure on `split`, unless an earlier call did."""
+    arguments = train_once(argv, output_dir)
     measured = output_dir / f"on_{split}"
     if not (measured / "metrics.json").exists():
         measured.mkdir(exist_ok=True)

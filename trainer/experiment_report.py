@@ -13,6 +13,9 @@ from transformers import TrainingArguments
 from trainer.experiment import SCORES, Run
 
 
+DRAWN = ("age MAE, years", "age within five years, %", "FairFace-9, %", "gender, %")
+
+
 def write_report(runs: Sequence[Run], folder: Path, title: str, *, spread: bool = False) -> str:
     """Write results.md, results.json and results.png; the table. `spread`: add mean and standard deviation over all."""
     table = format_table(runs, spread=spread)
@@ -83,7 +86,7 @@ def _cell(title: str, scores: Sequence[dict[str, Any]]) -> str:
 
 def draw(runs: Sequence[Run]) -> Figure:
     """A panel a score: a point a run with its 95 % interval, in a row for each name, and the mean of them all."""
-    titles = [title for title in SCORES if any(title in run.scores() for run in runs)]
+    titles = [title for title in DRAWN if any(title in run.scores() for run in runs)]
     names = list(dict.fromkeys(run.name for run in runs))
     figure = Figure(figsize=(3.6 * len(titles) + 1.5, 0.4 * len(names) + 1.4), layout="constrained")
     axes = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]

@@ -92,8 +92,17 @@ def load_sets(args: MixtureArguments, faces: DatasetDict, seed: int) -> list[Dat
     return [load_faces(one, seed=seed) for one in args.sets]
 
 
+def training_faces(sets: list[DatasetDict]) -> list[Dataset]:
+    """The training pictures of each set, without copies of those that the other sets measure on."""
+    held_out = [[splits["validation"], splits["test"]] for splits in sets]
+    of_others = [[split for other in (*held_out[:i], *held_out[i + 1 :]) for split in other] for i in range(len(sets))]
+    return [without_copies(splits["train"], others) for splits, others in zip(sets, of_others, strict=True)]
+
+
 def without_copies(train: Dataset, held_out: list[Dataset]) -> Dataset:
     """The pictures of `train` of which `held_out` has no identical or near-identical one (see trainer.duplicates)."""
+    if not held_out:
+        return train
     fingerprints = [
         fingerprint_pictures(faces.select_columns(["image"]).cast_column("image", Image(decode=False)))
         for faces in (*held_out, train)
@@ -107,9 +116,8 @@ def without_copies(train: Dataset, held_out: list[Dataset]) -> Dataset:
     return train.select(kept)
 
 
-def mix_training_faces(args: MixtureArguments, train: Dataset, others: list[Dataset]) -> Dataset:
+def mix_training_faces(args: MixtureArguments, parts: list[Dataset]) -> Dataset:
     """One decoded training set (see `trainer.transforms.decode_faces`), each part as often as its `repeat` says."""
-    parts = [train, *others]
     if any("age_low" in part.column_names for part in parts):
         parts = [_with_age_ranges(part) for part in parts]
     columns = parts[0].column_names

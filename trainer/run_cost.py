@@ -1,9 +1,10 @@
-"""Time and energy that a run has cost, over all the times it was stopped and gone on with."""
+"""What a run was begun with and has cost, over all the times it was stopped and gone on with."""
 
 import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
@@ -15,9 +16,14 @@ from trainer.energy import EnergyMeter
 class RunCost(TrainerCallback, ExportableState):
     """Counts from its making on. As a callback it is written into every checkpoint, where the next start finds it."""
 
-    def __init__(self, checkpoint: str | None = None):
-        """`checkpoint`: where the run goes on from; what was done after it and lost is not counted."""
+    def __init__(self, beginning: dict[str, Any], checkpoint: str | None = None):
+        """
+        Args:
+            beginning: what this start was begun with. A run is described by its first start's.
+            checkpoint: where the run goes on from; what was done after it and lost is not counted.
+        """
         self._before = _saved_in(checkpoint) if checkpoint else {}
+        self.beginning = self._before.get("beginning", beginning)
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._start, self._meter = time.monotonic(), EnergyMeter()
 
@@ -32,7 +38,7 @@ class RunCost(TrainerCallback, ExportableState):
         }
 
     def state(self) -> dict:
-        return {"args": {}, "attributes": self.total()}
+        return {"args": {}, "attributes": self.total() | {"beginning": self.beginning}}
 
 
 def _sum(before: int | None, now: int | None) -> int | None:

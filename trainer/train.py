@@ -25,7 +25,7 @@ from trainer.checkpoints import RUN_RECORD, CheckpointError, checkpoint_to_resum
 from trainer.data import load_faces
 from trainer.held_out import check_start
 from trainer.metrics import build_compute_metrics
-from trainer.mixture import load_sets, mix_training_faces, without_copies
+from trainer.mixture import load_sets, mix_training_faces, training_faces
 from trainer.model_folder import save_model_folder
 from trainer.publishing import repository_to_push_to, write_report
 from trainer.recipe import RecipeError
@@ -49,19 +49,17 @@ class Faces(NamedTuple):
 
 
 def prepare_faces(args: Arguments) -> Faces:
+    """Every set cleaned, split and decoded, by the main process for all of them; `datasets` keeps it on disk."""
     seed = args.training.data_seed or 0
     with args.training.main_process_first(desc="preparing the faces"):
         splits = load_faces(args.data, seed=seed)
         other_sets = load_sets(args.mixture, splits, seed)
         decoding = (args.model.image_size, args.model.train_image_size or args.model.image_size, args.data.num_proc)
         decoded = decode_faces(splits, *decoding)
-        held_out = [splits["validation"], splits["test"]]
-        others = [
-            decode_faces(DatasetDict(train=without_copies(other["train"], held_out)), *decoding)["train"]
-            for other in other_sets
-        ]
-        if others or args.mixture.repeat > 1:
-            decoded["train"] = mix_training_faces(args.mixture, decoded["train"], others)
+        if other_sets or args.mixture.repeat > 1:
+            of_each = training_faces([splits, *other_sets])
+            parts = [decode_faces(DatasetDict(train=faces), *decoding)["train"] for faces in of_each]
+            decoded["train"] = mix_training_faces(args.mixture, parts)
     return Faces(splits, other_sets, decoded)
 
 
@@ -139,7 +137,7 @@ def describe_end(args: Arguments, faces: Faces, trainer: AgeGenderTrainer, model
 
 def train(args: Arguments, beginning: dict[str, Any], resume_from: str | None, output_dir: Path) -> AgeGenderTrainer:
     """Train, calibrate and save the model with its record, which says that the run is trained."""
-    cost = RunCost(resume_from)
+    cost = RunCost(beginning, resume_from)
     set_seed(args.training.seed)
     faces = prepare_faces(args)
     if not args.data.streaming:
@@ -150,7 +148,7 @@ def train(args: Arguments, beginning: dict[str, Any], resume_from: str | None, o
     model = trainer.whole_model()
     calibration = calibrate(trainer, model, faces.decoded["validation"], args.report.gender_target_accuracy)
     if trainer.is_world_process_zero():
-        record = beginning | cost.total() | describe_end(args, faces, trainer, model)
+        record = cost.beginning | cost.total() | describe_end(args, faces, trainer, model)
         try:
             save_model_folder(model, trainer.processing_class, output_dir)
             save_run_record(output_dir / RUN_RECORD, record | {"calibration": asdict(calibration)})
