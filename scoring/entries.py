@@ -33,11 +33,6 @@ class Source(Protocol):
         """Changes when the entries or their order do."""
 
 
-def as_text(name: str) -> str:
-    """A file name with \\xff and the like for bytes that are no UTF-8, which a table cannot hold."""
-    return name.encode(errors="backslashreplace").decode()
-
-
 def failing(error: Exception) -> Callable[[], Content]:
     """A `read` for what cannot be read."""
 

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from model.image_loading import SUFFIXES
-from scoring.entries import Entry, as_text, failing
+from scoring.entries import Entry, failing
 from trainer.archives import Member, open_archive
+from trainer.sources import as_text
 
 
 def version_of(path: str | Path) -> str:

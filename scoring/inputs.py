@@ -39,6 +39,7 @@ def open_sources(
 
     Raises:
         FileNotFoundError: nothing at a path, or a pattern that fits nothing.
+        ValueError: `frames_per_second` is not above 0.
     """
     if not frames_per_second > 0:
         raise ValueError(f"Expected --frames-per-second above 0, got {frames_per_second}.")

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scoring.rows import CsvWriter, table_rows, write_json_lines
+from trainer.whole_files import fill_whole, sync, write_whole
 
 
 OUTPUT_SUFFIXES = (".parquet", ".csv", ".jsonl")
 _MERGED = "merged"  # written just before the output appears: a kill between that and the clearing up is told by it
+
+
+class MissingPartsError(RuntimeError):
+    """Not every part was written; the message says where, and what to do."""
 
 
 def parts_folder(output: Path) -> Path:
@@ -47,14 +52,14 @@ class Parts:
         path = self.folder / "settings.json"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, lambda file: file.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8"))
+            write_whole(path, json.dumps(settings, indent=1) + "\n")
             return
         begun = json.loads(path.read_text(encoding="utf-8"))
         changed = [name for name in settings if settings[name] != begun.get(name)]
         if changed:
             raise ValueError(
-                f"{self.folder} holds a run with another {', '.join(changed)}. Go on as it was begun, choose another "
-                "--output, or remove that folder to start anew."
+                f"{self.folder} contains a run with another {', '.join(changed)}. Resume it with the same options, choose "
+                "another --output, or remove that folder to start again."
             )
 
     def done(self) -> set[int]:
@@ -63,17 +68,20 @@ class Parts:
 
     def write(self, part: int, rows: Iterable[dict[str, Any]]) -> None:
         table = pa.Table.from_pylist(list(rows), self.schema)
-        _write_whole(self._path(part), lambda file: pq.write_table(table, file, compression="zstd"))
+        fill_whole(self._path(part), lambda file: pq.write_table(table, file, compression="zstd"))
 
     def merge(self, count: int) -> dict[str, int]:
         """Join parts 0 to `count` - 1 into the output, one in memory at a time, and clear up.
 
         Returns:
             How many pictures, faces and errors there are.
+
+        Raises:
+            MissingPartsError: a part is not in the folder; what is there stays.
         """
         missing = set(range(count)) - self.done()
         if missing:
-            raise RuntimeError(
+            raise MissingPartsError(
                 f"{len(missing)} of {count} parts are missing in {self.folder}. Start the command again."
             )
         merged = self.folder / f"output{self.output.suffix}"
@@ -88,7 +96,7 @@ class Parts:
                 yield table
 
         _write_tables(tables(), self.schema, merged)
-        _sync(merged)
+        sync(merged)
         (self.folder / _MERGED).touch()
         os.replace(merged, self.output)
         self.clear()
@@ -114,16 +122,3 @@ def _write_tables(tables: Iterator[pa.Table], schema: pa.Schema, path: Path) -> 
                 csv_writer.write(table_rows(table))
             else:
                 write_json_lines(table_rows(table), file)
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file that appears under its name only when it is on the disk."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    write(unfinished)
-    _sync(unfinished)
-    os.replace(unfinished, path)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

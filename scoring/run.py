@@ -59,6 +59,7 @@ def score_to_file(
 
     Raises:
         ValueError: nothing to score, or the parts were begun under other settings or with another input.
+        MissingPartsError: the processes did not all write into the same folder.
     """
     if state.is_main_process:
         plan = Plan.of(sources)

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import DatasetDict, Image
 
-from scoring.entries import Content, Entry, as_text
+from scoring.entries import Content, Entry
 from scoring.file_sources import version_of
 from trainer.data_arguments import DataArguments
-from trainer.sources import load_hub
+from trainer.sources import as_text, load_hub
 
 
 ROWS_AT_ONCE = 32  # read from a parquet file: a row is a whole picture
@@ -49,7 +49,7 @@ class ParquetFile:
         try:
             file = pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20)  # else a whole row group is read
         except pa.ArrowInvalid as error:
-            raise ValueError(f"{self.path} is no parquet file ({error}): is the download complete?") from error
+            raise ValueError(f"{self.path} is not a parquet file ({error}): is the download complete?") from error
         _check_column(self.column, file.schema_arrow.names, str(self.path))
         return file
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from scoring.entries import Entry, as_text, failing
+from scoring.entries import Entry, failing
+from scoring.file_sources import version_of
+from trainer.sources import as_text
 
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mjpeg")
@@ -53,8 +55,7 @@ class Video:
         return max(math.ceil(frames * share), 1)
 
     def signature(self) -> str:
-        stat = self.path.stat()
-        return f"{self.path}|{stat.st_size}|{stat.st_mtime_ns}|{self.frames_per_second}"
+        return f"{self.path}|{version_of(self.path)}|{self.frames_per_second}"
 
 
 def _retrieve(capture: cv2.VideoCapture) -> np.ndarray:

@@ -8,13 +8,13 @@ counted, so that whatever else runs matters little.
 """
 
 import argparse
-import resource
 import time
 from collections.abc import Callable
 
 import numpy as np
 from datasets import disable_progress_bars
 
+from scripts.own_process import peak_memory_mib
 from trainer.cleaning import fingerprint, fingerprint_pictures
 from trainer.data import DataArguments, read_pictures
 from trainer.duplicates import EXACT_SEARCH_LIMIT, SURE_CANDIDATE, VIEWS, candidate_pairs, group_duplicates
@@ -65,10 +65,6 @@ def noisy_descriptors(thumbnails: list[bytes], count: int) -> np.ndarray:
     return descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
 
 
-def peak_memory_mb() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", nargs="+", required=True, help="folders, archives or Hub ids")
@@ -90,13 +86,13 @@ def main() -> None:
         grouping = (total - search) / size
         print(
             f"{size:10,} pictures: {total:7.1f} s, of which the search {search:7.1f} s, "
-            f"{size - len(set(groups)):,} copies, peak memory {peak_memory_mb():,} MB"
+            f"{size - len(set(groups)):,} copies, peak memory {peak_memory_mib():,.0f} MiB"
         )
     searches = {len(hashes): search}
     for size in args.beyond:
         spent, _ = timed(candidate_pairs, noisy_descriptors(thumbnails, size))
         searches[size] = len(VIEWS) * spent
-        print(f"{size:10,} descriptors: search {searches[size]:7.1f} s, peak memory {peak_memory_mb():,} MB")
+        print(f"{size:10,} descriptors: search {searches[size]:7.1f} s, peak memory {peak_memory_mib():,.0f} MiB")
     indexed = sorted(size for size in searches if size > EXACT_SEARCH_LIMIT)[-2:]
     growth = (
         np.log(searches[indexed[1]] / searches[indexed[0]]) / np.log(indexed[1] / indexed[0]) if indexed[1:] else 1.5

@@ -30,7 +30,7 @@ from scoring.parts import Parts
 from scoring.rows import table_schema
 from scoring.run import score_to_file
 from scoring.scorer import Scorer
-from scripts.own_process import in_own_process, peak_memory_mb
+from scripts.own_process import in_own_process, peak_memory_mib
 from trainer.devices import needs_cpu, usable_cores
 
 
@@ -121,9 +121,9 @@ class Benchmark:
 
 
 def peak_memory_of_predict(args: argparse.Namespace, folder: Path, detect: bool) -> float:
-    """MB; for a process that does nothing else."""
+    """MiB; for a process that does nothing else."""
     Benchmark(args).predict(folder, detect)
-    return peak_memory_mb()
+    return peak_memory_mib()
 
 
 def read_arguments() -> argparse.Namespace:
@@ -132,10 +132,12 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--crops", type=int, default=300, help="how many")
     parser.add_argument("--photographs", type=int, default=60, help="how many")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", "--batch_size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--onnx-files", nargs="+", default=[], metavar="FILE", help="of the model, to compare with")
+    parser.add_argument(
+        "--onnx-files", "--onnx_files", nargs="+", default=[], metavar="FILE", help="of the model, to compare with"
+    )
     return parser.parse_args()
 
 
@@ -157,7 +159,7 @@ def main(args: argparse.Namespace) -> None:
         for folder, detect in ((crops, False), (many_crops, False), (photographs, True), (many_photographs, True)):
             peak = in_own_process(peak_memory_of_predict, args, folder, detect)
             print(
-                f"  {len(list(folder.iterdir())):>6} {'photographs' if detect else 'crops'}: {peak:.0f} MB", flush=True
+                f"  {len(list(folder.iterdir())):>6} {'photographs' if detect else 'crops'}: {peak:.0f} MiB", flush=True
             )
 
 

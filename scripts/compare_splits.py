@@ -23,10 +23,10 @@ from model.pipeline_age_gender import AgeGenderPipeline
 from trainer.arguments import Arguments
 from trainer.bootstrap import Bootstrap, mean_of
 from trainer.data import load_faces
+from trainer.experiment import train_once
 from trainer.experiment_folder import begin_experiment
 from trainer.prediction import Predictions, predict
 from trainer.run_record import public_name
-from trainer.train import main as train
 
 
 ARMS = {"random": "picture", "purged": "picture_purged"}
@@ -38,10 +38,9 @@ def run_arm(argv: Sequence[str], output_dir: Path, split_by: str) -> tuple[Predi
     Returns:
         Predictions on the N test pictures, {split: pictures}, and an (N,) mask of those with a copy in train.
     """
-    arguments = [*argv, "--output_dir", str(output_dir), "--split_by", split_by, "--report", "false"]
-    if not (output_dir / "training_run.json").exists():
-        train([*arguments, "--resume_from_checkpoint", "true"])
-    args = Arguments.parse(arguments)
+    of_arm = [*argv, "--split_by", split_by]
+    train_once(of_arm, output_dir)
+    args = Arguments.parse(of_arm)
     faces = load_faces(args.data, seed=args.training.data_seed or 0)
     pipe = AgeGenderPipeline(
         model=AgeGenderModel.from_pretrained(output_dir), image_processor=AutoImageProcessor.from_pretrained(output_dir)
@@ -53,7 +52,7 @@ def run_arm(argv: Sequence[str], output_dir: Path, split_by: str) -> tuple[Predi
 
 def compare(random: Predictions, purged: Predictions, leaks: np.ndarray, estimate: str) -> dict[str, Any]:
     """Scores of both arms and their difference (purged - random) with its 95 % interval, over all and over leaked pictures."""
-    gains = {
+    scores = {
         "age_mae_years": [
             np.abs(estimate_age(arm.age_probs, estimate) - arm.age_labels[:, 0]) for arm in (random, purged)
         ],
@@ -63,7 +62,7 @@ def compare(random: Predictions, purged: Predictions, leaks: np.ndarray, estimat
     result = {}
     for part, faces in {"all": np.ones(len(leaks), bool), "leaked": leaks, "others": ~leaks}.items():
         result[part] = {"pictures": int(faces.sum())}
-        for name, (with_leaks, without) in gains.items():
+        for name, (with_leaks, without) in scores.items():
             with_leaks, without = (values[faces].astype(float) for values in (with_leaks, without))
             low, high = bootstrap.interval(mean_of(without - with_leaks), faces)
             result[part][name] = {

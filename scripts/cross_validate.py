@@ -3,7 +3,8 @@
     python -m scripts.cross_validate trainer/recipes/vit_64px.yaml --folds 5 --dataset UTKFace.tar.gz --output_dir outputs/folds
 
 The folds are grouped by copies of a picture and stratified by age and gender (see `folds` in trainer.data_arguments).
-Killed, the same command goes on with the fold it was at. Writes results.md, results.json and results.png.
+If interrupted, run the same command again to resume with the fold it was at. Writes results.md, results.json and
+results.png.
 """
 
 import sys

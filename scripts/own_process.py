@@ -20,9 +20,12 @@ def in_own_process(function: Callable[Arguments, Result], *args: Arguments.args,
         return process.submit(function, *args, **kwargs).result()
 
 
-def peak_memory_mb() -> float:
+def peak_memory_mib() -> float:
     """The most that this process has held in memory at once; Linux only."""
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+peak_memory_mb = peak_memory_mib  # as scripts.benchmark_training still calls it
 
 
 def _quieten() -> None:

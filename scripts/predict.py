@@ -7,9 +7,11 @@
 
 Each row holds the picture's place in the input, its file and the pipeline's answer for one face. A picture without a
 face has one row that says so; one that cannot be read has one row with `error`, and the command goes on with the next.
+`face` numbers the faces of a picture from 0, from left to right; the demo's CSV, whose column has the same name, numbers
+them from 1. `picture` numbers the pictures of the input from 0.
 
-Killed, the same command goes on where it was: what is done lies in OUTPUT.parts, which becomes the output at the end.
-Under `accelerate launch`, with the configuration for the hardware in trainer/accelerate, the processes share the
+If interrupted, run the same command again to resume: what is done lies in OUTPUT.parts, which becomes the output at the
+end. Under `accelerate launch`, with the configuration for the hardware in trainer/accelerate, the processes share the
 pictures out (on several machines: into a folder that all see).
 """
 
@@ -27,7 +29,7 @@ from transformers import AutoImageProcessor
 from model.configuration_age_gender import RANGE_SETS, age_range_label
 from model.modeling_age_gender import AgeGenderModel
 from scoring.inputs import EXPECTED, all_entries, open_sources
-from scoring.parts import OUTPUT_SUFFIXES, Parts
+from scoring.parts import OUTPUT_SUFFIXES, MissingPartsError, Parts
 from scoring.rows import answer_rows, table_schema, write_json_lines
 from scoring.run import Plan, digest, score_to_file
 from scoring.scorer import Scorer, read_entries
@@ -41,28 +43,51 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help=EXPECTED)
     parser.add_argument("--output", type=Path, help="a new .parquet, .csv or .jsonl; without it JSON lines are printed")
     parser.add_argument("--model", default="model", help="folder or Hub id of the model")
-    parser.add_argument("--model-revision", help="branch, tag or commit of a Hub id")
+    parser.add_argument("--model-revision", "--model_revision", help="branch, tag or commit of a Hub id")
     parser.add_argument("--crops", action="store_true", help="the pictures are face crops: do not look for faces")
     parser.add_argument("--detector", choices=("yunet", "haar"), help="yunet, unless its file is missing")
-    parser.add_argument("--age-ranges", help=f"'0-17, 18+', or one of: {', '.join(RANGE_SETS)}; else the model's own")
-    parser.add_argument("--image-column", default="image", help="of a parquet file or a dataset on the Hub")
-    parser.add_argument("--dataset-revision", help="branch, tag or commit of a dataset on the Hub")
-    parser.add_argument("--frames-per-second", type=float, default=1.0, help="frames looked at in a video (default 1)")
+    parser.add_argument(
+        "--age-ranges", "--age_ranges", help=f"'0-17, 18+', or one of: {', '.join(RANGE_SETS)}; else the model's own"
+    )
+    parser.add_argument(
+        "--image-column", "--image_column", default="image", help="of a parquet file or a dataset on the Hub"
+    )
+    parser.add_argument(
+        "--dataset-revision", "--dataset_revision", help="branch, tag or commit of a dataset on the Hub"
+    )
+    parser.add_argument(
+        "--frames-per-second",
+        "--frames_per_second",
+        type=float,
+        default=1.0,
+        help="frames looked at in a video (default 1)",
+    )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
     )
-    parser.add_argument("--onnx-file", help="compute with this file of the model on onnxruntime: onnx/model_int8.onnx")
+    parser.add_argument(
+        "--onnx-file", "--onnx_file", help="compute with this file of the model on onnxruntime: onnx/model_int8.onnx"
+    )
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster where the hardware has it")
-    parser.add_argument("--batch-size", type=int, default=64, help="faces that go through the model together")
+    parser.add_argument(
+        "--batch-size", "--batch_size", type=int, default=64, help="faces that go through the model together"
+    )
     parser.add_argument("--workers", type=int, help="threads that decode and detect; as many as cores unless given")
-    parser.add_argument("--part-size", type=int, default=1000, help="pictures a part: what a kill costs at most")
+    parser.add_argument(
+        "--part-size",
+        "--part_size",
+        type=int,
+        default=1000,
+        help="pictures in a part: an interruption costs each process at most one",
+    )
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> None:
     if args.output and args.output.suffix not in OUTPUT_SUFFIXES:
         raise ValueError(f"Expected --output to end in {', '.join(OUTPUT_SUFFIXES)}; got {args.output}.")
-    if min(args.batch_size, args.part_size, args.workers or 1) < 1:
+    workers = 1 if args.workers is None else args.workers
+    if min(args.batch_size, args.part_size, workers) < 1:
         raise ValueError("Expected --batch-size, --part-size and --workers of 1 or more.")
     if args.bf16 and args.onnx_file:
         raise ValueError("Expected --bf16 or --onnx-file; got both. An ONNX file computes in its own numbers.")
@@ -122,5 +147,5 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     try:
         main(read_arguments())
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, MissingPartsError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

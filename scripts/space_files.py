@@ -2,13 +2,13 @@
 
 import ast
 import importlib.metadata
-import re
 import sys
 from pathlib import Path
 
 from huggingface_hub import SpaceCardData
 from huggingface_hub.repocard import metadata_load
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,7 +56,7 @@ def imported_code() -> tuple[list[Path], set[str]]:
             files = _module_files(module)
             waiting += files
             if not files:
-                distributions |= {_canonical(name) for name in distributions_of[module.split(".")[0]]}
+                distributions |= {canonicalize_name(name) for name in distributions_of[module.split(".")[0]]}
     return sorted(code), distributions
 
 
@@ -85,7 +85,7 @@ def _pinned(distributions: set[str]) -> str:
     """requirements.txt with exactly the versions that are installed here, and the extras the repository asks for."""
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     stated = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    extras = {_canonical(requirement.name): requirement.extras for requirement in stated}
+    extras = {canonicalize_name(requirement.name): requirement.extras for requirement in stated}
     pinned = []
     for name in sorted(distributions):
         wanted = f"[{','.join(sorted(extras[name]))}]" if extras.get(name) else ""
@@ -106,7 +106,3 @@ def _card(model_id: str, revision: str, hardware: str | None) -> str:
 def belongs_to_demo(path: str) -> bool:
     """Whether an earlier deployment may have put a file there; others, a .gitattributes say, stay."""
     return path == APP or path.startswith(("demo/", "examples/", "model/"))
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

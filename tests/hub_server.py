@@ -19,7 +19,8 @@ import uvicorn
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tests.hub_api import USER, Account, Hub, build_app
+from tests.hub_access import USER, Account, Hub
+from tests.hub_api import build_app
 from tests.hub_storage import Repository
 
 

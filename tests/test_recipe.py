@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from trainer.arguments import ARGUMENT_CLASSES
+from trainer.comparison import read_comparison
 from trainer.devices import DeviceError, check_gpu, check_processes
 from trainer.recipe import RecipeError, parse_recipe
 from trainer.run_record import command_line
+from trainer.search_space import SearchSpace
 
 
 @dataclass
@@ -53,9 +55,26 @@ def test_files_that_are_no_recipe(tmp_path, text, message):
         parse(tmp_path, text)
 
 
-def test_missing_recipe(tmp_path):
-    with pytest.raises(RecipeError, match="No recipe at"):
-        parse_recipe([str(tmp_path / "none.yaml")], (Arguments,))
+@pytest.mark.parametrize(
+    ("read", "message"),
+    [
+        (
+            lambda path: parse_recipe([str(path)], (Arguments,)),
+            r"No recipe at .*such as trainer/recipes/vit_tiny\.yaml",
+        ),
+        (read_comparison, r"No comparison at .*such as trainer/comparisons/losses\.yaml"),
+        (lambda path: SearchSpace.read(path, ["epochs"]), r"No search space at .*such as the one that .*scripts\.tune"),
+    ],
+)
+def test_a_missing_file_is_called_what_it_should_be(read, message, tmp_path):
+    with pytest.raises(RecipeError, match=message):
+        read(tmp_path / "none.yaml")
+
+
+def test_a_token_in_a_recipe_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match=r"hub_token does not belong in a recipe.*`hf auth login`") as error:
+        parse(tmp_path, "epochs: 3\nhub_token: hf_secret")
+    assert "hf_secret" not in str(error.value)
 
 
 @pytest.mark.parametrize(

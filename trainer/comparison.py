@@ -43,7 +43,7 @@ def read_comparison(path: Path) -> tuple[list[Arm], list[int]]:
     Raises:
         RecipeError: it is not that.
     """
-    comparison = read_mapping(path, "trainer/comparisons/losses.yaml")
+    comparison = read_mapping(path, "comparison", "trainer/comparisons/losses.yaml")
     unknown = set(comparison) - {"recipe", "seeds", "runs"}
     runs, seeds = comparison.get("runs"), comparison.get("seeds", [0])
     if unknown or not isinstance(runs, dict) or not runs or not isinstance(seeds, list):
@@ -54,7 +54,7 @@ def read_comparison(path: Path) -> tuple[list[Arm], list[int]]:
         recipe = changes.pop("recipe", comparison.get("recipe"))
         if not recipe:
             raise RecipeError(f"{path}: {name!r} has no recipe: give one for it, or one for all runs.")
-        merged = read_mapping(Path(recipe), "trainer/recipes/vit_64px.yaml") | changes
+        merged = read_mapping(Path(recipe), "recipe", "trainer/recipes/vit_64px.yaml") | changes
         arms.append(Arm(str(name), {key: value for key, value in merged.items() if value is not None}))
     slugs = [arm.slug for arm in arms]
     if len(set(slugs)) < len(slugs):

@@ -15,7 +15,7 @@ from trainer.splits import SPLITS
 from trainer.streaming import stream_faces
 
 
-__all__ = ["DataArguments", "load_faces"]
+__all__ = ["DataArguments", "label_pictures", "load_faces", "read_pictures", "select_splits"]
 
 
 def load_faces(args: DataArguments, *, seed: int) -> DatasetDict | IterableDatasetDict:

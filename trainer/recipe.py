@@ -25,7 +25,7 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type]) -> tuple
 
     Raises:
         RecipeError: no such file, not a mapping, an unknown key or flag (the nearest known one is named), or a value of
-            the wrong type; or 16-bit training where there is no GPU.
+            the wrong type; a token in the file; or 16-bit training where there is no GPU.
     """
     # allow_abbrev=False: `--data` must be an error, not one of the arguments that begin with it
     parser = HfArgumentParser(list(argument_classes), allow_abbrev=False, exit_on_error=False)
@@ -36,7 +36,13 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type]) -> tuple
     argv, from_file = list(argv), []
     if argv and not argv[0].startswith("-"):
         path = Path(argv.pop(0))
-        from_file = mapping_to_argv(read_mapping(path, "trainer/recipes/vit_tiny.yaml"), known, str(path))
+        mapping = read_mapping(path, "recipe", "trainer/recipes/vit_tiny.yaml")
+        if "hub_token" in mapping:
+            raise RecipeError(
+                f"{path}: hub_token does not belong in a recipe, whose text is published with the model. Take it out, and "
+                "log in with `hf auth login` or set HF_TOKEN."
+            )
+        from_file = mapping_to_argv(mapping, known, str(path))
         check_values(parser, from_file, known, str(path))
     check_values(parser, argv, known, "command line")
     try:
@@ -100,14 +106,17 @@ def mapping_to_argv(mapping: dict[str, Any], known: Sequence[str], where: str) -
     return argv
 
 
-def read_mapping(path: Path, example: str) -> dict[str, Any]:
-    """The `name: value` lines of a YAML file such as `example`.
+def read_mapping(path: Path, kind: str, example: str) -> dict[str, Any]:
+    """The `name: value` lines of a YAML file.
+
+    Args:
+        kind: what the file is, for people. example: a file of that kind that there is.
 
     Raises:
         RecipeError: no such file, or it is something else.
     """
     if not path.is_file():
-        raise RecipeError(f"No recipe at {path}: expected a YAML file such as {example}.")
+        raise RecipeError(f"No {kind} at {path}: expected a YAML file such as {example}.")
     try:
         mapping = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:

@@ -8,6 +8,7 @@ from typing import Any
 from trainer.recipe import RecipeError, nearest, read_mapping
 
 
+EXAMPLE = "the one that `python -m scripts.tune --help` shows"
 DEFAULT_SPACE: dict[str, Any] = {
     "learning_rate": {"low": 1e-4, "high": 3e-3, "log": True},
     "weight_decay": {"low": 1e-3, "high": 0.3, "log": True},
@@ -33,11 +34,12 @@ class SearchSpace:
             known: names of the arguments that can be searched.
 
         Raises:
-            RecipeError: a name that cannot be searched, or neither a list nor a range with low below high.
+            RecipeError: no such file, a name that cannot be searched, or neither a list nor a range with low below high.
         """
         where = path or "the default space"
+        space = read_mapping(path, "search space", EXAMPLE) if path else DEFAULT_SPACE
         choices = {}
-        for name, choice in (read_mapping(path, "a search space") if path else DEFAULT_SPACE).items():
+        for name, choice in space.items():
             if name not in known:
                 raise RecipeError(f"{where}: {name!r} cannot be searched.{nearest(str(name), known)}")
             choices[name] = _check(choice, f"{where}: {name}")

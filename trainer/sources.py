@@ -99,6 +99,11 @@ def load_hub(args: DataArguments) -> DatasetDict | IterableDatasetDict:
         ) from error
 
 
+def as_text(name: str) -> str:
+    """A file name with \\xff and the like for bytes that are not UTF-8, which a table cannot hold."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def label_rows(rows: Dataset | IterableDataset, columns: Columns, where: str) -> Dataset | IterableDataset:
     """Rows of any table of pictures, in the shape of `read_files`.
 
@@ -149,11 +154,6 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if not path.is_dir())
 
 
-def _as_text(name: str) -> str:
-    """A file name with \\xff and the like for bytes that are no UTF-8."""
-    return name.encode(errors="backslashreplace").decode()
-
-
 def _entries(source: Path) -> Iterator[tuple[str, dict, str]]:
     """(file name, picture as path or bytes, problem) of every file."""
     if source.is_dir():
@@ -162,7 +162,7 @@ def _entries(source: Path) -> Iterator[tuple[str, dict, str]]:
                 problem = "" if path.stat().st_size else "empty file"
             else:
                 problem = "unreadable: broken link or special file"
-            if _as_text(str(path)) == str(path) or problem:
+            if as_text(str(path)) == str(path) or problem:
                 image = {"path": str(path), "bytes": None}
             else:  # a table cannot hold that path
                 image = {"path": None, "bytes": path.read_bytes()}
@@ -191,12 +191,12 @@ def file_rows(path: str, columns: Columns, signature: str) -> Iterator[dict]:
             labels = FaceLabels(problem="not a picture")
             others += 1
         problem = problem or labels.problem
-        row = {"image": None if problem else image, "file_name": _as_text(file_name)}
+        row = {"image": None if problem else image, "file_name": as_text(file_name)}
         yield row | asdict(labels) | {"problem": problem}
     for file_name in tables.names_without_file():
         yield {"image": None, "file_name": file_name, **asdict(FaceLabels(problem="no file: only a metadata row"))}
     if not labelled and not unlabelled:
-        raise ValueError(f"{path} holds no picture ({' '.join(SUFFIXES)}), only {others} other files.")
+        raise ValueError(f"{path} does not contain a picture ({' '.join(SUFFIXES)}), only {others} other files.")
     if not labelled:
         wanted = (
             f"a row in {METADATA_NAME}" if tables.found else "a name such as 25_1_2_20170116.jpg (age_gender_race_date)"

@@ -1,7 +1,7 @@
 """What the trackers of `report_to` do not get from the Trainer: the scores of every group, and the figures.
 
-The Trainer logs both heads' losses and the validation scores while it trains, to TensorBoard, MLflow, trackio or any
-other it knows. This adds the finished run's report to the run that the tracker already has.
+The Trainer logs both heads' losses and the validation scores while it trains, to any tracker that it knows. This adds
+the finished run's report to the run that TensorBoard, MLflow or trackio already has; other trackers do not get it.
 """
 
 import json
@@ -36,7 +36,7 @@ def report_scalars(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def track_report(trainer: Trainer, folder: Path) -> None:
-    """Send the scores in `folder`/metrics.json and the pictures in `folder`/figures to each tracker of the run."""
+    """Send the scores in `folder`/metrics.json and `folder`/figures/*.png to the run's TensorBoard, MLflow and trackio."""
     scalars = report_scalars(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
     figures = sorted((folder / "figures").glob("*.png"))
     step, args = trainer.state.global_step, trainer.args
