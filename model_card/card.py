@@ -62,6 +62,9 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
     base_model = start if is_hub_id else None
     by_age = [row for row in metrics["age"]["by_age"] if row["mae"]["low"] is not None] or metrics["age"]["by_age"]
     by_error = sorted(by_age, key=lambda row: row["mae"]["value"])
+    by_coverage = [
+        row for row in metrics["calibration"]["age_interval"]["by_age"] if row["coverage"]["value"] is not None
+    ]
     return (
         _environment()
         .from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -88,6 +91,7 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
             figures={name: text for name, text in FIGURES.items() if (folder / "figures" / f"{name}.png").exists()},
             easiest=by_error[0],
             hardest=by_error[-1],
+            least_covered=min(by_coverage, key=lambda row: row["coverage"]["value"]),
             young=next(group for group in metrics["groups"] if group["by"] == "age"),
             onnx=_read(folder / COMPARISON) if onnx_files(folder) else None,
         )

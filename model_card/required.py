@@ -19,6 +19,7 @@ REQUIRED_METRICS = (
     "calibration",
     "groups",
     "worst_group",
+    "network",
 )
 REQUIRED_RUN = (
     "command",

@@ -95,6 +95,19 @@ def test_metrics_name_weights_split_and_baseline(run, metrics, data_args):
     assert str(run) not in (run / "metrics.json").read_text()
 
 
+def test_measuring_again_keeps_the_sweep_of_the_same_weights(run, metrics, data_args, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "run")
+    evaluate_model(EvaluationArguments(model=str(folder), draws=50), data_args)
+    again = json.loads((folder / "metrics.json").read_text())
+    assert again["crop_sweep"] == metrics["crop_sweep"]
+    assert "Framing of the crop" in capsys.readouterr().out
+
+
+def test_the_time_of_a_face_is_measured(run, metrics):
+    assert 0 < metrics["network"]["milliseconds_on_one_core"] < 1000
+    assert metrics["network"]["megabytes"] == pytest.approx((run / "model.safetensors").stat().st_size / 1e6, abs=0.06)
+
+
 def test_figures_are_small_pictures(run):
     names = {path.stem for path in (run / "figures").iterdir()}
     assert names == {

@@ -33,7 +33,7 @@ RUN = {
     "seconds": 5580,
     "best_step": 3750,
     "best_metric": {"eval_age_mae": 5.4321},
-    "calibration": {"age_temperature": 1.234, "gender_temperature": 0.987},
+    "calibration": {"age_temperature": 1.234, "gender_temperature": 0.987, "gender_target_accuracy": 0.96},
     "log_history": [{"eval_loss": 4.0, "epoch": 1.0}],
 }
 
@@ -63,6 +63,7 @@ def made_up_metrics(weights_sha256: str) -> dict:
         "framing": "face crops as they are",
         "pictures_without_detected_face": None,
         "date": "2026-11-20",
+        "network": {"megabytes": 0.1, "milliseconds_on_one_core": 12.3, "processor": "AMD EPYC"},
         **report_scores(evaluation),
         "crop_sweep": [
             {

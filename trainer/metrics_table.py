@@ -11,8 +11,11 @@ PERCENT: Unit = (100, 1)
 NOTHING: Score = {"value": None, "low": None, "high": None, "n": 0}
 
 
-def format_metrics(metrics: dict[str, Any]) -> str:
-    """Headline scores with their 95 % intervals, classes, calibration, groups and what else was measured."""
+def format_metrics(metrics: dict[str, Any], calibration: dict[str, Any] | None = None) -> str:
+    """Headline scores with their 95 % intervals, classes, calibration, groups and what else was measured.
+
+    `calibration`: what was fitted on validation, of the run's record, if there is one.
+    """
     blocks = [_heading(metrics)]
     if "age" in metrics:
         age = metrics["age"]
@@ -40,6 +43,8 @@ def format_metrics(metrics: dict[str, Any]) -> str:
             lines.append(_line(f"  right among the surest {row['answered']:.0%}, %", row["accuracy"], PERCENT))
         blocks.append(lines)
     blocks.append(["Calibration", *_calibration_lines(metrics["calibration"])])
+    if calibration:
+        blocks.append(_fitted_lines(calibration))
     blocks.append(_group_lines(metrics))
     if "crop_sweep" in metrics:
         blocks.append(_sweep_lines(metrics["crop_sweep"]))
@@ -53,6 +58,11 @@ def _heading(metrics: dict[str, Any]) -> list[str]:
         f"weights {metrics['weights_sha256'][:12]}; 95 % intervals in brackets, from "
         f"{metrics['bootstrap']['draws']} resamples; n: faces",
     ]
+    network = metrics["network"]
+    lines.append(
+        f"{network['megabytes']} MB; one face takes the network {network['milliseconds_on_one_core']} ms on one core "
+        f"({network['processor']})"
+    )
     if metrics["pictures_without_detected_face"] is not None:
         lines.append(f"no face detected in {metrics['pictures_without_detected_face']} pictures, which are not scored")
     return lines
@@ -97,6 +107,17 @@ def _calibration_lines(calibration: dict[str, Any]) -> list[str]:
                     _line(f"  {row[key]}, %", row["coverage"], PERCENT) + f"   width {row['width_years']['value']:.1f}"
                 )
     return lines
+
+
+def _fitted_lines(fitted: dict[str, Any]) -> list[str]:
+    return [
+        f"Fitted on {fitted['faces']} validation faces",
+        f"  {'temperature of the age head':46}{fitted['age_temperature']:.3f}",
+        f"  {'temperature of the gender head':46}{fitted['gender_temperature']:.3f}",
+        f"  {'an age is the':46}{fitted['age_estimate']} of the years",
+        f"  {'mass inside an age interval, %':46}{100 * fitted['interval_mass']:.1f}",
+        f"  {'given genders that should be right, %':46}{100 * fitted['gender_target_accuracy']:.0f}",
+    ]
 
 
 def _group_lines(metrics: dict[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ from trainer.data import DataArguments, load_faces
 from trainer.evaluation import Evaluation
 from trainer.held_out import EvaluationError, check_held_out, check_outside, choose_split
 from trainer.metrics_table import format_metrics
+from trainer.network_cost import network_cost
 from trainer.prediction import Framing, predict
 from trainer.report import report_scores
 from trainer.run_record import describe_splits, public_name
@@ -111,21 +112,24 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         **report_scores(evaluation),
+        "network": {"megabytes": round((folder / WEIGHTS).stat().st_size / 1e6, 1)} | network_cost(pipe.model),
     }
     if args.crop_sweep:
         metrics["crop_sweep"] = sweep_framings(pipe, faces, accelerator, args)
     if accelerator.is_main_process:
         output_dir.mkdir(parents=True, exist_ok=True)
         if args.outside:
-            shared = ("weights_sha256", "model", "versions")
+            shared = ("weights_sha256", "model", "versions", "network")
             outside = {key: value for key, value in metrics.items() if key not in shared}
             own["outside"] = own.get("outside", {}) | {args.outside: outside}
             write_json(output_dir / "metrics.json", own)
         else:
-            kept = previous_metrics(output_dir / "metrics.json", metrics["weights_sha256"]).get("outside", {})
+            previous = previous_metrics(output_dir / "metrics.json", metrics["weights_sha256"])
+            kept = ("outside", "crop_sweep") if previous.get("split") == args.split else ("outside",)
+            metrics = {name: previous[name] for name in kept if name in previous} | metrics
             draw_figures(evaluation, metrics, run["log_history"] if run else [], output_dir / "figures")
-            write_json(output_dir / "metrics.json", metrics | ({"outside": kept} if kept else {}))  # last: all is there
-        print(format_metrics(metrics))
+            write_json(output_dir / "metrics.json", metrics)  # last: all is there
+        print(format_metrics(metrics, (run or {}).get("calibration")))
     accelerator.wait_for_everyone()
     return metrics
 

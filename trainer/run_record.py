@@ -57,7 +57,7 @@ def describe_environment(paths: Sequence[str]) -> dict[str, Any]:
             "device": "cuda" if torch.cuda.is_available() else "cpu",
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "gpus": torch.cuda.device_count(),
-            "cpu": _cpu_name(),
+            "cpu": cpu_name(),
             "cores": usable_cores(),
             "threads": torch.get_num_threads(),
             "machines": _machines(),
@@ -66,8 +66,8 @@ def describe_environment(paths: Sequence[str]) -> dict[str, Any]:
 
 
 def describe_start(name_or_path: str, revision: str | None) -> dict[str, Any]:
-    """The model that training went on from; the sets it had seen, whose terms its weights carry on; and how long its
-    training took, all in all (None where it does not say).
+    """The model that training went on from; the sets it had seen, whose terms its weights carry on; how long its training
+    took, all in all; and its own record (None where there is none).
     """
     folder = Path(name_or_path)
     if folder.is_dir():
@@ -86,6 +86,7 @@ def describe_start(name_or_path: str, revision: str | None) -> dict[str, Any]:
         "trained_on": [*sets, *(known for known in earlier["trained_on"] if known not in sets)],
         "data_seed": run["data"]["seed"] if run else None,
         "seconds": run["seconds"] + earlier["seconds"] if run and earlier["seconds"] is not None else None,
+        "record": run,
     }
 
 
@@ -157,7 +158,7 @@ def _commit() -> str | None:
     return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
