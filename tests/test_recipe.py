@@ -104,11 +104,13 @@ def test_a_second_recipe_is_no_argument(tmp_path):
 def test_the_recorded_command_can_be_typed(monkeypatch, tmp_path):
     also = f'{{"dataset": "{tmp_path}", "align": true}}'
     argv = ["train.py", "--dataset", str(tmp_path), "--also_train_on", also, "--hub_token", "hf_secret"]
+    argv += ["--hub-token", "hf_secret", "--hub_token=hf_secret", "--hub-token=hf_secret"]
     monkeypatch.setattr("sys.argv", argv)
     typed = shlex.split(command_line([str(tmp_path)]))
     here = tmp_path.name
     expected = ["--dataset", here, "--also_train_on", also.replace(str(tmp_path), here), "--hub_token", "..."]
-    assert typed[-6:] == expected
+    expected += ["--hub-token", "...", "--hub_token=...", "--hub-token=..."]
+    assert typed[-len(expected) :] == expected
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from PIL import Image
 
-from model.image_loading import load_rgb
+from model.image_loading import PictureError, load_rgb
 from trainer.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
 
 
@@ -38,6 +38,13 @@ def test_training_sees_what_the_pipeline_sees(mode):
     faces = DatasetDict(train=Dataset.from_list([{"image": picture, "age": 30, "gender": 0}]))
     decoded = collate_faces(list(decode_faces(faces, 32, 32)["train"]))["pixel_values"][0]
     assert np.array_equal(decoded.permute(1, 2, 0).numpy(), load_rgb(picture))
+
+
+def test_a_picture_that_cannot_be_decoded_is_named():
+    """As a set that was prepared elsewhere may hold."""
+    huge = {"image": Image.new("1", (8000, 8000)), "age": 30, "gender": 0, "file_name": "huge.png"}
+    with pytest.raises(PictureError, match=r"^huge\.png: .* at most 50,000,000 pixels"):
+        decode_faces(DatasetDict(train=Dataset.from_list([huge])), 32, 32)
 
 
 def test_evaluation_only_normalises(pixels):

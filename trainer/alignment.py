@@ -10,8 +10,8 @@ from PIL import Image as PilImage
 from model.configuration_age_gender import UTKFACE_LANDMARKS_XY
 from model.face_alignment import align, resize_square
 from model.face_detection import YUNET_FILE, YuNetDetector
-from model.image_loading import load_rgb
 from trainer.forking import forkable_opencv
+from trainer.row_picture import load_row_picture
 
 
 ALIGNMENT_VERSION = 2  # part of the cache key: raise it when the same pictures get other crops
@@ -50,7 +50,7 @@ def align_faces(
 
 
 def _align_row(row: dict, version: int = ALIGNMENT_VERSION) -> dict:
-    image_rgb = load_rgb(row["image"])
+    image_rgb = load_row_picture(row)
     found = _detector().detect(image_rgb)
     if found:
         crop = align(image_rgb, max(found, key=lambda face: face.width), UTKFACE_LANDMARKS_XY, CROP_SIDE)

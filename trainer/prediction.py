@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from model.decoding_age_gender import softmax
-from model.image_loading import load_rgb
 from model.modeling_age_gender import IGNORE_INDEX
 from model.pipeline_age_gender import AgeGenderPipeline
 from trainer.evaluation import Predictions
+from trainer.row_picture import load_row_picture
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _FaceCrops(torch.utils.data.Dataset):
         return len(self.faces)
 
     def __getitem__(self, index: int) -> tuple[int, bool, torch.Tensor]:
-        image_rgb = self.framing.apply(load_rgb(self.faces[index]["image"]))
+        image_rgb = self.framing.apply(load_row_picture(self.faces[index]))
         found = self.pipe.preprocess(image_rgb, detect=self.detect)
         if not found["faces"]:
             size = self.pipe.model.config.image_size

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -29,6 +30,7 @@ PACKAGES = (
     *("scikit-learn", "opencv-python-headless", "faiss-cpu"),  # the last two prepare the faces
 )
 # Where the run put things on this machine, and what may hold an account's secret.
+TOKEN = "--hub[_-]token"
 PRIVATE_ARGUMENTS = ("hub_token", "output_dir", "logging_dir", "resume_from_checkpoint", "run_name")
 
 
@@ -126,7 +128,7 @@ def command_line(paths: Sequence[str] = ()) -> str:
         for path in paths:
             # also inside JSON, where it stands in quotes
             word = public_name(path) if word == path else word.replace(json.dumps(path), json.dumps(public_name(path)))
-        words.append("..." if previous == "--hub_token" else word)
+        words.append("..." if re.fullmatch(TOKEN, previous) else re.sub(f"^({TOKEN}=).*", r"\1...", word))
     return shlex.join(words)
 
 

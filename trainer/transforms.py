@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from model.face_alignment import resize_square
-from model.image_loading import load_rgb
 from trainer.forking import forkable_opencv
+from trainer.row_picture import load_row_picture
 
 
 LABELS = ("age", "age_low", "age_high", "gender")
@@ -59,7 +59,7 @@ def decode_faces(
 
 
 def _decode_face(row: dict, size: int, version: int = DECODING_VERSION) -> dict:
-    return {"pixels": resize_square(load_rgb(row["image"]), size).tobytes()}
+    return {"pixels": resize_square(load_row_picture(row), size).tobytes()}
 
 
 def _decoded_features(split: Dataset):
