@@ -32,10 +32,12 @@ def fill_in(readme: str, blocks: dict[str, str]) -> str:
 def results_table(metrics: dict) -> str:
     """The headline scores with their intervals, beside what always giving the same answer would score."""
     age, gender, ranges = metrics["age"], metrics["gender"], metrics["age_ranges"]
+    answered, network = gender["abstention"]["answered"], metrics["network"]
     rows = [
         ("age: mean absolute error", years(age["mae"]), years(age["baseline"]["mae"])),
         ("age: within five years", percent(age["cs5"]), ""),
         ("gender", percent(gender["accuracy"]), percent(gender["baseline"]["accuracy"])),
+        (f"gender of the {answered['value']:.0%} it is not unsure of", percent(gender["abstention"]["accuracy"]), ""),
     ]
     for name, scores in ranges.items():
         rows.append((f"{name}: right", percent(scores["accuracy"]), percent(scores["baseline"]["accuracy"])))
@@ -50,6 +52,9 @@ def results_table(metrics: dict) -> str:
         "|---|---|---|",
         *(f"| {name} | {score} | {baseline} |" for name, score, baseline in rows),
         *(line for name, scores in metrics.get("outside", {}).items() for line in ("", outside_sentence(name, scores))),
+        "",
+        f"The weights take {network['megabytes']} MB, and the network {network['milliseconds_on_one_core']} ms for a face on "
+        f"one core of an {network['processor']}.",
     ]
     return "\n".join(lines)
 
@@ -106,9 +111,10 @@ def main() -> None:
     metrics, run = (json.loads((ROOT / "model" / name).read_text()) for name in ("metrics.json", "training_run.json"))
     blocks = {"results": results_table(metrics), "time": training_time(run), "output": snippet_output(readme)}
     filled = fill_in(readme, blocks)
-    if check and filled != readme:
+    if not check:
+        README.write_text(filled, encoding="utf-8")
+    elif filled != readme:
         sys.exit("README.md is out of date: run `python -m scripts.update_readme`.")
-    README.write_text(filled, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def fit_calibration(
     Args:
         age_logits: (N, years); gender_logits: (N, 2), both from a model that was never calibrated before.
         age_labels, gender_labels: (N,), -100 where unknown; ranges of ages count as unknown here.
-        gender_target_accuracy: the share of given answers that should be right; the rest becomes "unsure".
+        gender_target_accuracy: see `abstention_threshold`; what is less sure becomes "unsure".
     """
     exact = (
         age_labels >= 0 if age_labels.ndim == 1 else (age_labels[:, 0] == age_labels[:, 1]) & (age_labels[:, 0] >= 0)

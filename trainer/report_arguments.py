@@ -19,7 +19,10 @@ class ReportArguments:
     """What happens after training."""
 
     gender_target_accuracy: float = field(
-        default=0.95, metadata={"help": "Share of given gender answers that should be right; the rest is 'unsure'."}
+        default=0.95,
+        metadata={
+            "help": "Share of given gender answers that should be right, with 95 % confidence; the rest is 'unsure'."
+        },
     )
     report: bool = field(
         default=True, metadata={"help": "Measure on the test split, draw the figures and write the model card."}
