@@ -10,9 +10,10 @@ decodes once, before training, then moves, recolours, blurs, hides and normalise
 learns both labels in bf16. Each in the other's precision as well shows what the precision is worth and what the data is.
 
 A stream, which decodes as it goes, is trained on a tenth of the pictures and on all of them: its memory should not grow.
-Every measurement has a process of its own, so that its peak memory is its own. On a GPU the stages are told apart by
-waiting for each to end, which makes the rates a little lower than they are in training. On a machine that others use
-too, `--cpu_time` counts the time that the process had on its core; pin it there: `OMP_NUM_THREADS=1 taskset -c 1 python`.
+It has no workers, whatever --workers says, so that all of its memory is in one process. Every measurement has a process
+of its own, so that its peak memory is its own. On a GPU the stages are told apart by waiting for each to end, which
+makes the rates a little lower than they are in training. On a machine that others use too, `--cpu_time` counts the time
+that the process had on its core; pin it there: `OMP_NUM_THREADS=1 taskset -c 1 python`.
 """
 
 import argparse
@@ -42,6 +43,7 @@ from scripts.prepare_data import write_parquet
 from scripts.training_clock import PHASES, WARM_UP_STEPS, Clock, StepTimes, Timed
 from trainer.age_gender_trainer import AgeGenderTrainer
 from trainer.data import DataArguments, load_faces
+from trainer.devices import check_gpus
 from trainer.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
 
 
@@ -232,10 +234,11 @@ def main() -> None:
     if args.cpu_time and (args.workers or torch.get_num_threads() > 1):
         parser.error("--cpu_time counts one thread of one process: leave out --workers and set OMP_NUM_THREADS=1")
 
+    use_cpu = args.use_cpu or not torch.cuda.is_available()
+    check_gpus("cpu" if use_cpu else "cuda")
     with tempfile.TemporaryDirectory() as folder:
         sets = in_own_process(prepare, args.dataset, args.pictures, Path(folder))
         shape = (args.backbone, args.image_size, args.batch_size, args.steps, args.workers)
-        use_cpu = args.use_cpu or not torch.cuda.is_available()
         ours = Arm("this trainer", Path(folder) / "whole", *shape, use_cpu=use_cpu, cpu_time=args.cpu_time)
         arms = [
             replace(ours, name="the example", example=True, bf16=False),
@@ -247,7 +250,8 @@ def main() -> None:
         if args.torch_compile:
             arms.append(replace(ours, name="this trainer, compiled", torch_compile=True))
         batch_size = min(args.batch_size, min(sets.values()) // (2 * WARM_UP_STEPS))
-        stream = replace(ours, batch_size=batch_size, workers=min(args.workers, 1), streaming=True)  # a file, a worker
+        # without workers, whose memory would not be this process's
+        stream = replace(ours, batch_size=batch_size, workers=0, streaming=True)
         for data, count in sets.items():
             steps = count // batch_size - WARM_UP_STEPS
             arms.append(replace(stream, name=f"a stream of {count} pictures", data=data, steps=steps))

@@ -10,6 +10,7 @@ from transformers import Trainer
 
 from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput
 from trainer.checkpoints import CheckpointError, TrainingDiverged, way_back
+from trainer.global_batch import GlobalBatch
 from trainer.learning import l1_norm
 from trainer.muon import muon_with_adamw
 from trainer.recipe import RecipeError
@@ -34,14 +35,34 @@ class AgeGenderTrainer(Trainer):
             l1_penalty, muon: see trainer.learning.
         """
         super().__init__(*args, **kwargs)
-        if self.args.device.type == "cpu" and self.args.bf16:
-            # torch's fused attention is slow there, backwards above all: a third of ViT-Tiny's time at 112 pixels
-            self.model.set_attn_implementation("eager")
+        self.add_callback(GlobalBatch())
+        self._choose_attention(self.model)
         self.l1_penalty, self.muon = l1_penalty, muon
         self.batch_transform = batch_transform.to(self.args.device)
         self.train_resolutions = train_resolutions
         self._head_losses: dict[str, list[torch.Tensor]] = defaultdict(list)
         self._train_scores: list[torch.Tensor] = []
+
+    def call_model_init(self, trial=None):
+        model = super().call_model_init(trial)
+        self._choose_attention(model)
+        return model
+
+    def _choose_attention(self, model: AgeGenderModel) -> None:
+        """On a CPU in bf16 torch's fused attention is slow, backwards above all: a third of ViT-Tiny's time at 112 px."""
+        if self.args.device.type == "cpu" and self.args.bf16:
+            model.set_attn_implementation("eager")
+
+    def _prepare_for_training(self, *args, **kwargs):
+        """From here on each process varies its pictures and drops out by numbers of its own.
+
+        All were seeded alike, for the same initial weights. Process 0 stays as it is, so that one process alone gives
+        what it always gave; where a run is resumed, each process reads its saved state later.
+        """
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        if self.args.process_index:
+            torch.manual_seed(self.args.seed + self.args.process_index)
+        return prepared
 
     def create_optimizer(self, model=None):
         """
@@ -74,7 +95,8 @@ class AgeGenderTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         outputs = model(**inputs)
         mode = "train" if model.training else "eval"
-        self._head_losses[mode].append(torch.stack([outputs.age_loss, outputs.gender_loss]).detach())
+        # means: torch's DataParallel gives one loss for each GPU
+        self._head_losses[mode].append(torch.stack([outputs.age_loss.mean(), outputs.gender_loss.mean()]).detach())
         loss = outputs.loss
         if model.training:
             self._train_scores.append(batch_scores(outputs, inputs["age_labels"], inputs["gender_labels"]))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from trainer.build_model import ModelArguments
 from trainer.data_arguments import DataArguments
-from trainer.devices import check_gpu, check_processes
+from trainer.devices import check_gpu, check_gpus, check_processes
 from trainer.learning import LearningArguments
 from trainer.mixture import MixtureArguments
 from trainer.recipe import parse_recipe
@@ -35,11 +35,12 @@ class Arguments(NamedTuple):
 
         Raises:
             RecipeError: as `trainer.recipe.parse_recipe` does.
-            DeviceError: a GPU was asked for that is not there, or each process would train alone.
+            DeviceError: a GPU was asked for that is not there, each process would train alone, or GPUs are left over.
         """
         args = cls(*parse_recipe(argv, ARGUMENT_CLASSES))
         check_gpu(args.training.use_cpu)
         check_processes(args.training.world_size)
+        check_gpus(args.training.device.type)
         return args
 
     def describe(self) -> dict[str, Any]:

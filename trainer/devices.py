@@ -58,6 +58,27 @@ def check_gpu(use_cpu: bool) -> None:
         )
 
 
+def check_gpus(device: str) -> None:
+    """Compare the GPUs that torch sees with the processes that were launched on this machine: each trains on one.
+
+    One process alone would share its batches out among all of them by DataParallel, which multiplies the batch; several
+    would leave some idle.
+
+    Args:
+        device: the kind that this process trains on, such as "cuda".
+
+    Raises:
+        DeviceError: there are more GPUs than processes.
+    """
+    gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if device == "cuda" and gpus > processes:
+        raise DeviceError(
+            f"torch sees {gpus} GPUs, and the processes launched here are {processes}, each for one GPU. Launch one for "
+            f"each: accelerate launch --config_file trainer/accelerate/multi_gpu.yaml --num_processes {gpus} -m ..., or "
+            f"let fewer be seen: CUDA_VISIBLE_DEVICES={','.join(map(str, range(processes)))}."
+        )
+
+
 def usable_cores() -> int:
     """Processor cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

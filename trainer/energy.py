@@ -1,5 +1,6 @@
 """Electrical energy that the machine's processors and GPUs took during a run, where the system lets it be read."""
 
+import os
 import subprocess
 import threading
 import time
@@ -15,7 +16,7 @@ class EnergyMeter:
 
     Processors count their energy themselves (Intel's and AMD's RAPL), which Linux shows to root, or to whom the
     administrator lets read it. Of NVIDIA GPUs the power is read every few seconds. All of the machine's are counted, other
-    programs' work included.
+    programs' work included. Of several processes the first one goes on reading: only its totals are recorded.
     """
 
     def __init__(self, powercap: Path = POWERCAP, seconds_between_readings: float = SECONDS_BETWEEN_READINGS):
@@ -28,28 +29,32 @@ class EnergyMeter:
                 continue
         self._cpu_joules = self._gpu_joules = 0.0
         self._has_gpus = gpu_watts() is not None
+        self._gpus_read_at = time.monotonic()
         self._interval = seconds_between_readings
         self._reading = threading.Lock()
-        threading.Thread(target=self._watch, daemon=True).start()
+        if (self._packages or self._has_gpus) and os.environ.get("RANK", "0") == "0":
+            threading.Thread(target=self._watch, daemon=True).start()
 
     def read(self) -> dict[str, int | None]:
         """`cpu_joules` and `gpu_joules` since the meter was made, each None where it cannot be read."""
         with self._reading:
-            self._read_packages()
+            self._read_all()
             return {
                 "cpu_joules": round(self._cpu_joules) if self._packages else None,
                 "gpu_joules": round(self._gpu_joules) if self._has_gpus else None,
             }
 
     def _watch(self) -> None:
-        while self._packages or self._has_gpus:
+        while True:
             time.sleep(self._interval)
-            watts = (gpu_watts() or 0.0) if self._has_gpus else 0.0
             with self._reading:
-                self._read_packages()
-                self._gpu_joules += watts * self._interval
+                self._read_all()
 
-    def _read_packages(self) -> None:
+    def _read_all(self) -> None:
+        watts, now = gpu_watts() if self._has_gpus else None, time.monotonic()
+        if watts is not None:  # else the next reading stands for this time too
+            self._gpu_joules += watts * (now - self._gpus_read_at)
+            self._gpus_read_at = now
         for file, (last, top) in self._packages.items():
             reading = int(file.read_text())
             self._cpu_joules += (reading - last) % (top + 1) / 1e6

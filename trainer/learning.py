@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import EarlyStoppingCallback, TrainingArguments
 
 from trainer.recipe import RecipeError
@@ -65,4 +66,6 @@ class EarlyStopping(EarlyStoppingCallback):
 
 def l1_norm(model: torch.nn.Module) -> torch.Tensor:
     """Sum of the absolute weights of all matrices and filters; biases and normalisations are left free."""
-    return torch.stack([weights.abs().sum() for weights in model.parameters() if weights.dim() > 1]).sum()
+    norms = [weights.abs().sum() for weights in model.parameters() if weights.dim() > 1]
+    # under FSDP a process holds a share of each weight
+    return torch.stack([norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]).sum()

@@ -14,9 +14,12 @@ def fill_whole(path: Path, fill: Callable[[Path], object]) -> None:
     """Let `fill` write a file beside `path`, which appears there when it is on the disk."""
     # a name of this process's own: one that outlived its launcher may still be at the same file
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    fill(unfinished)
-    sync(unfinished)
-    os.replace(unfinished, path)
+    try:
+        fill(unfinished)
+        sync(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)  # where the disk is full, it would take what is left
 
 
 def sync(path: Path) -> None:

@@ -1,0 +1,46 @@
+"""`scripts.check_training`: the same training by one process, by two, and by one that was killed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scripts.check_training import Curve, format_table, main
+from tests.made_up_faces import write_utkface_folder
+from trainer.recipe import RecipeError
+
+
+SMOKE = str(Path(__file__).parents[1] / "trainer/recipes/smoke.yaml")
+
+
+@pytest.mark.slow
+def test_the_three_agree(tmp_path, capsys):
+    faces = write_utkface_folder(tmp_path / "faces", count=120, size=40)
+    output_dir = tmp_path / "check"
+    assert main([SMOKE, "--dataset", str(faces), "--output_dir", str(output_dir)]) == 0
+    printed = capsys.readouterr().out
+    assert "| | one process | 2 processes | killed and resumed |" in printed.replace("|  |", "| |")
+    assert "goes on from checkpoint-6." in printed
+    assert "All agree" in printed
+    assert (output_dir / "curves.md").read_text().strip() in printed
+    with Image.open(output_dir / "curves.png") as picture:
+        assert picture.width > 400
+
+
+def test_a_difference_is_seen():
+    weights = {"head": np.zeros(3)}
+    losses = np.linspace(4, 3, 5)
+    one, other = (
+        Curve("one", losses, {}, weights),
+        Curve("other", losses * [1, 1, 1.02, 1, 1], {}, {"head": np.ones(3)}),
+    )
+    assert other.difference(one) == pytest.approx(0.02)
+    assert other.weight_difference(one) == 1
+    assert Curve("short", losses[:4], {}, weights).difference(one) == float("inf")
+    assert "| largest difference of a loss |  | 2.0e-02 |" in format_table([one, other])
+
+
+def test_a_batch_that_cannot_be_shared(tmp_path):
+    with pytest.raises(RecipeError, match="A batch of 16 cannot be shared by 3 processes evenly"):
+        main([SMOKE, "--processes", "3", "--output_dir", str(tmp_path / "check"), "--dataset", str(tmp_path)])

@@ -1,0 +1,58 @@
+"""What a run says of itself and holds on to: the same result to the bit, its record, and an end where it diverges."""
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.made_up_faces import write_utkface_folder
+from tests.training_runs import arguments, losses, one_thread, record_of
+from trainer.checkpoints import TrainingDiverged
+from trainer.train import main
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Path:
+    return write_utkface_folder(tmp_path_factory.mktemp("data") / "faces", count=240, size=48)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def single_thread():
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def varied_run(faces, tmp_path_factory) -> Path:
+    """An undisturbed run with the recipe's augmentation."""
+    output_dir = tmp_path_factory.mktemp("varied") / "run"
+    main(arguments(faces, output_dir))
+    return output_dir
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit(faces, tmp_path, varied_run):
+    main(arguments(faces, tmp_path / "run"))
+    first, second = ((folder / "model.safetensors").read_bytes() for folder in (varied_run, tmp_path / "run"))
+    assert first == second
+    first, second = record_of(varied_run), record_of(tmp_path / "run")
+    assert losses(first) == losses(second)
+    assert first["data"] == second["data"]
+
+
+def test_the_record_says_where_and_on_what(varied_run):
+    record = record_of(varied_run)
+    assert set(record["energy"]) == {"cpu_joules", "gpu_joules"}
+    assert len(record["data"]["manifest_sha256"]) == 64
+    assert {"commit", "versions", "hardware", "seconds", "recipe_text", "arguments", "command"} <= set(record)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(faces, tmp_path):
+    overrides = ["--save_strategy", "steps", "--save_steps", "1", "--eval_strategy", "no"]
+    overrides += ["--load_best_model_at_end", "false", "--learning_rate", "1e30", "--max_grad_norm", "0"]
+    with pytest.raises(
+        TrainingDiverged, match=r"^(The loss is (nan|inf) at|Weights are no numbers any more after) step \d+\."
+    ) as error:
+        main(arguments(faces, tmp_path / "run", *overrides))
+    last = tmp_path / "run.checkpoints" / str(error.value).rsplit("/", 1)[1].rstrip(".")
+    weights = load_file(last / "model.safetensors")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
