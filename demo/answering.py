@@ -1,12 +1,10 @@
 """What a visitor does becomes one pipeline call, and its answer becomes what the page shows. Nothing is kept or logged."""
 
-import base64
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import gradio as gr
-import numpy as np
 from PIL import Image
 
 from demo.cards import data_url, face_cards, figure, message, thumbnail
@@ -16,8 +14,8 @@ from demo.overlay import overlay_svg
 from demo.ranges import DEFAULT_CHOICE, read_ranges, rebin
 from demo.serving import ModelNotServable, ServedModel
 from demo.table import Row, answers_table
+from demo.uploads import Deleted, path_of, read_frame, read_upload
 from demo.webcam import Tracks
-from model.image_loading import load_rgb
 from model.pipeline_age_gender import AgeGenderPipeline
 
 
@@ -28,10 +26,7 @@ NO_FACE = (
     "No face was found. Faces that are very small, covered or turned far away are often missed: try another picture, or "
     "treat the whole picture as one face."
 )
-
-
-class Deleted(ValueError):
-    """The picture was kept for as long as the page says."""
+BUSY = "No answer this time: the demo is busy, or you asked too often. Try again in a moment."
 
 
 @dataclass(frozen=True)
@@ -47,9 +42,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class KeptRows:
-    """What the Several tab shows: the rows of its table, and the model that they came from."""
+    """What the Several tab shows: the rows of its table, and the model and the pictures' paths that they came from."""
 
     model: str | None
+    paths: list[str | None]
     rows: list[Row]
 
 
@@ -69,7 +65,7 @@ class Answers:
         """Guess the age and gender that every face in a picture appears to have.
 
         Args:
-            picture: an uploaded picture: JPEG, PNG, WebP, HEIC, GIF, BMP, TIFF or AVIF. Other web addresses are not fetched.
+            picture: an uploaded JPEG, PNG, WebP, HEIC, GIF, BMP, TIFF or AVIF. Web addresses are not fetched; upload the file.
             detect: true finds the faces; false says that the picture is one face crop already.
             age_ranges: FairFace-9, DIT825-5, 14 ranges, 4 bins, or your own such as "0-17, 18-39, 40+".
             model: which of the models offered.
@@ -83,7 +79,7 @@ class Answers:
             if not isinstance(detect, bool):
                 raise ValueError(f"Expected detect as true or false; got {type(detect).__name__}.")
             pipe = self.served(model).pipeline
-            image_rgb, ranges = _read(picture), read_ranges(age_ranges, pipe.model.config.max_age)
+            image_rgb, ranges = read_upload(picture), read_ranges(age_ranges, pipe.model.config.max_age)
             return pipe(image_rgb, detect=detect, age_ranges=ranges)
         except (ValueError, ModelNotServable) as error:
             # no traceback in the log: it would hold the picture's name
@@ -107,9 +103,9 @@ class Answers:
         path = path_of(picture)
         kept = Kept(path, model, age_ranges, message(NO_FACE, "problem"), [])
         try:
-            served, image_rgb = self.served(model), _read(picture)
-            pipe, problem = served.pipeline, _problem_with(age_ranges, served)
-            ranges = read_ranges(DEFAULT_CHOICE if problem else age_ranges, pipe.model.config.max_age)
+            served, image_rgb = self.served(model), read_upload(picture)
+            pipe = served.pipeline
+            ranges, problem = _ranges_or_default(age_ranges, pipe.model.config.max_age)
             inputs = pipe.preprocess(image_rgb, detect=path != whole_path)
             faces = pipe.postprocess(pipe.forward(inputs), age_ranges=ranges, return_years=True)
         except Deleted as error:  # what it was answered may still be there to read
@@ -121,12 +117,27 @@ class Answers:
             return _nothing(kept.notice, kept, offer_whole=True)
         image = Image.fromarray(image_rgb)
         faces = [{**face, "thumbnail": thumbnail(image, face["box"])} for face in faces]
+        said = count_faces(faces)
         if show_looked:
             faces = _with_maps(pipe, inputs, faces)
+            if sum(not face["abstained"] for face in faces) > MAX_LOOKED:
+                said += f" Where the model looked is shown for the first {MAX_LOOKED} of them."
         drawn = gr.update(value=draw_faces(image, faces), alt_text=describe(faces), visible=True)
-        kept = replace(kept, notice=message(count_faces(faces)), faces=faces)
-        notice = message(problem, "problem") if problem else kept.notice
+        kept = replace(kept, notice=message(said), faces=faces)
+        notice = problem or kept.notice
         return drawn, notice, _cards(served, faces), kept, gr.update(visible=False)
+
+    def refused(self, kept: Kept | None, picture: dict | None = None, model: str | None = None) -> tuple:
+        """-> as `show`, where its question was turned away at the door or by a full queue, and nobody has read it.
+
+        An answer that belongs to the same picture stays; one to an earlier picture would be taken for this one's.
+        """
+        if picture is None:
+            return _nothing(message(CHOOSE), None)
+        notice = message(BUSY, "problem refused")  # page.css shows a button with it
+        if kept is not None and (kept.path, kept.model) == (path_of(picture), model):
+            return gr.skip(), notice, gr.skip(), gr.skip(), gr.skip()
+        return _nothing(notice, None)
 
     def change_ranges(
         self, kept: Kept | None, age_ranges: str, picture: dict | None = None, model: str | None = None
@@ -159,18 +170,14 @@ class Answers:
 
     def show_several(self, pictures: list[dict] | None, age_ranges: str, model: str | None = None) -> tuple:
         """-> gallery of drawn pictures with captions, table of all faces with its CSV download, rows kept for other ranges."""
-        if not pictures:
-            return message("Choose some pictures first.", "problem"), "", None
-        if not isinstance(pictures, list) or not all(isinstance(picture, dict) for picture in pictures):
-            return message("Expected a list of picture files; something else came. Upload them.", "problem"), "", None
-        if len(pictures) > self.max_pictures:
-            text = f"At most {self.max_pictures} pictures at once; you chose {len(pictures)}. Choose fewer."
-            return message(text, "problem"), "", None
+        paths, problem = _paths_of(pictures), self._problem_with(pictures)
+        if problem:
+            return message(problem, "problem"), "", KeptRows(model, paths, [])
         figures, rows = [], []
         for picture in pictures:
             name = str(picture.get("orig_name") or "picture")
             try:
-                image_rgb = _read(picture)
+                image_rgb = read_upload(picture)
                 faces = self.served(model).pipeline(image_rgb, return_years=True)
             except (ValueError, ModelNotServable) as error:  # one bad file must not take the others' answers away
                 rows.append(Row(name, note=str(error)))
@@ -181,36 +188,37 @@ class Answers:
             if not faces:
                 rows.append(Row(name, note="No face found."))
         gallery = f'<div class="figures">{"".join(figures)}</div>'
-        return gallery, self._table(rows, age_ranges, model)[1], KeptRows(model, rows)
+        return gallery, self._table(rows, age_ranges, model)[1], KeptRows(model, paths, rows)
 
     def change_several_ranges(
         self, kept: KeptRows | None, age_ranges: str, pictures: list[dict] | None, model: str | None = None
     ) -> tuple:
-        """-> notice, table: the same predictions in other ranges."""
+        """-> gallery, notice, table: the same predictions in other ranges."""
+        press = message(f"Press “{FIND}” to see the answer.") if pictures else ""
         if kept is None:  # not asked yet, or forgotten meanwhile
-            return (message(f"Press “{FIND}” to see these ranges.") if pictures else ""), gr.skip()
-        if kept.model != model:  # changed while the other one was at work
-            return message(f"Press “{FIND}” to ask {model}."), ""
+            return gr.skip(), press, gr.skip()
+        if (kept.model, kept.paths) != (model, _paths_of(pictures)):  # changed, perhaps while the model was at work
+            return "", press, ""
         notice, table = self._table(kept.rows, age_ranges, model)
-        return notice, gr.skip() if notice else table
+        return gr.skip(), notice, gr.skip() if notice else table
 
     def show_live(self, frame: dict | None, age_ranges: str, tracks: Tracks | None, model: str | None = None) -> tuple:
         """`frame`: a picture as a data URL (`url`). -> layer over the video, cards, tracks for the next frame."""
         if frame is None:
             return gr.skip(), gr.skip(), tracks
         try:
-            frame_rgb = load_rgb(_decode_data_url(frame))
+            frame_rgb = read_frame(frame)
             served = self.served(model)
             pipe = served.pipeline
             if tracks is None or tracks.model != served.name:
                 tracks = Tracks(served.name)
-            ranges = read_ranges(age_ranges, pipe.model.config.max_age)
+            ranges, problem = _ranges_or_default(age_ranges, pipe.model.config.max_age)
             numbers, outputs = tracks.steady(pipe.forward(pipe.preprocess(frame_rgb)))
         except (ValueError, ModelNotServable) as error:
             return "", message(str(error), "problem"), tracks
         faces = pipe.postprocess(outputs, age_ranges=ranges)
         height, width = frame_rgb.shape[:2]
-        return overlay_svg((width, height), numbers, faces), _cards(served, faces, numbers), tracks
+        return overlay_svg((width, height), numbers, faces), problem + _cards(served, faces, numbers), tracks
 
     def served(self, model: str | None) -> ServedModel:
         """Raises `ValueError` for a name that is not offered."""
@@ -219,6 +227,15 @@ class Answers:
         if not isinstance(model, str) or model not in self.models:
             raise ValueError(f"There is no such model here. Choose one of: {', '.join(self.models)}.")
         return self.models[model]
+
+    def _problem_with(self, pictures: list[dict] | None) -> str:
+        if not pictures:
+            return "Choose some pictures first."
+        if not isinstance(pictures, list) or not all(isinstance(picture, dict) for picture in pictures):
+            return "Expected a list of picture files; something else came. Upload them."
+        if len(pictures) > self.max_pictures:
+            return f"At most {self.max_pictures} pictures at once; you chose {len(pictures)}. Choose fewer."
+        return ""
 
     def _table(self, rows: list[Row], age_ranges: str, model: str | None) -> tuple[str, str]:
         """-> what is wrong with the ranges, if anything; table."""
@@ -246,42 +263,21 @@ def _cards(served: ServedModel, faces: list[dict], numbers: list[int] | None = N
     return face_cards(numbers, faces, config.interval_coverage, config.gender_threshold)
 
 
-def _read(picture: dict | None) -> np.ndarray:
-    """Gradio has checked that the path is one of its own uploads."""
-    path = path_of(picture)
-    if not path:
-        raise ValueError("Expected a picture file; none came. Upload one.")
-    try:
-        return load_rgb(path)
-    except FileNotFoundError:
-        raise Deleted("This picture has been deleted in the meantime. Choose it again.") from None
-
-
 def ask_for_whole(picture: dict | None) -> tuple:
     """-> path of the picture that is one face as a whole, a new value by which the model is asked again."""
     return path_of(picture), time.monotonic()
 
 
-def path_of(picture: dict | None) -> str | None:
-    path = picture.get("path") if isinstance(picture, dict) else None
-    return path if isinstance(path, str) else None
+def _paths_of(pictures: list[dict] | None) -> list[str | None]:
+    return [path_of(picture) for picture in pictures or []]
 
 
-def _decode_data_url(frame: dict) -> bytes:
-    """Gradio would decode it before anybody asked for its size."""
-    head, mark, data = str(isinstance(frame, dict) and frame.get("url")).partition(";base64,")
-    if not mark or not head.startswith("data:image/"):
-        raise ValueError("Expected a webcam's picture as a data URL.")
-    return base64.b64decode(data)
-
-
-def _problem_with(age_ranges: str, served: ServedModel) -> str | None:
-    """What is wrong with ranges as typed."""
+def _ranges_or_default(age_ranges: str, max_age: int) -> tuple[list[list[int]], str]:
+    """-> the ranges asked for and "", or the default ones and a notice of what is wrong with those."""
     try:
-        read_ranges(age_ranges, served.pipeline.model.config.max_age)
+        return read_ranges(age_ranges, max_age), ""
     except ValueError as error:
-        return str(error)
-    return None
+        return read_ranges(DEFAULT_CHOICE, max_age), message(str(error), "problem")
 
 
 def _nothing(notice: str, kept: Kept | None, offer_whole: bool = False) -> tuple:

@@ -26,10 +26,10 @@ def thumbnail(picture: Image.Image, box: Sequence[float]) -> str:
 
 
 def figure(picture: Image.Image, description: str, caption: str) -> str:
-    """A picture with its caption; `description` is read out instead of it."""
+    """A picture with its caption, which a click or Enter enlarges; `description` is read out instead of it."""
     return (
-        f'<figure><img src="{data_url(picture)}" alt="{escape(description)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f'<figure><details><summary title="Larger or smaller"><img src="{data_url(picture)}" alt="{escape(description)}">'
+        f"</summary></details><figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
@@ -55,7 +55,7 @@ def face_cards(numbers: Sequence[int], faces: Sequence[dict], coverage: float, g
 
 
 def message(text: str, tone: str = "info") -> str:
-    """A short notice that screen readers announce. `tone`: info or problem."""
+    """A short notice that screen readers announce. `tone`: info or problem; further words are classes for page.css."""
     return f'<p class="notice {tone}" role="status">{escape(text)}</p>'
 
 
@@ -85,7 +85,7 @@ def _details(face: dict, coverage: float, gender_threshold: float) -> str:
 def _gender(face: dict, threshold: float) -> str:
     if face["gender"] == UNSURE:
         shares = escape(gender_shares(face))
-        return f"Gender: <b>unsure</b> ({shares}): it names one only when at least {threshold:.0%} sure"
+        return f"Gender: <b>unsure</b> ({shares}): the model names a gender only when at least {threshold:.0%} sure"
     return f"<b>Looks {escape(face['gender'])}</b> ({face['genders'][face['gender']]:.0%} sure)"
 
 

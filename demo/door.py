@@ -1,12 +1,14 @@
 """What a request must pass before anything reads it: a place the page needs, so many a minute, so many megabytes."""
 
 import re
+import secrets
 import time
 from collections import defaultdict, deque
 from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
 
-from starlette.requests import ClientDisconnect
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -16,6 +18,9 @@ CLOSED = re.compile(r"/gradio_api/(file[=/][a-z][a-z+.-]+:|proxy=|process_record
 # Not counted: a running webcam's frames, whose number has a limit of its own, and what passes by the queue, which is
 # choices that need no model. A frame as a data URL is the larger: 640 x 480 pixels as JPEG take some 100 kB.
 FREE, FREE_BYTES = ("/gradio_api/stream/", "/gradio_api/run/"), 2_000_000
+# By this header the server knows the upload and the question by which its own MCP tool answers a call. The call itself was
+# counted, and without the header all assistants together would have the rate of one client.
+OWN_HEADER, OWN_SECRET = "x-demo-own-request", secrets.token_hex(16)
 # A Space's visitors all come through its proxies, which are taken to have private addresses: a visitor's is the last one
 # that is not. What comes before it in X-Forwarded-For the visitor may have made up.
 SPACE_PROXIES = "127.0.0.1,::1,10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fc00::/7"
@@ -58,7 +63,7 @@ class Door:
         if int(headers.get(b"content-length", b"0")) > most_bytes:
             text = f"This is too large: at most {most_bytes / 1e6:.0f} MB can be sent at once."
             return _answer(is_upload, 413, text)
-        if is_free:
+        if is_free or secrets.compare_digest(headers.get(OWN_HEADER.encode(), b""), OWN_SECRET.encode()):
             return None
         wait_seconds = self._count(_household(scope["client"][0]) if scope["client"] else "", time.monotonic())
         if wait_seconds is None:
@@ -80,6 +85,11 @@ class Door:
             return int(times[0] + MINUTE - now) + 1
         times.append(now)
         return None
+
+
+def say_busy(_: Request, __: HTTPException) -> Response:
+    """In place of Gradio's "Queue is full. Max size is 50 and size is 50."."""
+    return _answer(False, 503, "The demo is busy. Try again in a moment.")
 
 
 def _household(host: str) -> str:

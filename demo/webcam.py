@@ -9,7 +9,7 @@ from model.face_alignment import Face
 
 
 MIN_IOU = 0.3  # boxes of one face in two frames a third of a second apart overlap at least this much
-NEWEST_SHARE = 0.35  # of the running means: after four frames a change of face or light is nine tenths there
+NEWEST_SHARE = 0.35  # of the running means: after six frames, or two seconds, a change is nine tenths there
 MAX_MISSED_FRAMES = 3  # then a face that was lost starts anew
 
 

@@ -1,29 +1,32 @@
-"""The demo's promises beyond its page: the HTTP API, the tool for assistants, and how it starts or fails to."""
+"""The demo's promises beyond its page: the HTTP API, live frames, and how it starts or fails to."""
 
-import asyncio
 import base64
 import json
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from huggingface_hub import HfApi, constants
-from mcp import ClientSession
-from mcp.client.streamable_http import streamablehttp_client
+from jsonschema import validate
 from PIL import Image
 from skimage.data import astronaut
 from transformers import AutoImageProcessor
 
 import app
+from demo.api import FACES_SCHEMA
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from tests.demo_server import ROOT, DemoServer
 from tests.hub_server import HubServer
+from tests.odd_pictures import encoded
+from tests.page_calls import page_asks, page_joins
 from tests.tiny_model import save_tiny_model
 
 
@@ -67,17 +70,50 @@ def test_only_predict_is_public(demo: DemoServer, client: Client, photo: Path):
 
 
 @pytest.mark.slow
-def test_assistants_call_the_same_function_as_a_tool(demo: DemoServer, pipe, photo: Path):
-    async def ask() -> str:
-        connection = streamablehttp_client(f"{demo.url}/gradio_api/mcp/")
-        async with connection as (read, write, _), ClientSession(read, write) as session:
-            await session.initialize()
-            assert [tool.name for tool in (await session.list_tools()).tools] == ["predict"]
-            picture = "data:image/jpeg;base64," + base64.b64encode(photo.read_bytes()).decode()
-            result = await session.call_tool("predict", {"picture": picture, "age_ranges": "4 bins"})
-            return result.content[0].text
+def test_answers_are_of_the_documented_type(client: Client, photo: Path, tmp_path: Path):
+    speck = tmp_path / "speck.png"
+    Image.new("RGB", (9, 9)).save(speck)
+    [sure] = client.predict(handle_file(photo), api_name="/predict")
+    [abstained] = client.predict(handle_file(speck), False, api_name="/predict")
+    assert (sure["abstained"], abstained["age"]) == (None, None)
+    validate([sure, abstained], FACES_SCHEMA)
 
-    assert json.loads(asyncio.run(ask())) == json.loads(json.dumps(pipe(str(photo), age_ranges="4 bins")))
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["HEIF", "JPEG turned by its EXIF"])
+def test_telephones_pictures_are_read_upright(client: Client, photo: Path, tmp_path: Path, kind: str):
+    path = tmp_path / ("a.heic" if kind == "HEIF" else "a.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    turned = encoded("JPEG", np.rot90(astronaut()), exif=exif, quality=95)
+    path.write_bytes(encoded("HEIF", quality=95) if kind == "HEIF" else turned)
+    [face] = client.predict(handle_file(path), api_name="/predict")
+    [upright] = client.predict(handle_file(photo), api_name="/predict")
+    assert face["box"] == pytest.approx(upright["box"], abs=5)
+
+
+@pytest.mark.slow
+def test_frames_that_come_while_one_is_looked_at_are_dropped(demo: DemoServer):
+    """All but the newest, so that a webcam never lags behind."""
+
+    def frame(width: int, height: int) -> dict:
+        data = base64.b64encode(encoded("JPEG", np.full((height, width), 128, np.uint8))).decode()
+        return {"url": f"data:image/jpeg;base64,{data}"}
+
+    with httpx.Client(base_url=demo.url, timeout=60) as http:
+        event, body = page_joins(http, "webcam", frame(7000, 7000))  # takes long to decode
+        frames = [body | {"data": [frame(100 + number, 100), *body["data"][1:]]} for number in range(10)]
+        answered = []
+        with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": body["session_hash"]}) as messages:
+            for message in messages.iter_lines():
+                if '"process_starts"' in message:
+                    for late in frames:
+                        http.post(f"/gradio_api/stream/{event}", json=late).raise_for_status()
+                answered += re.findall(r"viewBox=\\\"0 0 (\d+)", message)
+                if "109" in answered:
+                    break
+        http.post(f"/gradio_api/stream/{event}/close")
+    assert len(answered) <= 4, answered
 
 
 @pytest.mark.slow
@@ -113,7 +149,10 @@ def test_serves_a_revision_from_the_hub(hub: HubServer, photo: Path, tmp_path: P
         client = Client(demo.url, verbose=False)
         for model in ("user/faces@v1", "Newest"):
             assert len(client.predict(handle_file(photo), model=model, api_name="/predict")) == 1
+        with httpx.Client(base_url=demo.url, timeout=60) as http:
+            about = page_asks(http, "model", "user/faces@v1")
     commit = hub.repository("user/faces").branches["main"].oid
+    assert f"`user/faces@v1`, revision {commit}" in about
     assert ("GET", f"/user/faces/resolve/{commit}/model.safetensors") in hub.requests
     assert not [path for method, path in hub.requests if path.endswith(".py") and method == "GET"]
 

@@ -2,32 +2,30 @@
 
 import asyncio
 import base64
-import io
 import json
 import re
 import socket
-import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import quote
-from uuid import uuid4
 
 import httpx
 import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 from PIL import Image
-from skimage.data import astronaut
 
 from tests.demo_server import ROOT, DemoServer
+from tests.odd_pictures import encoded, gif, png
+from tests.page_calls import FILE_MARK, page_asks
 from tests.tiny_model import save_tiny_model
 
 
 pytestmark = pytest.mark.slow
 KEEP_SECONDS = 12
 LARGEST_MB, MOST_PICTURES = 3, 2
-FILE_MARK = {"_type": "gradio.FileData"}
 
 
 @pytest.fixture(scope="module")
@@ -73,32 +71,6 @@ def inside() -> Iterator[str]:
             listener.accept()
 
 
-def encoded(kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(astronaut()).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def png(side: int, *more_chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG that claims `side` x `side` grey pixels in a few kilobytes."""
-    pixels = zlib.compress(bytes(side + 1) * min(side, 64))  # the first rows are enough: nobody should get to read more
-    chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)),
-        *more_chunks,
-        (b"IDAT", pixels),
-        (b"IEND", b""),
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-
-
-def gif(side: int) -> bytes:
-    """A GIF that claims `side` x `side` pixels and holds none."""
-    size = struct.pack("<HH", side, side)
-    return b"GIF89a" + size + bytes(3) + b"," + bytes(4) + size + b"\0\2\0;"
-
-
 def ask(http: httpx.Client, *data: object, **options: object) -> str:
     """The answer to a call: its events, or status and text where it was refused at once."""
     call = http.post("/gradio_api/call/predict", **(options or {"json": {"data": data}}))
@@ -139,24 +111,9 @@ def got(*paths: str, method: str = "GET") -> Callable[[httpx.Client, str], str]:
     return get
 
 
-def page_asks(component: str, value: object) -> Callable[[httpx.Client, str], str]:
-    """What the page's own function that begins with `component` answers to a value that no page would send."""
-
-    def join(http: httpx.Client, _: str) -> str:
-        page = http.get("/config").json()
-        parts = {part["id"]: part["props"] for part in page["components"]}
-        inputs = {call["id"]: call["inputs"] for call in page["dependencies"] if call["inputs"]}
-        function = next(number for number, (first, *_) in inputs.items() if parts[first].get("elem_id") == component)
-        body = {"data": [value, *(parts[part].get("value") for part in inputs[function][1:])]}
-        body |= {"fn_index": function, "session_hash": uuid4().hex}
-        event = http.post("/gradio_api/queue/join", json=body).raise_for_status().json()["event_id"]
-        with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": body["session_hash"]}) as messages:
-            kinds = ('"process_completed"', '"process_streaming"')
-            answer = next(line for line in messages.iter_lines() if any(kind in line for kind in kinds))
-        http.post(f"/gradio_api/stream/{event}/close")
-        return answer
-
-    return join
+def page_asked(component: str, value: object) -> Callable[[httpx.Client, str], str]:
+    """With a value that no page would send."""
+    return lambda http, _: page_asks(http, component, value)
 
 
 BOMB = zlib.compress(bytes(200_000_000), 9)
@@ -222,24 +179,22 @@ CASES = {
         "Expected the age ranges as text",
     ),
     # what the page's own functions never get from it
-    "picture that is text": (page_asks("picture", "private-name"), NO_UPLOAD),
-    "picture of the server": (page_asks("picture", {"path": PORTRAIT}), NO_UPLOAD),
-    "pictures that are text": (page_asks("pictures", "private-name"), NO_UPLOAD),
-    "pictures of the server": (page_asks("pictures", [{"path": PORTRAIT}]), NO_UPLOAD),
+    "picture that is text": (page_asked("picture", "private-name"), NO_UPLOAD),
+    "picture of the server": (page_asked("picture", {"path": PORTRAIT}), NO_UPLOAD),
+    "pictures that are text": (page_asked("pictures", "private-name"), NO_UPLOAD),
+    "pictures of the server": (page_asked("pictures", [{"path": PORTRAIT}]), NO_UPLOAD),
     "several without a name": (
-        lambda http, inside: page_asks("pictures", [upload(http, "a.jpg", encoded("JPEG")) | {"orig_name": None}])(
-            http, inside
-        ),
+        lambda http, _: page_asks(http, "pictures", [upload(http, "a.jpg", encoded("JPEG")) | {"orig_name": None}]),
         "1 face found",
     ),
-    "frame that is text": (page_asks("webcam", "private-name"), NO_UPLOAD),
-    "frame of numbers": (page_asks("webcam", {"url": 5}), NO_UPLOAD),
+    "frame that is text": (page_asked("webcam", "private-name"), NO_UPLOAD),
+    "frame of numbers": (page_asked("webcam", {"url": 5}), NO_UPLOAD),
     "frame that is an address": (
-        lambda http, inside: page_asks("webcam", {"url": inside})(http, inside),
+        lambda http, inside: page_asks(http, "webcam", {"url": inside}),
         "picture as a data URL",
     ),
-    "frame that is no picture": (page_asks("webcam", {"url": "data:image/png;base64,AAAA"}), "is none of these"),
-    "model that is not offered": (page_asks("model", "private-name"), "is not in the list of choices"),
+    "frame that is no picture": (page_asked("webcam", {"url": "data:image/png;base64,AAAA"}), "is none of these"),
+    "model that is not offered": (page_asked("model", "private-name"), "is not in the list of choices"),
     # too much
     "huge batch": (sent([{"path": "a.jpg", "meta": FILE_MARK}] * 5000, True, ""), NO_UPLOAD),
     "large JSON": (lambda http, _: ask(http, "x" * 7_000_000, True, ""), "^413 .*at most 6 MB"),
@@ -301,7 +256,16 @@ def call_the_tool(demo: DemoServer, http: httpx.Client) -> None:
     assert len(json.loads(asyncio.run(call()))) == 1
 
 
-@pytest.mark.parametrize("send", [break_off_an_upload, misname_an_upload, name_an_upload_dots, call_the_tool])
+def ask_the_page(demo: DemoServer, http: httpx.Client) -> None:
+    answer = page_asks(http, "picture", upload(http, "private-name.jpg", encoded("JPEG")))
+    assert "1 face found" in answer
+    drawn = re.search(r'"path": ?"([^"]+)"', answer)[1]
+    assert Path(drawn) in demo.stored_files()
+
+
+@pytest.mark.parametrize(
+    "send", [break_off_an_upload, misname_an_upload, name_an_upload_dots, call_the_tool, ask_the_page]
+)
 def test_whatever_is_sent_leaves_a_file_that_is_deleted(
     demo: DemoServer, http: httpx.Client, send: Callable[[DemoServer, httpx.Client], None]
 ):
@@ -317,3 +281,8 @@ def test_a_picture_is_gone_after_the_stated_time(demo: DemoServer, http: httpx.C
     assert http.get(f"/gradio_api/file={picture['path']}").content == encoded("JPEG")
     assert left_after_the_stated_time(demo) == []
     assert "Choose it again" in ask(http, picture, True, "4 bins")
+
+
+def test_no_file_of_the_server_is_handed_out(demo: DemoServer, http: httpx.Client):
+    for path in ("/etc/passwd", ROOT / "app.py", Path(demo.environment["MODEL_ID"]) / "config.json"):
+        assert http.get(f"/gradio_api/file={path}").status_code == 403, path

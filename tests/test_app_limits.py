@@ -18,7 +18,7 @@ from transformers import AutoImageProcessor
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import demo.door
-from demo.door import SPACE_PROXIES, Door
+from demo.door import OWN_HEADER, OWN_SECRET, SPACE_PROXIES, Door
 from demo.serving import ModelNotServable, find_model
 from demo.settings import ModelChoice
 from model.modeling_age_gender import AgeGenderModel
@@ -90,7 +90,11 @@ def test_past_the_queue_everyone_is_told_that_it_is_busy_and_every_accepted_one_
         with ThreadPoolExecutor(20) as threads:
             answers = list(threads.map(lambda _: ask(http, picture), range(20)))
         outcomes = Counter(
-            "answered" if '"age_range"' in answer else "busy" if re.match("503 .*Queue is full", answer) else answer
+            "answered"
+            if '"age_range"' in answer
+            else "busy"
+            if re.match("503 .*is busy. Try again", answer)
+            else answer
             for answer in answers
         )
         assert set(outcomes) == {"answered", "busy"}
@@ -115,18 +119,19 @@ def post(monkeypatch: pytest.MonkeyPatch) -> Callable[..., httpx.Response]:
     door = Door(PlainTextResponse("in"), requests_per_minute=3, upload_bytes=200, other_bytes=100)
     space = httpx.ASGITransport(ProxyHeadersMiddleware(door, SPACE_PROXIES), client=("10.16.0.9", 1))
 
-    async def send(path: str, content: bytes, forwarded_for: str) -> httpx.Response:
+    async def send(path: str, content: bytes, headers: dict) -> httpx.Response:
         async with httpx.AsyncClient(transport=space, base_url="http://demo") as http:
-            return await http.post(path, content=content, headers={"X-Forwarded-For": forwarded_for})
+            return await http.post(path, content=content, headers=headers)
 
     def post(
         path: str = "/gradio_api/queue/join",
         now: float = 0.0,
         content: bytes = b"",
         forwarded_for: str = "192.0.2.1",
+        headers: dict | None = None,
     ) -> httpx.Response:
         monkeypatch.setattr(demo.door.time, "monotonic", lambda: now)
-        return asyncio.run(send(path, content, forwarded_for))
+        return asyncio.run(send(path, content, {"X-Forwarded-For": forwarded_for} | (headers or {})))
 
     return post
 
@@ -154,6 +159,11 @@ def test_a_visitor_is_whom_the_proxy_saw_whatever_the_visitor_claims(
     assert [post(forwarded_for=seen).status_code for seen in forwarded_for] == [200, 200, 200, 429]
     assert post(forwarded_for=f"{forwarded_for[0]}, 198.51.100.8").status_code == 200
     assert post(forwarded_for=f"{forwarded_for[0]}, 2001:db8:1:3::1").status_code == 200
+
+
+@pytest.mark.parametrize(("secret", "fourth"), [(OWN_SECRET, 200), (OWN_SECRET[:-1], 429), ("", 429)])
+def test_what_the_server_asks_itself_is_not_counted_again(post: Callable[..., httpx.Response], secret, fourth):
+    assert [post(headers={OWN_HEADER: secret}).status_code for _ in range(4)] == [200, 200, 200, fourth]
 
 
 def test_body_has_a_largest_size(post: Callable[..., httpx.Response]):

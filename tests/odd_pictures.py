@@ -1,0 +1,40 @@
+"""Picture files, sound and unsound, that are sent to the demo."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pillow_heif
+from PIL import Image
+from skimage.data import astronaut
+
+
+pillow_heif.register_heif_opener()
+
+
+def encoded(kind: str, picture: np.ndarray | None = None, **options: object) -> bytes:
+    """`picture`, or else the portrait."""
+    buffer = io.BytesIO()
+    Image.fromarray(astronaut() if picture is None else picture).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png(side: int, *more_chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG that claims `side` x `side` grey pixels in a few kilobytes."""
+    pixels = zlib.compress(bytes(side + 1) * min(side, 64))  # the first rows are enough: nobody should get to read more
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)),
+        *more_chunks,
+        (b"IDAT", pixels),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def gif(side: int) -> bytes:
+    """A GIF that claims `side` x `side` pixels and holds none."""
+    size = struct.pack("<HH", side, side)
+    return b"GIF89a" + size + bytes(3) + b"," + bytes(4) + size + b"\0\2\0;"
