@@ -26,7 +26,7 @@ NO_FACE = (
     "No face was found. Faces that are very small, covered or turned far away are often missed: try another picture, or "
     "treat the whole picture as one face."
 )
-BUSY = "No answer this time: the demo is busy, or you asked too often. Try again in a moment."
+BUSY = "No answer this time. The demo may be busy, or you asked too often: try again in a moment."
 
 
 @dataclass(frozen=True)

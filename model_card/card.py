@@ -54,7 +54,8 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
     config = AgeGenderConfig.from_pretrained(folder)
     started_from = run.get("started_from")
     # whose terms the weights carry on
-    sources = json.dumps([run["arguments"], run["data"], metrics["dataset"], started_from]).lower()
+    start_sets = started_from and [started_from["model"], started_from["trained_on"]]
+    sources = json.dumps([run["arguments"], run["data"], metrics["dataset"], start_sets]).lower()
     uses_utkface, uses_fairface = "utkface" in sources, "fairface" in sources
     dataset_name = "UTKFace" if "utkface" in metrics["dataset"].lower() else metrics["dataset"]
     start = started_from["model"] if started_from else run["arguments"].get("backbone")

@@ -18,8 +18,8 @@ def unsupported_numbers(folder: Path, text: str) -> list[str]:
     """Numbers in a card's text that are in none of the folder's JSON files, nor counted by `card_facts`.
 
     A value may be rounded, and a share may be given in percent; a value with its interval must be one score's, all three.
-    Code, links and digits within a word are not looked at, and the log of the training supports nothing: it holds so
-    many numbers that any other would be among them.
+    Code, links and digits within a word are not looked at, and neither the log of the training nor the record of the
+    model that it went on from supports any: they hold so many numbers that any other would be among them.
     """
     folder = Path(folder)
     values, words, scores = set(), set(), []
@@ -27,6 +27,7 @@ def unsupported_numbers(folder: Path, text: str) -> list[str]:
         if (folder / name).is_file():
             content = json.loads((folder / name).read_text(encoding="utf-8"))
             content.pop("log_history", None)
+            (content.get("started_from") or {}).pop("record", None)
             _collect(content, values, words, scores)
     _collect(card_facts(folder), values, words, scores)
     text = re.sub(r"```.*?```|`[^`\n]*`|<!--.*?-->", " ", text, flags=re.DOTALL)

@@ -17,6 +17,7 @@ that the process had on its core; pin it there: `OMP_NUM_THREADS=1 taskset -c 1 
 """
 
 import argparse
+import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +39,7 @@ from transformers import (
 from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderModel
 from scripts.example_transforms import MEAN, STD, ExampleTransform, collate_example
-from scripts.own_process import in_own_process, peak_memory_mb
+from scripts.own_process import in_own_process, peak_memory_mib
 from scripts.prepare_data import write_parquet
 from scripts.training_clock import PHASES, WARM_UP_STEPS, Clock, StepTimes, Timed
 from trainer.age_gender_trainer import AgeGenderTrainer
@@ -75,7 +76,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Measurement:
-    """`milliseconds` of each phase a picture, `decode_once` before training; memory in MB."""
+    """`milliseconds` of each phase a picture, `decode_once` before training; memory in MiB."""
 
     pictures_per_second: float
     milliseconds: dict[str, float]
@@ -130,7 +131,7 @@ def measure(arm: Arm) -> Measurement:
         pictures_per_second=pictures / times.total,
         milliseconds={name: 1000 * spent / pictures for name, spent in seconds.items()},
         decode_once=1000 * decode_once / (1 if arm.streaming else len(faces["train"])),
-        peak_memory=peak_memory_mb(),
+        peak_memory=peak_memory_mib(),
         peak_gpu_memory=torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0,
     )
 
@@ -259,11 +260,11 @@ def main() -> None:
         device = "CPU" if use_cpu else torch.cuda.get_device_name()
         print(
             f"{args.backbone} at {args.image_size} px, batches of {args.batch_size}, {args.steps} steps, {args.workers} "
-            f"workers, {device}, {torch.get_num_threads()} threads. Milliseconds a picture; peak memory in MB."
+            f"workers, {device}, {torch.get_num_threads()} threads. Milliseconds a picture; peak memory in MiB."
         )
         columns = "".join(f"{name:>12}" for name in PHASES)
-        gpu = "" if use_cpu else f"{'GPU MB':>9}"
-        print(f"{'':<32}{'pict./s':>8}{'':>8}{columns}{'decode once':>13}{'MB':>8}{gpu}")
+        gpu = "" if use_cpu else f"{'GPU MiB':>9}"
+        print(f"{'':<32}{'pict./s':>8}{'':>8}{columns}{'decode once':>13}{'MiB':>8}{gpu}")
         reference = None
         for arm in arms:
             result = in_own_process(measure, arm)
@@ -272,4 +273,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -6,31 +6,34 @@
 Trains the recipe three times for two epochs: in one process; in several on the same global batch, by `accelerate
 launch`; and in one that is killed with SIGKILL in the second epoch and goes on from its last whole checkpoint. All in
 fp32 and on unvaried pictures, as each process draws its own variations. The losses of every step and the finished
-weights should then differ by the order of additions alone. Writes curves.md and curves.png; exits with 1 if they do not.
+weights should then differ by the order of additions alone. Writes curves.md and curves.png; exits with 1 where they
+differ by more.
 """
 
 import argparse
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
-from trainer.arguments import Arguments
+from trainer.arguments import ARGUMENT_CLASSES, Arguments
 from trainer.checkpoints import RUN_RECORD, last_whole_checkpoint
 from trainer.experiment_folder import begin_experiment
-from trainer.recipe import RecipeError
+from trainer.recipe import RecipeError, parse_recipe
+from trainer.transforms import AugmentationArguments
 
 
-UNVARIED = ("flip", "rotation_degrees", "zoom_out", "zoom_in", "shift", "color", "grayscale", "blur", "erasing")
 EPOCHS = 2
 
 
@@ -67,15 +70,16 @@ def command(argv: Sequence[str], output_dir: Path, batch: int, launcher: Sequenc
     Args:
         batch: of each process.
     """
-    unvaried = [f"--{name}=0" for name in UNVARIED]
-    steady = ["--bf16=false", "--dataloader_drop_last=true", f"--num_train_epochs={EPOCHS}", "--logging_steps=1"]
-    kept = ["--save_strategy=epoch", "--eval_strategy=epoch", "--report=false", "--disable_tqdm=true"]
-    of_run = [f"--output_dir={output_dir}", f"--per_device_train_batch_size={batch}", "--resume_from_checkpoint=true"]
-    return [sys.executable, "-m", *launcher, "trainer.train", *argv, *unvaried, *steady, *kept, *of_run]
+    changes = {field.name: 0 for field in fields(AugmentationArguments)} | {"head_dropout": 0, "bf16": "false"}
+    changes |= {"dataloader_drop_last": "true", "num_train_epochs": EPOCHS, "logging_steps": 1, "report_to": "none"}
+    changes |= {"save_strategy": "epoch", "eval_strategy": "epoch", "report": "false", "disable_tqdm": "true"}
+    changes |= {"output_dir": output_dir, "per_device_train_batch_size": batch, "resume_from_checkpoint": "true"}
+    words = [f"--{name}={value}" for name, value in changes.items()]
+    return [sys.executable, "-m", *launcher, "trainer.train", *argv, *words]
 
 
 def run(command: Sequence[str], *, kill_after: int | None = None) -> None:
-    """Run to the end, or kill after that many logged losses.
+    """Run to the end, or kill it with all that it has started after that many logged losses.
 
     Raises:
         RuntimeError: it failed, with the end of what it printed.
@@ -83,42 +87,60 @@ def run(command: Sequence[str], *, kill_after: int | None = None) -> None:
     # one thread: sums over other numbers of threads are rounded otherwise
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if "accelerate.commands.launch" not in command:
-        environment.setdefault("CUDA_VISIBLE_DEVICES", "0")
+        environment["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    printed, logged = deque(maxlen=20), 0
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,  # a process group of its own, to be killed as a whole
     ) as process:
-        printed = []
         for line in process.stdout:
             printed.append(line)
-            if kill_after and sum("'loss'" in line for line in printed) == kill_after:
-                process.send_signal(signal.SIGKILL)
+            logged += "'loss'" in line
+            if "'loss'" in line and logged == kill_after:
+                os.killpg(process.pid, signal.SIGKILL)
     if process.returncode != (-signal.SIGKILL if kill_after else 0):
-        raise RuntimeError(f"`{shlex.join(command)}` ended with {process.returncode}:\n{''.join(printed[-20:])}")
+        raise RuntimeError(f"`{shlex.join(command)}` ended with {process.returncode}:\n{''.join(printed)}")
 
 
 def check(own: argparse.Namespace, argv: Sequence[str]) -> list[Curve]:
     """Train the three; what was trained by an earlier call is not repeated."""
-    recipe = Arguments.parse(argv)
-    begin_experiment(own.output_dir, {"check": recipe}, processes=own.processes)
+    recipe = Arguments(*parse_recipe(argv, ARGUMENT_CLASSES))  # of this process, which trains on no GPU
+    begin_experiment(own.output_dir, {"check": recipe}, processes=own.processes, config_file=str(own.config_file))
     batch = recipe.training.per_device_train_batch_size
     if batch % own.processes:
         raise RecipeError(f"A batch of {batch} cannot be shared by {own.processes} processes evenly.")
-    launch = f"accelerate.commands.launch --config_file {own.config_file} --num_processes {own.processes} -m"
-    folders = {name: own.output_dir / name for name in ("one", "several", "killed")}
-    trained = {name: (folder / RUN_RECORD).exists() for name, folder in folders.items()}
-    if not trained["one"]:
-        run(command(argv, folders["one"], batch))
-    if not trained["several"]:
-        run(command(argv, folders["several"], batch // own.processes, launch.split()))
-    one = Curve.read("one process", folders["one"])
-    if not trained["killed"]:
-        steps = len(one.losses)
-        run(command(argv, folders["killed"], batch), kill_after=steps * 3 // 4)
-        last = last_whole_checkpoint(Path(f"{folders['killed']}.checkpoints"))
+    one, several, killed = (own.output_dir / name for name in ("one", "several", "killed"))
+    if not (one / RUN_RECORD).exists():
+        run(command(argv, one, batch))
+    if not (several / RUN_RECORD).exists():
+        launcher = ["accelerate.commands.launch", "--config_file", str(own.config_file)]
+        launcher += ["--num_processes", str(own.processes), "-m"]
+        run(command(argv, several, batch // own.processes, launcher))
+    curve = Curve.read("one process", one)
+    if not (killed / RUN_RECORD).exists():
+        checkpoints = Path(f"{killed}.checkpoints")
+        for half_done in (killed, checkpoints):
+            shutil.rmtree(half_done, ignore_errors=True)
+        steps = len(curve.losses)
+        run(command(argv, killed, batch), kill_after=steps * 3 // 4)
+        last = last_whole_checkpoint(checkpoints)
         print(f"Killed after step {steps * 3 // 4} of {steps}; goes on from {last.name if last else 'the beginning'}.")
-        run(command(argv, folders["killed"], batch))
-    several = Curve.read(f"{own.processes} processes", folders["several"])
-    return [one, several, Curve.read("killed and resumed", folders["killed"])]
+        run(command(argv, killed, batch))
+    return [curve, Curve.read(f"{own.processes} processes", several), Curve.read("killed and resumed", killed)]
+
+
+def agree(curves: Sequence[Curve], tolerance: float) -> bool:
+    """Print and return whether losses agree to that share and weights, which are sums of many steps, to ten times it."""
+    first, *others = curves
+    losses_agree = all(curve.difference(first) <= tolerance for curve in others)
+    weights_agree = all(curve.weight_difference(first) <= 10 * tolerance for curve in others)
+    print(f"\nLosses {'agree' if losses_agree else 'do NOT agree'} to {tolerance:g}.")
+    print(f"Weights {'agree' if weights_agree else 'do NOT agree'} to {10 * tolerance:g}.")
+    return losses_agree and weights_agree
 
 
 def format_table(curves: Sequence[Curve]) -> str:
@@ -172,9 +194,8 @@ def main(argv: Sequence[str]) -> int:
     table = format_table(curves)
     (own.output_dir / "curves.md").write_text(table + "\n", encoding="utf-8")
     draw(curves).savefig(own.output_dir / "curves.png", dpi=90, facecolor="white")
-    agree = all(curve.difference(curves[0]) <= own.tolerance for curve in curves[1:])
-    print(f"{table}\n\n{'All agree' if agree else 'They do NOT agree'} to {own.tolerance:g}.")
-    return 0 if agree else 1
+    print(table)
+    return 0 if agree(curves, own.tolerance) else 1
 
 
 if __name__ == "__main__":

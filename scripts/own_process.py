@@ -25,9 +25,6 @@ def peak_memory_mib() -> float:
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
-peak_memory_mb = peak_memory_mib  # as scripts.benchmark_training still calls it
-
-
 def _quieten() -> None:
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()  # which would say that a transform with a clock in it has no hash

@@ -23,9 +23,10 @@ def test_abstention_reaches_the_stated_accuracy():
     random = np.random.default_rng(0)
     confidence = random.uniform(0.5, 1, 20_000)
     correct = random.random(20_000) < confidence
-    threshold, answered = abstention_threshold(confidence, correct, target_accuracy=0.9)
+    threshold, answered, reached = abstention_threshold(confidence, correct, target_accuracy=0.9)
     assert threshold == pytest.approx(0.8, abs=0.02)  # the mean of 0.8 to 1 is 0.9
     assert answered == pytest.approx(0.4, abs=0.04)
+    assert reached
 
 
 def test_abstention_keeps_its_word_on_other_faces():
@@ -34,13 +35,20 @@ def test_abstention_keeps_its_word_on_other_faces():
     for _ in range(200):
         confidence = random.uniform(0.5, 1, (2, 2000))
         correct = random.random((2, 2000)) < confidence
-        threshold, _ = abstention_threshold(confidence[0], correct[0], target_accuracy=0.9)
+        threshold, *_ = abstention_threshold(confidence[0], correct[0], target_accuracy=0.9)
         kept += correct[1][confidence[1] >= threshold].mean() >= 0.9
     assert kept / 200 > 0.75  # of accuracies that touch it on the fitted faces half would
 
 
 def test_nothing_is_held_back_when_every_answer_is_right():
-    assert abstention_threshold(np.linspace(1, 0.6, 200), np.full(200, True), 0.95) == (0.6, 1.0)
+    assert abstention_threshold(np.linspace(1, 0.6, 200), np.full(200, True), 0.95) == (0.6, 1.0, True)
+
+
+def test_a_target_out_of_reach_is_told():
+    confidence, correct = np.linspace(1, 0.5, 300), np.arange(300) % 3 > 0
+    _, answered, reached = abstention_threshold(confidence, correct, 0.95)
+    assert not reached
+    assert answered >= 0.1
 
 
 def test_without_labels_the_model_keeps_what_it_had():

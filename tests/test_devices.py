@@ -24,7 +24,7 @@ def test_each_gpu_has_a_process(monkeypatch, gpus, processes, device, shown):
     if shown is None:
         check_gpus(device)
         return
-    with pytest.raises(DeviceError, match=rf"sees 8 GPUs.*launched here are {processes or 1},") as error:
+    with pytest.raises(DeviceError, match=rf"sees 8 GPUs.*launched here is {processes or 1}\.") as error:
         check_gpus(device)
     assert "--config_file trainer/accelerate/multi_gpu.yaml --num_processes 8 " in str(error.value)
     assert str(error.value).endswith(f"CUDA_VISIBLE_DEVICES={shown}.")

@@ -26,7 +26,7 @@ def test_energy_of_gpus_is_their_power_times_the_time_that_passed(tmp_path, monk
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     for seconds_between_readings in (60, 0.2):
-        start = time.monotonic()
         meter = EnergyMeter(tmp_path / "none", seconds_between_readings)
+        start = time.monotonic()
         time.sleep(1)
         assert meter.read()["gpu_joules"] == pytest.approx(400 * (time.monotonic() - start), rel=0.2)

@@ -226,7 +226,7 @@ def test_every_score_has_an_interval_and_a_count(metrics):
     stated = {
         ".bootstrap.level", ".age.baseline.answer", ".calibration.age_interval.target", ".gender.abstention.threshold",
         ".gender.abstention.curve.answered", ".gender.abstention.curve.threshold", ".crop_sweep.margin",
-        ".crop_sweep.rotation_degrees",
+        ".crop_sweep.rotation_degrees", ".network.megabytes", ".network.milliseconds_on_one_core",
     }  # fmt: skip
     assert set(numbers_outside_scores(metrics)) <= stated
 

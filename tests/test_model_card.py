@@ -33,7 +33,12 @@ RUN = {
     "seconds": 5580,
     "best_step": 3750,
     "best_metric": {"eval_age_mae": 5.4321},
-    "calibration": {"age_temperature": 1.234, "gender_temperature": 0.987, "gender_target_accuracy": 0.96},
+    "calibration": {
+        "age_temperature": 1.234,
+        "gender_temperature": 0.987,
+        "gender_target_accuracy": 0.96,
+        "gender_target_reached": True,
+    },
     "log_history": [{"eval_loss": 4.0, "epoch": 1.0}],
 }
 
@@ -224,6 +229,24 @@ def test_another_data_set_brings_other_terms(run):
     text = render_card(run)
     assert "utkface" not in text.lower()
     assert "license: other" in text
+
+
+def test_a_set_that_an_earlier_recipe_only_names_brings_no_terms(run):
+    """The command line had put another one in its place."""
+    start = {
+        "model": "base",
+        "revision": None,
+        "trained_on": [{"dataset": "faces", "splits_sha256": "0"}],
+        "seconds": 9,
+    }
+    start["record"] = {"command": "... --dataset faces", "recipe_text": "dataset: nu-delta/utkface", "log_history": []}
+    arguments = RUN["arguments"] | {"dataset": "faces"}
+    change(run / "training_run.json", arguments=arguments, recipe_text="", started_from=start)
+    change(run / "metrics.json", dataset="faces")
+    (run / "README.md").write_text(text := render_card(run))
+    data = ModelCard.load(run / "README.md").data
+    assert (data.license, data.get("license_name"), data.datasets) == ("other", None, [])
+    assert "dataset: nu-delta/utkface" in text  # in the folded recipe of the model that it went on from
 
 
 def test_outside_sets_are_shown(run):

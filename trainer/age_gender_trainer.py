@@ -53,6 +53,15 @@ class AgeGenderTrainer(Trainer):
         if self.args.device.type == "cpu" and self.args.bf16:
             model.set_attn_implementation("eager")
 
+    def _get_dataloader(self, *args, is_training=False, **kwargs):
+        """`dataloader_drop_last` is for training: of what is measured every picture counts."""
+        drop_last = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = drop_last and is_training
+        try:
+            return super()._get_dataloader(*args, is_training=is_training, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
     def _prepare_for_training(self, *args, **kwargs):
         """From here on each process varies its pictures and drops out by numbers of its own.
 
@@ -95,8 +104,7 @@ class AgeGenderTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         outputs = model(**inputs)
         mode = "train" if model.training else "eval"
-        # means: torch's DataParallel gives one loss for each GPU
-        self._head_losses[mode].append(torch.stack([outputs.age_loss.mean(), outputs.gender_loss.mean()]).detach())
+        self._head_losses[mode].append(torch.stack([outputs.age_loss, outputs.gender_loss]).detach())
         loss = outputs.loss
         if model.training:
             self._train_scores.append(batch_scores(outputs, inputs["age_labels"], inputs["gender_labels"]))

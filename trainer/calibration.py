@@ -23,6 +23,7 @@ class Calibration:
     interval_coverage: float
     interval_mass: float
     gender_target_accuracy: float
+    gender_target_reached: bool
     gender_threshold: float
     gender_answered: float
 
@@ -66,7 +67,7 @@ def fit_calibration(
     age_probs = softmax(age_logits[exact] / age_temperature)
     errors = {name: np.abs(estimate_age(age_probs, name) - years).mean() for name in ("median", "mean") if len(years)}
     gender_probs = softmax(gender_logits[known] / gender_temperature)
-    threshold, answered = abstention_threshold(
+    threshold, answered, reached = abstention_threshold(
         gender_probs.max(axis=1), gender_probs.argmax(axis=1) == gender_labels[known], gender_target_accuracy
     )
     return Calibration(
@@ -79,6 +80,7 @@ def fit_calibration(
         if len(years)
         else config.interval_mass,
         gender_target_accuracy=gender_target_accuracy,
+        gender_target_reached=reached,
         gender_threshold=threshold if known.any() else config.gender_threshold,
         gender_answered=answered,
     )
@@ -97,23 +99,27 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=(-2.3, 2.3), method="bounded").x))
 
 
-def abstention_threshold(confidence: np.ndarray, correct: np.ndarray, target_accuracy: float) -> tuple[float, float]:
-    """The lowest confidence at which the answers given are surely enough right, and the share of faces answered.
+def abstention_threshold(
+    confidence: np.ndarray, correct: np.ndarray, target_accuracy: float
+) -> tuple[float, float, bool]:
+    """The lowest confidence at which the answers given are surely enough right, the share of faces answered, and whether
+    there is one.
 
     "Surely enough": the lower end of Wilson's one-sided 95 % interval reaches `target_accuracy`. Taking the first
     threshold whose accuracy merely touches it on these faces would miss it on others. Where none reaches it, the one with
     the best accuracy over at least a tenth of the faces is taken.
     """
     if not len(confidence):
-        return 0.5, 1.0
+        return 0.5, 1.0, False
     order = np.argsort(-confidence)
     answered = np.arange(1, len(order) + 1)
     right = np.cumsum(correct[order])
     accuracy = right / answered
     reached = np.flatnonzero(wilson_lower_bound(right, answered) >= target_accuracy)
     tenth = len(order) // 10
-    last = reached[-1] if len(reached) and reached[-1] >= tenth else tenth + int(accuracy[tenth:].argmax())
-    return float(confidence[order[last]]), float(answered[last] / len(order))
+    is_reached = bool(len(reached)) and bool(reached[-1] >= tenth)
+    last = reached[-1] if is_reached else tenth + int(accuracy[tenth:].argmax())
+    return float(confidence[order[last]]), float(answered[last] / len(order)), is_reached
 
 
 def wilson_lower_bound(right: np.ndarray, answered: np.ndarray, z: float = norm.ppf(0.95)) -> np.ndarray:

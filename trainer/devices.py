@@ -73,7 +73,7 @@ def check_gpus(device: str) -> None:
     gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if device == "cuda" and gpus > processes:
         raise DeviceError(
-            f"torch sees {gpus} GPUs, and the processes launched here are {processes}, each for one GPU. Launch one for "
+            f"torch sees {gpus} GPUs, but the number of processes launched here is {processes}. Launch one for "
             f"each: accelerate launch --config_file trainer/accelerate/multi_gpu.yaml --num_processes {gpus} -m ..., or "
             f"let fewer be seen: CUDA_VISIBLE_DEVICES={','.join(map(str, range(processes)))}."
         )

@@ -116,7 +116,8 @@ def _fitted_lines(fitted: dict[str, Any]) -> list[str]:
         f"  {'temperature of the gender head':46}{fitted['gender_temperature']:.3f}",
         f"  {'an age is the':46}{fitted['age_estimate']} of the years",
         f"  {'mass inside an age interval, %':46}{100 * fitted['interval_mass']:.1f}",
-        f"  {'given genders that should be right, %':46}{100 * fitted['gender_target_accuracy']:.0f}",
+        f"  {'given genders that should be right, %':46}{100 * fitted['gender_target_accuracy']:.0f}"
+        + ("" if fitted.get("gender_target_reached", True) else " (not reached)"),
     ]
 
 

@@ -125,7 +125,8 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
             write_json(output_dir / "metrics.json", own)
         else:
             previous = previous_metrics(output_dir / "metrics.json", metrics["weights_sha256"])
-            kept = ("outside", "crop_sweep") if previous.get("split") == args.split else ("outside",)
+            same = all(previous.get(name) == metrics[name] for name in ("split", "splits_sha256"))
+            kept = ("outside", "crop_sweep") if same else ("outside",)
             metrics = {name: previous[name] for name in kept if name in previous} | metrics
             draw_figures(evaluation, metrics, run["log_history"] if run else [], output_dir / "figures")
             write_json(output_dir / "metrics.json", metrics)  # last: all is there

@@ -30,8 +30,8 @@ PACKAGES = (
     *("scikit-learn", "opencv-python-headless", "faiss-cpu"),  # the last two prepare the faces
 )
 # Where the run put things on this machine, and what may hold an account's secret.
-TOKEN = "--hub[_-]token"
 PRIVATE_ARGUMENTS = ("hub_token", "output_dir", "logging_dir", "resume_from_checkpoint", "run_name")
+TOKEN = "--hub[_-]token"
 
 
 def save_run_record(path: Path, record: dict[str, Any]) -> None:
@@ -69,7 +69,7 @@ def describe_environment(paths: Sequence[str]) -> dict[str, Any]:
 
 def describe_start(name_or_path: str, revision: str | None) -> dict[str, Any]:
     """The model that training went on from; the sets it had seen, whose terms its weights carry on; how long its training
-    took, all in all; and its own record (None where there is none).
+    took, all in all; and how it was made (None where it does not say).
     """
     folder = Path(name_or_path)
     if folder.is_dir():
@@ -88,7 +88,7 @@ def describe_start(name_or_path: str, revision: str | None) -> dict[str, Any]:
         "trained_on": [*sets, *(known for known in earlier["trained_on"] if known not in sets)],
         "data_seed": run["data"]["seed"] if run else None,
         "seconds": run["seconds"] + earlier["seconds"] if run and earlier["seconds"] is not None else None,
-        "record": run,
+        "record": run and {name: run.get(name) for name in ("command", "commit", "recipe_text", "log_history")},
     }
 
 

@@ -55,11 +55,13 @@ def prepare_faces(args: Arguments) -> Faces:
         splits = load_faces(args.data, seed=seed)
         other_sets = load_sets(args.mixture, splits, seed)
         decoding = (args.model.image_size, args.model.train_image_size or args.model.image_size, args.data.num_proc)
-        decoded = decode_faces(splits, *decoding)
         if other_sets or args.mixture.repeat > 1:
             of_each = training_faces([splits, *other_sets])
             parts = [decode_faces(DatasetDict(train=faces), *decoding)["train"] for faces in of_each]
+            decoded = decode_faces(DatasetDict(validation=splits["validation"]), *decoding)
             decoded["train"] = mix_training_faces(args.mixture, parts)
+        else:
+            decoded = decode_faces(splits, *decoding)
     return Faces(splits, other_sets, decoded)
 
 
@@ -148,7 +150,8 @@ def train(args: Arguments, beginning: dict[str, Any], resume_from: str | None, o
     model = trainer.whole_model()
     calibration = calibrate(trainer, model, faces.decoded["validation"], args.report.gender_target_accuracy)
     if trainer.is_world_process_zero():
-        record = cost.beginning | cost.total() | describe_end(args, faces, trainer, model)
+        ended_on = {"hardware": beginning["hardware"]}  # with the number of processes, of the last start
+        record = cost.beginning | ended_on | cost.total() | describe_end(args, faces, trainer, model)
         try:
             save_model_folder(model, trainer.processing_class, output_dir)
             save_run_record(output_dir / RUN_RECORD, record | {"calibration": asdict(calibration)})
