@@ -43,6 +43,11 @@ def draw_figures(
         figures["groups"] = draw_groups(report["groups"])
     if any("eval_loss" in record for record in log_history):
         figures["learning_curves"] = draw_learning_curves(log_history)
+    return save_figures(figures, folder)
+
+
+def save_figures(figures: dict[str, Figure], folder: Path) -> list[Path]:
+    """As NAME.png in a folder that is made if need be; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in figures.items():

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+from playwright.sync_api import Browser, Page, expect
+from skimage.data import astronaut
 
 from model_card.card import render_card
 from tests.demo_server import DemoServer
 from tests.hub_server import HubServer
+from tests.made_up_faces import write_utkface_folder
 from tests.tiny_model import save_tiny_model
 from tests.tiny_run import train_tiny_run, write_faces
+from tests.training_runs import arguments, one_thread
+from tests.visitors import chromium, visit
+from trainer.train import main as train
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +39,27 @@ def hub(tmp_path: Path) -> Iterator[HubServer]:
     """An empty Hub on loopback. Its `env` belongs to a subprocess: the client reads its endpoint when imported."""
     with HubServer(tmp_path / "hf_home") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the runs of tests.training_runs learn from."""
+    return write_utkface_folder(tmp_path_factory.mktemp("data") / "faces", count=240, size=48)
+
+
+@pytest.fixture(scope="module")
+def single_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="session")
+def varied_run(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run with the recipe's augmentation; not to be changed."""
+    output_dir = tmp_path_factory.mktemp("varied") / "run"
+    with one_thread():
+        train(arguments(faces, output_dir))
+    return output_dir
 
 
 @pytest.fixture(scope="session")
@@ -93,3 +120,23 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
     }
     with DemoServer(folder, **environment) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("camera")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser, demo: DemoServer) -> Iterator[Page]:
+    with visit(browser, demo) as page:
+        expect(page.get_by_role("tab", name="About")).to_be_visible()
+        yield page
+
+
+@pytest.fixture
+def portrait(tmp_path: Path) -> Path:
+    path = tmp_path / "portrait.png"
+    PIL.Image.fromarray(astronaut()).save(path)
+    return path

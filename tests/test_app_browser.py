@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,30 +14,10 @@ from playwright.sync_api import Browser, Page, expect
 from skimage.data import astronaut
 
 from tests.demo_server import DemoServer
-from tests.visitors import chromium, drop, hold_first_question, log_in, type_ranges, upload, visit
+from tests.visitors import drop, hold_first_question, log_in, type_ranges, upload, visit
 
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("camera")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser: Browser, demo: DemoServer) -> Iterator[Page]:
-    with visit(browser, demo) as page:
-        expect(page.get_by_role("tab", name="About")).to_be_visible()
-        yield page
-
-
-@pytest.fixture
-def portrait(tmp_path: Path) -> Path:
-    path = tmp_path / "portrait.png"
-    Image.fromarray(astronaut()).save(path)
-    return path
 
 
 @pytest.fixture

@@ -2,40 +2,17 @@
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from skimage.data import astronaut
 
 from tests.demo_server import DemoServer
-from tests.visitors import chromium, log_in, start_webcam, type_ranges, upload, visit
+from tests.visitors import log_in, start_webcam, type_ranges, upload, visit
 
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("camera")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser: Browser, demo: DemoServer) -> Iterator[Page]:
-    with visit(browser, demo) as page:
-        expect(page.get_by_role("tab", name="About")).to_be_visible()
-        yield page
-
-
-@pytest.fixture
-def portrait(tmp_path: Path) -> Path:
-    path = tmp_path / "portrait.png"
-    Image.fromarray(astronaut()).save(path)
-    return path
 
 
 def test_several_pictures_become_one_table(page: Page, portrait: Path, tmp_path: Path):

@@ -1,35 +1,17 @@
 """A full disk, on a real file system of its own: training and scoring say so, and go on when there is room again."""
 
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.made_up_faces import draw_face, write_utkface_folder
+from tests.made_up_faces import draw_face
 from tests.small_disk import on_a_disk_of
 from tests.tiny_model import save_tiny_model
-from tests.training_runs import arguments, command, one_thread, record_of
-from trainer.train import main
+from tests.training_runs import command, record_of
 
 
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory) -> Path:
-    return write_utkface_folder(tmp_path_factory.mktemp("data") / "faces", count=240, size=48)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def single_thread():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def varied_run(faces, tmp_path_factory) -> Path:
-    """An undisturbed run with the recipe's augmentation."""
-    output_dir = tmp_path_factory.mktemp("varied") / "run"
-    main(arguments(faces, output_dir))
-    return output_dir
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 @pytest.mark.slow

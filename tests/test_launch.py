@@ -11,7 +11,6 @@ from accelerate.commands.config.config_args import ClusterConfig, load_config_fr
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
-from tests.made_up_faces import write_utkface_folder
 from tests.seen_pictures import see
 from tests.training_runs import (
     CONFIGS,
@@ -23,21 +22,12 @@ from tests.training_runs import (
     finish,
     launch,
     losses,
-    one_thread,
     record_of,
 )
 from trainer.train import main
 
 
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory) -> Path:
-    return write_utkface_folder(tmp_path_factory.mktemp("data") / "faces", count=240, size=48)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def single_thread():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 @pytest.mark.parametrize(

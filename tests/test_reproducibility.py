@@ -1,33 +1,14 @@
 """What a run says of itself and holds on to: the same result to the bit, its record, and an end where it diverges."""
 
-from pathlib import Path
-
 import pytest
 from safetensors.torch import load_file
 
-from tests.made_up_faces import write_utkface_folder
-from tests.training_runs import arguments, losses, one_thread, record_of
+from tests.training_runs import arguments, losses, record_of
 from trainer.checkpoints import TrainingDiverged
 from trainer.train import main
 
 
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory) -> Path:
-    return write_utkface_folder(tmp_path_factory.mktemp("data") / "faces", count=240, size=48)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def single_thread():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def varied_run(faces, tmp_path_factory) -> Path:
-    """An undisturbed run with the recipe's augmentation."""
-    output_dir = tmp_path_factory.mktemp("varied") / "run"
-    main(arguments(faces, output_dir))
-    return output_dir
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 def test_the_same_seed_gives_the_same_weights_to_the_bit(faces, tmp_path, varied_run):

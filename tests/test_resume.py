@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.made_up_faces import write_utkface_folder
 from tests.training_runs import (
     ENVIRONMENT,
     EVERY_FIVE_STEPS,
@@ -23,7 +22,6 @@ from tests.training_runs import (
     kill_after,
     launch,
     losses,
-    one_thread,
     record_of,
 )
 from trainer.checkpoints import CheckpointError, last_whole_checkpoint
@@ -31,23 +29,7 @@ from trainer.recipe import RecipeError
 from trainer.train import main
 
 
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory) -> Path:
-    return write_utkface_folder(tmp_path_factory.mktemp("data") / "faces", count=240, size=48)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def single_thread():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def varied_run(faces, tmp_path_factory) -> Path:
-    """An undisturbed run with the recipe's augmentation."""
-    output_dir = tmp_path_factory.mktemp("varied") / "run"
-    main(arguments(faces, output_dir))
-    return output_dir
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from model_card.figures import save_figures
 from trainer.data_report import AGE_RANGES, RACE_ORDER, age_range_index
 from trainer.labels import GENDERS, UNKNOWN
 
@@ -25,12 +26,7 @@ def draw_data_figures(manifest: pd.DataFrame, folder: Path) -> list[Path]:
         figures["removed"] = draw_removed(manifest)
     if age_spreads(manifest).size:
         figures["label_noise"] = draw_label_noise(manifest)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, figure in figures.items():
-        paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], dpi=90, facecolor="white")
-    return paths
+    return save_figures(figures, folder)
 
 
 def draw_ages(kept: pd.DataFrame) -> Figure:
