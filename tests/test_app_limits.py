@@ -161,7 +161,9 @@ def test_a_visitor_is_whom_the_proxy_saw_whatever_the_visitor_claims(
     assert post(forwarded_for=f"{forwarded_for[0]}, 2001:db8:1:3::1").status_code == 200
 
 
-@pytest.mark.parametrize(("secret", "fourth"), [(OWN_SECRET, 200), (OWN_SECRET[:-1], 429), ("", 429)])
+@pytest.mark.parametrize(
+    ("secret", "fourth"), [(OWN_SECRET, 200), (OWN_SECRET[:-1], 429), ("", 429)], ids=["own", "nearly", "none"]
+)
 def test_what_the_server_asks_itself_is_not_counted_again(post: Callable[..., httpx.Response], secret, fourth):
     assert [post(headers={OWN_HEADER: secret}).status_code for _ in range(4)] == [200, 200, 200, fourth]
 
