@@ -63,9 +63,9 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
     base_model = start if is_hub_id else None
     by_age = [row for row in metrics["age"]["by_age"] if row["mae"]["low"] is not None] or metrics["age"]["by_age"]
     by_error = sorted(by_age, key=lambda row: row["mae"]["value"])
-    by_coverage = [
-        row for row in metrics["calibration"]["age_interval"]["by_age"] if row["coverage"]["value"] is not None
-    ]
+    by_coverage = metrics["calibration"]["age_interval"]["by_age"]
+    enough = metrics["worst_group"]["minimum_support"]
+    by_coverage = [row for row in by_coverage if row["coverage"]["n"] >= enough] or by_coverage
     return (
         _environment()
         .from_string(TEMPLATE.read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import PIL.Image
@@ -13,12 +13,16 @@ from skimage.data import astronaut
 
 from model_card.card import render_card
 from tests.demo_server import DemoServer
+from tests.faces_on_disk import write_folder
 from tests.hub_server import HubServer
+from tests.loaded_faces import FILES
 from tests.made_up_faces import write_utkface_folder
 from tests.tiny_model import save_tiny_model
 from tests.tiny_run import train_tiny_run, write_faces
-from tests.training_runs import arguments, one_thread
+from tests.training_runs import arguments as training_arguments
+from tests.training_runs import one_thread
 from tests.visitors import chromium, visit
+from trainer.data_arguments import DataArguments
 from trainer.train import main as train
 
 
@@ -58,8 +62,28 @@ def varied_run(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run with the recipe's augmentation; not to be changed."""
     output_dir = tmp_path_factory.mktemp("varied") / "run"
     with one_thread():
-        train(arguments(faces, output_dir))
+        train(training_arguments(faces, output_dir))
     return output_dir
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the tests of the data keep what they have prepared."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def arguments(cache: str) -> Callable[..., DataArguments]:
+    def build(dataset: object, **options: object) -> DataArguments:
+        return DataArguments(dataset=str(dataset), cache_dir=cache, **options)
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The FILES of tests.loaded_faces in a folder that no test changes, so that most tests find them cleaned."""
+    return write_folder(tmp_path_factory.mktemp("faces"), FILES)
 
 
 @pytest.fixture(scope="session")

@@ -21,25 +21,6 @@ from trainer.splits import SPLITS
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture
-def arguments(cache):
-    def build(dataset, **options) -> DataArguments:
-        return DataArguments(dataset=str(dataset), cache_dir=cache, **options)
-
-    return build
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """FILES in a folder that no test changes, so that most tests find them cleaned."""
-    return write_folder(tmp_path_factory.mktemp("faces"), FILES)
-
-
 SOURCES = {
     "folder": lambda path, files: write_folder(path / "faces", files),
     "nested folders": lambda path, files: write_folder(

@@ -21,11 +21,6 @@ PICTURE = as_jpeg(draw_detailed_face(1, size=48))
 OTHER = as_jpeg(draw_detailed_face(2, size=48))
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
-
-
 @pytest.fixture
 def manifest_of(cache):
     """The manifest of a folder or archive, by file name; files that share a name are told apart by their order."""

@@ -6,28 +6,9 @@ import pytest
 
 from tests.faces_on_disk import COPIES, as_jpeg, draw_detailed_face, write_archive, write_folder
 from tests.loaded_faces import FILES, manifest_of, rows_of
-from trainer.data import DataArguments, load_faces, read_pictures
+from trainer.data import load_faces, read_pictures
 from trainer.manifest import build_manifest, write_manifest
 from trainer.splits import SPLITS
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture
-def arguments(cache):
-    def build(dataset, **options) -> DataArguments:
-        return DataArguments(dataset=str(dataset), cache_dir=cache, **options)
-
-    return build
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """FILES in a folder that no test changes, so that most tests find them cleaned."""
-    return write_folder(tmp_path_factory.mktemp("faces"), FILES)
 
 
 def test_no_copy_crosses_splits_and_one_is_kept(arguments, tmp_path):

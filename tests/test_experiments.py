@@ -17,8 +17,6 @@ from tests.made_up_faces import write_utkface_folder
 from trainer import experiment
 from trainer.arguments import ARGUMENT_CLASSES
 from trainer.comparison import read_comparison
-from trainer.experiment import Run
-from trainer.experiment_report import format_table, summarize
 from trainer.learning import l1_norm
 from trainer.recipe import RecipeError, parse_recipe
 from trainer.run_arguments import RunArguments
@@ -279,23 +277,3 @@ def test_comparisons_that_say_too_little(tmp_path, text, message):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(RecipeError, match=message):
         read_comparison(tmp_path / "c.yaml")
-
-
-def test_mean_and_spread():
-    record = {"parameters": 1_000_000, "seconds": 120, "arguments": {}}
-
-    def run(name: str, mae: float) -> Run:
-        score = {"value": mae, "low": mae - 1, "high": mae + 1}
-        always = {"mae": {"value": 15.0, "low": 14.0, "high": 16.0}}
-        return Run(name, {"pictures": 10, "age": {"mae": score, "cs5": score, "baseline": always}}, record)
-
-    runs = [run("a", 4.0), run("a", 6.0), run("b", 5.5)]
-    summary = summarize(runs)
-    assert summary["mean"]["age MAE, years"] == pytest.approx(31 / 6)
-    assert summary["standard deviation"]["age MAE, years"] == pytest.approx(1.0408, abs=1e-4)
-    table = format_table(runs)
-    assert "| a | 2 | 10 | 5.00 ± 1.41 | 500.0 ± 141.4 | 1.00 M | 2.0 |" in table
-    assert "| b | 1 | 10 | 5.50 [4.50, 6.50] |" in table
-    assert "| always the same answer |  |  | 15.00 [14.00, 16.00] | - |  |  |" in table
-    assert "| always the same answer |  |  | 15.00 ± 0.00 | - |  |  |" in format_table(runs, spread=True)
-    assert "gender" not in table

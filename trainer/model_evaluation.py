@@ -112,11 +112,12 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         **report_scores(evaluation),
-        "network": {"megabytes": round((folder / WEIGHTS).stat().st_size / 1e6, 1)} | network_cost(pipe.model),
     }
     if args.crop_sweep:
         metrics["crop_sweep"] = sweep_framings(pipe, faces, accelerator, args)
-    if accelerator.is_main_process:
+    if accelerator.is_main_process:  # alone, so that no other process is at work while a face is timed
+        megabytes = round((folder / WEIGHTS).stat().st_size / 1e6, 1)
+        metrics["network"] = {"megabytes": megabytes} | network_cost(pipe.model)
         output_dir.mkdir(parents=True, exist_ok=True)
         if args.outside:
             shared = ("weights_sha256", "model", "versions", "network")
