@@ -13,6 +13,7 @@ from trainer.checkpoints import CheckpointError, TrainingDiverged, way_back
 from trainer.global_batch import GlobalBatch
 from trainer.learning import l1_norm
 from trainer.muon import muon_with_adamw
+from trainer.race_head import AgeGenderRaceModel, without_race_head
 from trainer.recipe import RecipeError
 from trainer.transforms import BatchTransform
 
@@ -156,16 +157,16 @@ class AgeGenderTrainer(Trainer):
         (model or self.model).load_state_dict(restored.state_dict(), strict=True)
 
     def whole_model(self) -> AgeGenderModel:
-        """The model in one piece, to change and to save: under FSDP a process holds a share of each weight only.
+        """The model in one piece, to calibrate and to publish: under FSDP a process holds a share of each weight only.
 
         To be called in every process; under FSDP the weights are those trained in the main process only.
         """
         model = self.accelerator.unwrap_model(self.model)
-        if not self.is_fsdp_enabled:
+        if not self.is_fsdp_enabled and not isinstance(model, AgeGenderRaceModel):
             return model
         weights, whole = self.accelerator.get_state_dict(self.model), AgeGenderModel(model.config)
         if self.is_world_process_zero():
-            whole.load_state_dict(weights)
+            whole.load_state_dict(without_race_head(weights))
         return whole.eval()
 
     def _run_epoch(self, *args, **kwargs):

@@ -57,7 +57,9 @@ class DataArguments:
         default=Columns.age, metadata={"help": "Column of ages or age ranges; of several, the first there is."}
     )
     gender_column: str = field(default=Columns.gender, metadata={"help": "Column of genders."})
-    race_column: str = field(default=Columns.race, metadata={"help": "Column of races, read for evaluation only."})
+    race_column: str = field(
+        default=Columns.race, metadata={"help": "Column of races, for evaluation (and race_loss_weight)."}
+    )
     gender_words: str = field(default=Columns.gender_words, metadata={"help": "word=male,word=female,..."})
     race_words: str = field(
         default=Columns.race_words, metadata={"help": "word=White,... (White, Black, Asian, Indian or Others)"}

@@ -7,6 +7,7 @@ The same command under `accelerate launch -m trainer.train ...` trains on severa
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,10 +25,12 @@ from trainer.calibration import Calibration, fit_calibration
 from trainer.checkpoints import RUN_RECORD, CheckpointError, checkpoint_to_resume, is_trained, way_back
 from trainer.data import load_faces
 from trainer.held_out import check_start
+from trainer.labels import RACES
 from trainer.metrics import build_compute_metrics
 from trainer.mixture import load_sets, mix_training_faces, training_faces
 from trainer.model_folder import save_model_folder
 from trainer.publishing import repository_to_push_to, write_report
+from trainer.race_head import AgeGenderRaceModel
 from trainer.recipe import RecipeError
 from trainer.run_cost import RunCost
 from trainer.run_record import (
@@ -54,14 +57,20 @@ def prepare_faces(args: Arguments) -> Faces:
     with args.training.main_process_first(desc="preparing the faces"):
         splits = load_faces(args.data, seed=seed)
         other_sets = load_sets(args.mixture, splits, seed)
-        decoding = (args.model.image_size, args.model.train_image_size or args.model.image_size, args.data.num_proc)
+        decode = partial(
+            decode_faces,
+            image_size=args.model.image_size,
+            train_size=args.model.train_image_size or args.model.image_size,
+            num_proc=args.data.num_proc,
+            with_race=args.model.race_loss_weight > 0,
+        )
         if other_sets or args.mixture.repeat > 1:
             of_each = training_faces([splits, *other_sets])
-            parts = [decode_faces(DatasetDict(train=faces), *decoding)["train"] for faces in of_each]
-            decoded = decode_faces(DatasetDict(validation=splits["validation"]), *decoding)
+            parts = [decode(DatasetDict(train=faces))["train"] for faces in of_each]
+            decoded = decode(DatasetDict(validation=splits["validation"]))
             decoded["train"] = mix_training_faces(args.mixture, parts)
         else:
-            decoded = decode_faces(splits, *decoding)
+            decoded = decode(splits)
     return Faces(splits, other_sets, decoded)
 
 
@@ -71,6 +80,10 @@ def make_model(model_args: ModelArguments, train_faces: Dataset) -> tuple[AgeGen
     if model_args.age_class_weights != "none":
         ages = np.array(list(train_faces.select_columns(["age"])["age"]))
         model.config.age_weights = age_class_weights(ages, model.config, model_args.age_class_weights)
+    if model_args.race_loss_weight:
+        if isinstance(train_faces, Dataset) and not set(train_faces["race"]) & set(RACES):
+            raise RecipeError("race_loss_weight needs pictures whose race is known, and no training picture's is.")
+        model = AgeGenderRaceModel.around(model, model_args.race_loss_weight)
     return model, processor
 
 

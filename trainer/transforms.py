@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from model.face_alignment import resize_square
 from trainer.forking import forkable_opencv
+from trainer.labels import RACES, UNKNOWN
 from trainer.row_picture import load_row_picture
 
 
@@ -38,20 +39,25 @@ class AugmentationArguments:
 
 
 def decode_faces(
-    faces: DatasetDict | IterableDatasetDict, image_size: int, train_size: int, num_proc: int | None = None
+    faces: DatasetDict | IterableDatasetDict,
+    image_size: int,
+    train_size: int,
+    num_proc: int | None = None,
+    *,
+    with_race: bool = False,
 ):
     """Replace `image` by `pixels`: raw RGB bytes of a square, `train_size` pixels wide in train, `image_size` elsewhere.
 
     `datasets` caches the result on disk and maps it into memory, so that no JPEG is decoded twice and processes share
     one copy. A streamed set is decoded as it flows.
     """
-    decoded = {}
+    decoded, labels = {}, (*LABELS, *(["race"] if with_race else []))
     for name, split in faces.items():
-        unused = [column for column in split.column_names if column not in LABELS]
+        unused = [column for column in split.column_names if column not in labels]
         size = train_size if name == "train" else image_size
         options = {"fn_kwargs": {"size": size, "version": DECODING_VERSION}, "remove_columns": unused}
         if isinstance(split, Dataset):
-            options["features"] = _decoded_features(split)
+            options["features"] = _decoded_features(split, unused)
             options |= {"num_proc": num_proc, "desc": f"Decoding {name}"}
         with forkable_opencv(num_proc):
             decoded[name] = split.map(_decode_face, **options)
@@ -62,27 +68,33 @@ def _decode_face(row: dict, size: int, version: int = DECODING_VERSION) -> dict:
     return {"pixels": resize_square(load_row_picture(row), size).tobytes()}
 
 
-def _decoded_features(split: Dataset):
+def _decoded_features(split: Dataset, unused: list[str]):
     features = split.features.copy()
-    for column in set(split.column_names) - set(LABELS):
+    for column in unused:
         del features[column]
     features["pixels"] = Value("binary")
     return features
 
 
 def collate_faces(rows: list[dict]) -> dict[str, torch.Tensor]:
-    """Decoded rows -> `pixel_values` (B, 3, S, S) uint8, `age_labels` (B,) or (B, 2), `gender_labels` (B,)."""
+    """Decoded rows -> `pixel_values` (B, 3, S, S) uint8, `age_labels` (B,) or (B, 2), `gender_labels` (B,).
+
+    `races` (B,) too where the rows were decoded with race: see trainer.race_head.
+    """
     pixels = np.stack([np.frombuffer(row["pixels"], dtype=np.uint8) for row in rows])
     side = math.isqrt(pixels.shape[1] // 3)
     if "age_low" in rows[0]:  # a set that knows ages as ranges, or a mixture
         ages = torch.tensor([_age_bounds(row) for row in rows])
     else:
         ages = torch.tensor([row["age"] for row in rows])
-    return {
+    batch = {
         "pixel_values": torch.from_numpy(pixels.reshape(-1, side, side, 3)).permute(0, 3, 1, 2).contiguous(),
         "age_labels": ages,
         "gender_labels": torch.tensor([row["gender"] for row in rows]),
     }
+    if "race" in rows[0]:
+        batch["races"] = torch.tensor([RACES.index(row["race"]) if row["race"] in RACES else UNKNOWN for row in rows])
+    return batch
 
 
 def _age_bounds(row: dict) -> tuple[int, int]:
