@@ -13,8 +13,8 @@ from sklearn.metrics import roc_curve
 
 from model.decoding_age_gender import range_probabilities
 from model.modeling_age_gender import IGNORE_INDEX
-from trainer.evaluation import Evaluation
 from trainer.metrics import range_indices
+from trainer.scores.evaluation import Evaluation
 
 
 BLUE, ORANGE, GREY = "#2066a8", "#c8641a", "#8a8a8a"  # told apart in print and with any kind of colour vision

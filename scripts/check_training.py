@@ -32,7 +32,7 @@ from safetensors.numpy import load_file
 
 from trainer.arguments import ARGUMENT_CLASSES, Arguments
 from trainer.checkpoints import RUN_RECORD, last_whole_checkpoint
-from trainer.experiment_folder import begin_experiment
+from trainer.experiments.folder import begin_experiment
 from trainer.recipe import RecipeError, parse_recipe
 from trainer.transforms import AugmentationArguments
 

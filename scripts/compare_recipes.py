@@ -15,10 +15,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from trainer.arguments import Arguments
-from trainer.comparison import read_comparison
-from trainer.experiment import run_once
-from trainer.experiment_folder import begin_experiment
-from trainer.experiment_report import write_report
+from trainer.experiments.comparison import read_comparison
+from trainer.experiments.folder import begin_experiment
+from trainer.experiments.report import write_report
+from trainer.experiments.run import run_once
 from trainer.recipe import RecipeError
 
 

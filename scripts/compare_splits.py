@@ -21,12 +21,12 @@ from model.decoding_age_gender import estimate_age
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from trainer.arguments import Arguments
-from trainer.bootstrap import Bootstrap, mean_of
 from trainer.data import load_faces
-from trainer.experiment import train_once
-from trainer.experiment_folder import begin_experiment
-from trainer.prediction import Predictions, predict
+from trainer.experiments.folder import begin_experiment
+from trainer.experiments.run import train_once
 from trainer.run_record import public_name
+from trainer.scores.bootstrap import Bootstrap, mean_of
+from trainer.scores.prediction import Predictions, predict
 
 
 ARMS = {"random": "picture", "purged": "picture_purged"}

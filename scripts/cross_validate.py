@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.arguments import Arguments
-from trainer.experiment import run_once
-from trainer.experiment_folder import begin_experiment
-from trainer.experiment_report import write_report
+from trainer.experiments.folder import begin_experiment
+from trainer.experiments.report import write_report
+from trainer.experiments.run import run_once
 
 
 DEFAULT_FOLDS = 5

@@ -21,9 +21,9 @@ from transformers import HfArgumentParser
 
 from trainer.alignment import align_faces
 from trainer.data import DataArguments, read_pictures, select_splits
-from trainer.data_card import render_data_card
-from trainer.data_figures import draw_data_figures
-from trainer.data_report import describe_data
+from trainer.data_card.card import render_data_card
+from trainer.data_card.figures import draw_data_figures
+from trainer.data_card.report import describe_data
 from trainer.manifest import build_manifest, write_manifest
 
 

@@ -29,11 +29,11 @@ from transformers import TrainingArguments
 from trainer.arguments import Arguments
 from trainer.build_model import ModelArguments
 from trainer.checkpoints import TrainingDiverged
-from trainer.experiment_folder import begin_experiment
+from trainer.experiments.folder import begin_experiment
+from trainer.experiments.search_report import write_report
+from trainer.experiments.search_space import SearchSpace
 from trainer.learning import LearningArguments
 from trainer.recipe import RecipeError
-from trainer.search_report import write_report
-from trainer.search_space import SearchSpace
 from trainer.train import build_trainer, make_model, prepare_faces
 from trainer.transforms import AugmentationArguments
 

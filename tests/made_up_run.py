@@ -10,8 +10,8 @@ from model.configuration_age_gender import AgeGenderConfig
 from model_card.card import FIGURES
 from model_card.weights import sha256
 from tests.tiny_model import save_tiny_model
-from trainer.evaluation import Evaluation, Predictions
-from trainer.report import report_scores
+from trainer.scores.all_scores import report_scores
+from trainer.scores.evaluation import Evaluation, Predictions
 
 
 RUN = {

@@ -9,7 +9,7 @@ from PIL import Image
 
 from scripts.compare_splits import compare, main
 from tests.made_up_faces import write_utkface_folder
-from trainer.prediction import Predictions
+from trainer.scores.prediction import Predictions
 
 
 def make_predictions(ages: np.ndarray, labels: np.ndarray, genders: np.ndarray) -> Predictions:

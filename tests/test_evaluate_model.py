@@ -22,8 +22,8 @@ from tests.tiny_model import save_tiny_model
 from trainer.data import DataArguments, load_faces
 from trainer.held_out import EvaluationError
 from trainer.model_evaluation import EvaluationArguments, evaluate_model
-from trainer.prediction import Framing, predict
 from trainer.run_record import describe_splits
+from trainer.scores.prediction import Framing, predict
 from trainer.whole_set import load_whole_set
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from trainer.experiment import Run
-from trainer.experiment_report import format_table, summarize
+from trainer.experiments.report import format_table, summarize
+from trainer.experiments.run import Run
 
 
 def test_mean_and_spread():

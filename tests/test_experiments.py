@@ -14,13 +14,13 @@ from model.modeling_age_gender import AgeGenderModel
 from scripts import compare_recipes, cross_validate
 from scripts.tune import read_arguments, tune
 from tests.made_up_faces import write_utkface_folder
-from trainer import experiment
 from trainer.arguments import ARGUMENT_CLASSES
-from trainer.comparison import read_comparison
+from trainer.experiments import run
+from trainer.experiments.comparison import read_comparison
+from trainer.experiments.search_space import SearchSpace
 from trainer.learning import l1_norm
 from trainer.recipe import RecipeError, parse_recipe
 from trainer.run_arguments import RunArguments
-from trainer.search_space import SearchSpace
 from trainer.train import main
 
 
@@ -189,7 +189,7 @@ def test_spaces_that_cannot_be_searched(tmp_path, text, message):
 @pytest.mark.slow
 def test_cross_validation_repeats_no_finished_fold(quick, tmp_path, capsys, monkeypatch):
     trained = []
-    monkeypatch.setattr(experiment, "train", lambda argv: (trained.append(argv), main(argv)))
+    monkeypatch.setattr(run, "train", lambda argv: (trained.append(argv), main(argv)))
     command = [SMOKE, *quick, "--folds", "3", "--num_train_epochs", "1"]
     cross_validate.main(command)
     assert len(trained) == 3
@@ -228,7 +228,7 @@ def test_comparison_of_recipes(faces, tmp_path, capsys, monkeypatch):
         json.loads((tmp_path / "out/wide_loss_seed_1/on_validation/metrics.json").read_text())["split"] == "validation"
     )
 
-    monkeypatch.setattr(experiment, "train", lambda argv: pytest.fail("a finished run was repeated"))
+    monkeypatch.setattr(run, "train", lambda argv: pytest.fail("a finished run was repeated"))
     compare_recipes.main([str(comparison), *shared])
     with pytest.raises(RecipeError, match=r"begun with other arguments \(wide_loss: num_train_epochs 1.0, not 2.0"):
         compare_recipes.main([str(comparison), *shared, "--num_train_epochs", "2"])

@@ -21,9 +21,9 @@ from model_card.pushed_files import ModelFolderError, files_to_push
 from model_card.required import COMPARISON
 from scripts import predict
 from tests.tiny_model import IMAGE_SIZE, save_tiny_model
-from trainer import onnx_files
-from trainer.onnx_export import OUTPUTS, ExportError
-from trainer.onnx_files import ExportArguments, FaceArguments, export_onnx
+from trainer.onnx import files
+from trainer.onnx.export import OUTPUTS, ExportError
+from trainer.onnx.files import ExportArguments, FaceArguments, export_onnx
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_a_convolutional_backbone_exports_and_a_bad_export_is_refused(
     assert "on 10 random inputs" in said
     assert "Removed model_int8.onnx of an earlier export" in said
     kept = path.read_bytes()
-    monkeypatch.setattr(onnx_files, "MAX_DIFFERENCE", -1.0)
+    monkeypatch.setattr(files, "MAX_DIFFERENCE", -1.0)
     with pytest.raises(ExportError, match=r"differ from torch's by .* Nothing was written"):
         export_onnx(args, FaceArguments())
     assert path.read_bytes() == kept

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainer.label_noise import measure_label_noise
+from trainer.data_card.label_noise import measure_label_noise
 
 
 def test_label_noise():

@@ -7,7 +7,8 @@ from transformers import EvalPrediction
 from model.configuration_age_gender import RANGE_SETS, AgeGenderConfig, parse_age_ranges
 from model.modeling_age_gender import AgeGenderOutput
 from trainer.age_gender_trainer import batch_scores
-from trainer.bootstrap import (
+from trainer.metrics import AgeGenderMetric, build_compute_metrics, range_indices
+from trainer.scores.bootstrap import (
     Bootstrap,
     auc_of,
     calibration_error_of,
@@ -16,7 +17,6 @@ from trainer.bootstrap import (
     median_of,
     ratio_of,
 )
-from trainer.metrics import AgeGenderMetric, build_compute_metrics, range_indices
 
 
 CONFIG = AgeGenderConfig()

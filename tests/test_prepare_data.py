@@ -19,7 +19,7 @@ from scripts.prepare_data import PrepareArguments, prepare_data
 from tests.faces_on_disk import COPIES, as_jpeg, draw_detailed_face, face_files, write_archive, write_folder
 from tests.hub_server import HubServer
 from trainer.data import DataArguments, load_faces
-from trainer.data_report import describe_data
+from trainer.data_card.report import describe_data
 from trainer.manifest import read_manifest
 from trainer.splits import SPLITS
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from trainer.arguments import ARGUMENT_CLASSES
-from trainer.comparison import read_comparison
 from trainer.devices import DeviceError, check_gpu, check_processes
+from trainer.experiments.comparison import read_comparison
+from trainer.experiments.search_space import SearchSpace
 from trainer.recipe import RecipeError, parse_recipe
 from trainer.run_record import command_line
-from trainer.search_space import SearchSpace
 
 
 @dataclass

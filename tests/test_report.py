@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from model.configuration_age_gender import AgeGenderConfig
-from trainer.evaluation import Evaluation, Predictions
-from trainer.report import report_scores
+from trainer.scores.all_scores import report_scores
+from trainer.scores.evaluation import Evaluation, Predictions
 
 
 def oracle(count: int = 400, gender_noise: float = 0.0) -> Predictions:

@@ -19,13 +19,13 @@ from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.figures import draw_figures
 from model_card.weights import WEIGHTS, sha256
 from trainer.data import DataArguments, load_faces
-from trainer.evaluation import Evaluation
 from trainer.held_out import EvaluationError, check_held_out, check_outside, choose_split
-from trainer.metrics_table import format_metrics
-from trainer.network_cost import network_cost
-from trainer.prediction import Framing, predict
-from trainer.report import report_scores
 from trainer.run_record import describe_splits, public_name
+from trainer.scores.all_scores import report_scores
+from trainer.scores.evaluation import Evaluation
+from trainer.scores.metrics_table import format_metrics
+from trainer.scores.network_cost import network_cost
+from trainer.scores.prediction import Framing, predict
 from trainer.whole_files import write_whole
 from trainer.whole_set import load_whole_set
 

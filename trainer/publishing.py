@@ -44,8 +44,8 @@ def write_report(
 
 def write_onnx(folder: Path, data_args: DataArguments) -> None:
     """Both ONNX files, compared on the test split; a network that cannot be exported costs the run nothing else."""
-    from trainer.onnx_export import ExportError
-    from trainer.onnx_files import ExportArguments, FaceArguments, export_onnx  # here: needs ONNX_PACKAGES
+    from trainer.onnx.export import ExportError
+    from trainer.onnx.files import ExportArguments, FaceArguments, export_onnx  # here: needs ONNX_PACKAGES
 
     faces = FaceArguments(**asdict(replace(data_args, streaming=False)))
     try:

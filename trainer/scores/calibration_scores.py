@@ -6,9 +6,9 @@ import numpy as np
 
 from model.decoding_age_gender import age_interval, range_probabilities
 from model.modeling_age_gender import IGNORE_INDEX
-from trainer.bootstrap import calibration_error_of
-from trainer.evaluation import Evaluation, Score, rounded
 from trainer.metrics import range_indices
+from trainer.scores.bootstrap import calibration_error_of
+from trainer.scores.evaluation import Evaluation, Score, rounded
 
 
 def score_calibration(evaluation: Evaluation) -> dict[str, Any]:

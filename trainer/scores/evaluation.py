@@ -8,8 +8,8 @@ from scipy.stats import binomtest
 from model.configuration_age_gender import AgeGenderConfig, age_range_label
 from model.decoding_age_gender import estimate_age
 from model.modeling_age_gender import IGNORE_INDEX
-from trainer.bootstrap import Bootstrap, Statistic, mean_of
 from trainer.metrics import AgeGenderMetric, exact_ages
+from trainer.scores.bootstrap import Bootstrap, Statistic, mean_of
 
 
 MINIMUM_FOR_INTERVAL = 10  # below, a bootstrap interval of a mean says nothing

@@ -16,9 +16,9 @@ from sklearn.metrics import (
 from model.configuration_age_gender import RANGE_SETS, age_range_label, parse_age_ranges
 from model.decoding_age_gender import range_probabilities
 from model.modeling_age_gender import IGNORE_INDEX
-from trainer.bootstrap import auc_of, macro_of, mean_of, median_of, ratio_of
-from trainer.evaluation import Evaluation
 from trainer.metrics import age_range_scores, range_indices
+from trainer.scores.bootstrap import auc_of, macro_of, mean_of, median_of, ratio_of
+from trainer.scores.evaluation import Evaluation
 
 
 def score_age(evaluation: Evaluation) -> dict[str, Any]:

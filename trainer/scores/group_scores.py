@@ -7,9 +7,9 @@ import numpy as np
 
 from model.configuration_age_gender import age_range_label, parse_age_ranges
 from model.modeling_age_gender import IGNORE_INDEX
-from trainer.bootstrap import ratio_of
-from trainer.evaluation import Evaluation, Score
 from trainer.metrics import range_indices
+from trainer.scores.bootstrap import ratio_of
+from trainer.scores.evaluation import Evaluation, Score
 
 
 CELL_AGES = "0-19, 20-39, 40-59, 60+"  # coarse, so that a race x gender x age cell of a usual test split has faces

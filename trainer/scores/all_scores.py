@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from trainer.calibration_scores import score_abstention, score_calibration
-from trainer.evaluation import Evaluation
-from trainer.group_scores import score_groups, worst_groups
-from trainer.head_scores import score_age, score_age_ranges, score_gender
+from trainer.scores.calibration_scores import score_abstention, score_calibration
+from trainer.scores.evaluation import Evaluation
+from trainer.scores.group_scores import score_groups, worst_groups
+from trainer.scores.head_scores import score_age, score_age_ranges, score_gender
 
 
 def report_scores(evaluation: Evaluation) -> dict[str, Any]:

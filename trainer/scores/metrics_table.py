@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from trainer.evaluation import Score
+from trainer.scores.evaluation import Score
 
 
 Unit = tuple[int, int]  # factor, decimals

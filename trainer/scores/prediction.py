@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from model.decoding_age_gender import softmax
 from model.modeling_age_gender import IGNORE_INDEX
 from model.pipeline_age_gender import AgeGenderPipeline
-from trainer.evaluation import Predictions
 from trainer.row_picture import load_row_picture
+from trainer.scores.evaluation import Predictions
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from trainer.bootstrap import Bootstrap, ratio_of
 from trainer.labels import UNKNOWN
+from trainer.scores.bootstrap import Bootstrap, ratio_of
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from huggingface_hub import DatasetCardData
 from jinja2 import Environment, StrictUndefined
 
 from trainer.data_arguments import DataArguments
-from trainer.data_report import AGE_RANGES
+from trainer.data_card.report import AGE_RANGES
 from trainer.run_record import public_name
 from trainer.splits import SPLITS
 
 
-TEMPLATE = Path(__file__).parent / "data_card.md"
+TEMPLATE = Path(__file__).parent / "template.md"
 CAPTIONS = {"ages": "Ages by gender", "races_by_age": "Race by age range"}
 _SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (float("inf"), "n>1M"))
 _PLACES = ("cache_dir", "num_proc", "streaming")  # arguments that do not change the result
@@ -25,7 +25,7 @@ def render_data_card(
     """README.md of the prepared set.
 
     Args:
-        report: of `trainer.data_report.describe_data`. figures: names of the PNG files in `figures/`.
+        report: of `trainer.data_card.report.describe_data`. figures: names of the PNG files in `figures/`.
         repo_id: user/dataset on the Hub, if it goes there.
     """
     source = public_name(data_args.dataset)

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from transformers import TrainingArguments
 
-from trainer.experiment import SCORES, Run
+from trainer.experiments.run import SCORES, Run
 
 
 DRAWN = ("age MAE, years", "age within five years, %", "FairFace-9, %", "gender, %")

@@ -13,9 +13,9 @@ from model.decoding_age_gender import softmax
 from model.exported_age_gender import AgeGenderOnnxModel
 from model.modeling_age_gender import AgeGenderModel
 from model_card.weights import sha256
-from trainer.evaluation import Evaluation, Predictions, Score
-from trainer.onnx_export import OUTPUTS
-from trainer.prediction import age_bounds
+from trainer.onnx.export import OUTPUTS
+from trainer.scores.evaluation import Evaluation, Predictions, Score
+from trainer.scores.prediction import age_bounds
 
 
 def run_all(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trainer.label_noise import measure_label_noise
+from trainer.data_card.label_noise import measure_label_noise
 from trainer.labels import GENDERS, RACES, UNKNOWN
 from trainer.manifest import face_features
 from trainer.splits import AGE_STRATA, SPLITS

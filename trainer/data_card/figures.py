@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from model_card.figures import save_figures
-from trainer.data_report import AGE_RANGES, RACE_ORDER, age_range_index
+from trainer.data_card.report import AGE_RANGES, RACE_ORDER, age_range_index
 from trainer.labels import GENDERS, UNKNOWN
 
 

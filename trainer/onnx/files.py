@@ -20,8 +20,8 @@ from model_card.required import COMPARISON
 from model_card.weights import WEIGHTS, sha256
 from trainer.data import DataArguments, load_faces
 from trainer.held_out import check_held_out, choose_split
-from trainer.onnx_comparison import compare, print_comparison, run_all
-from trainer.onnx_export import ExportError, write_fp32, write_int8
+from trainer.onnx.comparison import compare, print_comparison, run_all
+from trainer.onnx.export import ExportError, write_fp32, write_int8
 from trainer.run_record import public_name
 
 

@@ -1,0 +1,1 @@
+"""Several runs of a recipe compared: cross-validation, searches, comparisons."""

@@ -1,0 +1,1 @@
+"""The network as ONNX files, and how near their answers are."""
