@@ -114,7 +114,7 @@ class Answers:
             faces = pipe.postprocess(pipe.forward(inputs), age_ranges=ranges, return_years=True)
         except Deleted as error:  # what it was answered may still be there to read
             notice = message(str(error), "problem")
-            return gr.skip(), notice, gr.skip(), None, gr.update(visible=False)  # kept, `catch_up` would write over it
+            return gr.skip(), notice, gr.skip(), None, gr.update(visible=False)  # else `catch_up` writes over it
         except (ValueError, ModelNotServable) as error:
             kept = replace(kept, notice=message(str(error), "problem"))
             return _nothing(kept.notice, kept)

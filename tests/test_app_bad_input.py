@@ -145,6 +145,18 @@ CASES = {
     "server file without the mark of an upload": (sent({"path": "/etc/passwd"}, True, ""), NO_UPLOAD),
     "picture of the server without the mark of an upload": (sent({"path": PORTRAIT}, True, ""), NO_UPLOAD),
     "file of the demo": (sent({"path": str(ROOT / "app.py"), "meta": FILE_MARK}, True, ""), NO_UPLOAD),
+    "file of the server behind a folder of another demo": (
+        sent({"path": f"/tmp/age-gender-demo-{'0' * 16}/../../app.py", "meta": FILE_MARK}, True, ""),
+        NO_UPLOAD,
+    ),
+    "upload to the demo before its restart": (
+        sent({"path": f"/tmp/age-gender-demo-{'0' * 16}/{'1' * 64}/a.jpg", "meta": FILE_MARK}, True, ""),
+        "has been deleted in the meantime. Choose it again",
+    ),
+    "picture on a page that was open before a restart": (
+        page_asked("picture", {"path": f"/tmp/age-gender-demo-{'0' * 16}/{'1' * 64}/a.jpg", "meta": FILE_MARK}),
+        "has been deleted in the meantime. Choose it again",
+    ),
     "file by its address": (
         sent({"path": "http://127.0.0.1:7860/gradio_api/file=/etc/passwd", "meta": FILE_MARK}, True, ""),
         NO_UPLOAD,
