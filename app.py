@@ -28,6 +28,7 @@ from demo.serving import ModelNotServable, find_model
 from demo.settings import Settings
 from demo.theme import THEME
 from demo.tool import JsonMCPServer
+from demo.waiting import FairQueue
 
 
 HERE = Path(__file__).resolve().parent
@@ -61,7 +62,8 @@ def main() -> int:
         "upload_bytes": settings.max_pictures * picture_bytes + 1_000_000,
         "other_bytes": 2 * picture_bytes,  # a picture as base64 in JSON, and room to spare
     }
-    gr.mcp.GradioMCPServer = JsonMCPServer  # Gradio asks for its class by this name and lets nobody pass another
+    # Gradio asks for its classes by these names and lets nobody pass others.
+    gr.mcp.GradioMCPServer, gr.queueing.Queue = JsonMCPServer, FairQueue
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that what follows cleans up
     page = build_demo(models, settings)
     with cleaned_up(folder, settings.keep_seconds, page.temp_file_sets):

@@ -26,7 +26,11 @@ NO_FACE = (
     "No face was found. Faces that are very small, covered or turned far away are often missed: try another picture, or "
     "treat the whole picture as one face."
 )
-BUSY = "No answer this time. The demo may be busy, or you asked too often: try again in a moment."
+BUSY = (
+    "No answer this time. The demo may be busy, or you asked too often: try again in a moment. If that does not help, reload "
+    "the page."
+)
+NO_FACE_LIVE = "No face in sight. Come closer, or into the light."
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,8 @@ class Answers:
             inputs = pipe.preprocess(image_rgb, detect=path != whole_path)
             faces = pipe.postprocess(pipe.forward(inputs), age_ranges=ranges, return_years=True)
         except Deleted as error:  # what it was answered may still be there to read
-            return gr.skip(), message(str(error), "problem"), gr.skip(), gr.skip(), gr.update(visible=False)
+            notice = message(str(error), "problem")
+            return gr.skip(), notice, gr.skip(), None, gr.update(visible=False)  # else `catch_up` writes over it
         except (ValueError, ModelNotServable) as error:
             kept = replace(kept, notice=message(str(error), "problem"))
             return _nothing(kept.notice, kept)
@@ -218,7 +223,8 @@ class Answers:
             return "", message(str(error), "problem"), tracks
         faces = pipe.postprocess(outputs, age_ranges=ranges)
         height, width = frame_rgb.shape[:2]
-        return overlay_svg((width, height), numbers, faces), problem + _cards(served, faces, numbers), tracks
+        cards = _cards(served, faces, numbers) if faces else message(NO_FACE_LIVE)
+        return overlay_svg((width, height), numbers, faces), problem + cards, tracks
 
     def served(self, model: str | None) -> ServedModel:
         """Raises `ValueError` for a name that is not offered."""

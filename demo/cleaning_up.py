@@ -30,6 +30,11 @@ def own_folder() -> Path:
     return parent if OWN_NAME.fullmatch(parent.name) else parent / f"{PREFIX}{secrets.token_hex(8)}"
 
 
+def as_own(path: str) -> str:
+    """A file in the folder of another demo (before a restart, or a replica) under the name it would have in this one's."""
+    return re.sub(rf"^.*{OWN_NAME.pattern}(?=[/\\])", lambda _: str(own_folder()), path)
+
+
 @contextmanager
 def cleaned_up(folder: Path, keep_seconds: float, known_files: Iterable[set[str]] = ()) -> Iterator[None]:
     """Nothing that comes into `folder` during the block stays for longer than `keep_seconds`; at its end all is deleted.

@@ -28,9 +28,9 @@ class Settings:
     MAX_PICTURE_MB      largest picture in megabytes (20)
     MAX_PICTURES        most pictures in one go (20)
     REQUESTS_PER_MINUTE of one client, after which it is told to wait; a picture takes two, to send and to ask (120)
-    QUEUE_SIZE          requests that may wait; further ones are told that the demo is busy (50)
+    QUEUE_SIZE          pictures that may wait; further ones are told that the demo is busy (50)
     CONCURRENCY         predictions that run at the same time, live webcams apart (2)
-    WEBCAM_VIEWERS      live webcams at the same time (4)
+    WEBCAM_VIEWERS      live webcams at the same time; as many may wait (4)
     WEBCAM_SECONDS      how long a live webcam may run (120)
     KEEP_SECONDS        after which uploaded and drawn pictures are deleted (600)
     DEMO_AUTH           name:password, with commas between several; unset leaves the demo open. Not with GRADIO_MCP_SERVER

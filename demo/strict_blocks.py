@@ -7,6 +7,8 @@ import gradio as gr
 from gradio.state_holder import SessionState
 from gradio_client.utils import is_file_obj, is_http_url_like, traverse
 
+from demo.cleaning_up import as_own
+
 
 FORGOTTEN_SECONDS = 60  # after a page was closed, what it had been answered; Gradio's own choice is an hour
 UPLOADS = "/gradio_api/file="  # what an uploaded file's own address holds before its path
@@ -56,11 +58,12 @@ class StrictBlocks(gr.Blocks):
 def _uploaded(file: dict) -> dict:
     """The file with the mark by which Gradio checks that it was uploaded; it believes the path of a picture without one.
 
-    Tools name their upload by its address on this server: the path in it is what is checked.
+    Tools name their upload by its address on this server: the path in it is what is checked. A page that was open before
+    a restart names files that are gone: they are looked for here, so that the page hears that they were deleted.
     """
     path = file["path"]
     if is_http_url_like(path):
         _, own, path = path.partition(UPLOADS)
         if not own or is_http_url_like(path):
             raise ValueError("a web address")
-    return {**file, "path": path, "meta": {"_type": "gradio.FileData"}}
+    return {**file, "path": as_own(path), "meta": {"_type": "gradio.FileData"}}

@@ -13,6 +13,7 @@ from huggingface_hub.utils import httpx  # the HTTP client that transformers bri
 
 
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; the largest common phone camera mode is 48 to 50 megapixels
+MAX_SIDE = 32_766  # pixels: OpenCV cuts no face out of a picture with a longer side
 MAX_DOWNLOAD_BYTES = 20_000_000
 DOWNLOAD_SECONDS = 20.0
 # Named, because Pillow would also hand a file to Ghostscript (EPS) or to readers nobody fuzzes.
@@ -43,7 +44,8 @@ def load_rgb(picture: str | Path | bytes | PIL.Image.Image | np.ndarray) -> np.n
         picture: path, http(s) URL, encoded bytes, PIL image, or uint8 array (H, W), (H, W, 1), RGB or RGBA.
 
     Raises:
-        PictureError: it is not a picture, is damaged, has more than `MAX_PIXELS` pixels, or could not be fetched.
+        PictureError: it is not a picture, is damaged, has more than `MAX_PIXELS` pixels or a side of more than `MAX_SIDE`,
+            or could not be fetched.
         FileNotFoundError: there is no file at that path.
     """
     if isinstance(picture, np.ndarray):
@@ -87,8 +89,7 @@ def _open(data: bytes, name: str) -> PIL.Image.Image:
 
 def _image_to_rgb(image: PIL.Image.Image, name: str) -> np.ndarray:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise PictureError(_too_large(name, f"{width} x {height} = {width * height:,}"))
+    _check_size(width, height, name)
     if width * height == 0:
         raise PictureError(f"Expected a picture, but {name} is {width} x {height} pixels. Give one with pixels.")
     try:
@@ -138,8 +139,7 @@ def _array_to_rgb(array: np.ndarray) -> np.ndarray:
             "Expected a uint8 array of shape (H, W), (H, W, 3) or (H, W, 4) in RGB order, 0 to 255; "
             f"got {array.dtype} {array.shape}. Convert it first."
         )
-    if array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise PictureError(_too_large("the array", f"{array.shape[1]} x {array.shape[0]}"))
+    _check_size(array.shape[1], array.shape[0], "the array")
     if channels == 1:
         return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
     if channels == 4:
@@ -168,6 +168,15 @@ def _download(url: str) -> bytes:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise PictureError(f"Expected a picture at {url}, but fetching it failed: {error}. Check the URL.") from error
     return b"".join(chunks)
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise PictureError(_too_large(name, f"{width} x {height} = {width * height:,}"))
+    if max(width, height) > MAX_SIDE:
+        raise PictureError(
+            f"Expected sides of at most {MAX_SIDE:,} pixels, but {name} is {width} x {height}. Cut or make it smaller."
+        )
 
 
 def _too_large(name: str, pixels: str) -> str:

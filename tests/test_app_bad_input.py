@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import numpy as np
 import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
@@ -126,6 +127,10 @@ CASES = {
     "zero bytes": (uploaded("a.jpg", b""), r"is empty \(0 bytes\)"),
     "20,000 x 20,000 pixels": (uploaded("a.png", png(20_000)), r"at most 50,000,000 pixels"),
     "a GIF of 65,535 x 65,535": (uploaded("a.gif", gif(65_535)), "at most 50,000,000 pixels"),
+    "scrolling screenshot as a face": (
+        lambda http, _: ask(http, upload(http, "a.png", encoded("PNG", np.zeros((40_000, 300, 3), np.uint8))), False, ""),
+        "sides of at most 32,766 pixels",
+    ),
     "decompression bomb": (uploaded("a.png", png(64, (b"zTXt", b"bomb\0\0" + BOMB))), "is damaged"),
     "SVG": (uploaded("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "none of these"),
     "text renamed": (uploaded("a.png", b"not a picture"), "none of these"),
@@ -140,6 +145,18 @@ CASES = {
     "server file without the mark of an upload": (sent({"path": "/etc/passwd"}, True, ""), NO_UPLOAD),
     "picture of the server without the mark of an upload": (sent({"path": PORTRAIT}, True, ""), NO_UPLOAD),
     "file of the demo": (sent({"path": str(ROOT / "app.py"), "meta": FILE_MARK}, True, ""), NO_UPLOAD),
+    "file of the server behind a folder of another demo": (
+        sent({"path": f"/tmp/age-gender-demo-{'0' * 16}/../../app.py", "meta": FILE_MARK}, True, ""),
+        NO_UPLOAD,
+    ),
+    "upload to the demo before its restart": (
+        sent({"path": f"/tmp/age-gender-demo-{'0' * 16}/{'1' * 64}/a.jpg", "meta": FILE_MARK}, True, ""),
+        "has been deleted in the meantime. Choose it again",
+    ),
+    "picture on a page that was open before a restart": (
+        page_asked("picture", {"path": f"/tmp/age-gender-demo-{'0' * 16}/{'1' * 64}/a.jpg", "meta": FILE_MARK}),
+        "has been deleted in the meantime. Choose it again",
+    ),
     "file by its address": (
         sent({"path": "http://127.0.0.1:7860/gradio_api/file=/etc/passwd", "meta": FILE_MARK}, True, ""),
         NO_UPLOAD,

@@ -1,6 +1,8 @@
 """What an operator limits: who may enter, how often, how many at once, and between which models they choose."""
 
 import asyncio
+import base64
+import io
 import json
 import re
 from collections import Counter
@@ -8,11 +10,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from PIL import Image
 from starlette.responses import PlainTextResponse
 from transformers import AutoImageProcessor
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -24,6 +28,7 @@ from demo.settings import ModelChoice
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from tests.demo_server import ROOT, DemoServer
+from tests.page_calls import page_joins
 
 
 PORTRAIT = ROOT / "examples" / "astronaut.jpg"
@@ -99,6 +104,28 @@ def test_past_the_queue_everyone_is_told_that_it_is_busy_and_every_accepted_one_
         )
         assert set(outcomes) == {"answered", "busy"}
         assert '"age_range"' in ask(http, picture)
+
+
+@pytest.mark.slow
+def test_webcams_that_wait_keep_no_picture_out(guarded: DemoServer):
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(buffer, "JPEG")
+    frame = {"url": "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()}
+    with visitor(guarded, "192.0.2.6") as http:
+        event, body = page_joins(http, "webcam", frame)
+        events = [event]
+        try:
+            for _ in range(12):
+                join = http.post("/gradio_api/queue/join", json=body | {"session_hash": uuid4().hex})
+                if join.status_code != 200:
+                    break
+                events.append(join.json()["event_id"])
+            assert (join.status_code, join.json()["detail"]) == (503, "The demo is busy. Try again in a moment.")
+            assert len(events) >= 8  # four run, four wait
+            assert '"age_range"' in ask(http, upload(http))
+        finally:
+            for event in events:
+                http.post(f"/gradio_api/stream/{event}/close")
 
 
 @pytest.mark.slow

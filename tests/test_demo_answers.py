@@ -1,6 +1,7 @@
 """The handlers behind the page: what they answer to a picture, to several, and to a live frame, in which ranges."""
 
 import base64
+import io
 import re
 from pathlib import Path
 
@@ -86,9 +87,11 @@ def test_refused_question_takes_another_pictures_answer_away_and_leaves_the_same
 
 def test_picture_that_was_deleted_must_be_chosen_again(tmp_path: Path):
     gone = {"path": str(tmp_path / "gone.png"), "orig_name": "gone.png"}
-    drawn, notice, cards, *_ = answers_of(tmp_path).show(gone, "4 bins")
+    answers = answers_of(tmp_path)
+    drawn, notice, cards, kept, _ = answers.show(gone, "4 bins")
     assert "Choose it again" in notice
     assert drawn == cards == gr.skip(), "its answer may still be there to read"
+    assert answers.catch_up(kept, "0-17, 18+", gone) == (gr.skip(), gr.skip()), "what was said must not be written over"
 
 
 def test_what_is_left_out_of_the_maps_is_said(tmp_path: Path):
@@ -97,6 +100,15 @@ def test_what_is_left_out_of_the_maps_is_said(tmp_path: Path):
     assert cards.count("<h3>Where the model looked") == MAX_LOOKED
     assert f"9 faces found. Where the model looked is shown for the first {MAX_LOOKED} of them." in notice
     assert kept.notice == notice
+
+
+def test_empty_frame_says_what_to_do(tmp_path: Path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (640, 480), "olive").save(buffer, "JPEG")
+    frame = {"url": "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()}
+    layer, cards, _ = answers_of(tmp_path).show_live(frame, "4 bins", None)
+    assert 'data-faces="0"' in layer
+    assert "Come closer" in cards
 
 
 def test_mistake_in_the_ranges_costs_no_frame_and_no_track(tmp_path: Path):

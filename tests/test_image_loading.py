@@ -118,6 +118,8 @@ UNREADABLE = [
     ("truncated webp", encode(PHOTO, "WEBP")[:300], "damaged"),
     ("bomb", bomb(), "at most 50,000,000 pixels"),
     ("above the limit", encode(Image.new("1", (10_000, 5_001)), "PNG"), "10000 x 5001 = 50,010,000"),
+    ("too tall to cut a face out", encode(Image.new("1", (200, 32_767)), "PNG"), "at most 32,766 pixels.* 200 x 32767"),
+    ("too wide an array", np.zeros((2, 32_767, 3), np.uint8), "at most 32,766 pixels.* 32767 x 2"),
     ("floats", RGB / 255, "uint8 array"),
     ("video", np.zeros((2, 8, 8, 3), np.uint8), "uint8 array"),
     ("two channels", np.zeros((8, 8, 2), np.uint8), "uint8 array"),
