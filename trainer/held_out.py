@@ -33,6 +33,27 @@ def check_start(start: dict[str, Any], datasets: Iterable[str], seed: int) -> No
         )
 
 
+def check_start_splits(start: dict[str, Any], sets: Iterable[tuple[str, DatasetDict]]) -> None:
+    """Before training goes on from a model, when its sets are split: not by the seed alone (folds, shares, max_samples).
+
+    Args:
+        start: what `describe_start` says of the model.
+        sets: name and splits of each set to train on.
+
+    Raises:
+        RecipeError: it was trained on one of them as split otherwise.
+    """
+    seen = {known["splits_sha256"] for known in start["trained_on"]}
+    for name, splits in sets:
+        known = next((known["dataset"] for known in start["trained_on"] if known["dataset"] == name), None)
+        if known and describe_splits(splits)["splits_sha256"] not in seen:
+            raise RecipeError(
+                f"{start['model']} was trained on {known}, split otherwise: pictures to validate and test on may be among "
+                "those. Split it as that training did (its training_run.json says how), which means without folds, or "
+                f"start from a model that was not trained on it. If this is another set than {known}, rename it."
+            )
+
+
 def check_held_out(splits: DatasetDict, data_args: DataArguments, run: dict[str, Any]) -> None:
     """Raise `EvaluationError` unless these are the very splits of the training run."""
     if describe_splits(splits)["splits_sha256"] == run["data"]["splits_sha256"]:

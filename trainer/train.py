@@ -24,7 +24,7 @@ from trainer.build_model import ModelArguments, age_class_weights, build_model
 from trainer.calibration import Calibration, fit_calibration
 from trainer.checkpoints import RUN_RECORD, CheckpointError, checkpoint_to_resume, is_trained, way_back
 from trainer.data import load_faces
-from trainer.held_out import check_start
+from trainer.held_out import check_start, check_start_splits
 from trainer.labels import RACES
 from trainer.metrics import build_compute_metrics
 from trainer.mixture import load_sets, mix_training_faces, training_faces
@@ -52,11 +52,18 @@ class Faces(NamedTuple):
 
 
 def prepare_faces(args: Arguments) -> Faces:
-    """Every set cleaned, split and decoded, by the main process for all of them; `datasets` keeps it on disk."""
+    """Every set cleaned, split and decoded, by the main process for all of them; `datasets` keeps it on disk.
+
+    Raises:
+        RecipeError: as `check_start_splits` does.
+    """
     seed = args.training.data_seed or 0
     with args.training.main_process_first(desc="preparing the faces"):
         splits = load_faces(args.data, seed=seed)
         other_sets = load_sets(args.mixture, splits, seed)
+        if args.model.start_from:
+            start = describe_start(args.model.start_from, args.model.start_revision)
+            check_start_splits(start, zip(dataset_names(args), [splits, *other_sets], strict=True))
         decode = partial(
             decode_faces,
             image_size=args.model.image_size,
@@ -72,6 +79,10 @@ def prepare_faces(args: Arguments) -> Faces:
         else:
             decoded = decode(splits)
     return Faces(splits, other_sets, decoded)
+
+
+def dataset_names(args: Arguments) -> list[str]:
+    return [public_name(one.dataset) for one in (args.data, *args.mixture.sets)]
 
 
 def make_model(model_args: ModelArguments, train_faces: Dataset) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
@@ -124,8 +135,7 @@ def describe_beginning(argv: Sequence[str], args: Arguments) -> dict[str, Any]:
     """
     start = args.model.start_from and describe_start(args.model.start_from, args.model.start_revision)
     if start:
-        datasets = [args.data.dataset, *(one.dataset for one in args.mixture.sets)]
-        check_start(start, map(public_name, datasets), args.training.data_seed or 0)
+        check_start(start, dataset_names(args), args.training.data_seed or 0)
     paths = [args.data.dataset, args.data.manifest, args.data.cache_dir, args.training.output_dir]
     recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None
     return describe_environment([*filter(None, paths), *(other.dataset for other in args.mixture.sets)]) | {
