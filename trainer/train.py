@@ -5,7 +5,8 @@ The same command under `accelerate launch -m trainer.train ...` trains on severa
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -160,6 +161,22 @@ def describe_end(args: Arguments, faces: Faces, trainer: AgeGenderTrainer, model
     }
 
 
+@contextmanager
+def full_disk_explained(args: Arguments, output_dir: Path) -> Iterator[None]:
+    """While the result is written.
+
+    Raises:
+        CheckpointError: it could not be; the message names the checkpoint to go on from.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # what a full disk comes out as
+        raise CheckpointError(
+            f"The trained model could not be written to {output_dir}: {error}. Is the disk full? "
+            f"{way_back(Path(args.training.output_dir))} Make room, and add --resume_from_checkpoint true."
+        ) from error
+
+
 def train(args: Arguments, beginning: dict[str, Any], resume_from: str | None, output_dir: Path) -> AgeGenderTrainer:
     """Train, calibrate and save the model with its record, which says that the run is trained."""
     cost = RunCost(beginning, resume_from)
@@ -173,16 +190,13 @@ def train(args: Arguments, beginning: dict[str, Any], resume_from: str | None, o
     model = trainer.whole_model()
     calibration = calibrate(trainer, model, faces.decoded["validation"], args.report.gender_target_accuracy)
     if trainer.is_world_process_zero():
-        ended_on = {"hardware": beginning["hardware"]}  # with the number of processes, of the last start
-        record = cost.beginning | ended_on | cost.total() | describe_end(args, faces, trainer, model)
-        try:
+        with full_disk_explained(args, output_dir):
             save_model_folder(model, trainer.processing_class, output_dir)
+        ended_on = {"hardware": beginning["hardware"]}  # like `processes`, of the last start
+        # described when the model is saved: a stream is read once more for it, and may fail
+        record = cost.beginning | ended_on | cost.total() | describe_end(args, faces, trainer, model)
+        with full_disk_explained(args, output_dir):
             save_run_record(output_dir / RUN_RECORD, record | {"calibration": asdict(calibration)})
-        except (OSError, RuntimeError, SafetensorError) as error:  # what a full disk comes out as
-            raise CheckpointError(
-                f"The trained model could not be written to {output_dir}: {error}. Is the disk full? "
-                f"{way_back(Path(args.training.output_dir))} Make room, and add --resume_from_checkpoint true."
-            ) from error
     trainer.accelerator.wait_for_everyone()
     return trainer
 
