@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from datasets import Dataset, DatasetDict
 
 from scripts import cross_validate
 from scripts.tune import read_arguments, tune
@@ -11,7 +12,7 @@ from tests.made_up_faces import write_utkface_folder
 from tests.tiny_model import save_tiny_model
 from trainer.arguments import Arguments
 from trainer.data import DataArguments, load_faces
-from trainer.held_out import check_start
+from trainer.held_out import check_start, check_start_splits
 from trainer.recipe import RecipeError
 from trainer.run_record import describe_splits, describe_start
 from trainer.train import main, prepare_faces
@@ -74,6 +75,18 @@ def test_splits_of_the_same_seed_may_differ_too(fine_tuning):
     with refused:
         tune(*read_arguments([*fine_tuning, "--test_share", "0.3", "--metric_for_best_model", "age_mae"]))
     prepare_faces(Arguments.parse(fine_tuning))
+
+
+def test_a_set_under_another_name_of_its_family_is_not_taken_for_another(tmp_path):
+    known = DatasetDict(train=Dataset.from_dict({"group": ["a", "b"]}))
+    write_run(tmp_path / "start", "FairFace-train-40k.tar.gz", describe_splits(known)["splits_sha256"])
+    start = describe_start(str(tmp_path / "start"), None)
+    other = DatasetDict(train=known["train"].select([0]))
+    for name in ("HuggingFaceM4/FairFace", "fairface"):
+        with pytest.raises(RecipeError, match=r"was trained on FairFace-train-40k.tar.gz, split otherwise"):
+            check_start_splits(start, [(name, other)])
+        check_start_splits(start, [(name, known)])
+    check_start_splits(start, [("nu-delta/utkface", other)])
 
 
 def test_weights_of_unknown_training(tmp_path):
