@@ -27,4 +27,4 @@ def test_the_next_trial_of_a_search_may_have_another_global_batch(tmp_path):
         args = RunArguments(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=batch)
         state = TrainerState(stateful_callbacks=[remembered])
         remembered.on_train_begin(args, state, TrainerControl())
-        assert state.stateful_callbacks["GlobalBatch"]["attributes"] == {"size": batch}
+        assert state.stateful_callbacks["GlobalBatch"]["attributes"]["size"] == batch

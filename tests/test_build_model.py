@@ -1,10 +1,13 @@
 """From a recipe's arguments to a model: weights of rare ages, ranges, backbones."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from transformers import (
+    AutoConfig,
     AutoModel,
     ConvNextImageProcessor,
     EfficientNetImageProcessor,
@@ -15,7 +18,7 @@ from transformers import (
 from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderModel
 from tests.test_modeling import BACKBONES
-from trainer.build_model import ModelArguments, age_class_weights, build_model
+from trainer.build_model import ModelArguments, age_class_weights, build_model, read_backbone_config
 from trainer.model_folder import save_model_folder
 from trainer.recipe import RecipeError
 
@@ -56,6 +59,21 @@ def test_a_stem_that_does_not_fit_the_backbone():
         ValueError, match="2 stem_channels shrink a picture 4 times, but the backbone expects patches of 16"
     ):
         build_model(ModelArguments(backbone_config=TINY_VIT, image_size=32, stem_channels=[4, 8]))
+
+
+def test_what_no_backbone_reads_is_refused():
+    with pytest.raises(RecipeError, match=r"unknown key 'num_hidden_layer' of a vit. Did you mean 'num_hidden_layers'"):
+        build_model(ModelArguments(backbone_config='{"model_type": "vit", "num_hidden_layer": 4}'))
+    with pytest.raises(RecipeError, match=r"unknown key 'nonsense' of a resnet. There are depths, "):
+        build_model(ModelArguments(backbone_config='{"model_type": "resnet", "nonsense": 4}'))
+
+
+@pytest.mark.parametrize("backbone", [*BACKBONES, "convnextv2", "dinov2", "swin", "mobilenet_v2", "regnet"])
+def test_a_whole_configuration_is_understood(backbone):
+    """As it is found in a config.json on the Hub."""
+    config = BACKBONES[backbone].to_dict() if backbone in BACKBONES else AutoConfig.for_model(backbone).to_dict()
+    config |= {"torch_dtype": "float32", "attn_implementation": "eager", "num_labels": 3}
+    assert read_backbone_config(json.dumps(config)).model_type == backbone
 
 
 @pytest.mark.parametrize(
@@ -117,6 +135,19 @@ def test_start_from_a_trained_model(trained):
     pictures = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(model.eval()(pictures).age_logits, before(pictures).age_logits, rtol=0, atol=0)
+
+
+def test_what_a_trained_model_averages_and_drops_stays_unless_given(tmp_path):
+    arguments = ModelArguments(backbone_config=TINY_VIT, image_size=32, mirror_average=True, head_dropout=0.1)
+    save_model_folder(*build_model(arguments), tmp_path / "first")
+    for changes, expected in (
+        ({}, (True, 0.1)),
+        ({"mirror_average": False, "head_dropout": 0.0}, (False, 0.0)),
+    ):
+        model, _ = build_model(ModelArguments(start_from=str(tmp_path / "first"), **changes))
+        assert (model.config.mirror_average, model.config.head_dropout) == expected
+    model, _ = build_model(ModelArguments(backbone_config=TINY_VIT, image_size=32))
+    assert (model.config.mirror_average, model.config.head_dropout) == (False, 0.0)
 
 
 def test_start_from_a_trained_model_at_another_size(trained, tmp_path):

@@ -176,6 +176,29 @@ def test_a_set_that_the_model_before_was_trained_on_is_no_outside_set(run, data_
         )
 
 
+@pytest.mark.parametrize("kind", ["its own", "a further one", "one before"])
+def test_another_name_of_a_training_set_makes_it_no_outside_set(run, data_args, tmp_path, kind):
+    write_noise(tmp_path / "utkface-unpacked", 20)
+    shutil.copytree(run, tmp_path / "run")
+    record = json.loads((run / "training_run.json").read_text())
+    seen = {"dataset": "UTKFace.tar.gz", "splits_sha256": "of other splits"}
+    if kind == "its own":
+        record["arguments"]["dataset"] = seen["dataset"]
+    elif kind == "a further one":
+        record["data"]["also_trained_on"], record["arguments"]["also_train_on"] = (
+            [seen],
+            [{"dataset": "UTKFace.tar.gz"}],
+        )
+    else:
+        record["started_from"] = {"model": "first", "revision": None, "trained_on": [seen], "seconds": 1}
+    (tmp_path / "run" / "training_run.json").write_text(json.dumps(record))
+    with pytest.raises(EvaluationError, match=r"other pictures than those of UTKFace.tar.gz, rename utkface-unpacked"):
+        evaluate_model(
+            EvaluationArguments(model=str(tmp_path / "run"), split="all", outside="other"),
+            DataArguments(dataset=str(tmp_path / "utkface-unpacked"), cache_dir=data_args.cache_dir),
+        )
+
+
 def test_every_picture_of_an_outside_set_counts(run, data_args, tmp_path):
     """Too few to be split, with two copies whose ages contradict each other; written elsewhere than beside the model."""
     rng = np.random.default_rng(8)

@@ -10,6 +10,7 @@ import torch
 from tests.made_up_faces import write_utkface_folder
 from tests.tiny_model import tiny_model
 from trainer.muon import MuonWithAdamW, muon_with_adamw, orthogonalize
+from trainer.race_head import AgeGenderRaceModel
 from trainer.recipe import RecipeError
 from trainer.train import main
 
@@ -42,15 +43,34 @@ def test_a_step_has_the_size_of_adamws():
         assert weights.detach().square().mean().sqrt().item() == pytest.approx(0.1 * 0.2, rel=0.3)
 
 
-def test_which_parameters_it_moves():
+def test_a_step_that_overflows_is_left_out():
+    """As fp16's gradients do at first, until their scale is found."""
     model = tiny_model()
+    optimizer = muon_with_adamw(model, weight_decay=0.1, lr=1e-2, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for overflows in (True, False):
+        before = [parameter.detach().clone() for parameter in model.parameters()]
+        scaler.scale(sum(parameter.square().sum() for parameter in model.parameters())).backward()
+        if overflows:
+            model.age_head.weight.grad[0, 0] = float("inf")
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        assert all(parameter.isfinite().all() for parameter in model.parameters())
+        stayed = all(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))
+        assert stayed == overflows
+    assert scaler.get_scale() == 2.0
+
+
+def test_which_parameters_it_moves():
+    model = AgeGenderRaceModel.around(tiny_model(), race_loss_weight=0.1)
     names = {parameter: name for name, parameter in model.named_parameters()}
     muon, adamw, undecayed = (
         {names[parameter] for parameter in group["params"]}
         for group in muon_with_adamw(model, weight_decay=0.1, lr=1e-3).param_groups
     )
     assert sorted(muon | adamw | undecayed) == sorted(names.values())
-    assert {"age_head.weight", "gender_head.weight"} <= adamw
+    assert {"age_head.weight", "gender_head.weight", "race_head.weight"} <= adamw
     stem = "backbone.embeddings.patch_embeddings.projection"
     assert f"{stem}.0.weight" in adamw
     assert f"{stem}.3.weight" in muon

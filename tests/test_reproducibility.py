@@ -37,3 +37,14 @@ def test_a_loss_that_is_no_number_stops_the_run(faces, tmp_path):
     last = tmp_path / "run.checkpoints" / str(error.value).rsplit("/", 1)[1].rstrip(".")
     weights = load_file(last / "model.safetensors")
     assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def test_an_evaluation_that_meets_no_numbers_stops_the_run(faces, tmp_path):
+    """Which comes before the checkpoint of the same step."""
+    overrides = ["--save_strategy", "steps", "--save_steps", "1", "--eval_strategy", "steps", "--eval_steps", "1"]
+    overrides += ["--learning_rate", "1e30", "--max_grad_norm", "0"]
+    message = (
+        r"^The model's answers are no numbers any more after step \d+\. The last whole checkpoint is .*/checkpoint-"
+    )
+    with pytest.raises(TrainingDiverged, match=message):
+        main(arguments(faces, tmp_path / "run", *overrides))

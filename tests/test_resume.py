@@ -112,6 +112,25 @@ def test_another_global_batch_is_refused_and_another_way_to_the_same_is_not(face
     assert len(losses(record_of(tmp_path / "run"))) == 36
 
 
+@pytest.mark.parametrize("other", [["--max_samples", "200"], ["--dataloader_drop_last", "true"]])
+def test_other_steps_an_epoch_are_refused(faces, tmp_path, other):
+    """The same steps would be taken for those of another epoch, or of another place in it."""
+    begun = ["--max_samples", "230", "--num_train_epochs", "1"]  # 184 to train: eleven batches and half a one
+    main(arguments(faces, tmp_path / "begun", *begun))
+    checkpoint = str(tmp_path / "begun.checkpoints/checkpoint-12")
+    with pytest.raises(CheckpointError, match=r"begun with 12 steps an epoch, this start has 1\d: other pictures"):
+        main(arguments(faces, tmp_path / "run", *begun, *other, "--resume_from_checkpoint", checkpoint))
+
+
+def test_weights_alone_are_no_place_to_resume_from(faces, tmp_path):
+    begun = [*arguments(faces, tmp_path / "run"), "--save_only_model", "true", "--num_train_epochs", "1"]
+    main(begun)
+    shutil.rmtree(tmp_path / "run")  # as a kill before it was written leaves it
+    for checkpoint in ("true", str(tmp_path / "run.checkpoints/checkpoint-12")):
+        with pytest.raises(RecipeError, match=r"checkpoint-12 holds the weights without the optimizer"):
+            main([*begun, "--resume_from_checkpoint", checkpoint])
+
+
 def test_a_checkpoint_of_another_architecture(faces, tmp_path, varied_run):
     checkpoint = shutil.copytree(varied_run.with_name("run.checkpoints") / "checkpoint-24", tmp_path / "checkpoint-24")
     deeper = json.dumps(

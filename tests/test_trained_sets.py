@@ -4,12 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+from datasets import Dataset, DatasetDict
 
+from scripts import cross_validate
+from scripts.tune import read_arguments, tune
+from tests.made_up_faces import write_utkface_folder
 from tests.tiny_model import save_tiny_model
-from trainer.held_out import check_start
+from trainer.arguments import Arguments
+from trainer.data import DataArguments, load_faces
+from trainer.held_out import check_start, check_start_splits
 from trainer.recipe import RecipeError
-from trainer.run_record import describe_start
-from trainer.train import main
+from trainer.run_record import describe_splits, describe_start
+from trainer.train import main, prepare_faces
 from trainer.trained_sets import otherwise_split
 
 
@@ -46,6 +52,41 @@ def test_another_seed_would_train_on_what_was_held_out(tmp_path):
         main([*recipe, "--data_seed", "1"])
     check_start(describe_start(str(tmp_path / "first"), None), ["faces"], seed=0)
     check_start(describe_start(str(tmp_path / "first"), None), ["other faces"], seed=1)
+
+
+@pytest.fixture
+def fine_tuning(tmp_path) -> list[str]:
+    """Arguments that go on from a model trained on `faces` of seed 0, on the same."""
+    args = DataArguments(dataset=str(write_utkface_folder(tmp_path / "faces", count=60, size=40)))
+    save_tiny_model(tmp_path / "first")
+    write_run(tmp_path / "first", "faces", describe_splits(load_faces(args, seed=0))["splits_sha256"])
+    recipe = [str(ROOT / "trainer/recipes/fine_tune.yaml"), "--start_from", str(tmp_path / "first")]
+    recipe += ["--dataset", args.dataset, "--output_dir", str(tmp_path / "second"), "--use_cpu", "true"]
+    return [*recipe, "--num_train_epochs", "1", "--disable_tqdm", "true"]
+
+
+def test_splits_of_the_same_seed_may_differ_too(fine_tuning):
+    refused = pytest.raises(RecipeError, match=r"first was trained on faces, split otherwise: .* without folds")
+    for other in (["--test_share", "0.3"], ["--split_by", "picture_purged", "--validation_share", "0.2"]):
+        with refused:
+            main([*fine_tuning, *other])
+    with refused:
+        cross_validate.main([*fine_tuning, "--folds", "3"])
+    with refused:
+        tune(*read_arguments([*fine_tuning, "--test_share", "0.3", "--metric_for_best_model", "age_mae"]))
+    prepare_faces(Arguments.parse(fine_tuning))
+
+
+def test_a_set_under_another_name_of_its_family_is_not_taken_for_another(tmp_path):
+    known = DatasetDict(train=Dataset.from_dict({"group": ["a", "b"]}))
+    write_run(tmp_path / "start", "FairFace-train-40k.tar.gz", describe_splits(known)["splits_sha256"])
+    start = describe_start(str(tmp_path / "start"), None)
+    other = DatasetDict(train=known["train"].select([0]))
+    for name in ("HuggingFaceM4/FairFace", "fairface"):
+        with pytest.raises(RecipeError, match=r"was trained on FairFace-train-40k.tar.gz, split otherwise"):
+            check_start_splits(start, [(name, other)])
+        check_start_splits(start, [(name, known)])
+    check_start_splits(start, [("nu-delta/utkface", other)])
 
 
 def test_weights_of_unknown_training(tmp_path):

@@ -181,6 +181,15 @@ class AgeGenderTrainer(Trainer):
             )
         return loss
 
+    def prediction_step(self, *args, **kwargs):
+        """Evaluations come before checkpoints: they may be the first to meet a training that diverged."""
+        loss, logits, labels = super().prediction_step(*args, **kwargs)
+        if logits is not None and not all(part.isfinite().all() for part in logits):
+            raise TrainingDiverged(
+                f"The model's answers are no numbers any more after step {self.state.global_step}. {self._way_back()}"
+            )
+        return loss, logits, labels
+
     def _save_checkpoint(self, model, trial):
         step = self.state.global_step
         if not all(parameter.isfinite().all() for parameter in self.model.parameters()):

@@ -1,13 +1,14 @@
 """From a recipe's arguments to an untrained model, its preprocessing and its class weights."""
 
 import copy
+import difflib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, BaseImageProcessor, ViTImageProcessorPil
+from transformers import AutoConfig, AutoImageProcessor, BaseImageProcessor, PreTrainedConfig, ViTImageProcessorPil
 
 from model.configuration_age_gender import MAX_AGE, AgeGenderConfig, parse_age_ranges
 from model.modeling_age_gender import AgeGenderModel
@@ -70,10 +71,15 @@ class ModelArguments:
             "training. What is saved never predicts it."
         },
     )
-    head_dropout: float = field(default=0.0, metadata={"help": "Dropout before both heads."})
-    mirror_average: bool = field(
-        default=False,
-        metadata={"help": "Answer with the mean over a crop and its mirror image: a little better, twice the work."},
+    head_dropout: float | None = field(
+        default=None, metadata={"help": "Dropout before both heads: that of start_from, or else 0, unless given."}
+    )
+    mirror_average: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Answer with the mean over a crop and its mirror image: a little better, twice the work. As "
+            "start_from does, or else false, unless given."
+        },
     )
 
     def __post_init__(self):
@@ -82,8 +88,11 @@ class ModelArguments:
                 "Set one of `start_from` (a model of this kind), `backbone` (pretrained) and `backbone_config` (from "
                 "scratch)."
             )
-        if self.image_size is None:
-            self.image_size = self.start_config().image_size if self.start_from else 224
+        unset = [name for name in ("image_size", "head_dropout", "mirror_average") if getattr(self, name) is None]
+        if unset:
+            start = self.start_config() if self.start_from else AgeGenderConfig()
+            for name in unset:
+                setattr(self, name, getattr(start, name))
         if any(side < 32 for side in self.train_resolutions or ()):
             raise RecipeError(f"train_resolutions must be 32 pixels or more, got {self.train_resolutions}.")
         if self.race_loss_weight < 0:
@@ -130,10 +139,29 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
         if getattr(pretrained, "do_flip_channel_order", False):
             turn_to_rgb(model.backbone)
         return model, make_image_processor(args.image_size, **normalisation(pretrained))
-    backbone_config = AutoConfig.for_model(**json.loads(args.backbone_config))
-    return AgeGenderModel(AgeGenderConfig(backbone_config=backbone_config, **values)), make_image_processor(
-        args.image_size
-    )
+    return AgeGenderModel(
+        AgeGenderConfig(backbone_config=read_backbone_config(args.backbone_config), **values)
+    ), make_image_processor(args.image_size)
+
+
+def read_backbone_config(text: str) -> PreTrainedConfig:
+    """
+    Args:
+        text: `model_type` and its values as JSON.
+
+    Raises:
+        RecipeError: a key that this model does not know, which transformers would keep and nobody read.
+    """
+    values = json.loads(text)
+    config = AutoConfig.for_model(**values)
+    default = type(config)()
+    for key in values:
+        if not hasattr(default, key) and key != "attn_implementation":
+            known = {one.name for one in fields(config)} - {one.name for one in fields(PreTrainedConfig)}
+            near = difflib.get_close_matches(key, known | set(config.attribute_map), n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(sorted(known))}."
+            raise RecipeError(f"backbone_config: unknown key {key!r} of a {config.model_type}. {hint}")
+    return config
 
 
 def normalisation(processor: BaseImageProcessor) -> dict[str, list[float]]:

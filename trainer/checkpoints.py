@@ -75,7 +75,8 @@ def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> 
         resume: "true", "false", or the path of a checkpoint.
 
     Raises:
-        RecipeError: there is work in the way that would be lost, or nothing whole at the path to resume from.
+        RecipeError: there is work in the way that would be lost, nothing whole at the path to resume from, or no
+            optimizer's state in it.
     """
     resume = resume or "false"
     started = bool(find_checkpoints(folder))
@@ -88,7 +89,7 @@ def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> 
         raise RecipeError(f"{output_dir} is not empty. Choose another --output_dir, or empty it first.")
     last = last_whole_checkpoint(folder)
     if resume.lower() in ("true", "false"):
-        return str(last) if last else None
+        return last and _with_optimizer(last)
     if not is_whole(Path(resume)):
         raise RecipeError(
             f"No checkpoint at {resume}, or none that was written whole: expected a folder such as "
@@ -99,7 +100,17 @@ def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> 
             f"{folder} holds {last.name}, which is further than {resume}. Remove it to go back, or choose another "
             "--output_dir."
         )
-    return resume
+    return _with_optimizer(Path(resume))
+
+
+def _with_optimizer(checkpoint: Path) -> str:
+    """The path, of a checkpoint that training can go on from: without an optimizer's state it would begin a new one."""
+    if not any(checkpoint.glob("optimizer*")):  # a file, or under FSDP a folder
+        raise RecipeError(
+            f"{checkpoint} holds the weights without the optimizer (save_only_model: true): training cannot go on from "
+            "it. Remove the run's checkpoints, or choose another --output_dir, to begin again."
+        )
+    return str(checkpoint)
 
 
 def _step(checkpoint: Path) -> int:

@@ -8,7 +8,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from trainer.data_arguments import DataArguments
 from trainer.recipe import RecipeError
 from trainer.run_record import describe_splits, public_name
-from trainer.trained_sets import otherwise_split
+from trainer.trained_sets import may_be_same, otherwise_split
 
 
 class EvaluationError(ValueError):
@@ -33,6 +33,27 @@ def check_start(start: dict[str, Any], datasets: Iterable[str], seed: int) -> No
         )
 
 
+def check_start_splits(start: dict[str, Any], sets: Iterable[tuple[str, DatasetDict]]) -> None:
+    """Before training goes on from a model, when its sets are split: not by the seed alone (folds, shares, max_samples).
+
+    Args:
+        start: what `describe_start` says of the model.
+        sets: name and splits of each set to train on.
+
+    Raises:
+        RecipeError: it was trained on one of them as split otherwise.
+    """
+    seen = {known["splits_sha256"] for known in start["trained_on"]}
+    for name, splits in sets:
+        known = next((one["dataset"] for one in start["trained_on"] if may_be_same(one["dataset"], name)), None)
+        if known and describe_splits(splits)["splits_sha256"] not in seen:
+            raise RecipeError(
+                f"{start['model']} was trained on {known}, split otherwise: pictures to validate and test on may be among "
+                "those. Split it as that training did (its training_run.json says how), which means without folds, or "
+                f"start from a model that was not trained on it. If this is another set than {known}, rename it."
+            )
+
+
 def check_held_out(splits: DatasetDict, data_args: DataArguments, run: dict[str, Any]) -> None:
     """Raise `EvaluationError` unless these are the very splits of the training run."""
     if describe_splits(splits)["splits_sha256"] == run["data"]["splits_sha256"]:
@@ -53,27 +74,29 @@ def check_outside(splits: DatasetDict, data_args: DataArguments, split: str, run
         EvaluationError: these pictures, or some of them, may have been.
     """
     dataset = public_name(data_args.dataset)
-    if dataset in otherwise_split(run):
+    rename = f"If these are other pictures than those of {{}}, rename {dataset}."
+    before = next((known for known in otherwise_split(run) if may_be_same(known, dataset)), None)
+    if before:
         raise EvaluationError(
-            f"The model that this one was trained on from had seen {dataset}, in other splits. If this is another set of "
-            "that name, rename it."
+            f"The model that this one was trained on from had seen {before}, in other splits. {rename.format(before)}"
         )
     described = zip(run["data"].get("also_trained_on") or (), run["arguments"].get("also_train_on") or (), strict=True)
-    for other, arguments in described:
-        if other["dataset"] != dataset:
-            continue
-        if split in ("train", "all") or describe_splits(splits)["splits_sha256"] != other["splits_sha256"]:
-            used = {name: value for name, value in arguments.items() if name not in ("dataset", "repeat", "align")}
-            hint = " ".join(f"--{name} {value}" for name, value in used.items())
-            raise EvaluationError(
-                f"This model was trained on {other['dataset']} too. Measure on what was held out of that: "
-                f"--split test {hint}".rstrip()
-            )
-        return True
-    if dataset == public_name(run["arguments"]["dataset"]):
+    others = [(other, arguments) for other, arguments in described if may_be_same(other["dataset"], dataset)]
+    if others:
+        digest = describe_splits(splits)["splits_sha256"]
+        if split not in ("train", "all") and digest in [other["splits_sha256"] for other, _ in others]:
+            return True
+        other, arguments = others[0]
+        used = {name: value for name, value in arguments.items() if name not in ("dataset", "repeat", "align")}
+        hint = " ".join(["--split test", *(f"--{name} {value}" for name, value in used.items())])
         raise EvaluationError(
-            f"This model was trained on {dataset}: measure on its --split test, without --outside. If this is another "
-            "set of that name, rename it."
+            f"This model was trained on {other['dataset']} too. Measure on what was held out of that: {hint}. "
+            + rename.format(other["dataset"])
+        )
+    own = public_name(run["arguments"]["dataset"])
+    if may_be_same(own, dataset):
+        raise EvaluationError(
+            f"This model was trained on {own}: measure on its --split test, without --outside. {rename.format(own)}"
         )
     return False
 

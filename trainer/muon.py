@@ -4,6 +4,9 @@ import torch
 from torch import nn
 
 
+HEADS = ("age_head.", "gender_head.", "race_head.")
+
+
 class MuonWithAdamW(torch.optim.AdamW):
     """Parameters in groups with `muon: True` are moved by Muon (Jordan et al., 2024), the others by AdamW.
 
@@ -17,6 +20,8 @@ class MuonWithAdamW(torch.optim.AdamW):
         """`adamw`: what torch.optim.AdamW takes."""
         super().__init__(params, **adamw)
         self.momentum = momentum
+        # fused AdamW skips the steps of fp16 that overflow by itself, and is called for each; Muon must not be
+        self._step_supports_amp_scaling = False
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -68,7 +73,7 @@ def muon_with_adamw(model: nn.Module, weight_decay: float, **adamw) -> MuonWithA
     for name, parameter in model.named_parameters():
         if parameter.ndim < 2 or name.endswith(("_token", "position_embeddings")):
             undecayed.append(parameter)
-        elif name.startswith(("age_head", "gender_head")) or (parameter.ndim == 4 and parameter.shape[1] <= 3):
+        elif name.startswith(HEADS) or (parameter.ndim == 4 and parameter.shape[1] <= 3):
             outer.append(parameter)
         else:
             inner.append(parameter)

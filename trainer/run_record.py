@@ -109,10 +109,11 @@ def describe_splits(faces: DatasetDict | IterableDatasetDict) -> dict[str, Any]:
     groups, labels, counts = [], [], {}
     for name, split in faces.items():
         columns = [name for name in ("group", "age", "age_low", "age_high", "gender") if name in split.column_names]
-        rows = list(split.select_columns(columns))
-        groups += [f"{name} {row['group']}" for row in rows]
-        labels += [f"{name} {[row[column] for column in columns]}" for row in rows]
-        counts[name] = len(rows)
+        counts[name] = 0
+        for row in split.select_columns(columns):  # one at a time: a stream is as long as it is
+            groups.append(f"{name} {row['group']}")
+            labels.append(f"{name} {[row[column] for column in columns]}")
+            counts[name] += 1
     return {"splits": counts, "splits_sha256": _hash(groups), "manifest_sha256": _hash(labels)}
 
 

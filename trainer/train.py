@@ -5,7 +5,8 @@ The same command under `accelerate launch -m trainer.train ...` trains on severa
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from trainer.build_model import ModelArguments, age_class_weights, build_model
 from trainer.calibration import Calibration, fit_calibration
 from trainer.checkpoints import RUN_RECORD, CheckpointError, checkpoint_to_resume, is_trained, way_back
 from trainer.data import load_faces
-from trainer.held_out import check_start
+from trainer.held_out import check_start, check_start_splits
 from trainer.labels import RACES
 from trainer.metrics import build_compute_metrics
 from trainer.mixture import load_sets, mix_training_faces, training_faces
@@ -52,11 +53,18 @@ class Faces(NamedTuple):
 
 
 def prepare_faces(args: Arguments) -> Faces:
-    """Every set cleaned, split and decoded, by the main process for all of them; `datasets` keeps it on disk."""
+    """Every set cleaned, split and decoded, by the main process for all of them; `datasets` keeps it on disk.
+
+    Raises:
+        RecipeError: as `check_start_splits` does.
+    """
     seed = args.training.data_seed or 0
     with args.training.main_process_first(desc="preparing the faces"):
         splits = load_faces(args.data, seed=seed)
         other_sets = load_sets(args.mixture, splits, seed)
+        if args.model.start_from:
+            start = describe_start(args.model.start_from, args.model.start_revision)
+            check_start_splits(start, zip(dataset_names(args), [splits, *other_sets], strict=True))
         decode = partial(
             decode_faces,
             image_size=args.model.image_size,
@@ -72,6 +80,10 @@ def prepare_faces(args: Arguments) -> Faces:
         else:
             decoded = decode(splits)
     return Faces(splits, other_sets, decoded)
+
+
+def dataset_names(args: Arguments) -> list[str]:
+    return [public_name(one.dataset) for one in (args.data, *args.mixture.sets)]
 
 
 def make_model(model_args: ModelArguments, train_faces: Dataset) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
@@ -124,8 +136,7 @@ def describe_beginning(argv: Sequence[str], args: Arguments) -> dict[str, Any]:
     """
     start = args.model.start_from and describe_start(args.model.start_from, args.model.start_revision)
     if start:
-        datasets = [args.data.dataset, *(one.dataset for one in args.mixture.sets)]
-        check_start(start, map(public_name, datasets), args.training.data_seed or 0)
+        check_start(start, dataset_names(args), args.training.data_seed or 0)
     paths = [args.data.dataset, args.data.manifest, args.data.cache_dir, args.training.output_dir]
     recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None
     return describe_environment([*filter(None, paths), *(other.dataset for other in args.mixture.sets)]) | {
@@ -150,6 +161,22 @@ def describe_end(args: Arguments, faces: Faces, trainer: AgeGenderTrainer, model
     }
 
 
+@contextmanager
+def full_disk_explained(args: Arguments, output_dir: Path) -> Iterator[None]:
+    """While the result is written.
+
+    Raises:
+        CheckpointError: it could not be; the message names the checkpoint to go on from.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # what a full disk comes out as
+        raise CheckpointError(
+            f"The trained model could not be written to {output_dir}: {error}. Is the disk full? "
+            f"{way_back(Path(args.training.output_dir))} Make room, and add --resume_from_checkpoint true."
+        ) from error
+
+
 def train(args: Arguments, beginning: dict[str, Any], resume_from: str | None, output_dir: Path) -> AgeGenderTrainer:
     """Train, calibrate and save the model with its record, which says that the run is trained."""
     cost = RunCost(beginning, resume_from)
@@ -163,16 +190,13 @@ def train(args: Arguments, beginning: dict[str, Any], resume_from: str | None, o
     model = trainer.whole_model()
     calibration = calibrate(trainer, model, faces.decoded["validation"], args.report.gender_target_accuracy)
     if trainer.is_world_process_zero():
-        ended_on = {"hardware": beginning["hardware"]}  # with the number of processes, of the last start
-        record = cost.beginning | ended_on | cost.total() | describe_end(args, faces, trainer, model)
-        try:
+        with full_disk_explained(args, output_dir):
             save_model_folder(model, trainer.processing_class, output_dir)
+        ended_on = {"hardware": beginning["hardware"]}  # like `processes`, of the last start
+        # described when the model is saved: a stream is read once more for it, and may fail
+        record = cost.beginning | ended_on | cost.total() | describe_end(args, faces, trainer, model)
+        with full_disk_explained(args, output_dir):
             save_run_record(output_dir / RUN_RECORD, record | {"calibration": asdict(calibration)})
-        except (OSError, RuntimeError, SafetensorError) as error:  # what a full disk comes out as
-            raise CheckpointError(
-                f"The trained model could not be written to {output_dir}: {error}. Is the disk full? "
-                f"{way_back(Path(args.training.output_dir))} Make room, and add --resume_from_checkpoint true."
-            ) from error
     trainer.accelerator.wait_for_everyone()
     return trainer
 

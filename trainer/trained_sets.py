@@ -3,6 +3,15 @@
 from typing import Any
 
 
+FAMILIES = ("utkface", "fairface")  # sets that are passed on under many names, such as FairFace-train-40k.tar.gz
+
+
+def may_be_same(dataset: str, other: str) -> bool:
+    """Whether two names may stand for the same pictures: they are equal, or of one family."""
+    names = (dataset.lower(), other.lower())
+    return dataset == other or any(all(family in name for name in names) for family in FAMILIES)
+
+
 def trained_sets(run: dict[str, Any]) -> list[dict[str, str]]:
     """The sets of this run itself: their names, and what tells their splits from others."""
     first = {"dataset": run["arguments"]["dataset"], "splits_sha256": run["data"]["splits_sha256"]}

@@ -1,0 +1,36 @@
+"""Training on a stream, whose pictures are read again in every pass and whose length nobody knows."""
+
+from pathlib import Path
+
+import pytest
+
+from model.modeling_age_gender import AgeGenderModel
+from tests.made_up_faces import write_utkface_folder
+from tests.training_runs import arguments
+from trainer.data import DataArguments, read_pictures
+from trainer.manifest import build_manifest, write_manifest
+from trainer.train import main
+
+
+pytestmark = pytest.mark.usefixtures("single_thread")
+
+
+@pytest.fixture
+def stream(tmp_path) -> list[str]:
+    """Arguments that stream 96 faces, of which 77 train, in steps of 16 that each leave a checkpoint."""
+    data_args = DataArguments(dataset=str(write_utkface_folder(tmp_path / "faces", count=96, size=40)))
+    write_manifest(build_manifest(read_pictures(data_args), data_args, seed=0), tmp_path / "manifest.csv")
+    overrides = ["--streaming", "true", "--manifest", str(tmp_path / "manifest.csv"), "--max_steps", "4"]
+    overrides += ["--eval_strategy", "steps", "--eval_steps", "1", "--save_strategy", "steps", "--save_steps", "1"]
+    return arguments(Path(data_args.dataset), tmp_path / "run", *overrides, "--save_total_limit", "10")
+
+
+def test_a_stream_that_ends_early_costs_no_trained_model(stream, tmp_path):
+    """Its faces are counted when all is trained, and one of those to test on is gone."""
+    manifest = (tmp_path / "manifest.csv").read_text().splitlines()
+    gone = next(row.split(",")[0] for row in manifest if ",test," in row)
+    (tmp_path / "faces" / gone).unlink()
+    with pytest.raises(ValueError, match="in this split were not found"):
+        main(stream)
+    AgeGenderModel.from_pretrained(tmp_path / "run")
+    assert not (tmp_path / "run/training_run.json").exists()
