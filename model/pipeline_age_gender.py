@@ -191,8 +191,8 @@ class AgeGenderPipeline(Pipeline):
         network = self.onnx_model or self.model
         for chunk in pixel_values.split(faces_per_forward) if len(pixel_values) else ():
             output = network(chunk.to(self.dtype))
-            age_logits.append(output.age_logits.double().cpu())
-            gender_logits.append(output.gender_logits.double().cpu())
+            age_logits.append(output.age_logits.cpu().double())  # in this order: Apple's GPUs know no float64
+            gender_logits.append(output.gender_logits.cpu().double())
         return {**model_inputs, "age_logits": torch.cat(age_logits), "gender_logits": torch.cat(gender_logits)}
 
     def postprocess(

@@ -107,6 +107,31 @@ def test_faces_of_a_call_go_through_the_model_together(pipe: AgeGenderPipeline):
     assert sizes == [20, 21]
 
 
+class OnAppleGpu(torch.Tensor):
+    """A result that lies where there is no float64, until it is brought to the CPU."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.double:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+        result = super().__torch_function__(function, types, args, kwargs)
+        return result.as_subclass(torch.Tensor) if function is torch.Tensor.cpu else result
+
+
+def test_a_device_without_float64(pipe: AgeGenderPipeline):
+    expected = pipe(PHOTO)
+
+    def move(module, args, output):
+        for name in ("age_logits", "gender_logits"):
+            output[name] = output[name].as_subclass(OnAppleGpu)
+        return output
+
+    hook = pipe.model.register_forward_hook(move)
+    answer = pipe(PHOTO)
+    hook.remove()
+    assert answer == expected
+
+
 def test_face_crop(pipe: AgeGenderPipeline):
     crop = PHOTO[20:220, 130:330]
     [face] = pipe(crop, detect=False)
