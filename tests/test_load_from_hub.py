@@ -108,7 +108,7 @@ def test_from_the_hub(pushed: Pushed, tmp_path: Path):
     load_elsewhere(pushed.hub, tmp_path, arguments)
 
     # What was loaded by remote code and saved carries all its code, the pipeline's too, and none of another repository.
-    for name in ("README.md", "metrics.json", "training_run.json", "handler.py"):
+    for name in ("README.md", "metrics.json", "training_run.json", "handler.py", "requirements.txt"):
         shutil.copy(pushed.folders[1] / name, again)
     for name in ("figures", "onnx"):
         shutil.copytree(pushed.folders[1] / name, again / name)

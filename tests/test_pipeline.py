@@ -285,6 +285,7 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
             "face_detection.py",
             "image_loading.py",
             "handler.py",
+            "requirements.txt",
         ),
         *("modeling_age_gender.py", "pipeline_age_gender.py", YUNET_FILE),
         *("config.json", "model.safetensors", "preprocessor_config.json"),
