@@ -25,6 +25,9 @@ class AgeGenderOnnxModel:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._names = [output.name for output in self._session.get_outputs()]
 
+    def __reduce__(self):  # a session cannot be copied into another process
+        return AgeGenderOnnxModel, (self.path,)
+
     def __call__(self, pixel_values: torch.Tensor) -> AgeGenderOutput:
         """(B, 3, image_size, image_size) -> logits; the age ranges are those at the time of the export."""
         arrays = self._session.run(self._names, {"pixel_values": pixel_values.float().cpu().numpy()})

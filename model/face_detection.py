@@ -33,6 +33,9 @@ class YuNetDetector:
         self._nets = {side: self._net(side) for side in (CLOSE_SIDE, COARSE_SIDE // 2, COARSE_SIDE)}
         self._lock = threading.Lock()  # a network keeps its input size and buffers between calls
 
+    def __reduce__(self):  # neither networks nor locks can be copied into the processes of a DataLoader
+        return YuNetDetector, (self._weights_file,)
+
     def detect(self, image_rgb: np.ndarray, min_score: float = 0.7) -> list[Face]:
         """(H, W, 3) uint8 -> at most `MAX_FACES` faces from left to right; an empty list where there are none."""
         longest = max(image_rgb.shape[:2])
@@ -135,6 +138,9 @@ class CascadeDetector:
         self._box_crop = tuple(box_crop)
         self._cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
         self._lock = threading.Lock()
+
+    def __reduce__(self):
+        return CascadeDetector, (self._box_crop,)
 
     def detect(self, image_rgb: np.ndarray, min_score: float = 0.0) -> list[Face]:
         """(H, W, 3) uint8 -> faces from left to right. `min_score` is not used."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from huggingface_hub.errors import RepositoryNotFoundError
 from torch.utils.data import DataLoader
 from transformers import AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -61,9 +62,7 @@ class AgeGenderPipeline(Pipeline):
         super().__init__(*args, **kwargs)
         self.model.eval()
         name_or_path, revision = self.model.config.name_or_path, revision or _revision_of_this_code()
-        self.onnx_model = (
-            AgeGenderOnnxModel(cached_file(name_or_path, onnx_file, revision=revision)) if onnx_file else None
-        )
+        self.onnx_model = AgeGenderOnnxModel(_file_of_model(name_or_path, onnx_file, revision)) if onnx_file else None
         self._yunet_file = _find_yunet(name_or_path, revision)
         self._yunet = YuNetDetector(self._yunet_file) if self._yunet_file else None
         if self._yunet is None:
@@ -191,8 +190,8 @@ class AgeGenderPipeline(Pipeline):
         network = self.onnx_model or self.model
         for chunk in pixel_values.split(faces_per_forward) if len(pixel_values) else ():
             output = network(chunk.to(self.dtype))
-            age_logits.append(output.age_logits.double().cpu())
-            gender_logits.append(output.gender_logits.double().cpu())
+            age_logits.append(output.age_logits.cpu().double())  # in this order: Apple's GPUs know no float64
+            gender_logits.append(output.gender_logits.cpu().double())
         return {**model_inputs, "age_logits": torch.cat(age_logits), "gender_logits": torch.cat(gender_logits)}
 
     def postprocess(
@@ -267,20 +266,34 @@ def _box_inside(box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> list[int]:
     return np.clip(np.rint(box_xyxy), 0, np.tile(size_wh, 2)).astype(int).tolist()
 
 
+class HiddenRepositoryError(OSError):
+    """The Hub does not show the model's repository to this program; the message says what to do."""
+
+
+def _file_of_model(name_or_path: str, file: str, revision: str | None, **options: bool) -> str | None:
+    """As `cached_file`, whose own advice, to give `pipeline` a token, does not help: `pipeline` hands on no token."""
+    try:
+        return cached_file(name_or_path, file, revision=revision, **options)
+    except OSError as error:
+        if not isinstance(error.__cause__, RepositoryNotFoundError):
+            raise
+        raise HiddenRepositoryError(
+            f"{file} of {name_or_path} cannot be read. If the repository is private, set HF_TOKEN or run `hf auth login`: "
+            "a token given to `pipeline` serves the weights and the code alone."
+        ) from error
+
+
 def _find_yunet(name_or_path: str, revision: str | None) -> str | None:
     """YuNet's file from the folder, or the Hub repository, that the model came from; else from beside this code."""
+    found = None
     if name_or_path:
-        found = cached_file(
-            name_or_path,
-            YUNET_FILE,
-            revision=revision,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        if found is not None:
-            return found
+        no_error = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+        try:
+            found = _file_of_model(name_or_path, YUNET_FILE, revision, **no_error)
+        except HiddenRepositoryError as error:
+            logger.warning(str(error))
     beside = Path(__file__).with_name(YUNET_FILE)
-    return str(beside) if beside.is_file() else None
+    return found or (str(beside) if beside.is_file() else None)
 
 
 def _revision_of_this_code() -> str | None:

@@ -19,6 +19,7 @@ from trainer.trained_sets import otherwise_split
 
 
 TEMPLATE = Path(__file__).with_name("template.md")
+REQUIREMENTS = Path(__file__).parents[1] / "model" / "requirements.txt"  # what the code needs beside torch
 FIGURES = {
     "confusion": "Answers by label, both heads",
     "predicted_age": "Estimated and labelled age",
@@ -73,6 +74,7 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
             metadata=_metadata(metrics, dataset_name, uses_utkface, uses_fairface, base_model).to_yaml().strip(),
             repo_id=repo_id or folder.name,
             revision=revision,
+            requirements=REQUIREMENTS.read_text(encoding="utf-8").split(),
             config=config,
             processor=_read(folder / "preprocessor_config.json"),
             backbone=_describe_backbone(config),

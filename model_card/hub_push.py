@@ -19,9 +19,11 @@ from huggingface_hub import (
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import httpx, validate_repo_id
 
+from model_card.card import render_card
 from model_card.pushed_files import belongs_to_model, files_to_push
 
 
+CARD = "README.md"
 WAITS_SECONDS = (1, 2, 4, 8)  # between one try of the whole push and the next
 
 
@@ -40,6 +42,8 @@ def push_folder(
     commit_message: str | None = None,
 ) -> CommitInfo:
     """Push the model in `folder` to `repo_id` as one commit, which also removes the model's files that it lacks.
+
+    A card whose snippets load the model from elsewhere is rendered anew on its way; the folder's own stays as it is.
 
     Nothing is visible before that commit, and a push that broke off is finished by calling this again: what was
     uploaded is not sent twice, and what is already there makes no second commit.
@@ -65,10 +69,17 @@ def push_folder(
         raise PushError(f"{repo_id!r} is not the name of a repository, user/name: {error}") from error
     if "/" not in repo_id:
         raise PushError(f"{repo_id!r} is not the name of a repository, user/name: write whose it is")
-    files = files_to_push(folder)
+    contents: dict[str, Path | bytes] = {path.as_posix(): folder / path for path in files_to_push(folder)}
     if get_token() is None:
         raise PushError("not signed in to the Hub: run `hf auth login`, or set HF_TOKEN to a token that may write")
-    push = _Push(folder, files, repo_id, private, create_pr, revision, tag, commit_message or f"Upload {folder.name}")
+    if f'"{repo_id}"' not in (folder / CARD).read_text(encoding="utf-8"):
+        print(
+            f"note: {CARD} is pushed with snippets that load {repo_id}, which {folder / CARD} does not name",
+            file=sys.stderr,
+        )
+        contents[CARD] = render_card(folder, repo_id, tag).encode()
+    message = commit_message or f"Upload {folder.name}"
+    push = _Push(contents, repo_id, private, create_pr, revision, tag, message)
     try:
         return _retried(push.once)
     except (HfHubHTTPError, httpx.TransportError, json.JSONDecodeError) as error:
@@ -84,8 +95,7 @@ def push_folder(
 class _Push:
     """The steps of one push, safe to begin again after any of them."""
 
-    folder: Path
-    files: list[Path]
+    contents: dict[str, Path | bytes]  # path in the repository -> file or what it holds
     repo_id: str
     private: bool | None
     create_pr: bool
@@ -113,10 +123,10 @@ class _Push:
         return commit
 
     def _commit_to(self, head: ModelInfo, **where: str | bool | None) -> CommitInfo:
-        """One commit that makes `head`'s files of the model those of the folder."""
-        present = {path.as_posix() for path in self.files}
-        stale = [f.rfilename for f in head.siblings if belongs_to_model(f.rfilename) and f.rfilename not in present]
-        operations = [CommitOperationAdd(path.as_posix(), self.folder / path) for path in self.files]
+        """One commit that makes `head`'s files of the model those of this push."""
+        there = [file.rfilename for file in head.siblings]
+        stale = [path for path in there if belongs_to_model(path) and path not in self.contents]
+        operations = [CommitOperationAdd(path, content) for path, content in self.contents.items()]
         operations += [CommitOperationDelete(path) for path in stale]
         return self.api.create_commit(self.repo_id, operations, commit_message=self.message, **where)
 

@@ -16,6 +16,7 @@ from model_card.required import COMPARISON, card_problems, onnx_files
 from model_card.weights import WEIGHTS
 
 
+REQUIREMENTS = "requirements.txt"  # an endpoint installs what it names before it loads handler.py
 REQUIRED = (
     "config.json",
     "preprocessor_config.json",
@@ -25,7 +26,7 @@ REQUIRED = (
     "metrics.json",
     "training_run.json",
 )
-OPTIONAL = ("handler.py", "figures/*.png", "figures/*.svg", "onnx/*.onnx", COMPARISON)
+OPTIONAL = ("handler.py", REQUIREMENTS, "figures/*.png", "figures/*.svg", "onnx/*.onnx", COMPARISON)
 CARD_METADATA = ("license", "pipeline_tag", "tags", "model-index")
 AUTO_CLASSES = ("AutoConfig", "AutoModel")  # what `trust_remote_code` must find in config.json's auto_map
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")  # the Hub's user access tokens
@@ -46,6 +47,8 @@ def files_to_push(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ModelFolderError(f"{folder} is not a folder; give the one that training wrote, outputs/<run>")
     problems = [f"{name} is missing" for name in REQUIRED if not (folder / name).is_file()]
+    if (folder / "handler.py").is_file() and not (folder / REQUIREMENTS).is_file():
+        problems.append(f"{REQUIREMENTS} is missing, without which handler.py cannot start: copy model/{REQUIREMENTS}")
     code: set[str] = set()
     if (folder / "config.json").is_file():
         code, code_problems = _code_files(folder)

@@ -71,15 +71,33 @@ class ListFile(_Files):
 @dataclass(frozen=True)
 class Folder(_Files):
     """The pictures anywhere in a folder, sorted within each folder: a million names are never in memory at once
-    unless one folder holds them.
+    unless one folder holds them. Links to folders are followed, but no folder is looked through twice; one that cannot
+    be read has an entry that says so.
     """
 
     path: Path
 
+    def __iter__(self) -> Iterator[Entry]:
+        for path, problem in self._walk():
+            yield Entry(as_text(path), failing(problem) if problem else lambda path=path: path)
+
     def paths(self) -> Iterator[str]:
-        for parent, folders, files in os.walk(self.path):
+        return (path for path, _ in self._walk())
+
+    def _walk(self) -> Iterator[tuple[str, OSError | None]]:
+        unreadable: list[OSError] = []
+        seen: set[tuple[int, int]] = set()
+        for parent, folders, files in os.walk(self.path, onerror=unreadable.append, followlinks=True):
+            yield from ((error.filename, error) for error in unreadable)
+            unreadable.clear()
+            stat = os.stat(parent)
+            if (stat.st_dev, stat.st_ino) in seen:  # by a link, which may lead back to where it lies
+                folders.clear()
+                continue
+            seen.add((stat.st_dev, stat.st_ino))
             folders.sort()
-            yield from (os.path.join(parent, name) for name in sorted(files) if _is_picture(name))
+            yield from ((os.path.join(parent, name), None) for name in sorted(files) if _is_picture(name))
+        yield from ((error.filename, error) for error in unreadable)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 
 from model.image_loading import SUFFIXES
@@ -39,7 +39,7 @@ def open_sources(
 
     Raises:
         FileNotFoundError: nothing at a path, or a pattern that fits nothing.
-        ValueError: `frames_per_second` is not above 0.
+        ValueError: `frames_per_second` is not above 0, or the input is parquet files of which none can be used.
     """
     if not frames_per_second > 0:
         raise ValueError(f"Expected --frames-per-second above 0, got {frames_per_second}.")
@@ -50,6 +50,9 @@ def open_sources(
             sources.append(Listed(tuple(run)))
         else:
             sources += [_open(name, image_column, revision, frames_per_second) for name in run]
+    unusable = [table.problem for table in takewhile(_is_unusable_table, sources)]
+    if unusable and len(unusable) == len(sources):  # one bad file has a row that says so, nothing else is a mistake
+        raise ValueError(unusable[0])
     return sources
 
 
@@ -81,6 +84,10 @@ def _is_single(name: str) -> bool:
     """Is it one picture, or to be tried as one?"""
     several = (*ARCHIVE_SUFFIXES, *VIDEO_SUFFIXES, LIST_SUFFIX, ".parquet")
     return _is_url(name) or (Path(name).is_file() and not name.lower().endswith(several))
+
+
+def _is_unusable_table(source: Source) -> bool:
+    return isinstance(source, ParquetFile) and source.problem is not None
 
 
 def _open(name: str, image_column: str, revision: str | None, frames_per_second: float) -> Source:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import DatasetDict, Image
 
-from scoring.entries import Content, Entry
+from scoring.entries import Content, Entry, failing
 from scoring.file_sources import version_of
 from trainer.data_arguments import DataArguments
 from trainer.sources import as_text, load_hub
@@ -21,37 +21,50 @@ ROWS_AT_ONCE = 32  # read from a parquet file: a row is a whole picture
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """Rows of one file. The column holds encoded pictures, paths, or both as `datasets` writes them ({bytes, path})."""
+    """Rows of one file. The column holds encoded pictures, paths, or both as `datasets` writes them ({bytes, path}).
+
+    It is open only while it is looked at: an input may be more files than a process may hold open.
+    """
 
     path: Path
     column: str
 
     def __iter__(self) -> Iterator[Entry]:
+        if self.problem:  # the files beside it count
+            yield Entry(as_text(str(self.path)), failing(ValueError(self.problem)))
+            return
         row = 0
-        for group in range(self._file.num_row_groups):
-            reader = _RowGroup(self._file, group, self.column)
-            for index in range(self._file.metadata.row_group(group).num_rows):
-                yield Entry(as_text(f"{self.path}#{row}"), partial(reader.read, index))
-                row += 1
+        with self._open() as file:
+            for group in range(file.num_row_groups):
+                reader = _RowGroup(file, group, self.column)
+                for index in range(file.metadata.row_group(group).num_rows):
+                    yield Entry(as_text(f"{self.path}#{row}"), partial(reader.read, index))
+                    row += 1
 
     def count(self) -> int:
-        return self._file.metadata.num_rows
+        return self._count_and_problem[0]
+
+    @property
+    def problem(self) -> str | None:
+        """Why no row of it can be read."""
+        return self._count_and_problem[1]
 
     def signature(self) -> str:
         return f"{self.path}|{version_of(self.path)}|{self.column}"
 
     @cached_property
-    def _file(self) -> pq.ParquetFile:
-        """
-        Raises:
-            ValueError: not a parquet file, or without that column.
-        """
+    def _count_and_problem(self) -> tuple[int, str | None]:
         try:
-            file = pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20)  # else a whole row group is read
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{self.path} is not a parquet file ({error}): is the download complete?") from error
-        _check_column(self.column, file.schema_arrow.names, str(self.path))
-        return file
+            with self._open() as file:
+                _check_column(self.column, file.schema_arrow.names, str(self.path))
+                return file.metadata.num_rows, None
+        except (pa.ArrowException, OSError) as error:
+            return 1, f"{self.path} cannot be read as a parquet file ({error}): is the download complete?"
+        except ValueError as error:
+            return 1, str(error)
+
+    def _open(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20)  # else a whole row group is read
 
 
 class _RowGroup:
@@ -66,8 +79,11 @@ class _RowGroup:
         if self._batches is None:
             self._batches = self._open()
         while index >= self._start + len(self._rows):
-            self._start += len(self._rows)
-            self._rows = next(self._batches).column(0)
+            self._start, self._rows = self._start + len(self._rows), pa.array([])
+            batch = next(self._batches, None)
+            if batch is None:  # it ended at an error, which an earlier row told
+                raise ValueError("the file is damaged before this row")
+            self._rows = batch.column(0)
         return _content(self._rows[index - self._start].as_py())
 
 

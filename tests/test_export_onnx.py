@@ -1,6 +1,7 @@
 """`scripts.export_onnx`: the files hold the same network, and onnxruntime alone is enough to run them."""
 
 import json
+import pickle
 import re
 import shutil
 import sys
@@ -103,6 +104,7 @@ def test_the_pipeline_runs_on_it(exported_run: Path, file: str, years: float):
     assert answer["age"] != expected["age"]
     assert answer["genders"] == pytest.approx(expected["genders"], abs=years / 20)
     assert pipe([astronaut(), astronaut()], detect=False, batch_size=2)[1][0]["age"] is not None
+    assert pickle.loads(pickle.dumps(pipe))(astronaut(), age_ranges="0-17, 18+") == [answer]
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from transformers import AutoImageProcessor
 from model.handler import EndpointHandler
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
+from tests.clean_environment import make_clean_environment
 from tests.hub_server import HubServer
 from tests.tiny_model import save_tiny_model
 
@@ -82,8 +82,11 @@ def test_answers_as_the_pipeline_does(hub: HubServer, jpeg: bytes, tmp_path: Pat
     ]
     (tmp_path / "requests.json").write_text(json.dumps(requests))
     (tmp_path / "endpoint.py").write_text(ENDPOINT)
+    # the endpoint has torch and installs what the repository asks for
+    (tmp_path / "installed.txt").write_text("torch\n" + (repository / "requirements.txt").read_text())
+    python = make_clean_environment(tmp_path / "environment", tmp_path / "installed.txt")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "endpoint.py", str(repository), "requests.json"],
+        [python, "-W", "error", "endpoint.py", str(repository), "requests.json"],
         env=hub.env | {"HF_MODEL_ID": "user/faces", "HF_REVISION": commit},
         cwd=tmp_path,
         capture_output=True,

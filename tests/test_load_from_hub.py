@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi, constants
+from PIL import Image
 from skimage.data import astronaut
 from transformers import AutoImageProcessor
 
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from tests.hub_server import HubServer
-from tests.tiny_model import IMAGE_SIZE
+from tests.tiny_model import IMAGE_SIZE, save_tiny_model
 
 
 pytestmark = pytest.mark.slow
@@ -106,7 +108,7 @@ def test_from_the_hub(pushed: Pushed, tmp_path: Path):
     load_elsewhere(pushed.hub, tmp_path, arguments)
 
     # What was loaded by remote code and saved carries all its code, the pipeline's too, and none of another repository.
-    for name in ("README.md", "metrics.json", "training_run.json", "handler.py"):
+    for name in ("README.md", "metrics.json", "training_run.json", "handler.py", "requirements.txt"):
         shutil.copy(pushed.folders[1] / name, again)
     for name in ("figures", "onnx"):
         shutil.copytree(pushed.folders[1] / name, again / name)
@@ -127,6 +129,49 @@ def test_from_the_folder(pushed: Pushed, tmp_path: Path):
         "save_to": str(tmp_path / "again"),
     }
     load_elsewhere(pushed.hub, tmp_path, arguments)
+
+
+PRIVATE = """
+import sys
+from huggingface_hub import get_token
+from transformers import pipeline
+
+print(get_token(), file=sys.stderr)
+pipe = pipeline("age-gender-classification", model="user/private", token=sys.argv[1], trust_remote_code=True)
+print(pipe("face.png")[0]["detection_score"] is not None)
+try:
+    pipeline(model="user/private", token=sys.argv[1], onnx_file="onnx/model.onnx", trust_remote_code=True)
+except OSError as error:
+    print(error)
+"""
+
+
+def test_private_with_a_token_that_only_the_call_knows(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """transformers hands it to the weights, not to the pipeline: without YuNet's file the cascade finds the faces."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    save_tiny_model(tmp_path / "tiny")
+    api = HfApi(hub.url, hub.token)
+    api.create_repo("user/private", private=True)
+    api.upload_folder(repo_id="user/private", folder_path=tmp_path / "tiny")
+    Image.fromarray(astronaut()).save(tmp_path / "face.png")
+
+    def load(**env: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-c", PRIVATE, hub.token]
+        done = subprocess.run(command, env=hub.env | env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    signed_out = load(HF_TOKEN="")
+    assert signed_out.stderr.startswith("None\n")
+    assert "face_detection_yunet.onnx of user/private cannot be read" in signed_out.stderr
+    assert "OpenCV's cascade finds the faces" in signed_out.stderr
+    by_yunet, *refusal = signed_out.stdout.splitlines()
+    assert by_yunet == "False"
+    assert "onnx/model.onnx of user/private cannot be read" in refusal[0]
+    assert "set HF_TOKEN" in refusal[0]
+    signed_in = load()
+    assert "cascade" not in signed_in.stderr
+    assert signed_in.stdout.startswith("True\n")
 
 
 def test_pushed_code_is_what_is_needed(pushed: Pushed):

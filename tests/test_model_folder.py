@@ -1,18 +1,24 @@
 """Which files of a model folder go to the Hub, and what keeps a folder from going there."""
 
+import ast
 import json
 import re
 import shutil
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 from safetensors.numpy import save_file
 
 from model_card.pushed_files import ModelFolderError, belongs_to_model, files_to_push
+from tests.clean_environment import required_distributions
 from tests.hub_server import HubServer
 
 
+ROOT = Path(__file__).resolve().parents[1]
 FIGURE = "figures/risk_coverage.png"
 
 
@@ -62,6 +68,7 @@ def replace(path: Path, pattern: str, replacement: str) -> None:
         (lambda f: (f / "face_detection.py").unlink(), "face_detection.py is missing"),  # imported by the pipeline
         (lambda f: (f / "pipeline_age_gender.py").unlink(), "pipeline_age_gender.py is missing"),
         (lambda f: (f / "face_detection_yunet.onnx").unlink(), "face_detection_yunet.onnx is missing"),
+        (lambda f: (f / "requirements.txt").unlink(), "requirements.txt is missing, without which handler.py cannot"),
         (lambda f: (f / "README.md").unlink(), "README.md is missing"),
         (lambda f: (f / "README.md").write_text("# Faces\n"), "README.md has no metadata"),
         (lambda f: (f / "README.md").write_text("---\na: [\n---\n"), "README.md's metadata is not YAML"),
@@ -101,3 +108,18 @@ def test_the_refusal_names_everything_that_is_missing(tmp_path: Path):
             "training_run.json",
         )
     ]
+
+
+def test_what_the_code_needs_is_stated_as_in_the_whole_repository():
+    """Beside torch, of which endpoints bring the build for their hardware."""
+    lines, all_lines = ((folder / "requirements.txt").read_text().splitlines() for folder in (ROOT / "model", ROOT))
+    assert set(lines) < set(all_lines)
+    installed = {package.name.lower() for package in required_distributions([*map(Requirement, lines)])}
+    modules = packages_distributions()
+    for path in (ROOT / "model").glob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            needed = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"torch"}
+            for module in needed:
+                assert installed & {name.lower() for name in modules[module]}, f"{path.name} imports {module}"

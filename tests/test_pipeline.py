@@ -1,7 +1,10 @@
 """The pipeline: pictures in, one typed answer a face out, the same whichever way it is asked."""
 
+import copy
 import io
 import json
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +100,15 @@ def test_workers(pipe: AgeGenderPipeline):
     assert close(pipe([PHOTO, GROUP], num_workers=1), [pipe(PHOTO), pipe(GROUP)])
 
 
+@pytest.mark.parametrize("copied", [lambda pipe: pickle.loads(pickle.dumps(pipe)), copy.deepcopy])
+def test_copies_answer_as_the_pipeline_does(pipe: AgeGenderPipeline, copied: Callable):
+    """As workers get one where processes are spawned and not forked."""
+    expected, by_cascade = pipe(PHOTO), pipe(PHOTO, detector="haar")
+    again = copied(pipe)
+    assert again(PHOTO) == expected
+    assert again(PHOTO, detector="haar") == by_cascade
+
+
 def test_faces_of_a_call_go_through_the_model_together(pipe: AgeGenderPipeline):
     sizes = []
     hook = pipe.model.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
@@ -105,6 +117,33 @@ def test_faces_of_a_call_go_through_the_model_together(pipe: AgeGenderPipeline):
     pipe(WITHOUT_FACE)
     hook.remove()
     assert sizes == [20, 21]
+
+
+class OnAppleGpu(torch.Tensor):
+    """A result that lies where there is no float64, until it is brought to the CPU."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.double:
+            raise TypeError(
+                "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."
+            )
+        result = super().__torch_function__(function, types, args, kwargs)
+        return result.as_subclass(torch.Tensor) if function is torch.Tensor.cpu else result
+
+
+def test_a_device_without_float64(pipe: AgeGenderPipeline):
+    expected = pipe(PHOTO)
+
+    def move(module, args, output):
+        for name in ("age_logits", "gender_logits"):
+            output[name] = output[name].as_subclass(OnAppleGpu)
+        return output
+
+    hook = pipe.model.register_forward_hook(move)
+    answer = pipe(PHOTO)
+    hook.remove()
+    assert answer == expected
 
 
 def test_face_crop(pipe: AgeGenderPipeline):
@@ -246,6 +285,7 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
             "face_detection.py",
             "image_loading.py",
             "handler.py",
+            "requirements.txt",
         ),
         *("modeling_age_gender.py", "pipeline_age_gender.py", YUNET_FILE),
         *("config.json", "model.safetensors", "preprocessor_config.json"),

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from unittest.mock import Mock
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -86,6 +88,28 @@ def test_parquet_holds_what_the_pipeline_answers(model: Path, pictures: Path, tm
     assert rows["box"][0].tolist() == printed[0]["box"]
     assert rows["error"].notna().tolist() == [False, True, False]
     assert not output.with_name("faces.parquet.parts").exists()
+
+
+def test_a_video_has_a_row_for_each_sampled_frame_and_face(model: Path, tmp_path: Path):
+    """Two seconds: one face, two faces, no face, for two thirds of a second each."""
+    photo = astronaut()[:256, 96:352, ::-1]  # OpenCV writes BGR
+    one, none = np.concatenate([photo, np.zeros_like(photo)], axis=1), np.zeros((256, 512, 3), np.uint8)
+    video = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 6, (512, 256))
+    for frame in [one] * 4 + [np.concatenate([photo, photo], axis=1)] * 4 + [none] * 4:
+        writer.write(frame)
+    writer.release()
+
+    predict(video, "--model", model, "--output", tmp_path / "faces.parquet", "--frames-per-second", 2)
+    rows = pd.read_parquet(tmp_path / "faces.parquet")
+    assert set(rows["file"]) == {str(video)}
+    assert rows["picture"].tolist() == [0, 1, 2, 2, 3]
+    assert rows["seconds"].tolist() == pytest.approx([0, 0.5, 1, 1, 1.5])
+    assert rows["face"].fillna(-1).tolist() == [0, 0, 0, 1, -1]
+    assert rows["age"].notna().tolist() == [True, True, True, True, False]
+    assert rows["box"][3][0] - rows["box"][2][0] == pytest.approx(256, abs=3)  # the same face, a picture further right
+    assert rows["abstained"][4] == "No face was found."
+    assert rows["error"].isna().all()
 
 
 def test_crops(model: Path, pictures: Path, capsys: pytest.CaptureFixture):

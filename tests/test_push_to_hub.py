@@ -106,6 +106,22 @@ def test_one_commit_holds_the_model_and_nothing_else(hub: HubServer, model_folde
 
 
 @pytest.mark.slow
+def test_the_pushed_card_loads_the_model_from_where_it_was_pushed(hub: HubServer, model_folder: Path):
+    own_card = (model_folder / "README.md").read_text()
+    assert "user/faces" not in own_card
+    done = push(hub, model_folder, "--tag", "v1")
+    assert "README.md is pushed with snippets that load user/faces" in done.stderr
+    repository = hub.repository("user/faces")
+    assert repository.file("main", "README.md")[1].content.decode() == render_card(model_folder, "user/faces", "v1")
+    assert (model_folder / "README.md").read_text() == own_card
+
+    (model_folder / "README.md").write_text(render_card(model_folder, "user/faces", "next") + "\nAsk Ann.\n")
+    done = push(hub, model_folder)
+    assert "snippets" not in done.stderr
+    assert repository.file("main", "README.md")[1].content.decode().endswith("Ask Ann.\n")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/lfs/", "/commit/"])
 def test_killed_in_the_middle_shows_nothing_and_a_second_run_finishes(
     hub: HubServer, model_folder: Path, next_version, path: str

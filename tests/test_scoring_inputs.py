@@ -1,5 +1,7 @@
 """Where the pictures that are scored come from, in which order, and what is said of those that cannot be read."""
 
+import os
+import resource
 from pathlib import Path
 
 import cv2
@@ -119,6 +121,79 @@ def test_rows_that_are_not_wanted_are_not_read(tmp_path):
     entries = all_entries(open_sources([str(path)]))
     read_rows = [picture.content[0] for picture in read_entries(entries, lambda index: index in (3, 38, 41, 99))]
     assert read_rows == [3, 38, 41, 99]
+
+
+def write_shard(path: Path, pictures: list[bytes], column: str = "image") -> Path:
+    """In pages of eight rows, with the pictures as they are."""
+    options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(pa.table({column: pictures}), path, data_page_size=100, write_batch_size=8, **options)
+    return path
+
+
+def test_a_bad_parquet_file_costs_only_itself(tmp_path):
+    write_folder(tmp_path, {"empty.parquet": b"", "portrait.jpg": FILES["a.jpg"]})
+    write_shard(tmp_path / "unrelated.parquet", [b"x"], column="price")
+    write_shard(tmp_path / "whole.parquet", [b"first", b"second"])
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-20])
+    cut, empty, portrait, unrelated, *whole = read(tmp_path / "*").values()
+    assert "cut.parquet cannot be read as a parquet file" in cut
+    assert "empty.parquet cannot be read as a parquet file" in empty
+    assert portrait == str(tmp_path / "portrait.jpg")
+    assert "no column 'image', only price" in unrelated
+    assert whole == [b"first", b"second"]
+    with pytest.raises(ValueError, match="cannot be read as a parquet file"):
+        read(tmp_path / "cut.parquet", tmp_path / "empty.parquet")
+
+
+def test_a_damaged_page_of_a_parquet_file_gives_no_row_another_ones_picture(tmp_path):
+    pictures = [b"%04d" % index * 30 for index in range(100)]
+    path = write_shard(tmp_path / "faces.parquet", pictures)
+    content = path.read_bytes()
+    at = content.index(pictures[40]) - 30  # in the header of its page
+    path.write_bytes(content[:at] + b"\xff" * 20 + content[at + 20 :])
+    read_rows = list(read(path).values())
+    assert read_rows[:32] == pictures[:32]
+    assert len(read_rows) == 100
+    damaged = [row for row, picture in zip(read_rows, pictures, strict=True) if row != picture]
+    assert damaged
+    assert all(isinstance(row, str) and row for row in damaged)
+    assert "the file is damaged before this row" in damaged
+
+
+def test_more_parquet_files_than_a_process_may_open(tmp_path):
+    for index in range(60):
+        write_shard(tmp_path / f"{index:02d}.parquet", [b"%d" % index])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, limits[1]))
+    try:
+        contents = list(read(tmp_path / "*.parquet").values())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert contents == [b"%d" % index for index in range(60)]
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    write_folder(tmp_path, {"photos/a.jpg": b"a", "photos/b/c.jpg": b"c", "elsewhere/d.jpg": b"d"})
+    (tmp_path / "photos/album").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos/album again").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos/b/back").symlink_to(tmp_path / "photos")
+    names = [str(tmp_path / "photos" / name) for name in ("a.jpg", "album/d.jpg", "b/c.jpg")]
+    assert list(read(tmp_path / "photos")) == names
+
+
+def test_a_folder_that_cannot_be_read_has_a_row(tmp_path):
+    """Here one whose path is too long for the system; rights do not stop the superuser, who may run the tests."""
+    write_folder(tmp_path / "photos", {"a.jpg": b"a", "z/b.jpg": b"b"})
+    folder = os.open(tmp_path / "photos", os.O_RDONLY)
+    for _ in range(17):
+        os.mkdir("n" * 250, dir_fd=folder)
+        deeper = os.open("n" * 250, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = deeper
+    os.close(folder)
+    a, unreadable, b = read(tmp_path / "photos").values()
+    assert (Path(a).name, Path(b).name) == ("a.jpg", "b.jpg")
+    assert "File name too long" in unreadable
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,11 @@ def save_model_folder(model: AgeGenderModel, image_processor: BaseImageProcessor
     """Fill `folder` so that it loads by `pipeline("age-gender-classification", model=folder, trust_remote_code=True)`.
 
     Writes model.safetensors, config.json (with `auto_map` and `custom_pipelines`), preprocessor_config.json, the code the
-    pipeline needs, YuNet's weights and the Inference Endpoints handler. Other files in the folder stay as they are.
+    pipeline needs, YuNet's weights and, for Inference Endpoints, the handler and requirements.txt. Other files in the
+    folder stay as they are.
     """
     AgeGenderPipeline(model=model, image_processor=image_processor, device=model.device).save_pretrained(folder)
-    handler, target = Path(__file__).parents[1] / "model" / "handler.py", Path(folder, "handler.py")
-    if not (target.exists() and target.samefile(handler)):
-        shutil.copyfile(handler, target)
+    for name in ("handler.py", "requirements.txt"):
+        source, target = Path(__file__).parents[1] / "model" / name, Path(folder, name)
+        if not (target.exists() and target.samefile(source)):
+            shutil.copyfile(source, target)
