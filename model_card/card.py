@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from model.configuration_age_gender import AgeGenderConfig
 from model_card.facts import card_facts
 from model_card.required import COMPARISON, card_problems, onnx_files
+from trainer.scores.telling_ranges import telling_range_sets
 from trainer.trained_sets import otherwise_split
 
 
@@ -114,6 +115,7 @@ def _environment() -> Environment:
         "percent": lambda score: _with_interval(score, 100, 1),
         "change": lambda score: _with_interval(score, 1, 3, "+"),
         "change_in_percent": lambda score: _with_interval(score, 100, 2, "+"),
+        "telling_range_sets": telling_range_sets,
         "group_name": lambda group: ", ".join(group[factor] for factor in group["by"].split(" x ")),
         "cell_name": lambda cell: ", ".join(cell[factor] for factor in ("race", "gender", "age") if factor in cell),
     }

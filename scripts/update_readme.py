@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from trainer.scores.telling_ranges import telling_range_sets
+
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -64,7 +66,7 @@ def outside_sentence(name: str, metrics: dict) -> str:
     parts = [f"gender {percent(metrics['gender']['accuracy'])}"] if "gender" in metrics else []
     if "age" in metrics:
         parts.append(f"age within {years(metrics['age']['mae'])} on average")
-    for title, scores in list(metrics["age_ranges"].items())[:1]:
+    for title, scores in list(telling_range_sets(metrics["age_ranges"]).items())[:1]:
         parts.append(f"{title} {percent(scores['accuracy'])}, or the range beside it {percent(scores['within_one'])}")
     found = metrics["pictures"] - (metrics["pictures_without_detected_face"] or 0)
     held_out = ", held out of its training on that set" if metrics["held_out_of_training"] else ""

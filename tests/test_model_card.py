@@ -167,6 +167,35 @@ def test_outside_sets_are_shown(run):
     assert unsupported_numbers(run, text) == []
 
 
+def test_an_outside_set_is_shown_beside_its_baseline_in_ranges_that_hold_its_faces(run):
+    """A third of the faces fit into no single range of one set, and all that fit into another are of one range."""
+    outside = made_up_metrics("") | {"split": "all", "dataset": "fairface", "held_out_of_training": False}
+    for name, n in (("DIT825-5", 400), ("14 ranges", 42)):
+        outside["age_ranges"][name]["accuracy"]["n"] = n
+    for row in outside["age_ranges"]["14 ranges"]["classes"][1:]:
+        row["n"] = 0
+    for row in outside["age_ranges"]["4 bins"]["classes"][1:]:
+        row["n"] = 0
+    change(run / "metrics.json", outside={"FairFace": outside})
+    text = render_card(run)
+    shown = text[text.index("### Outside set") : text.index("## Limits")]
+    assert "are not shown: DIT825-5, 14 ranges, 4 bins." in shown
+    assert "age range right, 14 ranges" not in shown
+    rows = re.findall(
+        r"^\| age range right, FairFace-9 \(%\) \| [\d.]+ \[.*?\] \| (.*) \| 600 \|$", shown, re.MULTILINE
+    )
+    always = outside["age_ranges"]["FairFace-9"]["baseline"]
+    assert rows == [f"{_percent(always['accuracy'])} (always {always['answer']})"]
+    assert f"| {_percent(outside['gender']['baseline']['accuracy'])} (always" in shown
+    assert "(always 31, the median age of the training split) | 600 |" in shown
+    assert unsupported_numbers(run, text) == []
+
+
+def _percent(score: dict) -> str:
+    value, low, high = (f"{100 * score[end]:.1f}" for end in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
 def test_every_number_is_measured_counted_or_configured(finished_run):
     assert unsupported_numbers(finished_run, render_card(finished_run, "user/age-gender", "v1")) == []
 
