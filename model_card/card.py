@@ -65,6 +65,7 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
     by_age = [row for row in metrics["age"]["by_age"] if row["mae"]["low"] is not None] or metrics["age"]["by_age"]
     by_error = sorted(by_age, key=lambda row: row["mae"]["value"])
     by_coverage = metrics["calibration"]["age_interval"]["by_age"]
+    outside = metrics.get("outside", {})
     enough = metrics["worst_group"]["minimum_support"]
     by_coverage = [row for row in by_coverage if row["coverage"]["n"] >= enough] or by_coverage
     return (
@@ -78,7 +79,8 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
             processor=_read(folder / "preprocessor_config.json"),
             backbone=_describe_backbone(config),
             base_model=base_model,
-            metrics=metrics | {"outside": metrics.get("outside", {})},
+            metrics=metrics | {"outside": outside},
+            outside_genders=[(name, scores["gender"]) for name, scores in outside.items() if "gender" in scores],
             level=f"{100 * metrics['bootstrap']['level']:.0f}",
             run=run,
             facts=card_facts(folder),

@@ -167,6 +167,20 @@ def test_outside_sets_are_shown(run):
     assert unsupported_numbers(run, text) == []
 
 
+def test_the_target_of_abstaining_stands_beside_what_it_gave(run):
+    outside = made_up_metrics("") | {"split": "all", "dataset": "fairface", "held_out_of_training": False}
+    outside["gender"]["abstention"]["accuracy"] = {"value": 0.91, "low": 0.9, "high": 0.92, "n": 500}
+    change(
+        run / "metrics.json",
+        outside={"FairFace": outside, "ages only": {name: part for name, part in outside.items() if name != "gender"}},
+    )
+    given = outside["gender"]["abstention"]
+    text = render_card(run)
+    assert f"| FairFace | 96 | {_percent(given['answered'])} | 91.0 [90.0, 92.0] |" in text
+    assert "| test split | 96 | " in text
+    assert "| ages only | 96 |" not in text
+
+
 def test_an_outside_set_is_shown_beside_its_baseline_in_ranges_that_hold_its_faces(run):
     """A third of the faces fit into no single range of one set, and all that fit into another are of one range."""
     outside = made_up_metrics("") | {"split": "all", "dataset": "fairface", "held_out_of_training": False}
