@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from model.configuration_age_gender import AgeGenderConfig, age_range_label
 from model.decoding_age_gender import estimate_age
 from model.modeling_age_gender import IGNORE_INDEX
-from trainer.metrics import AgeGenderMetric, exact_ages
+from trainer.metrics import exact_ages
 from trainer.scores.bootstrap import Bootstrap, Statistic, mean_of
 
 
@@ -49,7 +49,6 @@ class Evaluation:
     Attributes:
         ages: (N,) whole years, -100 where unknown or known as a range. age_years, error: (N,) estimate, and its difference.
         has_age, has_gender, gender_correct: (N,) masks.
-        headline: the scores of `AgeGenderMetric`.
     """
 
     def __init__(
@@ -68,17 +67,13 @@ class Evaluation:
         self.error = self.age_years - self.ages
         self.has_age = self.ages != IGNORE_INDEX
         self.has_gender = predictions.gender_labels != IGNORE_INDEX
-        self.headline = AgeGenderMetric(config).compute(
-            age_probs=predictions.age_probs,
-            gender_probs=predictions.gender_probs,
-            age_labels=predictions.age_labels,
-            gender_labels=predictions.gender_labels,
-        )
         self.gender_correct = predictions.gender_probs.argmax(axis=1) == predictions.gender_labels
 
-    def score(self, value: float, statistic: Statistic, faces: np.ndarray) -> Score:
-        low, high = self.bootstrap.interval(statistic, faces)
+    def score(self, statistic: Statistic, faces: np.ndarray) -> Score:
+        """A statistic of the faces of an (N,) mask, each counted once, with its interval."""
         count = int(faces.sum())
+        value = statistic(np.ones((1, count)))[0]
+        low, high = self.bootstrap.interval(statistic, faces)
         return {"value": rounded(value), "low": rounded(low), "high": rounded(high), "n": count}
 
     def mean(self, values: np.ndarray, faces: np.ndarray) -> Score:
@@ -86,7 +81,7 @@ class Evaluation:
         count = int(faces.sum())
         if count < MINIMUM_FOR_INTERVAL:
             return {"value": rounded(values[faces].mean()) if count else None, "low": None, "high": None, "n": count}
-        return self.score(values[faces].mean(), mean_of(values[faces].astype(np.float64)), faces)
+        return self.score(mean_of(values[faces].astype(np.float64)), faces)
 
     def share(self, holds: np.ndarray, faces: np.ndarray) -> Score:
         """Share of the masked faces for which (N,) `holds`, with Wilson's interval.
