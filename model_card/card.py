@@ -150,7 +150,7 @@ def _describe_hardware(hardware: dict[str, Any]) -> str:
 def _metadata(
     metrics: dict[str, Any], dataset_name: str, uses_utkface: bool, uses_fairface: bool, base_model: str | None
 ) -> ModelCardData:
-    dataset_type = "nu-delta/utkface" if dataset_name == "UTKFace" else metrics["dataset"]
+    measured_splits = {name: metrics[name] for name in ("split_seed", "splits_sha256") if name in metrics}
     headline = {
         ("mae", "Age, mean absolute error (years)"): metrics["age"]["mae"],
         ("cs5", "Age within five years"): metrics["age"]["cs5"],
@@ -179,9 +179,10 @@ def _metadata(
             EvalResult(
                 task_type="image-classification",
                 task_name="Age and gender by appearance",
-                dataset_type=dataset_type,
+                dataset_type=metrics["dataset"],  # as it was measured: a Hub set of these pictures has other splits
                 dataset_name=dataset_name,
                 dataset_split=metrics["split"],
+                dataset_args=measured_splits or None,
                 metric_type=kind,
                 metric_name=name,
                 metric_value=score["value"],

@@ -63,7 +63,7 @@ def results_table(metrics: dict) -> str:
 
 
 def outside_sentence(name: str, metrics: dict) -> str:
-    """How the model does on a set that it was neither trained nor chosen on."""
+    """How the model does on a set it was neither trained nor chosen on, or on the held-out part of a further set it was."""
     parts = [f"gender {percent(metrics['gender']['accuracy'])}"] if "gender" in metrics else []
     if "age" in metrics:
         parts.append(f"age within {years(metrics['age']['mae'])} on average")

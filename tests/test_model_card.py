@@ -70,7 +70,9 @@ def test_metadata_holds_each_headline_figure_with_its_interval(finished_run, tmp
     assert results["Age, mean absolute error (years)"].metric_value == mae["value"]
     assert results["Age, mean absolute error (years)"].metric_args == {name: mae[name] for name in ("low", "high", "n")}
     assert len(results) == 4 + 2 * len(metrics["age_ranges"])
-    assert {result.dataset_split for result in results.values()} == {"test"}
+    for result in results.values():
+        assert (result.dataset_name, result.dataset_type, result.dataset_split) == ("UTKFace", "UTKFace.tar.gz", "test")
+        assert result.dataset_args == {"split_seed": 0, "splits_sha256": "a0b1"}
 
 
 def test_python_snippets_are_python(finished_run):
