@@ -10,6 +10,7 @@ from scipy.stats import norm
 from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import conformal_mass, estimate_age, softmax
 from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
+from trainer.metrics import exact_ages
 
 
 @dataclass
@@ -53,13 +54,12 @@ def fit_calibration(
 
     Args:
         age_logits: (N, years); gender_logits: (N, 2), both from a model that was never calibrated before.
-        age_labels, gender_labels: (N,), -100 where unknown; ranges of ages count as unknown here.
+        age_labels: (N,) or (N, 2); gender_labels: (N,); -100 where unknown; ranges of ages count as unknown here.
         gender_target_accuracy: see `abstention_threshold`; what is less sure becomes "unsure".
     """
-    exact = (
-        age_labels >= 0 if age_labels.ndim == 1 else (age_labels[:, 0] == age_labels[:, 1]) & (age_labels[:, 0] >= 0)
-    )
-    years = (age_labels if age_labels.ndim == 1 else age_labels[:, 0])[exact]
+    years = exact_ages(age_labels)
+    exact = years != IGNORE_INDEX
+    years = years[exact]
     known = gender_labels != IGNORE_INDEX
 
     age_temperature = fit_temperature(age_logits[exact], years)

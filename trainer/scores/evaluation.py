@@ -3,10 +3,11 @@
 from dataclasses import dataclass, fields
 
 import numpy as np
+from datasets import Dataset
 from scipy.stats import binomtest
 
 from model.configuration_age_gender import AgeGenderConfig, age_range_label
-from model.decoding_age_gender import estimate_age
+from model.decoding_age_gender import estimate_age, softmax
 from model.modeling_age_gender import IGNORE_INDEX
 from trainer.metrics import exact_ages
 from trainer.scores.bootstrap import Bootstrap, Statistic, mean_of
@@ -35,9 +36,35 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.age_probs)
 
+    @classmethod
+    def of(cls, age_logits: np.ndarray, gender_logits: np.ndarray, faces: Dataset) -> "Predictions":
+        """From (N, years) and (N, 2) logits for the N rows of `faces`.
+
+        Args:
+            faces: columns age, gender, race, group and, where ages are known as ranges, age_low and age_high.
+        """
+        return cls(
+            age_probs=softmax(age_logits.astype(np.float64)),
+            gender_probs=softmax(gender_logits.astype(np.float64)),
+            age_labels=age_bounds(faces),
+            gender_labels=np.array(faces["gender"]),
+            races=np.array(faces["race"]),
+            groups=np.array(faces["group"]),
+        )
+
     def select(self, faces: np.ndarray) -> "Predictions":
         """The faces of an (N,) mask."""
         return Predictions(*(getattr(self, field.name)[faces] for field in fields(self)))
+
+
+def age_bounds(faces: Dataset) -> np.ndarray:
+    """(N, 2) inclusive years of each face's age: twice its exact age where it has one, -100 where nothing is known."""
+    ages = np.array(faces["age"])
+    low, high = (
+        np.where(ages == IGNORE_INDEX, np.array(faces[column]), ages) if column in faces.column_names else ages
+        for column in ("age_low", "age_high")
+    )
+    return np.stack([low, high], axis=1)
 
 
 class Evaluation:
