@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from model.configuration_age_gender import AgeGenderConfig
 from model_card.facts import card_facts
 from model_card.required import COMPARISON, card_problems, onnx_files
+from trainer.scores.score_text import with_interval
 from trainer.scores.telling_ranges import telling_range_sets
 from trainer.trained_sets import otherwise_split
 
@@ -112,26 +113,16 @@ def _environment() -> Environment:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters |= {
-        "score": lambda score: _with_interval(score, 1, 2),
-        "fraction": lambda score: _with_interval(score, 1, 3),
-        "percent": lambda score: _with_interval(score, 100, 1),
-        "change": lambda score: _with_interval(score, 1, 3, "+"),
-        "change_in_percent": lambda score: _with_interval(score, 100, 2, "+"),
+        "score": lambda score: with_interval(score, 1, 2),
+        "fraction": lambda score: with_interval(score, 1, 3),
+        "percent": lambda score: with_interval(score, 100, 1),
+        "change": lambda score: with_interval(score, 1, 3, "+"),
+        "change_in_percent": lambda score: with_interval(score, 100, 2, "+"),
         "telling_range_sets": telling_range_sets,
         "group_name": lambda group: ", ".join(group[factor] for factor in group["by"].split(" x ")),
         "cell_name": lambda cell: ", ".join(cell[factor] for factor in ("race", "gender", "age") if factor in cell),
     }
     return environment
-
-
-def _with_interval(score: dict[str, Any] | None, scale: int, decimals: int, sign: str = "") -> str:
-    """`4.81 [4.65, 4.98]`; the value alone where there are too few faces for an interval, a dash without any."""
-    if not score or score["value"] is None:
-        return "-"
-    value, low, high = (
-        "" if score[end] is None else f"{scale * score[end]:{sign}.{decimals}f}" for end in ("value", "low", "high")
-    )
-    return f"{value} [{low}, {high}]" if low else value
 
 
 def _describe_backbone(config: AgeGenderConfig) -> str:

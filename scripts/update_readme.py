@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from trainer.scores.score_text import with_interval
 from trainer.scores.telling_ranges import telling_range_sets
 
 
@@ -80,13 +81,6 @@ def years(score: dict) -> str:
 
 def percent(score: dict) -> str:
     return with_interval(score, 100, 1) + " %"
-
-
-def with_interval(score: dict, scale: int, decimals: int) -> str:
-    value, low, high = (score[name] for name in ("value", "low", "high"))
-    if low is None:
-        return f"{value * scale:.{decimals}f}"
-    return f"{value * scale:.{decimals}f} [{low * scale:.{decimals}f}, {high * scale:.{decimals}f}]"
 
 
 def training_time(run: dict) -> str:

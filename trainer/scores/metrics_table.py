@@ -3,6 +3,7 @@
 from typing import Any
 
 from trainer.scores.evaluation import Score
+from trainer.scores.score_text import with_interval
 from trainer.scores.telling_ranges import telling_range_sets
 
 
@@ -181,10 +182,5 @@ def _line(title: str, score: Score, unit: Unit = NUMBER) -> str:
 
 
 def _text(score: Score, unit: Unit = NUMBER) -> str:
-    if score["value"] is None:
-        return "-"
-    scale, decimals = unit
-    value, *interval = (
-        "" if score[part] is None else f"{scale * score[part]:.{decimals}f}" for part in ("value", "low", "high")
-    )
-    return f"{value} [{', '.join(interval)}]" if all(interval) else f"{value} (too few)"
+    text = with_interval(score, *unit)
+    return text if score["value"] is None or score["low"] is not None else f"{text} (too few)"
