@@ -15,6 +15,8 @@ from jinja2 import Environment, StrictUndefined
 from model.configuration_age_gender import AgeGenderConfig
 from model_card.facts import card_facts
 from model_card.required import COMPARISON, card_problems, onnx_files
+from trainer.scores.score_text import with_interval
+from trainer.scores.telling_ranges import telling_range_sets
 from trainer.trained_sets import otherwise_split
 
 
@@ -65,6 +67,7 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
     by_age = [row for row in metrics["age"]["by_age"] if row["mae"]["low"] is not None] or metrics["age"]["by_age"]
     by_error = sorted(by_age, key=lambda row: row["mae"]["value"])
     by_coverage = metrics["calibration"]["age_interval"]["by_age"]
+    outside = metrics.get("outside", {})
     enough = metrics["worst_group"]["minimum_support"]
     by_coverage = [row for row in by_coverage if row["coverage"]["n"] >= enough] or by_coverage
     return (
@@ -79,7 +82,8 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
             processor=_read(folder / "preprocessor_config.json"),
             backbone=_describe_backbone(config),
             base_model=base_model,
-            metrics=metrics | {"outside": metrics.get("outside", {})},
+            metrics=metrics | {"outside": outside},
+            outside_genders=[(name, scores["gender"]) for name, scores in outside.items() if "gender" in scores],
             level=f"{100 * metrics['bootstrap']['level']:.0f}",
             run=run,
             facts=card_facts(folder),
@@ -111,25 +115,16 @@ def _environment() -> Environment:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters |= {
-        "score": lambda score: _with_interval(score, 1, 2),
-        "fraction": lambda score: _with_interval(score, 1, 3),
-        "percent": lambda score: _with_interval(score, 100, 1),
-        "change": lambda score: _with_interval(score, 1, 3, "+"),
-        "change_in_percent": lambda score: _with_interval(score, 100, 2, "+"),
+        "score": lambda score: with_interval(score, 1, 2),
+        "fraction": lambda score: with_interval(score, 1, 3),
+        "percent": lambda score: with_interval(score, 100, 1),
+        "change": lambda score: with_interval(score, 1, 3, "+"),
+        "change_in_percent": lambda score: with_interval(score, 100, 2, "+"),
+        "telling_range_sets": telling_range_sets,
         "group_name": lambda group: ", ".join(group[factor] for factor in group["by"].split(" x ")),
         "cell_name": lambda cell: ", ".join(cell[factor] for factor in ("race", "gender", "age") if factor in cell),
     }
     return environment
-
-
-def _with_interval(score: dict[str, Any] | None, scale: int, decimals: int, sign: str = "") -> str:
-    """`4.81 [4.65, 4.98]`; the value alone where there are too few faces for an interval, a dash without any."""
-    if not score or score["value"] is None:
-        return "-"
-    value, low, high = (
-        "" if score[end] is None else f"{scale * score[end]:{sign}.{decimals}f}" for end in ("value", "low", "high")
-    )
-    return f"{value} [{low}, {high}]" if low else value
 
 
 def _describe_backbone(config: AgeGenderConfig) -> str:
@@ -148,7 +143,7 @@ def _describe_hardware(hardware: dict[str, Any]) -> str:
 def _metadata(
     metrics: dict[str, Any], dataset_name: str, uses_utkface: bool, uses_fairface: bool, base_model: str | None
 ) -> ModelCardData:
-    dataset_type = "nu-delta/utkface" if dataset_name == "UTKFace" else metrics["dataset"]
+    measured_splits = {name: metrics[name] for name in ("split_seed", "splits_sha256") if name in metrics}
     headline = {
         ("mae", "Age, mean absolute error (years)"): metrics["age"]["mae"],
         ("cs5", "Age within five years"): metrics["age"]["cs5"],
@@ -177,9 +172,10 @@ def _metadata(
             EvalResult(
                 task_type="image-classification",
                 task_name="Age and gender by appearance",
-                dataset_type=dataset_type,
+                dataset_type=metrics["dataset"],  # as it was measured: a Hub set of these pictures has other splits
                 dataset_name=dataset_name,
                 dataset_split=metrics["split"],
+                dataset_args=measured_splits or None,
                 metric_type=kind,
                 metric_name=name,
                 metric_value=score["value"],

@@ -13,11 +13,9 @@ from sklearn.metrics import roc_curve
 
 from model.decoding_age_gender import range_probabilities
 from model.modeling_age_gender import IGNORE_INDEX
+from model_card.plotting import BLUE, GREY, ORANGE, points, save_figures
 from trainer.metrics import range_indices
 from trainer.scores.evaluation import Evaluation
-
-
-BLUE, ORANGE, GREY = "#2066a8", "#c8641a", "#8a8a8a"  # told apart in print and with any kind of colour vision
 
 
 def draw_figures(
@@ -44,16 +42,6 @@ def draw_figures(
     if any("eval_loss" in record for record in log_history):
         figures["learning_curves"] = draw_learning_curves(log_history)
     return save_figures(figures, folder)
-
-
-def save_figures(figures: dict[str, Figure], folder: Path) -> list[Path]:
-    """As NAME.png in a folder that is made if need be; their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, figure in figures.items():
-        paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], dpi=90, facecolor="white")
-    return paths
 
 
 def _heads(evaluation: Evaluation):
@@ -136,8 +124,8 @@ def draw_age_error(by_age: Sequence[dict[str, Any]]) -> Figure:
     """Mean absolute error and bias by labelled age, with 95 % intervals."""
     figure, (ax,) = _panels(1)
     positions = np.arange(len(by_age))
-    _points(ax, positions - 0.1, [row["mae"] for row in by_age], BLUE, "mean absolute error")
-    _points(ax, positions + 0.1, [row["bias"] for row in by_age], ORANGE, "bias (above 0: too old)")
+    points(ax, positions - 0.1, [row["mae"] for row in by_age], BLUE, "mean absolute error")
+    points(ax, positions + 0.1, [row["bias"] for row in by_age], ORANGE, "bias (above 0: too old)")
     ax.axhline(0, color=GREY, linewidth=1)
     ax.set_xticks(positions, [f"{row['age_range']}\n{row['mae']['n']}" for row in by_age])
     ax.set(title="Age error", xlabel="labelled age, faces", ylabel="years")
@@ -149,7 +137,7 @@ def draw_risk_coverage(abstention: dict[str, Any]) -> Figure:
     """Gender accuracy among the faces answered, when the least sure are left out."""
     figure, (ax,) = _panels(1)
     rows = [row for row in abstention["curve"] if row["accuracy"]["value"] is not None]
-    _points(ax, np.array([100 * row["answered"] for row in rows]), [row["accuracy"] for row in rows], BLUE, None, 100)
+    points(ax, np.array([100 * row["answered"] for row in rows]), [row["accuracy"] for row in rows], BLUE, None, 100)
     answered, accuracy = abstention["answered"]["value"], abstention["accuracy"]["value"]
     if accuracy is not None:
         label = f"stored threshold, {abstention['threshold']:.2f}"
@@ -172,7 +160,7 @@ def draw_groups(groups: Sequence[dict[str, Any]]) -> Figure:
         shown = [(position, row[metric]) for position, row in enumerate(rows) if row[metric]["value"] is not None]
         if shown:
             positions, scores = zip(*shown, strict=True)
-            _points(ax, np.array(positions), scores, BLUE, None, scale, horizontal=True)
+            points(ax, np.array(positions), scores, BLUE, None, scale, horizontal=True)
         ax.set_yticks(range(len(rows)), names)
         ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
     return figure
@@ -204,31 +192,6 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def _points(
-    ax: Axes,
-    positions: np.ndarray,
-    scores: Sequence[dict[str, Any]],
-    color: str,
-    label: str | None,
-    scale: float = 1,
-    *,
-    horizontal: bool = False,
-) -> None:
-    """Scores with their intervals; a score without an interval is a point alone."""
-    values = np.array([score["value"] for score in scores]) * scale
-    low, high = (
-        np.array([score["value"] if score[end] is None else score[end] for score in scores]) * scale
-        for end in ("low", "high")
-    )
-    # a resampled median or maximum may lie on one side of the value itself
-    spread = np.maximum([values - low, high - values], 0)
-    style = {"color": color, "label": label, "marker": "o", "markersize": 4, "linestyle": "", "capsize": 3}
-    if horizontal:
-        ax.errorbar(values, positions, xerr=spread, **style)
-    else:
-        ax.errorbar(positions, values, yerr=spread, **style)
 
 
 def _legend(ax: Axes) -> None:

@@ -2,7 +2,8 @@
 
     python -m scripts.evaluate_model --model model --dataset UTKFace.tar.gz --split test
 
-Figures of a set that the model was neither trained nor chosen on, every picture of it, are added to those:
+Figures of every picture of a set that the model was neither trained nor chosen on are added to those (or, with
+`--split test`, of the held-out part of a further set that it was trained on):
 
     python -m scripts.evaluate_model --model model --dataset photos/ --split all --outside "my photos" --detect
 

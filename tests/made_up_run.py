@@ -56,6 +56,8 @@ def made_up_metrics(weights_sha256: str) -> dict:
         "model": "run",
         "dataset": "UTKFace.tar.gz",
         "split": "test",
+        "split_seed": 0,
+        "splits_sha256": "a0b1",
         "pictures": 600,
         "framing": "face crops as they are",
         "pictures_without_detected_face": None,

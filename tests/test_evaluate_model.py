@@ -130,7 +130,7 @@ def test_the_table_shows_the_same_scores(run, metrics, data_args, tmp_path, caps
         assert words in table
 
 
-def test_an_outside_set_is_added(run, data_args, tmp_path):
+def test_an_outside_set_is_added(run, data_args, tmp_path, capsys):
     """A set with age ranges instead of ages, and a table instead of names."""
     rng = np.random.default_rng(7)
     lines = ["file_name,age_range,gender,race"]
@@ -151,7 +151,13 @@ def test_an_outside_set_is_added(run, data_args, tmp_path):
     assert outside["age_ranges"]["4 bins"]["accuracy"]["n"] == 40
     assert "14 ranges" not in outside["age_ranges"]  # no label lies in one of them for certain
     assert {group["race"] for group in outside["groups"] if "race" in group} == {"Indian"}
+    capsys.readouterr()
     evaluate_model(EvaluationArguments(model=str(run), draws=50), data_args)
+    printed = capsys.readouterr().out
+    shown = printed[printed.index("Outside set: other (all of ") :]
+    for words in ("FairFace-9, %", "always 3-9", "4 bins, %", "gender, %", "answered at the stored threshold, %"):
+        assert words in shown
+    assert "DIT825-5" not in shown  # a third of the labels reach over two of its ranges
     assert "other" in json.loads((run / "metrics.json").read_text())["outside"], (
         "lost by measuring the test split again"
     )

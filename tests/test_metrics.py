@@ -109,7 +109,7 @@ SCORES = np.round(LABELS / 4 + np.random.default_rng(3).random(300), 1)  # round
     ("statistic", "expected"),
     [
         (mean_of(SCORES), SCORES.mean()),
-        (median_of(SCORES), np.quantile(SCORES, 0.5, method="lower")),
+        (median_of(SCORES), np.median(SCORES)),
         (ratio_of(1.0 * ((LABELS == 1) & (ANSWERS == 1)), 1.0 * (ANSWERS == 1)), (LABELS[ANSWERS == 1] == 1).mean()),
         (macro_of(LABELS, ANSWERS, "f1"), f1_score(LABELS, ANSWERS, average="macro")),
         (macro_of(LABELS, ANSWERS, "precision"), precision_score(LABELS, ANSWERS, average="macro")),
@@ -136,6 +136,11 @@ class TestResampledScores:
         low, high = Bootstrap(np.arange(300), draws=300).interval(statistic)
         assert low <= expected <= high
         assert high - low < 0.4
+
+
+@pytest.mark.parametrize(("values", "median"), [([3.0, 1.0, 2.0], 2.0), ([4.0, 1.0, 2.0, 3.0], 2.5), ([1.0], 1.0)])
+def test_median_of_an_even_number_is_halfway(values, median):
+    assert median_of(np.array(values))(np.ones((1, len(values)))) == median
 
 
 def test_interval_of_a_mean_is_that_of_theory():

@@ -70,7 +70,9 @@ def test_metadata_holds_each_headline_figure_with_its_interval(finished_run, tmp
     assert results["Age, mean absolute error (years)"].metric_value == mae["value"]
     assert results["Age, mean absolute error (years)"].metric_args == {name: mae[name] for name in ("low", "high", "n")}
     assert len(results) == 4 + 2 * len(metrics["age_ranges"])
-    assert {result.dataset_split for result in results.values()} == {"test"}
+    for result in results.values():
+        assert (result.dataset_name, result.dataset_type, result.dataset_split) == ("UTKFace", "UTKFace.tar.gz", "test")
+        assert result.dataset_args == {"split_seed": 0, "splits_sha256": "a0b1"}
 
 
 def test_python_snippets_are_python(finished_run):
@@ -165,6 +167,49 @@ def test_outside_sets_are_shown(run):
     assert "### Outside set: FairFace validation" in text
     assert "In 12 no face was found" in text
     assert unsupported_numbers(run, text) == []
+
+
+def test_the_target_of_abstaining_stands_beside_what_it_gave(run):
+    outside = made_up_metrics("") | {"split": "all", "dataset": "fairface", "held_out_of_training": False}
+    outside["gender"]["abstention"]["accuracy"] = {"value": 0.91, "low": 0.9, "high": 0.92, "n": 500}
+    change(
+        run / "metrics.json",
+        outside={"FairFace": outside, "ages only": {name: part for name, part in outside.items() if name != "gender"}},
+    )
+    given = outside["gender"]["abstention"]
+    text = render_card(run)
+    assert f"| FairFace | 96 | {_percent(given['answered'])} | 91.0 [90.0, 92.0] |" in text
+    assert "| test split | 96 | " in text
+    assert "| ages only | 96 |" not in text
+
+
+def test_an_outside_set_is_shown_beside_its_baseline_in_ranges_that_hold_its_faces(run):
+    """A third of the faces fit into no single range of one set, and all that fit into another are of one range."""
+    outside = made_up_metrics("") | {"split": "all", "dataset": "fairface", "held_out_of_training": False}
+    for name, n in (("DIT825-5", 400), ("14 ranges", 42)):
+        outside["age_ranges"][name]["accuracy"]["n"] = n
+    for row in outside["age_ranges"]["14 ranges"]["classes"][1:]:
+        row["n"] = 0
+    for row in outside["age_ranges"]["4 bins"]["classes"][1:]:
+        row["n"] = 0
+    change(run / "metrics.json", outside={"FairFace": outside})
+    text = render_card(run)
+    shown = text[text.index("### Outside set") : text.index("## Limits")]
+    assert "are not shown: DIT825-5, 14 ranges, 4 bins." in shown
+    assert "age range right, 14 ranges" not in shown
+    rows = re.findall(
+        r"^\| age range right, FairFace-9 \(%\) \| [\d.]+ \[.*?\] \| (.*) \| 600 \|$", shown, re.MULTILINE
+    )
+    always = outside["age_ranges"]["FairFace-9"]["baseline"]
+    assert rows == [f"{_percent(always['accuracy'])} (always {always['answer']})"]
+    assert f"| {_percent(outside['gender']['baseline']['accuracy'])} (always" in shown
+    assert "(always 31, the median age of the training split) | 600 |" in shown
+    assert unsupported_numbers(run, text) == []
+
+
+def _percent(score: dict) -> str:
+    value, low, high = (f"{100 * score[end]:.1f}" for end in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def test_every_number_is_measured_counted_or_configured(finished_run):

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 def align_faces(
     faces: DatasetDict | IterableDatasetDict, num_proc: int | None = None
 ) -> DatasetDict | IterableDatasetDict:
-    """Replace every `image` by the aligned crop of the face in it, (160, 160), of several by that of the largest.
+    """Replace every `image` by the aligned (160, 160) crop of its largest face.
 
     Where no face is found the whole picture is kept: no labelled picture is lost, and the splits stay what they were.
     `datasets` caches the crops, so that no face is searched twice. `num_proc`: processes that search, unless streaming.

@@ -10,6 +10,7 @@ from scipy.stats import norm
 from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import conformal_mass, estimate_age, softmax
 from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
+from trainer.metrics import exact_ages
 
 
 @dataclass
@@ -53,13 +54,12 @@ def fit_calibration(
 
     Args:
         age_logits: (N, years); gender_logits: (N, 2), both from a model that was never calibrated before.
-        age_labels, gender_labels: (N,), -100 where unknown; ranges of ages count as unknown here.
+        age_labels: (N,) or (N, 2); gender_labels: (N,); -100 where unknown; ranges of ages count as unknown here.
         gender_target_accuracy: see `abstention_threshold`; what is less sure becomes "unsure".
     """
-    exact = (
-        age_labels >= 0 if age_labels.ndim == 1 else (age_labels[:, 0] == age_labels[:, 1]) & (age_labels[:, 0] >= 0)
-    )
-    years = (age_labels if age_labels.ndim == 1 else age_labels[:, 0])[exact]
+    years = exact_ages(age_labels)
+    exact = years != IGNORE_INDEX
+    years = years[exact]
     known = gender_labels != IGNORE_INDEX
 
     age_temperature = fit_temperature(age_logits[exact], years)
@@ -102,12 +102,13 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def abstention_threshold(
     confidence: np.ndarray, correct: np.ndarray, target_accuracy: float
 ) -> tuple[float, float, bool]:
-    """The lowest confidence at which the answers given are surely enough right, the share of faces answered, and whether
+    """The lowest confidence at which the answers given are right often enough, the share of faces answered, and whether
     there is one.
 
-    "Surely enough": the lower end of Wilson's one-sided 95 % interval reaches `target_accuracy`. Taking the first
-    threshold whose accuracy merely touches it on these faces would miss it on others. Where none reaches it, the one with
-    the best accuracy over at least a tenth of the faces is taken.
+    "Often enough": the lower end of Wilson's one-sided 95 % interval reaches `target_accuracy`. Taking the first
+    threshold whose accuracy merely touches it on these faces would miss it on others. It is a margin and no guarantee:
+    the interval is of one threshold, the lowest of many is taken, and the faces chose the checkpoint too. Where none
+    reaches it, the one with the best accuracy over at least a tenth of the faces is taken.
     """
     if not len(confidence):
         return 0.5, 1.0, False
@@ -123,7 +124,7 @@ def abstention_threshold(
 
 
 def wilson_lower_bound(right: np.ndarray, answered: np.ndarray, z: float = norm.ppf(0.95)) -> np.ndarray:
-    """The share that `right` of `answered` surely reaches, one-sided (Wilson, 1927); scipy has it for one pair only."""
+    """Lower end of the one-sided interval of `right` of `answered` (Wilson, 1927); scipy has it for one pair only."""
     share = right / answered
     middle = share + z**2 / (2 * answered)
     spread = z * np.sqrt(share * (1 - share) / answered + z**2 / (4 * answered**2))

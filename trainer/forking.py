@@ -10,8 +10,9 @@ import cv2
 def forkable_opencv(num_proc: int | None) -> Iterator[None]:
     """Around a `Dataset.map` with this `num_proc` whose function uses OpenCV.
 
-    A forked process has none of its parent's threads: told to end them there, OpenCV waits forever. So it is told so
-    before; one thread each is how processes share the cores best. Without `num_proc` nothing is forked or changed.
+    A forked child lacks its parent's threads, and OpenCV waits forever when their number is changed there. So it is set
+    to 1 before the fork: processes share the cores best with one thread each. Without `num_proc` nothing is forked or
+    changed.
     """
     threads = cv2.getNumThreads()
     if num_proc:

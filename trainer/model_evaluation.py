@@ -53,8 +53,9 @@ class EvaluationArguments:
     outside: str | None = field(
         default=None,
         metadata={
-            "help": "Name of a set that the model was neither trained nor chosen on: its figures are added to the "
-            "metrics.json of the model's own test split. It needs no splits: --split all."
+            "help": "Name of a set that the model was neither trained nor chosen on, or of the held-out part of a further "
+            "set it was trained on (--split test): its figures are added to the metrics.json of the model's own test "
+            "split. A set that was not trained on needs no splits: --split all."
         },
     )
     detect: bool = field(
@@ -172,7 +173,9 @@ def sweep_framings(
 
 
 def own_metrics(folder: Path, output_dir: Path) -> dict[str, Any]:
-    """The model's own figures, to add those of an outside set to: from where to write or, if none are there, beside it."""
+    """`metrics.json` of these weights, to which an outside set's figures are added: the output folder's, else the model
+    folder's.
+    """
     weights_sha256 = sha256(folder / WEIGHTS)
     for path in (output_dir / "metrics.json", folder / "metrics.json"):
         if own := previous_metrics(path, weights_sha256):

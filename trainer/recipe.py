@@ -30,7 +30,7 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type]) -> tuple
     # allow_abbrev=False: `--data` must be an error, not one of the arguments that begin with it
     parser = HfArgumentParser(list(argument_classes), allow_abbrev=False, exit_on_error=False)
     for action in parser._actions:
-        if action.dest == "report_to":  # a string or a list of them, of which HfArgumentParser makes one string
+        if action.dest == "report_to":  # `str | list[str]`, which HfArgumentParser reads as one string
             action.nargs = "+"
     known = [field.name for cls in argument_classes for field in fields(cls) if field.init]
     argv, from_file = list(argv), []

@@ -21,7 +21,8 @@ class ReportArguments:
     gender_target_accuracy: float = field(
         default=0.95,
         metadata={
-            "help": "Share of given gender answers that should be right, with 95 % confidence; the rest is 'unsure'."
+            "help": "Share of given gender answers that should be right: the lower end of its interval reaches this on "
+            "validation; the rest is 'unsure'."
         },
     )
     report: bool = field(

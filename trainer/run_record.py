@@ -94,7 +94,7 @@ def describe_start(name_or_path: str, revision: str | None) -> dict[str, Any]:
 
 def describe_arguments(training_args: TrainingArguments) -> dict[str, Any]:
     """The training arguments that differ from transformers' defaults, without paths and secrets."""
-    # made for the same device, or others would be refused; what it changes is no default's business
+    # use_cpu as given, or TrainingArguments would refuse bf16 here; it is then compared with False, its default
     defaults = type(training_args)(output_dir=training_args.output_dir, use_cpu=training_args.use_cpu).to_dict()
     defaults["use_cpu"] = False
     return {

@@ -6,12 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from model_card.figures import save_figures
+from model_card.plotting import BLUE, GREY, ORANGE, save_figures
 from trainer.data_card.report import AGE_RANGES, RACE_ORDER, age_range_index
 from trainer.labels import GENDERS, UNKNOWN
-
-
-BLUE, ORANGE, GREY = "#2066a8", "#c8641a", "#8a8a8a"  # told apart in print and with any kind of colour vision
 
 
 def draw_data_figures(manifest: pd.DataFrame, folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from trainer.labels import UNKNOWN
-from trainer.scores.bootstrap import Bootstrap, ratio_of
+from trainer.scores.bootstrap import Bootstrap, mean_of
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,6 @@ def measure_label_noise(manifest: pd.DataFrame, identical_only: bool = False) ->
     bootstrap = Bootstrap(np.arange(len(values)))
 
     def with_interval(column: np.ndarray) -> tuple[float, float, float]:
-        return (float(column.mean()), *bootstrap.interval(ratio_of(column, np.ones(len(column)))))
+        return (float(column.mean()), *bootstrap.interval(mean_of(column)))
 
     return LabelNoise(len(values), len(copies), *(with_interval(column) for column in values.T))

@@ -7,10 +7,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from transformers import TrainingArguments
 
+from model_card.plotting import BLUE, GREY, points, save
 from trainer.experiments.run import SCORES, Run
+from trainer.scores.score_text import with_interval
 
 
 DRAWN = ("age MAE, years", "age within five years, %", "FairFace-9, %", "gender, %")
@@ -21,7 +24,7 @@ def write_report(runs: Sequence[Run], folder: Path, title: str, *, spread: bool 
     table = format_table(runs, spread=spread)
     (folder / "results.md").write_text(f"{title}\n\n{table}\n", encoding="utf-8")
     (folder / "results.json").write_text(json.dumps(summarize(runs), indent=1) + "\n", encoding="utf-8")
-    draw(runs).savefig(folder / "results.png", dpi=90, facecolor="white")
+    save(draw(runs), folder / "results.png")
     return table
 
 
@@ -77,11 +80,7 @@ def _cell(title: str, scores: Sequence[dict[str, Any]]) -> str:
     values = [score["value"] for score in scores]
     if len(values) > 1:
         return f"{mean(values):.{decimals}f} ± {stdev(values):.{decimals}f}"
-    if not values or values[0] is None:
-        return "-"
-    low, high = scores[0]["low"], scores[0]["high"]
-    interval = "" if low is None else f" [{low:.{decimals}f}, {high:.{decimals}f}]"
-    return f"{values[0]:.{decimals}f}{interval}"
+    return with_interval(scores[0] if scores else None, 1, decimals)
 
 
 def draw(runs: Sequence[Run]) -> Figure:
@@ -93,12 +92,9 @@ def draw(runs: Sequence[Run]) -> Figure:
     for ax, title in zip(axes, titles, strict=True):
         for row, name in enumerate(names):
             scores = [run.scores()[title] for run in runs if run.name == name and title in run.scores()]
-            for number, score in enumerate(scores):
-                place = row + 0.5 * ((number + 0.5) / len(scores) - 0.5)
-                low, high = (score["value"] if score[end] is None else score[end] for end in ("low", "high"))
-                error = [[max(score["value"] - low, 0)], [max(high - score["value"], 0)]]
-                ax.errorbar(score["value"], place, xerr=error, fmt="o", color="#2066a8", markersize=4, capsize=3)
-        ax.axvline(mean(run.scores()[title]["value"] for run in runs if title in run.scores()), color="#8a8a8a", ls=":")
+            places = row + 0.5 * ((np.arange(len(scores)) + 0.5) / len(scores) - 0.5)
+            points(ax, places, scores, BLUE, None, horizontal=True)
+        ax.axvline(mean(run.scores()[title]["value"] for run in runs if title in run.scores()), color=GREY, ls=":")
         ax.set(xlabel=title)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(range(len(names)), names)

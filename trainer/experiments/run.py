@@ -20,6 +20,7 @@ SCORES = {  # title: (where in metrics.json, factor, decimals)
     "age MAE, years": (("age", "mae"), 1, 2),
     "age within five years, %": (("age", "cs5"), 100, 1),
     **{f"{name}, %": (("age_ranges", name, "accuracy"), 100, 1) for name in RANGE_SETS},
+    "FairFace-9 or beside it, %": (("age_ranges", "FairFace-9", "within_one"), 100, 1),
     "gender, %": (("gender", "accuracy"), 100, 1),
 }
 
@@ -46,7 +47,7 @@ class Run:
             of_head = reduce(lambda metrics, name: metrics.get(name, {}), head, self.metrics)
             score = of_head and pick(of_head, measure)
             if score:
-                found[title] = {end: score[end] and score[end] * factor for end in ("value", "low", "high")}
+                found[title] = score | {end: score[end] and score[end] * factor for end in ("value", "low", "high")}
         return found
 
 

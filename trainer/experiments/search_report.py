@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from model_card.plotting import BLUE, GREY, ORANGE, save
+
 
 def write_report(study: Study, argv: Sequence[str], folder: Path, metric: str) -> str:
     """Write trials.md, trials.json and trials.png into `folder`; the table, with the best command below it."""
@@ -17,7 +19,7 @@ def write_report(study: Study, argv: Sequence[str], folder: Path, metric: str) -
     if finished(study):
         best = " ".join(f"--{name} {shlex.quote(_text(value))}" for name, value in study.best_params.items())
         text += f"\n\nThe best one, trained in full: python -m trainer.train {shlex.join(argv)} {best} --output_dir {folder}/best"
-        draw(study, metric).savefig(folder / "trials.png", dpi=90, facecolor="white")
+        save(draw(study, metric), folder / "trials.png")
     (folder / "trials.md").write_text(text + "\n", encoding="utf-8")
     trials = [
         {"number": t.number, "state": t.state.name.lower(), metric: t.value, "arguments": t.params}
@@ -54,12 +56,12 @@ def draw(study: Study, metric: str) -> Figure:
     first, *others = figure.subplots(1, len(names) + 1, sharey=True, squeeze=False)[0]
     better = min if study.direction.name == "MINIMIZE" else max
     best_so_far = [better(trial.value for trial in done[: index + 1]) for index in range(len(done))]
-    first.step([trial.number for trial in done], best_so_far, where="post", color="#8a8a8a", label="best so far")
+    first.step([trial.number for trial in done], best_so_far, where="post", color=GREY, label="best so far")
     for ax, place in [
         (first, lambda trial: trial.number),
         *((ax, _by(n)) for ax, n in zip(others, names, strict=True)),
     ]:
-        for trials, style in ((done, {"marker": "o", "c": "#2066a8"}), (pruned, {"marker": "x", "c": "#c8641a"})):
+        for trials, style in ((done, {"marker": "o", "c": BLUE}), (pruned, {"marker": "x", "c": ORANGE})):
             ax.scatter([place(trial) for trial in trials], [_last(trial) for trial in trials], s=16, **style)
         ax.spines[["top", "right"]].set_visible(False)
     for ax, name in zip(others, names, strict=True):

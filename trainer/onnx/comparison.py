@@ -9,13 +9,11 @@ import torch
 from datasets import Dataset
 
 from model.configuration_age_gender import AgeGenderConfig
-from model.decoding_age_gender import softmax
 from model.exported_age_gender import AgeGenderOnnxModel
 from model.modeling_age_gender import AgeGenderModel
 from model_card.weights import sha256
 from trainer.onnx.export import OUTPUTS
 from trainer.scores.evaluation import Evaluation, Predictions, Score
-from trainer.scores.prediction import age_bounds
 
 
 def run_all(
@@ -58,15 +56,7 @@ def compare(
 
 
 def evaluate(logits: dict[str, np.ndarray], faces: Dataset, config: AgeGenderConfig) -> Evaluation:
-    predictions = Predictions(
-        age_probs=softmax(logits["age_logits"].astype(np.float64)),
-        gender_probs=softmax(logits["gender_logits"].astype(np.float64)),
-        age_labels=age_bounds(faces),
-        gender_labels=np.array(faces["gender"]),
-        races=np.array(faces["race"]),
-        groups=np.array(faces["group"]),
-    )
-    return Evaluation(predictions, config)
+    return Evaluation(Predictions.of(logits["age_logits"], logits["gender_logits"], faces), config)
 
 
 def change(evaluation: Evaluation, before: np.ndarray, after: np.ndarray, faces: np.ndarray) -> dict[str, Score]:

@@ -66,12 +66,13 @@ def ratio_of(numerator: np.ndarray, denominator: np.ndarray) -> Statistic:
 
 
 def median_of(values: np.ndarray) -> Statistic:
-    """Median of (N,) values: the first at which half of the weight is reached."""
+    """Median of (N,) values: halfway between the first at which half of the weight is reached and the first beyond it."""
     order = np.argsort(values)
 
     def statistic(weights):
         reached = np.cumsum(weights[:, order], axis=1)
-        return values[order][(reached >= reached[:, -1:] / 2).argmax(axis=1)]
+        half = reached[:, -1:] / 2
+        return (values[order][(reached >= half).argmax(axis=1)] + values[order][(reached > half).argmax(axis=1)]) / 2
 
     return statistic
 

@@ -70,5 +70,4 @@ def score_abstention(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _ece(evaluation: Evaluation, confidence: np.ndarray, correct: np.ndarray, faces: np.ndarray) -> Score:
-    statistic = calibration_error_of(confidence[faces], correct[faces])
-    return evaluation.score(float(statistic(np.ones((1, int(faces.sum()))))[0]), statistic, faces)
+    return evaluation.score(calibration_error_of(confidence[faces], correct[faces]), faces)

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, fields
 
 import numpy as np
+from datasets import Dataset
 from scipy.stats import binomtest
 
 from model.configuration_age_gender import AgeGenderConfig, age_range_label
-from model.decoding_age_gender import estimate_age
+from model.decoding_age_gender import estimate_age, softmax
 from model.modeling_age_gender import IGNORE_INDEX
-from trainer.metrics import AgeGenderMetric, exact_ages
+from trainer.metrics import exact_ages
 from trainer.scores.bootstrap import Bootstrap, Statistic, mean_of
 
 
@@ -35,9 +36,35 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.age_probs)
 
+    @classmethod
+    def of(cls, age_logits: np.ndarray, gender_logits: np.ndarray, faces: Dataset) -> "Predictions":
+        """From (N, years) and (N, 2) logits for the N rows of `faces`.
+
+        Args:
+            faces: columns age, gender, race, group and, where ages are known as ranges, age_low and age_high.
+        """
+        return cls(
+            age_probs=softmax(age_logits.astype(np.float64)),
+            gender_probs=softmax(gender_logits.astype(np.float64)),
+            age_labels=age_bounds(faces),
+            gender_labels=np.array(faces["gender"]),
+            races=np.array(faces["race"]),
+            groups=np.array(faces["group"]),
+        )
+
     def select(self, faces: np.ndarray) -> "Predictions":
         """The faces of an (N,) mask."""
         return Predictions(*(getattr(self, field.name)[faces] for field in fields(self)))
+
+
+def age_bounds(faces: Dataset) -> np.ndarray:
+    """(N, 2) inclusive years of each face's age: twice its exact age where it has one, -100 where nothing is known."""
+    ages = np.array(faces["age"])
+    low, high = (
+        np.where(ages == IGNORE_INDEX, np.array(faces[column]), ages) if column in faces.column_names else ages
+        for column in ("age_low", "age_high")
+    )
+    return np.stack([low, high], axis=1)
 
 
 class Evaluation:
@@ -49,7 +76,6 @@ class Evaluation:
     Attributes:
         ages: (N,) whole years, -100 where unknown or known as a range. age_years, error: (N,) estimate, and its difference.
         has_age, has_gender, gender_correct: (N,) masks.
-        headline: the scores of `AgeGenderMetric`.
     """
 
     def __init__(
@@ -68,17 +94,13 @@ class Evaluation:
         self.error = self.age_years - self.ages
         self.has_age = self.ages != IGNORE_INDEX
         self.has_gender = predictions.gender_labels != IGNORE_INDEX
-        self.headline = AgeGenderMetric(config).compute(
-            age_probs=predictions.age_probs,
-            gender_probs=predictions.gender_probs,
-            age_labels=predictions.age_labels,
-            gender_labels=predictions.gender_labels,
-        )
         self.gender_correct = predictions.gender_probs.argmax(axis=1) == predictions.gender_labels
 
-    def score(self, value: float, statistic: Statistic, faces: np.ndarray) -> Score:
-        low, high = self.bootstrap.interval(statistic, faces)
+    def score(self, statistic: Statistic, faces: np.ndarray) -> Score:
+        """A statistic of the faces of an (N,) mask, each counted once, with its interval."""
         count = int(faces.sum())
+        value = statistic(np.ones((1, count)))[0]
+        low, high = self.bootstrap.interval(statistic, faces)
         return {"value": rounded(value), "low": rounded(low), "high": rounded(high), "n": count}
 
     def mean(self, values: np.ndarray, faces: np.ndarray) -> Score:
@@ -86,7 +108,7 @@ class Evaluation:
         count = int(faces.sum())
         if count < MINIMUM_FOR_INTERVAL:
             return {"value": rounded(values[faces].mean()) if count else None, "low": None, "high": None, "n": count}
-        return self.score(values[faces].mean(), mean_of(values[faces].astype(np.float64)), faces)
+        return self.score(mean_of(values[faces].astype(np.float64)), faces)
 
     def share(self, holds: np.ndarray, faces: np.ndarray) -> Score:
         """Share of the masked faces for which (N,) `holds`, with Wilson's interval.

@@ -77,7 +77,7 @@ def _gap(evaluation: Evaluation, values: np.ndarray, one: np.ndarray, other: np.
     def statistic(weights):
         return sign * (means[0](weights) - means[1](weights))
 
-    return evaluation.score(float(statistic(np.ones((1, faces.sum())))[0]), statistic, faces)
+    return evaluation.score(statistic, faces)
 
 
 def _members(factors: dict[str, tuple[list[str], np.ndarray]], group: dict[str, str]) -> np.ndarray:

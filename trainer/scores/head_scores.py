@@ -4,19 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import (
-    confusion_matrix,
-    f1_score,
-    median_absolute_error,
-    precision_score,
-    recall_score,
-    roc_auc_score,
-)
+from sklearn.metrics import confusion_matrix
 
 from model.configuration_age_gender import RANGE_SETS, age_range_label, parse_age_ranges
 from model.decoding_age_gender import range_probabilities
 from model.modeling_age_gender import IGNORE_INDEX
-from trainer.metrics import age_range_scores, range_indices
+from trainer.metrics import range_indices
 from trainer.scores.bootstrap import auc_of, macro_of, mean_of, median_of, ratio_of
 from trainer.scores.evaluation import Evaluation
 
@@ -31,12 +24,10 @@ def score_age(evaluation: Evaluation) -> dict[str, Any]:
         baseline_age, source = evaluation.baseline_age, "median age of the training split"
     return {
         "estimate": evaluation.config.age_estimate,
-        "mae": evaluation.score(evaluation.headline["age_mae"], mean_of(size), faces),
-        "cs5": evaluation.score(evaluation.headline["age_cs5"], mean_of((size <= 5).astype(float)), faces),
-        "median_absolute_error": evaluation.score(
-            median_absolute_error(evaluation.ages[faces], evaluation.age_years[faces]), median_of(size), faces
-        ),
-        "bias": evaluation.score(error.mean(), mean_of(error), faces),
+        "mae": evaluation.score(mean_of(size), faces),
+        "cs5": evaluation.score(mean_of((size <= 5).astype(float)), faces),
+        "median_absolute_error": evaluation.score(median_of(size), faces),
+        "bias": evaluation.score(mean_of(error), faces),
         "baseline": {
             "answer": baseline_age,
             "source": source,
@@ -70,17 +61,13 @@ def _score_range_set(evaluation: Evaluation, ranges: list[list[int]]) -> dict[st
     faces = labels != IGNORE_INDEX
     if not faces.any():
         return None
-    values = age_range_scores(probs, labels)
     labels, probs = labels[faces], probs[faces]
     answers = probs.argmax(axis=1)
     names = [age_range_label(low, high, evaluation.config.max_age) for low, high in ranges]
     return {
         "ranges": names,
-        "accuracy": evaluation.score(values["age_range_accuracy"], mean_of((labels == answers).astype(float)), faces),
-        "within_one": evaluation.score(
-            values["age_range_within_one"], mean_of((np.abs(labels - answers) <= 1).astype(float)), faces
-        ),
-        "macro_f1": evaluation.score(values["age_range_f1"], macro_of(labels, answers, "f1"), faces),
+        "accuracy": evaluation.score(mean_of((labels == answers).astype(float)), faces),
+        "within_one": evaluation.score(mean_of((np.abs(labels - answers) <= 1).astype(float)), faces),
         **_macro(evaluation, labels, answers, faces),
         "baseline": _baseline(evaluation, names, labels, faces),
         "classes": _classes(evaluation, names, labels, probs, faces),
@@ -94,15 +81,14 @@ def score_gender(evaluation: Evaluation) -> dict[str, Any]:
     labels, probs = evaluation.predictions.gender_labels[faces], evaluation.predictions.gender_probs[faces]
     answers, correct = probs.argmax(axis=1), evaluation.gender_correct[faces].astype(float)
     report = {
-        "accuracy": evaluation.score(evaluation.headline["gender_accuracy"], mean_of(correct), faces),
-        "macro_f1": evaluation.score(evaluation.headline["gender_f1"], macro_of(labels, answers, "f1"), faces),
+        "accuracy": evaluation.score(mean_of(correct), faces),
         **_macro(evaluation, labels, answers, faces),
         "baseline": _baseline(evaluation, names, labels, faces),
         "classes": _classes(evaluation, names, labels, probs, faces),
         "confusion": confusion_matrix(labels, answers, labels=range(len(names))).tolist(),
     }
-    if "gender_auc" in evaluation.headline:
-        report["auc"] = evaluation.score(evaluation.headline["gender_auc"], auc_of(labels == 1, probs[:, 1]), faces)
+    if len(np.unique(labels)) == 2:
+        report["auc"] = evaluation.score(auc_of(labels == 1, probs[:, 1]), faces)
     return report
 
 
@@ -110,15 +96,14 @@ def _baseline(evaluation: Evaluation, names: Sequence[str], labels: np.ndarray, 
     """Always answering the commonest class of these faces."""
     commonest = int(np.bincount(labels).argmax())
     right = (labels == commonest).astype(float)
-    return {"answer": names[commonest], "accuracy": evaluation.score(right.mean(), mean_of(right), faces)}
+    return {"answer": names[commonest], "accuracy": evaluation.score(mean_of(right), faces)}
 
 
 def _macro(evaluation: Evaluation, labels: np.ndarray, answers: np.ndarray, faces: np.ndarray) -> dict[str, Any]:
-    """Mean precision and recall over the classes that are labelled at all."""
-    present = {"labels": np.unique(labels), "average": "macro", "zero_division": 0}
+    """Mean F1, precision and recall over the classes that are labelled at all."""
     return {
-        f"macro_{name}": evaluation.score(compute(labels, answers, **present), macro_of(labels, answers, name), faces)
-        for name, compute in (("precision", precision_score), ("recall", recall_score))
+        f"macro_{name}": evaluation.score(macro_of(labels, answers, name), faces)
+        for name in ("f1", "precision", "recall")
     }
 
 
@@ -127,7 +112,6 @@ def _classes(
 ) -> list[dict[str, Any]]:
     """Precision, recall, F1 and one-against-rest AUC of each class; `labels` and `probs` are those of `faces`."""
     answers = probs.argmax(axis=1)
-    f1 = f1_score(labels, answers, labels=range(len(names)), average=None, zero_division=0)
     classes = []
     for index, name in enumerate(names):
         labelled, answered = (values == index for values in (labels, answers))
@@ -138,10 +122,9 @@ def _classes(
             row |= {
                 "precision": evaluation.share(labelled, answered),
                 "recall": evaluation.share(answered, labelled),
-                "f1": evaluation.score(f1[index], ratio_of(*f1_parts), faces) | count,
+                "f1": evaluation.score(ratio_of(*f1_parts), faces) | count,
             }
         if labelled.any() and not labelled.all():
-            auc = roc_auc_score(labelled, probs[:, index])
-            row["auc"] = evaluation.score(auc, auc_of(labelled, probs[:, index]), faces) | count
+            row["auc"] = evaluation.score(auc_of(labelled, probs[:, index]), faces) | count
         classes.append(row)
     return classes

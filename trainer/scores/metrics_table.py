@@ -3,6 +3,8 @@
 from typing import Any
 
 from trainer.scores.evaluation import Score
+from trainer.scores.score_text import with_interval
+from trainer.scores.telling_ranges import telling_range_sets
 
 
 Unit = tuple[int, int]  # factor, decimals
@@ -12,7 +14,7 @@ NOTHING: Score = {"value": None, "low": None, "high": None, "n": 0}
 
 
 def format_metrics(metrics: dict[str, Any], calibration: dict[str, Any] | None = None) -> str:
-    """Headline scores with their 95 % intervals, classes, calibration, groups and what else was measured.
+    """Headline scores with their 95 % intervals, classes, calibration, groups and what else was measured, outside sets too.
 
     `calibration`: what was fitted on validation, of the run's record, if there is one.
     """
@@ -38,7 +40,8 @@ def format_metrics(metrics: dict[str, Any], calibration: dict[str, Any] | None =
             lines.append(_line("AUC", gender["auc"]))
         lines.append(f'  answering only the surest ("unsure" below {gender["abstention"]["threshold"]:.3f}):')
         lines.append(_line("  answered at that threshold, %", gender["abstention"]["answered"], PERCENT))
-        lines.append(_line("  right among those, %", gender["abstention"]["accuracy"], PERCENT))
+        target = f" (target {100 * calibration['gender_target_accuracy']:.0f})" if calibration else ""
+        lines.append(_line(f"  right among those, %{target}", gender["abstention"]["accuracy"], PERCENT))
         for row in gender["abstention"]["curve"]:
             lines.append(_line(f"  right among the surest {row['answered']:.0%}, %", row["accuracy"], PERCENT))
         blocks.append(lines)
@@ -48,6 +51,7 @@ def format_metrics(metrics: dict[str, Any], calibration: dict[str, Any] | None =
     blocks.append(_group_lines(metrics))
     if "crop_sweep" in metrics:
         blocks.append(_sweep_lines(metrics["crop_sweep"]))
+    blocks += [_outside_lines(name, outside) for name, outside in metrics.get("outside", {}).items()]
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
@@ -149,15 +153,34 @@ def _sweep_lines(sweep: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _outside_lines(name: str, metrics: dict[str, Any]) -> list[str]:
+    """The main figures of another set, in the range sets that hold nearly all of its faces."""
+    lines = [
+        f"Outside set: {name} ({metrics['split']} of {metrics['dataset']}: {metrics['pictures']} pictures, "
+        f"{metrics['framing']})"
+    ]
+    if "age" in metrics:
+        lines.append(_line("mean absolute error, years", metrics["age"]["mae"]))
+        always = metrics["age"]["baseline"]
+        lines.append(_line(f"  always {always['answer']:g} ({always['source']})", always["mae"]))
+    for title, scores in telling_range_sets(metrics["age_ranges"]).items():
+        lines.append(_line(f"{title}, %", scores["accuracy"], PERCENT))
+        always = scores["baseline"]
+        lines.append(_line(f"  always {always['answer']}", always["accuracy"], PERCENT))
+        lines.append(_line("  right or the range beside it, %", scores["within_one"], PERCENT))
+    if "gender" in metrics:
+        always, abstention = metrics["gender"]["baseline"], metrics["gender"]["abstention"]
+        lines.append(_line("gender, %", metrics["gender"]["accuracy"], PERCENT))
+        lines.append(_line(f"  always {always['answer']}", always["accuracy"], PERCENT))
+        lines.append(_line("  answered at the stored threshold, %", abstention["answered"], PERCENT))
+        lines.append(_line("  right among those, %", abstention["accuracy"], PERCENT))
+    return lines
+
+
 def _line(title: str, score: Score, unit: Unit = NUMBER) -> str:
     return f"  {title:46}{_text(score, unit):24} n {score['n']}"
 
 
 def _text(score: Score, unit: Unit = NUMBER) -> str:
-    if score["value"] is None:
-        return "-"
-    scale, decimals = unit
-    value, *interval = (
-        "" if score[part] is None else f"{scale * score[part]:.{decimals}f}" for part in ("value", "low", "high")
-    )
-    return f"{value} [{', '.join(interval)}]" if all(interval) else f"{value} (too few)"
+    text = with_interval(score, *unit)
+    return text if score["value"] is None or score["low"] is not None else f"{text} (too few)"

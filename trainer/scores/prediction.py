@@ -10,8 +10,6 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from model.decoding_age_gender import softmax
-from model.modeling_age_gender import IGNORE_INDEX
 from model.pipeline_age_gender import AgeGenderPipeline
 from trainer.row_picture import load_row_picture
 from trainer.scores.evaluation import Predictions
@@ -89,23 +87,4 @@ def predict(
     rows, found, age_logits, gender_logits = (np.concatenate(values) for values in zip(*parts, strict=True))
     order = np.argsort(rows)
     order = order[found[order]]
-    labels = faces.remove_columns("image").select(rows[order])
-    predictions = Predictions(
-        age_probs=softmax(age_logits[order].astype(np.float64)),
-        gender_probs=softmax(gender_logits[order].astype(np.float64)),
-        age_labels=age_bounds(labels),
-        gender_labels=np.array(labels["gender"]),
-        races=np.array(labels["race"]),
-        groups=np.array(labels["group"]),
-    )
-    return predictions, int((~found).sum())
-
-
-def age_bounds(faces: Dataset) -> np.ndarray:
-    """(N, 2) inclusive years of each face's age: twice its exact age where it has one, -100 where nothing is known."""
-    ages = np.array(faces["age"])
-    low, high = (
-        np.where(ages == IGNORE_INDEX, np.array(faces[column]), ages) if column in faces.column_names else ages
-        for column in ("age_low", "age_high")
-    )
-    return np.stack([low, high], axis=1)
+    return Predictions.of(age_logits[order], gender_logits[order], faces.select(rows[order])), int((~found).sum())
