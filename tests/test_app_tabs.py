@@ -1,5 +1,6 @@
 """The demo's other tabs in a real Chromium, and the page as a whole: webcam, several pictures, the card, accessibility."""
 
+import hashlib
 import re
 import time
 from pathlib import Path
@@ -157,7 +158,9 @@ def test_about_shows_the_card_with_its_figures(page: Page, demo: DemoServer):
     folder = Path(demo.environment["MODEL_ID"])
     page.get_by_role("tab", name="About").click()
     expect(page.locator("#about")).to_contain_text("Random weights")
-    expect(page.locator("#about")).to_contain_text(f"Served here: {folder.name}, a local folder")
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    served = f"Served here: {folder.name}, a local folder, its weights' SHA-256 begins {digest[:12]}."
+    expect(page.locator("#about")).to_contain_text(served)
     expect(page.locator("#about")).not_to_contain_text("license: other")
     expect(page.locator("#about img")).to_have_js_property("naturalWidth", 30)
 
