@@ -1,5 +1,6 @@
 """The page: four tabs, and which of the handlers answers what is done on them."""
 
+import json
 import time
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from demo.settings import Settings, duration
 from demo.strict_blocks import StrictBlocks
 
 
-EXAMPLES = [str(Path(__file__).resolve().parents[1] / "examples" / "astronaut.jpg")]
+HERE = Path(__file__).resolve().parent
+EXAMPLES = [str(HERE.parent / "examples" / "astronaut.jpg")]
 FRAME_SECONDS = 0.3
 SCROLL_TO_ANSWER = """() => {
   const notice = document.querySelector('#notice')
@@ -28,14 +30,18 @@ CLOSE_SNAPSHOT_CAMERA = """() => {
 NAME_EXAMPLE = """() => document.querySelectorAll('#examples button').forEach(
   button => button.setAttribute('aria-label', 'Use the picture of astronaut Eileen Collins'))"""
 WEBCAM_BUSY = "The webcam is busy with other visitors. Yours starts by itself as soon as a place is free."
+NO_CAMERA = (
+    "The camera does not start. Allow it in your browser, and close other programs that use it. It works only at an https "
+    "address, or on the computer that runs this demo."
+)
 WEBCAM_OFF = "The webcam is off. It stops by itself after {limit}; you can start it again."
 TITLE = "Age and gender, by appearance"
 INTRODUCTION = """
 <h1>How old does this face look?</h1>
 <p>Guesses the age and gender that faces <b>appear</b> to have. A guess about looks, often years off.
 <b>Never use it to decide anything about a person</b>: not identity, age checks, hiring, policing or access.</p>
-<p class="quiet">Nothing is stored: pictures are deleted within {keep}, those of the live webcam are never
-written to disk, and answers are not logged.</p>
+<p class="quiet">Nothing is stored: your picture is deleted within {keep}, its copy with boxes at most {keep} after it was
+drawn. Pictures of the live webcam are never written to disk, and answers are not logged.</p>
 """
 # Only /predict is part of the API.
 PRIVATE = {"api_visibility": "private", "show_progress": "minimal"}
@@ -63,6 +69,7 @@ def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
                 _about_tab(answers, model, about_tab)
         _turn_cameras_off(picture_tab, webcam_tab, [several_tab, about_tab], webcam_parts)
         demo.load(None, js=NAME_EXAMPLE)  # its thumbnail has no words for those who do not see it
+        demo.load(None, js=(HERE / "page.js").read_text(encoding="utf-8"))
         _add_endpoint(answers, on_model)
     return demo
 
@@ -78,6 +85,7 @@ def _picture_tab(answers: Answers, settings: Settings, model: gr.Dropdown, on_mo
                 height=270,
                 elem_id="picture",
             )
+            gr.HTML(message(NO_CAMERA, "problem"), elem_id="no-snapshot")  # page.css shows it where it is so
             gr.Examples(
                 EXAMPLES,
                 picture,
@@ -147,6 +155,7 @@ def _webcam_tab(answers: Answers, settings: Settings, model: gr.Dropdown) -> lis
             overlay = gr.HTML(elem_id="overlay")
         with gr.Column():
             ranges = _ranges_choice("webcam-ranges")
+            gr.HTML(message(NO_CAMERA, "problem"), elem_id="no-webcam")  # page.css shows it where it is so
             gr.HTML(message(WEBCAM_BUSY), elem_id="webcam-busy")  # page.css shows it to who waits
             live_cards = gr.HTML(elem_id="live-cards")
     tracks = gr.State(time_to_live=settings.keep_seconds)
@@ -161,12 +170,17 @@ def _webcam_tab(answers: Answers, settings: Settings, model: gr.Dropdown) -> lis
         api_visibility="private",
         show_progress="hidden",
     )
-    # After Stop and after the time limit, at which Gradio would join the queue anew.
+    # After Stop and after the time limit, at which Gradio would join the queue anew. Also where there was no place, for which
+    # it would ask again with every frame: by the browser, so that it is before the next one.
     webcam_parts = [webcam, overlay, live_cards, tracks]
     off = WEBCAM_OFF.format(limit=duration(settings.webcam_seconds))
-    stream.then(  # not `success`, which Stop is none
+    ended = stream.then(  # not `success`, which Stop is none
         lambda: (gr.update(visible=False), "", message(off), None), None, webcam_parts, queue=False, **PRIVATE
-    ).then(lambda: gr.update(visible=True), None, webcam, queue=False, **PRIVATE)
+    )
+    hidden_and_told = [{"__type__": "update", "visible": False}, "", message(BUSY, "problem")]
+    refused = stream.failure(None, None, webcam_parts[:3], js=f"() => {json.dumps(hidden_and_told)}")
+    for hidden in (ended, refused):
+        hidden.then(lambda: gr.update(visible=True), None, webcam, queue=False, **PRIVATE)
     return webcam_parts
 
 

@@ -1,5 +1,6 @@
 """From a Hub id or a folder to a pipeline ready to answer, or a message that says what is missing."""
 
+import hashlib
 import json
 import threading
 from pathlib import Path
@@ -83,7 +84,16 @@ def find_model(choice: ModelChoice) -> ServedModel:
             f"{AgeGenderConfig.model_type!r}."
         )
     # a snapshot's folder is its commit
-    return ServedModel(choice.name, "a local folder" if is_folder else f"revision {folder.name}", folder)
+    revision = f"a local folder, {_digest(folder)}" if is_folder else f"revision {folder.name}"
+    return ServedModel(choice.name, revision, folder)
+
+
+def _digest(folder: Path) -> str:
+    """By which weights without a commit are told apart; of a single file it is its SHA-256, as its metrics.json names it."""
+    digest = hashlib.sha256()
+    for weights in sorted(folder.glob("*.safetensors")):
+        digest.update(weights.read_bytes())
+    return f"its weights' SHA-256 begins {digest.hexdigest()[:12]}"
 
 
 def _download(model_id: str, revision: str | None) -> Path:

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 APP = "app.py"
-ASSETS = ("demo/*.css", "examples/*.jpg")
+ASSETS = ("demo/*.css", "demo/*.js", "examples/*.jpg")
 CARD = """\
 ---
 {metadata}

@@ -116,7 +116,7 @@ def exported_run(tiny_runs: tuple[Path, Path], tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
-    """The running demo with a tiny model of random weights, whose folder is its MODEL_ID."""
+    """The running demo with a tiny model of random weights, whose folder is its MODEL_ID; its log holds nothing private."""
     folder = tmp_path_factory.mktemp("demo")
     save_tiny_model(folder / "tiny")
     (folder / "tiny" / "figures").mkdir()
@@ -126,6 +126,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
     environment = {"MODEL_ID": str(folder / "tiny"), "REQUESTS_PER_MINUTE": "100000", "GRADIO_MCP_SERVER": "True"}
     with DemoServer(folder, **environment) as server:
         yield server
+    assert server.private_words_in_log() == []
 
 
 @pytest.fixture(scope="session")

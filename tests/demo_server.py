@@ -9,10 +9,13 @@ from pathlib import Path
 
 import httpx
 
-from demo.cleaning_up import LOCK
-
 
 ROOT = Path(__file__).resolve().parents[1]
+# Of what visitors send and are told, and of mistakes in the code. Lower case.
+PRIVATE_WORDS = (
+    *("private-name", "portrait", "astronaut", "dropped", "passwd", "secret"),
+    *("looks", "female", "age_range", "years", "face found", "traceback"),
+)
 
 
 class DemoServer:
@@ -28,17 +31,22 @@ class DemoServer:
         self._command, self._code = [str(python), "app.py"], code
         self.files, self._log = folder / "files", folder / "app.log"
         self.files.mkdir(exist_ok=True)
-        temporary = {"GRADIO_TEMP_DIR": str(self.files), "TMPDIR": str(self.files)}
+        self._own_files: set[Path] = set()
+        temporary = {name: str(self.files) for name in ("GRADIO_TEMP_DIR", "TMPDIR", "HOME")}
+        temporary["MPLCONFIGDIR"] = str(folder / "matplotlib")  # Gradio's: a list of fonts, which may stay
         self.environment = {"GRADIO_SERVER_PORT": str(port)} | temporary | environment
 
     @property
     def log(self) -> str:
         return self._log.read_text()
 
+    def private_words_in_log(self) -> list[str]:
+        log = self.log.lower()
+        return [word for word in PRIVATE_WORDS if word in log]
+
     def stored_files(self) -> list[Path]:
-        """Every file the demo has written and not yet deleted, but for its example picture and its lock."""
-        own = ("astronaut.jpg", LOCK)
-        return [path for path in self.files.rglob("*") if path.is_file() and path.name not in own]
+        """Every file the demo has written since its start, there or at home, and not yet deleted."""
+        return [path for path in self.files.rglob("*") if path.is_file() and path not in self._own_files]
 
     def __enter__(self) -> "DemoServer":
         with self._log.open("w") as log:
@@ -54,6 +62,7 @@ class DemoServer:
                 raise RuntimeError(f"the demo ended with {self._process.returncode}:\n{self.log}")
             try:
                 httpx.get(self.url).raise_for_status()
+                self._own_files = set(self.files.rglob("*"))  # its example picture and its lock
                 return self
             except httpx.HTTPError:
                 time.sleep(0.5)

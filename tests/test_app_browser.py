@@ -198,6 +198,21 @@ def test_picture_without_a_face_says_so_and_can_be_taken_as_one(page: Page, tmp_
     expect(page.locator("#cards .looked-at img")).to_have_count(2)  # still as one face
 
 
+def test_kind_of_picture_that_the_browser_cannot_show_is_answered_and_said(page: Page, portrait: Path, tmp_path: Path):
+    Image.open(portrait).save(tmp_path / "portrait.tiff")
+    shown, said = (
+        page.locator("#picture img"),
+        "getComputedStyle(document.querySelector('#picture img').parentElement, '::before')",
+    )
+    upload(page, tmp_path / "portrait.tiff")
+    expect(page.locator("#cards .face-card")).to_have_count(1)
+    expect(shown).to_be_hidden()
+    assert "cannot show this kind of picture" in page.evaluate(f"{said}.content")
+    drop(page, portrait)
+    expect(shown).to_be_visible()
+    assert page.evaluate(f"{said}.content") == "none"
+
+
 def test_page_tells_who_asks_too_often(browser: Browser, guarded: DemoServer, portrait: Path, two: Path):
     address = {"X-Forwarded-For": "192.0.2.21"}
     with visit(browser, guarded, extra_http_headers=address) as page:

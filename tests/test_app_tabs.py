@@ -1,12 +1,13 @@
 """The demo's other tabs in a real Chromium, and the page as a whole: webcam, several pictures, the card, accessibility."""
 
+import hashlib
 import re
 import time
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.demo_server import DemoServer
 from tests.visitors import log_in, start_webcam, type_ranges, upload, visit
@@ -76,6 +77,49 @@ def test_live_answer_follows_the_ranges(page: Page):
     expect(page.locator("#overlay svg[data-faces='1']")).to_be_visible()
 
 
+def test_a_webcam_that_gets_no_place_asks_once_and_can_be_started_again(page: Page):
+    asked = []
+
+    def refuse(route: Route) -> None:
+        asked.append(route)
+        route.fulfill(status=503, json={"detail": "The demo is busy."})
+
+    page.route("**/queue/join*", refuse)
+    start_webcam(page)
+    expect(page.locator("#live-cards")).to_contain_text("No answer this time")
+    expect(page.get_by_text("Click to Access Webcam")).to_be_visible()
+    page.wait_for_timeout(1500)  # five frames
+    assert len(asked) == 1
+    expect(page.get_by_test_id("toast-body")).to_have_count(1)
+    page.unroute("**/queue/join*")
+    page.get_by_text("Click to Access Webcam").click()
+    page.locator("#webcam").get_by_text("Start").click()
+    expect(page.locator("#overlay svg[data-faces='1']")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError') }",
+        "Object.defineProperty(navigator, 'mediaDevices', {value: undefined})",
+    ],
+    ids=["refused", "http"],
+)
+def test_camera_that_does_not_start_says_why(page: Page, cause: str):
+    page.add_init_script(cause)
+    page.reload()
+    told = page.get_by_text("The camera does not start. Allow it in your browser")
+    expect(page.get_by_role("tab", name="About")).to_be_visible()
+    expect(told.filter(visible=True)).to_have_count(0)
+    for place, opened in (("#picture", page.get_by_label("Capture from camera")), ("#webcam", None)):
+        if opened:
+            opened.click()
+        else:
+            page.get_by_role("tab", name="Webcam").click()
+        page.locator(place).get_by_text("Click to Access Webcam").click()
+        expect(told.filter(visible=True)).to_have_count(1)
+
+
 def test_demo_says_what_has_ended(browser: Browser, demo: DemoServer, portrait: Path, tmp_path: Path):
     """The webcam's time, its place among others, and the time for which a picture is kept."""
     limits = {"KEEP_SECONDS": "20", "WEBCAM_SECONDS": "10", "WEBCAM_VIEWERS": "1"}
@@ -114,7 +158,9 @@ def test_about_shows_the_card_with_its_figures(page: Page, demo: DemoServer):
     folder = Path(demo.environment["MODEL_ID"])
     page.get_by_role("tab", name="About").click()
     expect(page.locator("#about")).to_contain_text("Random weights")
-    expect(page.locator("#about")).to_contain_text(f"Served here: {folder.name}, a local folder")
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    served = f"Served here: {folder.name}, a local folder, its weights' SHA-256 begins {digest[:12]}."
+    expect(page.locator("#about")).to_contain_text(served)
     expect(page.locator("#about")).not_to_contain_text("license: other")
     expect(page.locator("#about img")).to_have_js_property("naturalWidth", 30)
 
