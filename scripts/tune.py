@@ -8,7 +8,8 @@ evaluation; a trial that is worse than the median of the earlier ones at the sam
 study lies in OUTPUT_DIR/study.db: the same command goes on with it, up to `--trials` finished or pruned trials. Writes
 trials.md, trials.json and trials.png. Needs `pip install optuna`.
 
-A space names arguments of the model, the augmentation, the learning or the training:
+A space names arguments of the model, the augmentation, the learning or the training; those that define the losses only
+where the trials are judged by something else:
 
     learning_rate: {low: 1e-4, high: 3e-3, log: true}
     num_train_epochs: {low: 5, high: 20}
@@ -47,6 +48,16 @@ FIXED = (
     "output_dir",
     "metric_for_best_model",
     "seed",
+)
+
+
+# By these the losses are defined: the trial with the easiest one would win.
+LOSS_ARGUMENTS = (
+    "age_sigma_years",
+    "age_class_weights",
+    "range_loss_weight",
+    "gender_loss_weight",
+    "gender_label_smoothing",
 )
 
 
@@ -92,6 +103,13 @@ def tune(args: argparse.Namespace, argv: list[str]) -> optuna.Study:
     }
     space = SearchSpace.read(args.space, [name for names in searchable.values() for name in names])
 
+    of_loss = [name for name in space.choices if name in LOSS_ARGUMENTS]
+    if of_loss and metric.removeprefix("eval_") in ("loss", "age_loss", "gender_loss"):
+        raise RecipeError(
+            f"A search over {', '.join(of_loss)} cannot be judged by {metric}, which they change. Judge by age_mae or "
+            "gender_accuracy (--metric_for_best_model, with --greater_is_better), or leave them out of the space."
+        )
+
     folder = Path(training_args.output_dir)
     begin_experiment(folder, {"search": recipe}, space=space.choices)
     training_args.output_dir = str(folder / "trials")
@@ -100,6 +118,10 @@ def tune(args: argparse.Namespace, argv: list[str]) -> optuna.Study:
     if recipe.learning.early_stopping_patience is not None:
         print("early_stopping_patience is left out: a trial that is worse than the others is pruned instead.")
         recipe = recipe._replace(learning=replace(recipe.learning, early_stopping_patience=None))
+    for one in fields(TrainingArguments):  # the Trainer gives a trial's value the type of the recipe's
+        value = getattr(training_args, one.name, None)
+        if one.name in space.choices and one.type is float and isinstance(value, int):
+            setattr(training_args, one.name, float(value))
     faces = prepare_faces(recipe)
     trainer = build_trainer(recipe, faces)
 

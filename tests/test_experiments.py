@@ -14,9 +14,10 @@ from model.modeling_age_gender import AgeGenderModel
 from scripts import compare_recipes, cross_validate
 from scripts.tune import read_arguments, tune
 from tests.made_up_faces import write_utkface_folder
-from trainer.arguments import ARGUMENT_CLASSES
+from trainer.arguments import ARGUMENT_CLASSES, Arguments
 from trainer.experiments import run
 from trainer.experiments.comparison import read_comparison
+from trainer.experiments.folder import begin_experiment
 from trainer.experiments.search_space import SearchSpace
 from trainer.learning import l1_norm
 from trainer.recipe import RecipeError, parse_recipe
@@ -235,6 +236,35 @@ def test_comparison_of_recipes(faces, tmp_path, capsys, monkeypatch):
     comparison.write_text(comparison.read_text().replace("6", "7"))
     with pytest.raises(RecipeError, match=r"begun with other arguments \(wide_loss: age_sigma_years 6.0, not 7.0"):
         compare_recipes.main([str(comparison), *shared])
+
+
+def test_an_experiment_begun_by_an_earlier_version_goes_on(quick, tmp_path):
+    """Which knew fewer arguments: the others had their defaults."""
+    path = tmp_path / "experiment.json"
+    begin_experiment(tmp_path, {"search": Arguments.parse([SMOKE, *quick])})
+    begun = json.loads(path.read_text())
+    del begun["search"]["race_loss_weight"]
+    path.write_text(json.dumps(begun))
+    with pytest.raises(RecipeError, match=r"\(search: race_loss_weight 0.0, not 0.5\)"):
+        begin_experiment(tmp_path, {"search": Arguments.parse([SMOKE, *quick, "--race_loss_weight", "0.5"])})
+    begin_experiment(tmp_path, {"search": Arguments.parse([SMOKE, *quick])})
+
+
+@pytest.mark.parametrize("metric", ["loss", "eval_age_loss"])
+def test_trials_are_not_judged_by_a_loss_that_is_searched(quick, metric):
+    with pytest.raises(RecipeError, match=r"search .* age_sigma_years, gender_label_smoothing.* Judge by age_mae"):
+        tune(*read_arguments([SMOKE, *quick, "--metric_for_best_model", metric]))
+
+
+@pytest.mark.slow
+def test_a_share_of_the_steps_is_searched_where_the_recipe_says_none(quick, tmp_path, capsys):
+    recipe, space = tmp_path / "recipe.yaml", tmp_path / "space.yaml"
+    recipe.write_text(Path(SMOKE).read_text().replace("warmup_steps: 0.1\n", ""))
+    space.write_text("warmup_steps: [0.5]\n")
+    command = [str(recipe), *quick, "--space", str(space), "--logging_steps", "1", "--num_train_epochs", "1"]
+    tune(*read_arguments([*command, "--trials", "1"]))
+    rates = re.findall(r"'learning_rate': '?([\d.e-]+)", capsys.readouterr().out)
+    assert float(rates[0]) == 0, "the first step of a warmup"
 
 
 @pytest.mark.parametrize(

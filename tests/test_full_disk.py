@@ -1,14 +1,18 @@
 """A full disk, on a real file system of its own: training and scoring say so, and go on when there is room again."""
 
+import shutil
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from datasets.table import embed_table_storage
 
 from tests.made_up_faces import draw_face
 from tests.small_disk import on_a_disk_of
 from tests.tiny_model import save_tiny_model
 from tests.training_runs import command, record_of
+from trainer.data import DataArguments, load_faces
 
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -46,6 +50,28 @@ def test_a_disk_too_full_for_the_trained_model_names_the_way_on(faces, tmp_path,
     message = done.stderr.splitlines()[-1]
     assert message.startswith("CheckpointError: The trained model could not be written to")
     assert "/run.checkpoints/checkpoint-12. Make room, and add --resume_from_checkpoint true." in message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prepared", [False, True], ids=["as it came", "prepared"])
+def test_a_disk_too_full_for_the_cache_of_the_data(faces, tmp_path, prepared):
+    """Prepared pictures lie in a file, and their columns are copied; an archive's pictures are unpacked."""
+    if prepared:
+        source = tmp_path / "prepared"
+        (source / "data").mkdir(parents=True)
+        for split, rows in load_faces(DataArguments(dataset=str(faces)), seed=0).items():
+            rows.with_format("arrow").map(embed_table_storage, batched=True).with_format(None).to_parquet(
+                source / f"data/{split}-00000-of-00001.parquet"
+            )
+    else:
+        source = Path(shutil.make_archive(str(tmp_path / "faces"), "gztar", faces))
+    train = command(source, tmp_path / "run", "--cache_dir", str(tmp_path / "disk"))
+    done = on_a_disk_of("96k", tmp_path, f"if {' '.join(train)}; then exit 3; fi")
+    assert done.returncode == 0, done.stderr
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith(f"ValueError: {source} could not be read into the cache at {tmp_path / 'disk'}: ")
+    assert "No space left on device" in message
+    assert "name another place with cache_dir" in message
 
 
 @pytest.mark.slow

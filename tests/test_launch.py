@@ -125,6 +125,15 @@ def test_each_process_varies_the_pictures_in_its_own_way(tmp_path):
 
 
 @pytest.mark.slow
+def test_machines_that_share_no_disk_are_told_so_before_training(faces, tmp_path):
+    done = finish(faces, tmp_path, launcher=launch("cpu"), module="tests.own_disks")
+    assert done.returncode == 1
+    assert "RecipeError" in done.stderr
+    assert "run.checkpoints is not the same folder in all processes: 1 of 2 do not see" in done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
 def test_l1_counts_sharded_weights_whole(faces, tmp_path):
     overrides = [*UNVARIED, "--max_samples", "222", "--num_train_epochs", "1", "--l1_penalty", "1e-2"]
     main(arguments(faces, tmp_path / "one", *overrides))

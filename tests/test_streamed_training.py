@@ -1,12 +1,13 @@
 """Training on a stream, whose pictures are read again in every pass and whose length nobody knows."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from model.modeling_age_gender import AgeGenderModel
 from tests.made_up_faces import write_utkface_folder
-from tests.training_runs import arguments
+from tests.training_runs import arguments, losses, record_of
 from trainer.data import DataArguments, read_pictures
 from trainer.manifest import build_manifest, write_manifest
 from trainer.train import main
@@ -34,3 +35,35 @@ def test_a_stream_that_ends_early_costs_no_trained_model(stream, tmp_path):
         main(stream)
     AgeGenderModel.from_pretrained(tmp_path / "run")
     assert not (tmp_path / "run/training_run.json").exists()
+
+
+def test_a_run_that_goes_on_from_its_last_step_trains_no_further(stream, tmp_path):
+    main(stream)
+    whole, weights = record_of(tmp_path / "run"), (tmp_path / "run/model.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "run")  # as a kill before it was written leaves it
+    main([*stream, "--resume_from_checkpoint", "true"])
+    resumed = record_of(tmp_path / "run")
+    assert len(losses(resumed)) == len(losses(whole)) == 4
+    assert (tmp_path / "run/model.safetensors").read_bytes() == weights
+
+
+def test_a_stream_resumed_in_the_middle_of_a_pass_ends_with_the_same_weights(stream, tmp_path):
+    main(stream)
+    whole, weights = record_of(tmp_path / "run"), (tmp_path / "run/model.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "run")
+    for step in (3, 4):  # as a kill in the third step leaves it
+        shutil.rmtree(tmp_path / f"run.checkpoints/checkpoint-{step}")
+    main([*stream, "--resume_from_checkpoint", "true"])
+    assert losses(record_of(tmp_path / "run")) == losses(whole)
+    assert (tmp_path / "run/model.safetensors").read_bytes() == weights
+
+
+def test_a_stream_resumed_after_its_first_pass_says_that_the_order_changes(stream, tmp_path, caplog):
+    """A pass has five steps."""
+    main([*stream, "--max_steps", "7"])
+    shutil.rmtree(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run.checkpoints/checkpoint-7")
+    assert "goes on with the beginning of a pass" not in caplog.text
+    main([*stream, "--max_steps", "7", "--resume_from_checkpoint", "true"])
+    assert "goes on with the beginning of a pass" in caplog.text
+    assert len(losses(record_of(tmp_path / "run"))) == 7

@@ -1,5 +1,6 @@
 """The Hugging Face Trainer with batched augmentation, both heads' losses in its log, and checkpoints that restore."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from transformers import Trainer
+from transformers.trainer_utils import has_length
 
 from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput
 from trainer.checkpoints import CheckpointError, TrainingDiverged, way_back
@@ -16,6 +18,9 @@ from trainer.muon import muon_with_adamw
 from trainer.race_head import AgeGenderRaceModel, without_race_head
 from trainer.recipe import RecipeError
 from trainer.transforms import BatchTransform
+
+
+logger = logging.getLogger(__name__)
 
 
 class AgeGenderTrainer(Trainer):
@@ -72,6 +77,12 @@ class AgeGenderTrainer(Trainer):
         prepared = super()._prepare_for_training(*args, **kwargs)
         if self.args.process_index:
             torch.manual_seed(self.args.seed + self.args.process_index)
+        _, dataloader = prepared
+        if not has_length(dataloader) and (self.state.epoch or 0) > 1:  # max_steps count as one epoch of a stream
+            logger.warning(
+                "The run was stopped after its first pass over the stream, whose length nobody knows: it goes on with the "
+                "beginning of a pass, and sees the pictures in another order than it would have."
+            )
         return prepared
 
     def create_optimizer(self, model=None):
@@ -159,7 +170,8 @@ class AgeGenderTrainer(Trainer):
     def whole_model(self) -> AgeGenderModel:
         """The model in one piece, to calibrate and to publish: under FSDP a process holds a share of each weight only.
 
-        To be called in every process; under FSDP the weights are those trained in the main process only.
+        To be called in every process; under FSDP, or with a race head, the weights are those trained in the main process
+        only.
         """
         model = self.accelerator.unwrap_model(self.model)
         if not self.is_fsdp_enabled and not isinstance(model, AgeGenderRaceModel):
@@ -170,7 +182,9 @@ class AgeGenderTrainer(Trainer):
         return whole.eval()
 
     def _run_epoch(self, *args, **kwargs):
-        if not self.control.should_training_stop:  # else it goes on from where it was stopped early
+        if self.state.global_step >= self.state.max_steps:  # else a run resumed at its end would train a step more
+            self.control.should_training_stop = True
+        if not self.control.should_training_stop:  # a resumed run that early stopping had ended trains no further
             super()._run_epoch(*args, **kwargs)
 
     def training_step(self, *args, **kwargs):

@@ -8,6 +8,7 @@ from datasets import DatasetDict, IterableDatasetDict, concatenate_datasets, loa
 
 from trainer.data_arguments import DataArguments
 from trainer.manifest import shuffled_rows, split_faces
+from trainer.sources import caching_explained
 from trainer.splits import SPLITS
 from trainer.streaming import limit_stream
 
@@ -17,7 +18,8 @@ def load_prepared_folder(folder: Path, args: DataArguments) -> DatasetDict | Ite
     files = {split: sorted(map(str, folder.glob(f"data/{split}-*.parquet"))) for split in SPLITS}
     if not all(files.values()):
         return None
-    return load_dataset("parquet", data_files=files, cache_dir=args.cache_dir, streaming=args.streaming)
+    with caching_explained(args.dataset, args.cache_dir):
+        return load_dataset("parquet", data_files=files, cache_dir=args.cache_dir, streaming=args.streaming)
 
 
 def is_prepared(source: DatasetDict | IterableDatasetDict) -> bool:

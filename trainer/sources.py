@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +18,7 @@ from datasets import (
     concatenate_datasets,
     load_dataset,
 )
+from datasets.config import HF_DATASETS_CACHE
 from datasets.exceptions import DatasetGenerationError
 
 from model.image_loading import SUFFIXES
@@ -45,19 +47,36 @@ def read_files(path: Path, columns: Columns, cache_dir: str | None = None) -> Da
     where there is one, else from UTKFace file names. `problem` is why a row must be dropped, "" if it need not be.
 
     Raises:
-        ValueError: no folder or archive, a damaged archive, no picture, no label at all, a table without its columns.
+        ValueError: no folder or archive, a damaged archive, no picture, no label at all, a table without its columns; a
+            full disk.
     """
     check_files(path)
-    try:
+    with caching_explained(str(path), cache_dir):
         return Dataset.from_generator(
             file_rows,
             features=Features({"image": Image(decode=False), **_ROW_FEATURES}),
             cache_dir=cache_dir,
             gen_kwargs={"path": str(path), "columns": columns, "signature": _signature(path)},
         )
+
+
+@contextmanager
+def caching_explained(source: str, cache_dir: str | None) -> Iterator[None]:
+    """While `datasets` writes the rows of `source` into its cache, whose own error says nothing.
+
+    Raises:
+        ValueError: something is wrong with the source, or it could not be read or written.
+    """
+    try:
+        yield
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, ValueError):
             raise error.__cause__ from None
+        if isinstance(error.__cause__, OSError):
+            raise ValueError(
+                f"{source} could not be read into the cache at {cache_dir or HF_DATASETS_CACHE}: {error.__cause__}. Is the "
+                "disk full? Make room, or name another place with cache_dir."
+            ) from error
         raise
 
 
@@ -79,13 +98,14 @@ def check_files(path: Path) -> None:
 def load_hub(args: DataArguments) -> DatasetDict | IterableDatasetDict:
     """`datasets.load_dataset`, with errors that say what to do."""
     try:
-        return load_dataset(
-            args.dataset,
-            args.dataset_config,
-            revision=args.dataset_revision,
-            cache_dir=args.cache_dir,
-            streaming=args.streaming,
-        )
+        with caching_explained(args.dataset, args.cache_dir):
+            return load_dataset(
+                args.dataset,
+                args.dataset_config,
+                revision=args.dataset_revision,
+                cache_dir=args.cache_dir,
+                streaming=args.streaming,
+            )
     except FileNotFoundError as error:
         raise ValueError(
             f"{args.dataset!r} is neither a file or folder here nor a dataset on the Hub ({error}). Expected a folder or a "

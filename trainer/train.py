@@ -41,6 +41,7 @@ from trainer.run_record import (
     public_name,
     save_run_record,
 )
+from trainer.shared_folder import check_shared
 from trainer.transforms import BatchTransform, collate_faces, decode_faces
 
 
@@ -218,6 +219,8 @@ def main(argv: Sequence[str]) -> None:
     writes_onnx = args.report.writes_onnx(pushes=repo_id is not None)
     training_args.run_name = training_args.run_name or output_dir.name  # by which trackers know it
 
+    if not trained:
+        check_shared(Path(training_args.output_dir), resume_from, training_args)
     trainer = None if trained else train(args, beginning, resume_from, output_dir)
     if args.report.report:
         write_report(args, output_dir, repo_id, writes_onnx, trainer)

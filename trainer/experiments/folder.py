@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from trainer.arguments import Arguments
+from trainer.arguments import ARGUMENT_CLASSES, Arguments
 from trainer.checkpoints import RUN_RECORD
 from trainer.recipe import RecipeError
 from trainer.whole_files import write_whole
@@ -16,6 +17,11 @@ _WITHOUT_EFFECT = (
     *("cache_dir", "num_proc", "dataloader_num_workers", "ddp_timeout"),
     *("disable_tqdm", "report_to", "report", "onnx"),
 )
+
+
+_DEFAULTS = {
+    one.name: one.default for arguments in ARGUMENT_CLASSES for one in fields(arguments) if one.default is not MISSING
+}
 
 
 def begin_experiment(folder: Path, args: Mapping[str, Arguments], **more: Any) -> None:
@@ -36,10 +42,11 @@ def begin_experiment(folder: Path, args: Mapping[str, Arguments], **more: Any) -
         raise RecipeError(f"{folder} holds runs, but not {path.name}, which says what they were begun with.")
     begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name in asked.keys() & begun.keys():
-        both = (asked[name], begun[name])
-        changed = sorted(key for key in both[0].keys() | both[1].keys() if both[0].get(key) != both[1].get(key))
+        # an argument that a later version brought was begun without: by its default
+        now, before = _DEFAULTS | asked[name], _DEFAULTS | begun[name]
+        changed = sorted(key for key in now.keys() | before.keys() if now.get(key) != before.get(key))
         if changed:
-            was = ", ".join(f"{key} {begun[name].get(key)!r}, not {asked[name].get(key)!r}" for key in changed)
+            was = ", ".join(f"{key} {before.get(key)!r}, not {now.get(key)!r}" for key in changed)
             raise RecipeError(
                 f"{folder} was begun with other arguments ({name}: {was}), whose results would be mixed with these. "
                 "Go on as it was begun, choose another --output_dir, or remove that folder."

@@ -1,0 +1,16 @@
+"""`trainer.train` where every process has a disk of its own, as machines have.
+
+accelerate launch --config_file trainer/accelerate/cpu.yaml -m tests.own_disks RECIPE ... --output_dir FOLDER
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from trainer.train import main
+
+
+if __name__ == "__main__":
+    place = sys.argv.index("--output_dir") + 1
+    disk = Path(sys.argv[place]) / os.environ["RANK"]
+    main([*sys.argv[1:place], str(disk / "run"), *sys.argv[place + 1 :]])
