@@ -43,7 +43,7 @@ def align(image_rgb: np.ndarray, face: Face, landmarks_xy: Sequence[Sequence[flo
     return warp_square(image_rgb, crop_matrix(face, landmarks_xy, size), size)
 
 
-def crop_matrix(face: Face, landmarks_xy: Sequence[Sequence[float]], size: int) -> np.ndarray:
+def crop_matrix(face: Face, landmarks_xy: Sequence[Sequence[float]], size: float) -> np.ndarray:
     """(2, 3) matrix from picture to crop, both in pixels, the first pixel covering 0 to 1.
 
     With landmarks: the similarity transform (rotation, scale, shift) that brings them closest to `landmarks_xy`, (5, 2)
@@ -67,7 +67,7 @@ def resize_square(image_rgb: np.ndarray, size: int) -> np.ndarray:
     return warp_square(image_rgb, square_matrix(complex(width / 2, height / 2), min(height, width), size), size)
 
 
-def square_matrix(center: complex, side: complex, size: int) -> np.ndarray:
+def square_matrix(center: complex, side: complex, size: float) -> np.ndarray:
     """(2, 3) matrix that brings a square to (size, size); `center` and `side` (its upper edge) are x + iy in pixels."""
     factor = size / side
     return _similarity_matrix(factor, size / 2 * (1 + 1j) - factor * center)

@@ -171,15 +171,31 @@ class AgeGenderPipeline(Pipeline):
         else:
             dataset = PipelineDataset(inputs, self.preprocess, preprocess_params)
         for batch in DataLoader(dataset, num_workers=num_workers, batch_size=batch_size, collate_fn=list):
-            joined = self.forward(
-                {"pixel_values": torch.cat([item["pixel_values"] for item in batch])}, **forward_params
-            )
-            start = 0
-            for item in batch:
-                stop = start + len(item["faces"])
-                of_item = {name: values[start:stop] for name, values in joined.items() if name.endswith("_logits")}
-                yield self.postprocess({**item, **of_item}, **postprocess_params)
-                start = stop
+            yield from self.answer(batch, **forward_params, **postprocess_params)
+
+    def prepare(self, picture: Any) -> dict:
+        """`preprocess` with the options this pipeline was made with: for threads that work ahead of `answer`."""
+        return self.preprocess(picture, **self._preprocess_params)
+
+    def answer(
+        self, prepared: Sequence[dict], faces_per_forward: int = FACES_PER_FORWARD, **postprocess_params
+    ) -> Iterator[list[dict[str, Any]]]:
+        """What `preprocess` made of each picture -> each picture's answer; all their faces go through the model together."""
+        if not prepared:
+            return
+        pixel_values = torch.cat([item["pixel_values"] for item in prepared])
+        joined = self.forward({"pixel_values": pixel_values}, faces_per_forward=faces_per_forward)
+        start = 0
+        for item in prepared:
+            stop = start + len(item["faces"])
+            of_item = {name: values[start:stop] for name, values in joined.items() if name.endswith("_logits")}
+            yield self.postprocess({**item, **of_item}, **(self._postprocess_params | postprocess_params))
+            start = stop
+
+    @property
+    def age_ranges(self) -> list[list[int]]:
+        """What answers are given in: the ranges this pipeline was made with, else the model's own."""
+        return self._postprocess_params.get("age_ranges") or self.model.config.age_ranges
 
     def _forward(self, model_inputs: dict, faces_per_forward: int = FACES_PER_FORWARD) -> dict:
         """(N, 3, S, S) -> {"age_logits": (N, years), "gender_logits": (N, 2)}, beside what came in; N may be 0."""

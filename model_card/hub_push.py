@@ -14,21 +14,17 @@ from huggingface_hub import (
     HfApi,
     ModelInfo,
     constants,
-    get_token,
 )
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-from huggingface_hub.utils import httpx, validate_repo_id
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import httpx
 
 from model_card.card import render_card
+from model_card.hub_checks import HubError, check_name, check_signed_in, check_visibility
 from model_card.pushed_files import belongs_to_model, files_to_push
 
 
 CARD = "README.md"
 WAITS_SECONDS = (1, 2, 4, 8)  # between one try of the whole push and the next
-
-
-class PushError(Exception):
-    """The Hub did not take the push; the message says why and what to do."""
 
 
 def push_folder(
@@ -58,20 +54,14 @@ def push_folder(
 
     Raises:
         ModelFolderError: the folder is incomplete; nothing was sent.
-        PushError: not signed in, no right to write, a tag or visibility that contradicts, or no connection.
+        HubError: not signed in, no right to write, a tag or visibility that contradicts, or no connection.
     """
     folder = Path(folder)
     if create_pr and (tag or revision):
-        raise PushError("a pull request opens its own branch: tag the version after merging it, and give no revision")
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise PushError(f"{repo_id!r} is not the name of a repository, user/name: {error}") from error
-    if "/" not in repo_id:
-        raise PushError(f"{repo_id!r} is not the name of a repository, user/name: write whose it is")
+        raise HubError("a pull request opens its own branch: tag the version after merging it, and give no revision")
+    check_name(repo_id)
     contents: dict[str, Path | bytes] = {path.as_posix(): folder / path for path in files_to_push(folder)}
-    if get_token() is None:
-        raise PushError("not signed in to the Hub: run `hf auth login`, or set HF_TOKEN to a token that may write")
+    check_signed_in()
     if f'"{repo_id}"' not in (folder / CARD).read_text(encoding="utf-8"):
         print(
             f"note: {CARD} is pushed with snippets that load {repo_id}, which {folder / CARD} does not name",
@@ -83,12 +73,12 @@ def push_folder(
     try:
         return _retried(push.once)
     except (HfHubHTTPError, httpx.TransportError, json.JSONDecodeError) as error:
-        raise PushError(f"could not push {folder} to {repo_id}: {_reason(error)}.{_again(error)}") from error
+        raise HubError(f"could not push {folder} to {repo_id}: {_reason(error)}.{_again(error)}") from error
     except RuntimeError as error:  # how the client reports an upload that it has tried six times
         cause = error.__cause__
         if not isinstance(cause, (HfHubHTTPError, httpx.TransportError)):
             raise
-        raise PushError(f"could not push {folder} to {repo_id}: {error} {_reason(cause)}.{_again(cause)}") from error
+        raise HubError(f"could not push {folder} to {repo_id}: {error} {_reason(cause)}.{_again(cause)}") from error
 
 
 @dataclass
@@ -136,20 +126,15 @@ class _Push:
         except RepositoryNotFoundError as error:
             if self.create_pr:
                 message = f"{self.repo_id} does not exist or is hidden from you: a pull request needs a repository"
-                raise PushError(message) from error
+                raise HubError(message) from error
             self.api.create_repo(self.repo_id, private=self.private, exist_ok=True)
             return
-        if self.private is not None and self.private != is_private:
-            words = ("public", "private")
-            raise PushError(
-                f"{self.repo_id} exists and is {words[is_private]}, not {words[self.private]} as asked: change that in "
-                "the repository's settings, or leave the option out"
-            )
+        check_visibility(self.repo_id, is_private, self.private)
 
     def _check_tag(self, oid: str, done: str = "") -> None:
         named = {ref.name: ref.target_commit for ref in self.api.list_repo_refs(self.repo_id).tags}.get(self.tag, oid)
         if named != oid:
-            raise PushError(
+            raise HubError(
                 f"the tag {self.tag} of {self.repo_id} names commit {named[:8]}, not {oid[:8]}: a tag stays with its "
                 f"version, choose another{done}"
             )

@@ -12,20 +12,13 @@ from safetensors import SafetensorError, safe_open
 from model.face_detection import YUNET_FILE
 from model.pipeline_age_gender import TASK
 from model_card.number_check import unsupported_numbers
-from model_card.required import COMPARISON, card_problems, onnx_files
+from model_card.required import COMPARISON, REQUIRED_FILES, card_problems, onnx_files
 from model_card.weights import WEIGHTS
 
 
 REQUIREMENTS = "requirements.txt"  # an endpoint installs what it names before it loads handler.py
-REQUIRED = (
-    "config.json",
-    "preprocessor_config.json",
-    WEIGHTS,
-    YUNET_FILE,
-    "README.md",
-    "metrics.json",
-    "training_run.json",
-)
+WITH_CARD = (YUNET_FILE, "README.md")  # beside what the card is rendered from
+REQUIRED = (*REQUIRED_FILES, *WITH_CARD)
 OPTIONAL = ("handler.py", REQUIREMENTS, "figures/*.png", "figures/*.svg", "onnx/*.onnx", COMPARISON)
 CARD_METADATA = ("license", "pipeline_tag", "tags", "model-index")
 AUTO_CLASSES = ("AutoConfig", "AutoModel")  # what `trust_remote_code` must find in config.json's auto_map
@@ -46,7 +39,8 @@ def files_to_push(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise ModelFolderError(f"{folder} is not a folder; give the one that training wrote, outputs/<run>")
-    problems = [f"{name} is missing" for name in REQUIRED if not (folder / name).is_file()]
+    problems = card_problems(folder)
+    problems += [f"{name} is missing" for name in WITH_CARD if not (folder / name).is_file()]
     if (folder / "handler.py").is_file() and not (folder / REQUIREMENTS).is_file():
         problems.append(f"{REQUIREMENTS} is missing, without which handler.py cannot start: copy model/{REQUIREMENTS}")
     code: set[str] = set()
@@ -55,7 +49,6 @@ def files_to_push(folder: Path) -> list[Path]:
         problems += code_problems
     if (folder / WEIGHTS).is_file():
         problems += _weights_problems(folder)
-    problems += [problem for problem in card_problems(folder) if problem not in problems]
     if (folder / "README.md").is_file():
         problems += _readme_problems(folder)
         if not problems:
@@ -63,7 +56,7 @@ def files_to_push(folder: Path) -> list[Path]:
             problems += [f"README.md states {number}, which nothing in the folder measured" for number in numbers]
     names = {*REQUIRED, *code, *_optional_files(folder)}
     for name in sorted(names):
-        if name.endswith((".json", ".md", ".py")) and (folder / name).is_file():
+        if name.endswith((".json", ".md", ".py", ".txt")) and (folder / name).is_file():
             problems += [f"{name} holds an access token"] if TOKEN.search(_text(folder / name)) else []
     if problems:
         raise ModelFolderError(f"{folder} cannot be pushed:\n" + "\n".join(f"  - {problem}" for problem in problems))

@@ -10,7 +10,6 @@ import cv2
 import torch
 from transformers import BaseImageProcessor
 
-from model.face_alignment import Face
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.weights import sha256
@@ -44,13 +43,11 @@ class Scored:
 @dataclass(frozen=True)
 class _Prepared:
     picture: Picture  # without its content
-    faces: list[Face] = field(default_factory=list)
-    size_wh: tuple[int, int] = (0, 0)
-    pixel_values: torch.Tensor | None = None  # (faces, 3, S, S)
+    found: dict[str, Any] | None = None  # what the pipeline answers from
 
     @property
     def weight(self) -> int:
-        return max(len(self.faces), 1)
+        return max(len(self.found["faces"]), 1) if self.found else 1
 
 
 class Scorer:
@@ -94,7 +91,7 @@ class Scorer:
     @property
     def age_ranges(self) -> list[list[int]]:
         """What the answers are given in: the option's ranges, else the model's own."""
-        return self._pipe._postprocess_params.get("age_ranges") or self._pipe.model.config.age_ranges
+        return self._pipe.age_ranges
 
     def score(self, pictures: Iterable[Picture]) -> Iterator[Scored]:
         """One `Scored` a picture, in order. A picture that cannot be used never ends it."""
@@ -116,29 +113,20 @@ class Scorer:
             return _Prepared(named)
         pipe = self._idle.get()
         try:
-            found = pipe.preprocess(picture.content, **pipe._preprocess_params)
-            return _Prepared(named, found["faces"], found["size_wh"], found["pixel_values"])
+            found = pipe.prepare(picture.content)
+            del found["crops"]  # which the model sees as pixel values: memory for nothing
+            return _Prepared(named, found)
         except Exception as error:  # decoders raise many types on what they were never tested on: its row says which
             return _Prepared(replace(named, problem=explain(error)))
         finally:
             self._idle.put(pipe)
 
     def _answer(self, batch: list[_Prepared]) -> Iterator[Scored]:
-        pixel_values = [item.pixel_values for item in batch if item.faces]
-        logits = {}
-        if pixel_values:
-            logits = self._pipe.forward({"pixel_values": torch.cat(pixel_values)}, faces_per_forward=self.batch_size)
-        start = 0
+        found = [item.found for item in batch if item.found]
+        answers = self._pipe.answer(found, faces_per_forward=self.batch_size)
         for item in batch:
-            stop = start + len(item.faces)
-            faces = []
-            if item.faces:
-                of_item = {name: logits[name][start:stop] for name in ("age_logits", "gender_logits")}
-                outputs = {"faces": item.faces, "size_wh": item.size_wh, **of_item}
-                faces = self._pipe.postprocess(outputs, **self._pipe._postprocess_params)
-            picture = item.picture
+            picture, faces = item.picture, next(answers) if item.found else []
             yield Scored(picture.index, picture.name, picture.seconds, faces, picture.problem)
-            start = stop
 
 
 def read_entries(entries: Iterable[Entry], wanted: Callable[[int], bool] = lambda index: True) -> Iterator[Picture]:

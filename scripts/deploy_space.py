@@ -15,7 +15,6 @@ from huggingface_hub import (
     CommitOperationDelete,
     HfApi,
     SpaceHardware,
-    get_token,
 )
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -27,16 +26,13 @@ from huggingface_hub.utils import httpx
 
 from demo.serving import REQUIRED_FILES
 from model.face_detection import YUNET_FILE
+from model_card.hub_checks import HubError, check_name, check_signed_in, check_visibility
 from model_card.weights import WEIGHTS
 from scripts.space_files import belongs_to_demo, space_files
 
 
 # ZeroGPU lends its GPU to functions that ask for it by a decorator, which this app does not carry.
 HARDWARE = [hardware.value for hardware in SpaceHardware if hardware is not SpaceHardware.ZERO_A10G]
-
-
-class DeployError(Exception):
-    """The Space was not deployed; the message says why and what to do."""
 
 
 def deploy_space(
@@ -56,14 +52,12 @@ def deploy_space(
         hardware: what the Space asks for, "cpu-basic" for one that is created; None leaves an existing one as it is.
 
     Raises:
-        DeployError: no such model or revision, no model in it, not signed in, no user in the Space's name, or the Space
+        HubError: no such model or revision, no model in it, not signed in, no user in the Space's name, or the Space
             exists with another visibility.
         HfHubHTTPError: the Hub refused; a commit is made whole or not at all, so deploying again finishes.
     """
-    if get_token() is None:
-        raise DeployError("not signed in to the Hub: run `hf auth login`, or set HF_TOKEN to a token that may write")
-    if "/" not in space_id:
-        raise DeployError(f"{space_id!r} is not the name of a Space, user/space: write whose it is")
+    check_signed_in()
+    check_name(space_id, "Space")
     api = HfApi()
     commit = _find_model(api, model_id, revision)
     files = space_files(model_id, commit, hardware)
@@ -85,17 +79,15 @@ def _find_model(api: HfApi, model_id: str, revision: str | None) -> str:
     try:
         info = api.model_info(model_id, revision=revision)
     except RevisionNotFoundError as error:
-        raise DeployError(f"{model_id} has no revision {revision!r}: give a branch, tag or commit of it") from error
+        raise HubError(f"{model_id} has no revision {revision!r}: give a branch, tag or commit of it") from error
     except RepositoryNotFoundError as error:
-        raise DeployError(
+        raise HubError(
             f"there is no model {model_id} on the Hub that you may read: push one with python -m scripts.push_to_hub"
         ) from error
     found = {file.rfilename for file in info.siblings}
     missing = [name for name in (*REQUIRED_FILES, WEIGHTS, YUNET_FILE) if name not in found]
     if missing:
-        raise DeployError(
-            f"{model_id} at {info.sha[:8]} is no model that the demo can run: it lacks {', '.join(missing)}"
-        )
+        raise HubError(f"{model_id} at {info.sha[:8]} is no model that the demo can run: it lacks {', '.join(missing)}")
     if info.private:
         print(
             f"note: {model_id} is private. The Space needs a secret HF_TOKEN that may read it: add it in its settings.",
@@ -120,12 +112,7 @@ def _make_space(
             space_variables=[{"key": name, "value": value} for name, value in variables.items()],
         )
         return [file.rfilename for file in api.space_info(space_id).siblings]
-    if private is not None and private != info.private:
-        words = ("public", "private")
-        raise DeployError(
-            f"{space_id} exists and is {words[info.private]}, not {words[private]} as asked: change that in its "
-            "settings, or leave the option out"
-        )
+    check_visibility(space_id, info.private, private)
     if hardware:
         api.request_space_hardware(space_id, hardware)
     return [file.rfilename for file in info.siblings]
@@ -143,7 +130,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         commit = deploy_space(**vars(args))
-    except (DeployError, HFValidationError) as error:
+    except (HubError, HFValidationError) as error:
         sys.exit(f"error: {error}")
     except (HfHubHTTPError, httpx.TransportError) as error:
         sys.exit(f"error: the Space was not deployed: {error}\nRun the same command again once this is mended.")

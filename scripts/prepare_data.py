@@ -13,12 +13,13 @@ from pathlib import Path
 
 from datasets import DatasetDict
 from datasets.table import embed_table_storage
-from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-from huggingface_hub.utils import httpx, validate_repo_id
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import httpx
 from tqdm.auto import tqdm
 from transformers import HfArgumentParser
 
+from model_card.hub_checks import check_name, check_signed_in
 from trainer.alignment import align_faces
 from trainer.data import DataArguments, read_pictures, select_splits
 from trainer.data_card.card import render_data_card
@@ -93,15 +94,12 @@ def write_parquet(splits: DatasetDict, folder: Path, shard_size: int) -> None:
 
 def check_push(args: PrepareArguments) -> None:
     """Raises ValueError where the push would fail or publish what should be private: better known before the work."""
-    if get_token() is None:
-        raise ValueError("Not signed in to the Hub: run `hf auth login`, or set HF_TOKEN to a token that may write.")
+    check_signed_in()
+    check_name(args.push_to_hub, "dataset")
     try:
-        validate_repo_id(args.push_to_hub)
         existing = HfApi().dataset_info(args.push_to_hub)
     except RepositoryNotFoundError:
         return
-    except HFValidationError as error:
-        raise ValueError(f"{args.push_to_hub!r} is not the name of a dataset, user/name: {error}") from error
     if not existing.private and not args.public:
         raise ValueError(
             f"{args.push_to_hub} exists and is public: add --public if these pictures may be published there."

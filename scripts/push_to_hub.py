@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from model.pipeline_age_gender import TASK
-from model_card.hub_push import PushError, push_folder
+from model_card.hub_checks import HubError
+from model_card.hub_push import push_folder
 from model_card.pushed_files import ModelFolderError
 
 
@@ -28,7 +29,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         commit = push_folder(**vars(args))
-    except (ModelFolderError, PushError) as error:
+    except (ModelFolderError, HubError) as error:
         sys.exit(f"error: {error}")
     print(f"{commit.pr_url or commit.repo_url} holds {args.folder} at commit {commit.oid}. To load it:\n")
     print("    from transformers import pipeline")

@@ -14,7 +14,8 @@ from transformers import AutoImageProcessor
 
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
-from scripts.deploy_space import DeployError, deploy_space
+from model_card.hub_checks import HubError
+from scripts.deploy_space import deploy_space
 from scripts.space_files import space_files
 from tests.clean_environment import make_clean_environment
 from tests.demo_server import ROOT, DemoServer
@@ -111,7 +112,7 @@ def test_deploying_again_updates_the_space(hub: HubServer, api: HfApi):
 @pytest.mark.parametrize(
     ("space_id", "arguments", "message"),
     [
-        ("space", {"model_id": "user/faces"}, "'space' is not the name of a Space, user/space"),
+        ("space", {"model_id": "user/faces"}, "'space' is not the name of a Space, user/name"),
         ("user/space", {"model_id": "user/nothing"}, "there is no model user/nothing on the Hub"),
         ("user/space", {"model_id": "user/faces", "revision": "v9"}, "user/faces has no revision 'v9'"),
         ("user/space", {"model_id": "user/half"}, "it lacks face_detection_yunet.onnx"),
@@ -123,7 +124,7 @@ def test_a_refusal_changes_nothing(api: HfApi, space_id: str, arguments: dict, m
     add_model(api, "user/half", without="face_detection_yunet.onnx")
     api.create_repo("user/public", repo_type="space", space_sdk="gradio")
     before = api.space_info("user/public").sha
-    with pytest.raises(DeployError, match=message):
+    with pytest.raises(HubError, match=message):
         deploy_space(space_id, **arguments)
     assert not api.repo_exists("user/space", repo_type="space")
     assert api.space_info("user/public").sha == before
@@ -133,7 +134,7 @@ def test_a_refusal_changes_nothing(api: HfApi, space_id: str, arguments: dict, m
 def test_without_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    with pytest.raises(DeployError, match="run `hf auth login`, or set HF_TOKEN"):
+    with pytest.raises(HubError, match="run `hf auth login`, or set HF_TOKEN"):
         deploy_space("user/space", "user/faces")
 
 

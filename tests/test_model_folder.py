@@ -102,10 +102,10 @@ def test_the_refusal_names_everything_that_is_missing(tmp_path: Path):
             "config.json",
             "preprocessor_config.json",
             "model.safetensors",
-            "face_detection_yunet.onnx",
-            "README.md",
             "metrics.json",
             "training_run.json",
+            "face_detection_yunet.onnx",
+            "README.md",
         )
     ]
 

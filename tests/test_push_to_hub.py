@@ -11,6 +11,7 @@ from huggingface_hub import constants
 
 from model_card import hub_push
 from model_card.card import render_card
+from model_card.hub_checks import HubError
 from tests.hub_server import Fault, HubServer
 
 
@@ -219,5 +220,5 @@ def test_no_network(model_folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(hub_push, "WAITS_SECONDS", (0,))
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_TOKEN", HubServer.token)
-    with pytest.raises(hub_push.PushError, match=r"the connection to http://127.0.0.1:9 failed .* run the same"):
+    with pytest.raises(HubError, match=r"the connection to http://127.0.0.1:9 failed .* run the same"):
         hub_push.push_folder(model_folder, "user/faces")
