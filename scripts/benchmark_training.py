@@ -40,11 +40,11 @@ from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderModel
 from scripts.example_transforms import MEAN, STD, ExampleTransform, collate_example
 from scripts.own_process import in_own_process, peak_memory_mib
-from scripts.prepare_data import write_parquet
 from scripts.training_clock import PHASES, WARM_UP_STEPS, Clock, StepTimes, Timed
 from trainer.age_gender_trainer import AgeGenderTrainer
 from trainer.data import DataArguments, load_faces
 from trainer.devices import check_gpus
+from trainer.preparation import write_parquet
 from trainer.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
 
 
