@@ -8,7 +8,7 @@ from PIL import Image
 
 from model.image_loading import load_rgb
 from trainer.duplicates import grey_thumbnail, group_duplicates, pixel_hash
-from trainer.labels import UNKNOWN
+from trainer.labels import UNKNOWN, UNKNOWN_RACE
 
 
 CLEANING_VERSION = 5  # part of the cache key: raise it when the same pictures get other hashes, thumbnails or groups
@@ -131,10 +131,10 @@ def _settle(copies: pd.DataFrame, max_age_spread: int) -> tuple[dict, str]:
     genders = copies["gender"][copies["gender"] != UNKNOWN].unique()
     if len(genders) > 1:
         return {}, "contradicting genders: among copies of one picture"
-    races = copies["race"][copies["race"] != "unknown"].unique()
+    races = copies["race"][copies["race"] != UNKNOWN_RACE].unique()
     labels = {
         "gender": genders[0] if len(genders) else UNKNOWN,
-        "race": races[0] if len(races) == 1 else "unknown",
+        "race": races[0] if len(races) == 1 else UNKNOWN_RACE,
     }
     ages = copies["age"][copies["age"] != UNKNOWN]
     ranges = copies[copies["age_low"] != UNKNOWN]
