@@ -78,18 +78,11 @@ def _group_table(table: pa.Table, version: int) -> pa.Table:
     hashes = np.asarray(table["pixel_hash"], dtype=object)
     decoded = np.flatnonzero(hashes != "")
     groups = np.full(len(table), "", dtype=object)
-    groups[decoded] = group_duplicates(hashes[decoded].tolist(), _Thumbnails(table["thumbnail"], decoded))
+    thumbnails = table["thumbnail"]  # read where they lie on the disk, one by one
+    groups[decoded] = group_duplicates(
+        hashes[decoded].tolist(), lambda index: memoryview(thumbnails[int(decoded[index])].as_buffer())
+    )
     return pa.table({"group": pa.array(groups.tolist(), pa.string())})
-
-
-class _Thumbnails:
-    """Rows of an Arrow column, read where they lie on the disk, one by one."""
-
-    def __init__(self, column: pa.ChunkedArray, rows: np.ndarray):
-        self.column, self.rows = column, rows
-
-    def __getitem__(self, index: int) -> memoryview:
-        return memoryview(self.column[int(self.rows[index])].as_buffer())
 
 
 def settle_groups(table: pd.DataFrame, max_age_spread: int) -> pd.DataFrame:
