@@ -78,7 +78,9 @@ def main() -> None:
     grouping = 0.0
     for size in (len(hashes) // 4, len(hashes) // 2, len(hashes)):
         rows = order[:size]
-        total, groups = timed(group_duplicates, [hashes[row] for row in rows], [thumbnails[row] for row in rows])
+        total, groups = timed(
+            group_duplicates, [hashes[row] for row in rows], [thumbnails[row] for row in rows].__getitem__
+        )
         search = sum(
             timed(candidate_pairs, descriptors_of(thumbnails, rows, view), sure)[0]
             for view, sure in zip(VIEWS, (SURE_CANDIDATE, np.inf), strict=True)

@@ -49,7 +49,7 @@ class Visitor:
         return ("answered" if answer == self.expected else "mixed up"), seconds
 
 
-def memory_mb(pid: int) -> float:
+def memory_mib(pid: int) -> float:
     """Resident memory in MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
@@ -68,7 +68,7 @@ def ask_in_rounds(visitors: list[Visitor], requests: int, pid: int | None) -> tu
                     seconds.append(took)
             if pid and number in tenths:
                 done = number * len(visitors)
-                memory[done] = memory_mb(pid)
+                memory[done] = memory_mib(pid)
                 print(f"after {done:>6} requests: {memory[done]:6.0f} MiB", flush=True)
     if len(memory) > 1:
         half, end = list(memory)[(len(memory) - 1) // 2], list(memory)[-1]
@@ -98,7 +98,7 @@ def main() -> None:
     if len({str(visitor.expected) for visitor in visitors}) < len(visitors):
         raise RuntimeError("two visitors' pictures have the same answer, so that mixed-up answers would not show")
     if arguments.pid:
-        print(f"after one request of each of {len(visitors)} clients: {memory_mb(arguments.pid):.0f} MiB", flush=True)
+        print(f"after one request of each of {len(visitors)} clients: {memory_mib(arguments.pid):.0f} MiB", flush=True)
     start = time.perf_counter()
     outcomes, seconds = ask_in_rounds(visitors, arguments.requests, arguments.pid)
     rate = len(seconds) / (time.perf_counter() - start)

@@ -40,11 +40,11 @@ from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderModel
 from scripts.example_transforms import MEAN, STD, ExampleTransform, collate_example
 from scripts.own_process import in_own_process, peak_memory_mib
-from scripts.prepare_data import write_parquet
 from scripts.training_clock import PHASES, WARM_UP_STEPS, Clock, StepTimes, Timed
 from trainer.age_gender_trainer import AgeGenderTrainer
 from trainer.data import DataArguments, load_faces
-from trainer.devices import check_gpus
+from trainer.devices import check_no_gpu_is_idle
+from trainer.preparation import write_parquet
 from trainer.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
 
 
@@ -236,7 +236,7 @@ def main() -> None:
         parser.error("--cpu_time counts one thread of one process: leave out --workers and set OMP_NUM_THREADS=1")
 
     use_cpu = args.use_cpu or not torch.cuda.is_available()
-    check_gpus("cpu" if use_cpu else "cuda")
+    check_no_gpu_is_idle("cpu" if use_cpu else "cuda")
     with tempfile.TemporaryDirectory() as folder:
         sets = in_own_process(prepare, args.dataset, args.pictures, Path(folder))
         shape = (args.backbone, args.image_size, args.batch_size, args.steps, args.workers)

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from trainer.arguments import Arguments
 from trainer.experiments.comparison import read_comparison
 from trainer.experiments.folder import begin_experiment
-from trainer.experiments.report import write_report
+from trainer.experiments.report import write_comparison
 from trainer.experiments.run import run_once
 from trainer.recipe import RecipeError
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
             print(f"{arm.name}, seed {seed}", flush=True)
             of_run = [str(recipe), *shared, "--seed", str(seed)]
             runs.append(run_once(arm.name, of_run, folder / f"{arm.slug}_seed_{seed}", split=own.split))
-    print(write_report(runs, folder, f"`{comparison}`, measured on {own.split}"))
+    print(write_comparison(runs, folder, f"`{comparison}`, measured on {own.split}"))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trainer.arguments import Arguments
 from trainer.experiments.folder import begin_experiment
-from trainer.experiments.report import write_report
+from trainer.experiments.report import write_comparison
 from trainer.experiments.run import run_once
 
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
         print(f"Fold {fold} of {folds}", flush=True)
         of_fold = [*argv, "--folds", str(folds), "--fold", str(fold)]
         runs.append(run_once(f"fold {fold}", of_fold, folder / f"fold_{fold}_of_{folds}", split="test"))
-    print(write_report(runs, folder, f"`{' '.join(argv[:1])}`: {folds}-fold cross-validation", spread=True))
+    print(write_comparison(runs, folder, f"`{' '.join(argv[:1])}`: {folds}-fold cross-validation", spread=True))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from trainer.arguments import Arguments
 from trainer.build_model import ModelArguments
 from trainer.checkpoints import TrainingDiverged
 from trainer.experiments.folder import begin_experiment
-from trainer.experiments.search_report import write_report
+from trainer.experiments.search_report import write_trials
 from trainer.experiments.search_space import SearchSpace
 from trainer.learning import LearningArguments
 from trainer.recipe import RecipeError
@@ -161,7 +161,7 @@ def tune(args: argparse.Namespace, argv: list[str]) -> optuna.Study:
     except ValueError:  # also of Optuna, where no trial was finished: the table says so
         if study.trials[-1].state != TrialState.PRUNED:
             raise
-    print(write_report(study, argv, folder, metric))
+    print(write_trials(study, argv, folder, metric))
     return study
 
 

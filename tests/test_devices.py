@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainer.devices import DeviceError, check_gpus
+from trainer.devices import DeviceError, check_no_gpu_is_idle
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,9 @@ def test_each_gpu_has_a_process(monkeypatch, gpus, processes, device, shown):
     if processes:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     if shown is None:
-        check_gpus(device)
+        check_no_gpu_is_idle(device)
         return
     with pytest.raises(DeviceError, match=rf"sees 8 GPUs.*launched here is {processes or 1}\.") as error:
-        check_gpus(device)
+        check_no_gpu_is_idle(device)
     assert "--config_file trainer/accelerate/multi_gpu.yaml --num_processes 8 " in str(error.value)
     assert str(error.value).endswith(f"CUDA_VISIBLE_DEVICES={shown}.")

@@ -15,12 +15,12 @@ from PIL import Image
 from yaml import safe_load
 
 from scripts.check_splits import find_leaks
-from scripts.prepare_data import PrepareArguments, prepare_data
 from tests.faces_on_disk import COPIES, as_jpeg, draw_detailed_face, face_files, write_archive, write_folder
 from tests.hub_server import HubServer
 from trainer.data import DataArguments, load_faces
 from trainer.data_card.report import describe_data
 from trainer.manifest import read_manifest
+from trainer.preparation import PrepareArguments, prepare_data
 from trainer.splits import SPLITS
 
 
@@ -198,7 +198,7 @@ def test_a_broken_off_run_leaves_no_set(raw, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("scripts.prepare_data.draw_data_figures", stop)
+        patched.setattr("trainer.preparation.draw_data_figures", stop)
         with pytest.raises(KeyboardInterrupt):
             prepare_data(PrepareArguments(output_dir=str(tmp_path / "faces")), raw)
     assert not (tmp_path / "faces").exists()

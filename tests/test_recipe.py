@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trainer.arguments import ARGUMENT_CLASSES
-from trainer.devices import DeviceError, check_gpu, check_processes
+from trainer.devices import DeviceError, check_gpu_is_there, check_processes
 from trainer.experiments.comparison import read_comparison
 from trainer.experiments.search_space import SearchSpace
 from trainer.recipe import RecipeError, parse_recipe
@@ -185,7 +185,7 @@ def test_a_gpu_that_is_named_and_not_there(monkeypatch, named, use_cpu, refused)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     with pytest.raises(DeviceError, match=r"GPU 0 is asked for .* Add --use_cpu true") if refused else nullcontext():
-        check_gpu(use_cpu)
+        check_gpu_is_there(use_cpu)
 
 
 def test_processes_for_gpus_that_are_not_there(monkeypatch):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from trainer.build_model import ModelArguments
 from trainer.data_arguments import DataArguments
-from trainer.devices import check_gpu, check_gpus, check_processes
+from trainer.devices import check_gpu_is_there, check_no_gpu_is_idle, check_processes
 from trainer.learning import LearningArguments
 from trainer.mixture import MixtureArguments
 from trainer.recipe import parse_recipe
@@ -38,9 +38,9 @@ class Arguments(NamedTuple):
             DeviceError: a GPU was asked for that is not there, each process would train alone, or GPUs are left over.
         """
         args = cls(*parse_recipe(argv, ARGUMENT_CLASSES))
-        check_gpu(args.training.use_cpu)
+        check_gpu_is_there(args.training.use_cpu)
         check_processes(args.training.world_size)
-        check_gpus(args.training.device.type)
+        check_no_gpu_is_idle(args.training.device.type)
         return args
 
     def describe(self) -> dict[str, Any]:

@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 
 from trainer.recipe import RecipeError
+from trainer.run_record import RUN_RECORD
 
 
 STATE = "trainer_state.json"  # the Trainer writes it last
-RUN_RECORD = "training_run.json"  # written after the weights: the run is trained
 CARD = "README.md"  # written last: the run is reported
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from model.image_loading import load_rgb
 from trainer.duplicates import grey_thumbnail, group_duplicates, pixel_hash
-from trainer.labels import UNKNOWN
+from trainer.labels import UNKNOWN, UNKNOWN_RACE
 
 
 CLEANING_VERSION = 5  # part of the cache key: raise it when the same pictures get other hashes, thumbnails or groups
@@ -78,18 +78,11 @@ def _group_table(table: pa.Table, version: int) -> pa.Table:
     hashes = np.asarray(table["pixel_hash"], dtype=object)
     decoded = np.flatnonzero(hashes != "")
     groups = np.full(len(table), "", dtype=object)
-    groups[decoded] = group_duplicates(hashes[decoded].tolist(), _Thumbnails(table["thumbnail"], decoded))
+    thumbnails = table["thumbnail"]  # read where they lie on the disk, one by one
+    groups[decoded] = group_duplicates(
+        hashes[decoded].tolist(), lambda index: memoryview(thumbnails[int(decoded[index])].as_buffer())
+    )
     return pa.table({"group": pa.array(groups.tolist(), pa.string())})
-
-
-class _Thumbnails:
-    """Rows of an Arrow column, read where they lie on the disk, one by one."""
-
-    def __init__(self, column: pa.ChunkedArray, rows: np.ndarray):
-        self.column, self.rows = column, rows
-
-    def __getitem__(self, index: int) -> memoryview:
-        return memoryview(self.column[int(self.rows[index])].as_buffer())
 
 
 def settle_groups(table: pd.DataFrame, max_age_spread: int) -> pd.DataFrame:
@@ -131,10 +124,10 @@ def _settle(copies: pd.DataFrame, max_age_spread: int) -> tuple[dict, str]:
     genders = copies["gender"][copies["gender"] != UNKNOWN].unique()
     if len(genders) > 1:
         return {}, "contradicting genders: among copies of one picture"
-    races = copies["race"][copies["race"] != "unknown"].unique()
+    races = copies["race"][copies["race"] != UNKNOWN_RACE].unique()
     labels = {
         "gender": genders[0] if len(genders) else UNKNOWN,
-        "race": races[0] if len(races) == 1 else "unknown",
+        "race": races[0] if len(races) == 1 else UNKNOWN_RACE,
     }
     ages = copies["age"][copies["age"] != UNKNOWN]
     ranges = copies[copies["age_low"] != UNKNOWN]

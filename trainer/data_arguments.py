@@ -1,11 +1,12 @@
 """The arguments that say where the faces come from, how their labels are read and how they are split."""
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from trainer.tables import Columns
 
 
-SPLIT_BY = ("group", "picture", "picture_purged")
+SplitBy = Literal["group", "picture", "picture_purged"]
 
 
 @dataclass
@@ -27,7 +28,7 @@ class DataArguments:
         default=None, metadata={"help": "Cross-validation: one of this many folds tests, the next one validates."}
     )
     fold: int = field(default=0, metadata={"help": "Which fold tests, from 0."})
-    split_by: str = field(
+    split_by: SplitBy = field(
         default="group",
         metadata={
             "help": "'group': one picture of each group of copies. 'picture': the usual random split, copies and leaks "
@@ -68,8 +69,8 @@ class DataArguments:
     num_proc: int | None = field(default=None, metadata={"help": "Processes that decode and align the pictures."})
 
     def __post_init__(self):
-        if self.split_by not in SPLIT_BY:
-            raise ValueError(f"split_by must be one of {', '.join(SPLIT_BY)}, got {self.split_by!r}.")
+        if self.split_by not in get_args(SplitBy):
+            raise ValueError(f"split_by must be one of {', '.join(get_args(SplitBy))}, got {self.split_by!r}.")
         if not (self.validation_share > 0 and self.test_share > 0 and self.validation_share + self.test_share < 1):
             raise ValueError(
                 "validation_share and test_share must be above 0 and leave something to train on, got "

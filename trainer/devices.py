@@ -44,7 +44,7 @@ def check_processes(processes: int) -> None:
         )
 
 
-def check_gpu(use_cpu: bool) -> None:
+def check_gpu_is_there(use_cpu: bool) -> None:
     """
     Raises:
         DeviceError: a GPU was named, as `accelerate launch` does by `gpu_ids`, and torch sees none: it would train on
@@ -58,7 +58,7 @@ def check_gpu(use_cpu: bool) -> None:
         )
 
 
-def check_gpus(device: str) -> None:
+def check_no_gpu_is_idle(device: str) -> None:
     """Compare the GPUs that torch sees with the processes that were launched on this machine: each trains on one.
 
     One process alone would share its batches out among all of them by DataParallel, which multiplies the batch; several

@@ -18,7 +18,7 @@ exhaustive search by other means turned up (difference hashes, then SIFT at full
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import faiss
@@ -59,11 +59,11 @@ def grey_thumbnail(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("L").resize(size_wh, Image.Resampling.BILINEAR))
 
 
-def group_duplicates(hashes: Sequence[str], thumbnails: Sequence[bytes]) -> np.ndarray:
+def group_duplicates(hashes: Sequence[str], thumbnail_of: Callable[[int], bytes | memoryview]) -> np.ndarray:
     """(N,) group names: the smallest pixel hash of each group, so that they depend on content and not on order.
 
     Args:
-        hashes: `pixel_hash` of each of the N pictures. thumbnails: the bytes of their `grey_thumbnail`s.
+        hashes: `pixel_hash` of each of the N pictures. thumbnail_of: its index -> the bytes of its `grey_thumbnail`.
     """
     # sorted by hash, identical pictures once: whatever follows sees the same input for the same content
     unique, rows, inverse = np.unique(np.asarray(hashes), return_index=True, return_inverse=True)
@@ -71,7 +71,7 @@ def group_duplicates(hashes: Sequence[str], thumbnails: Sequence[bytes]) -> np.n
         return unique
 
     def thumbnail(node: int) -> np.ndarray:
-        return np.frombuffer(thumbnails[int(rows[node])], np.uint8).reshape(THUMBNAIL_SIZE, THUMBNAIL_SIZE)
+        return np.frombuffer(thumbnail_of(int(rows[node])), np.uint8).reshape(THUMBNAIL_SIZE, THUMBNAIL_SIZE)
 
     def is_same(pair: np.ndarray) -> bool:
         first, second, mirrored = pair

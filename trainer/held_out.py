@@ -1,14 +1,18 @@
 """Which faces a model may be measured on: none that it was trained on."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
+from trainer.data import load_faces
 from trainer.data_arguments import DataArguments
 from trainer.recipe import RecipeError
-from trainer.run_record import describe_splits, public_name
+from trainer.run_record import RUN_RECORD, describe_splits, public_name, read_run_record
 from trainer.trained_sets import may_be_same, otherwise_split
+from trainer.whole_set import load_whole_set
 
 
 class EvaluationError(ValueError):
@@ -107,3 +111,53 @@ def choose_split(splits: DatasetDict, name: str) -> Dataset:
     if name not in splits:
         raise EvaluationError(f"There is no split {name!r} here: choose one of {', '.join(splits)}, or all.")
     return splits[name]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Faces to measure a model on.
+
+    Attributes:
+        faces: the rows of the split that was asked for, of `splits`. seed: of the splits.
+        run: the record of the model's training; None where there is none.
+        of_a_trained_set: whether other pictures of an outside set were trained on.
+    """
+
+    faces: Dataset
+    splits: DatasetDict
+    seed: int
+    run: dict[str, Any] | None
+    of_a_trained_set: bool = False
+
+
+def load_held_out(folder: Path, data_args: DataArguments, split: str, seed: int | None = None) -> HeldOut:
+    """A split of the set that the model in `folder` was trained on.
+
+    Args:
+        seed: of the splits; the one of the model's training run unless given.
+
+    Raises:
+        EvaluationError: no such split, or one that overlaps the training pictures.
+    """
+    run, seed = _run_and_seed(folder, seed)
+    splits = load_faces(data_args, seed=seed)
+    if run:
+        check_held_out(splits, data_args, run)
+    return HeldOut(choose_split(splits, split), splits, seed, run)
+
+
+def load_outside(folder: Path, data_args: DataArguments, split: str, seed: int | None = None) -> HeldOut:
+    """As `load_held_out`, of another set: every picture of it, or what was held out of it when it was trained on too."""
+    run, seed = _run_and_seed(folder, seed)
+    splits = load_whole_set(data_args) if split == "all" else load_faces(data_args, seed=seed)
+    of_a_trained_set = bool(run) and check_outside(splits, data_args, split, run)
+    return HeldOut(choose_split(splits, split), splits, seed, run, of_a_trained_set)
+
+
+def _run_and_seed(folder: Path, seed: int | None) -> tuple[dict[str, Any] | None, int]:
+    run = read_run_record(folder)
+    if run and "splits_sha256" not in run.get("data", {}):
+        raise EvaluationError(
+            f"{folder / RUN_RECORD} does not say which pictures the model was trained on. Remove it to go on."
+        )
+    return run, run["data"]["seed"] if run and seed is None else seed or 0

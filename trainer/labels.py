@@ -12,6 +12,7 @@ UNKNOWN = -100  # the label that losses and metrics skip
 MAX_AGE = 116  # years; the oldest label of UTKFace
 GENDERS = ("male", "female")  # 0 and 1, as in UTKFace
 RACES = ("White", "Black", "Asian", "Indian", "Others")
+UNKNOWN_RACE = "unknown"
 
 # A space or a missing dot before the suffix harms nothing. With three numbers the last one must be a long date, or
 # `25_0_2.jpg` would be read as a picture without race.
@@ -31,7 +32,7 @@ class FaceLabels:
     age_low: int = UNKNOWN
     age_high: int = UNKNOWN
     gender: int = UNKNOWN
-    race: str = "unknown"
+    race: str = UNKNOWN_RACE
     problem: str = ""
 
 
@@ -45,7 +46,7 @@ def labels_from_name(file_name: str) -> FaceLabels:
         return FaceLabels(problem=f"age out of range: {age}, expected 0 to {MAX_AGE}")
     if gender >= len(GENDERS):
         return FaceLabels(problem=f"unknown gender: {gender}, expected 0 (male) or 1 (female)")
-    race = RACES[int(match[3])] if match[3] and int(match[3]) < len(RACES) else "unknown"
+    race = RACES[int(match[3])] if match[3] and int(match[3]) < len(RACES) else UNKNOWN_RACE
     return FaceLabels(age, age, age, gender, race)
 
 
@@ -72,7 +73,7 @@ def labels_from_values(
         age_low=low,
         age_high=high,
         gender=GENDERS.index(gender_words[gender_word]) if gender_word else UNKNOWN,
-        race=race_words.get(_word(race), "unknown"),
+        race=race_words.get(_word(race), UNKNOWN_RACE),
     )
 
 

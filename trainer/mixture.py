@@ -80,7 +80,7 @@ def parse_set(text: str) -> SetArguments:
     return parse_mapping(values, SetArguments, "also_train_on")
 
 
-def load_sets(args: MixtureArguments, faces: DatasetDict, seed: int) -> list[DatasetDict]:
+def load_sets(args: MixtureArguments, faces: DatasetDict | IterableDatasetDict, seed: int) -> list[DatasetDict]:
     """The splits of every further set beside `faces`.
 
     Raises:

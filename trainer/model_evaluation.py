@@ -18,8 +18,8 @@ from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.figures import draw_figures
 from model_card.weights import WEIGHTS, sha256
-from trainer.data import DataArguments, load_faces
-from trainer.held_out import EvaluationError, check_held_out, check_outside, choose_split
+from trainer.data_arguments import DataArguments
+from trainer.held_out import EvaluationError, HeldOut, load_held_out, load_outside
 from trainer.run_record import describe_splits, public_name
 from trainer.scores.all_scores import report_scores
 from trainer.scores.evaluation import Evaluation
@@ -27,7 +27,6 @@ from trainer.scores.metrics_table import format_metrics
 from trainer.scores.network_cost import network_cost
 from trainer.scores.prediction import Framing, predict
 from trainer.whole_files import write_whole
-from trainer.whole_set import load_whole_set
 
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "scikit-learn", "numpy", "opencv-python-headless")
@@ -76,19 +75,11 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
     """
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     folder, output_dir = find_model(args)
-    run_file = folder / "training_run.json"
-    run = json.loads(run_file.read_text()) if run_file.exists() else None
-    if run and "splits_sha256" not in run.get("data", {}):
-        raise EvaluationError(f"{run_file} does not say which pictures the model was trained on. Remove it to go on.")
     own = own_metrics(folder, output_dir) if args.outside else {}
-    seed = run["data"]["seed"] if run and args.split_seed is None else args.split_seed or 0
+    load = load_outside if args.outside else load_held_out
     with accelerator.main_process_first():
-        whole = args.outside and args.split == "all"
-        splits = load_whole_set(data_args) if whole else load_faces(data_args, seed=seed)
-    held_out_of_training = bool(run and args.outside and check_outside(splits, data_args, args.split, run))
-    if run and not args.outside:
-        check_held_out(splits, data_args, run)
-    faces = choose_split(splits, args.split)
+        held_out = load(folder, data_args, args.split, args.split_seed)
+    faces = held_out.faces
     pipe = AgeGenderPipeline(
         model=AgeGenderModel.from_pretrained(folder),
         image_processor=AutoImageProcessor.from_pretrained(folder),
@@ -97,23 +88,10 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
     predictions, without_face = predict(pipe, faces, accelerator, detect=args.detect, batch_size=args.batch_size)
     if not len(predictions):
         raise EvaluationError(f"No face was found in {len(faces)} pictures. If they are crops, leave out --detect.")
-    baseline_age = None if args.outside else median_age(splits["train"])
-    evaluation = Evaluation(predictions, pipe.model.config, baseline_age=baseline_age, draws=args.draws, seed=seed)
-    metrics = {
-        "weights_sha256": sha256(folder / WEIGHTS),
-        "model": folder.resolve().name if folder == Path(args.model) else args.model,
-        "dataset": public_name(data_args.dataset),
-        "split": args.split,
-        "split_seed": seed,
-        **describe_splits(splits),
-        "pictures": len(faces),
-        "framing": "faces detected and aligned by the pipeline" if args.detect else "face crops as they are",
-        "pictures_without_detected_face": without_face if args.detect else None,
-        **({"held_out_of_training": held_out_of_training} if args.outside else {}),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        **report_scores(evaluation),
-    }
+    baseline_age = None if args.outside else median_age(held_out.splits["train"])
+    config, seed = pipe.model.config, held_out.seed
+    evaluation = Evaluation(predictions, config, baseline_age=baseline_age, draws=args.draws, seed=seed)
+    metrics = describe_measurement(args, data_args, folder, held_out, without_face) | report_scores(evaluation)
     if args.crop_sweep:
         metrics["crop_sweep"] = sweep_framings(pipe, faces, accelerator, args)
     if accelerator.is_main_process:  # alone, so that no other process is at work while a face is timed
@@ -121,20 +99,35 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
         metrics["network"] = {"megabytes": megabytes} | network_cost(pipe.model)
         output_dir.mkdir(parents=True, exist_ok=True)
         if args.outside:
-            shared = ("weights_sha256", "model", "versions", "network")
-            outside = {key: value for key, value in metrics.items() if key not in shared}
-            own["outside"] = own.get("outside", {}) | {args.outside: outside}
-            write_json(output_dir / "metrics.json", own)
+            written = with_outside(own, args.outside, metrics)
         else:
-            previous = previous_metrics(output_dir / "metrics.json", metrics["weights_sha256"])
-            same = all(previous.get(name) == metrics[name] for name in ("split", "splits_sha256"))
-            kept = ("outside", "crop_sweep") if same else ("outside",)
-            metrics = {name: previous[name] for name in kept if name in previous} | metrics
-            draw_figures(evaluation, metrics, run["log_history"] if run else [], output_dir / "figures")
-            write_json(output_dir / "metrics.json", metrics)  # last: all is there
-        print(format_metrics(metrics, (run or {}).get("calibration")))
+            written = metrics = with_earlier(metrics, output_dir / "metrics.json")
+            log_history = held_out.run["log_history"] if held_out.run else []
+            draw_figures(evaluation, metrics, log_history, output_dir / "figures")
+        write_json(output_dir / "metrics.json", written)  # last: all is there
+        print(format_metrics(metrics, (held_out.run or {}).get("calibration")))
     accelerator.wait_for_everyone()
     return metrics
+
+
+def describe_measurement(
+    args: EvaluationArguments, data_args: DataArguments, folder: Path, held_out: HeldOut, without_face: int
+) -> dict[str, Any]:
+    """The part of `metrics.json` that says what was measured: which weights, on which faces, and how."""
+    return {
+        "weights_sha256": sha256(folder / WEIGHTS),
+        "model": folder.resolve().name if folder == Path(args.model) else args.model,
+        "dataset": public_name(data_args.dataset),
+        "split": args.split,
+        "split_seed": held_out.seed,
+        **describe_splits(held_out.splits),
+        "pictures": len(held_out.faces),
+        "framing": "faces detected and aligned by the pipeline" if args.detect else "face crops as they are",
+        "pictures_without_detected_face": without_face if args.detect else None,
+        **({"held_out_of_training": held_out.of_a_trained_set} if args.outside else {}),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
 
 
 def find_model(args: EvaluationArguments) -> tuple[Path, Path]:
@@ -190,6 +183,23 @@ def previous_metrics(path: Path, weights_sha256: str) -> dict[str, Any]:
     """What an earlier evaluation of the same weights wrote; empty if there was none."""
     previous = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return previous if previous.get("weights_sha256") == weights_sha256 else {}
+
+
+def with_outside(own: dict[str, Any], name: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    """The model's own figures, and among them those of an outside set."""
+    shared = ("weights_sha256", "model", "versions", "network")
+    outside = {key: value for key, value in metrics.items() if key not in shared}
+    return own | {"outside": own.get("outside", {}) | {name: outside}}
+
+
+def with_earlier(metrics: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The figures, and what an earlier evaluation of these weights measured beside them: outside sets, and the crop sweep
+    of the same faces.
+    """
+    previous = previous_metrics(path, metrics["weights_sha256"])
+    same = all(previous.get(name) == metrics[name] for name in ("split", "splits_sha256"))
+    kept = ("outside", "crop_sweep") if same else ("outside",)
+    return {name: previous[name] for name in kept if name in previous} | metrics
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -27,7 +27,9 @@ def is_prepared(source: DatasetDict | IterableDatasetDict) -> bool:
     return set(source) == set(SPLITS) and columns <= set(source["train"].column_names or ())
 
 
-def use_prepared(prepared: DatasetDict | IterableDatasetDict, args: DataArguments, seed: int):
+def use_prepared(
+    prepared: DatasetDict | IterableDatasetDict, args: DataArguments, seed: int
+) -> DatasetDict | IterableDatasetDict:
     """A prepared set as it is, cut to `args.max_samples`, or split anew into folds."""
     if args.manifest or args.split_by != "group":
         raise ValueError(

@@ -25,6 +25,7 @@ from trainer.trained_sets import trained_sets
 from trainer.whole_files import write_whole
 
 
+RUN_RECORD = "training_run.json"  # written after the weights: the run is trained
 PACKAGES = (
     *("torch", "transformers", "datasets", "evaluate", "accelerate", "pillow", "numpy", "safetensors"),
     *("scikit-learn", "opencv-python-headless", "faiss-cpu"),  # the last two prepare the faces
@@ -36,6 +37,12 @@ TOKEN = "--hub[_-]token"
 
 def save_run_record(path: Path, record: dict[str, Any]) -> None:
     write_whole(path, json.dumps(record, indent=2, default=str) + "\n")
+
+
+def read_run_record(folder: Path) -> dict[str, Any] | None:
+    """The record beside a model's weights; None where there is none."""
+    path = folder / RUN_RECORD
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def public_name(dataset: str) -> str:
@@ -72,14 +79,12 @@ def describe_start(name_or_path: str, revision: str | None) -> dict[str, Any]:
     took, all in all; and how it was made (None where it does not say).
     """
     folder = Path(name_or_path)
-    if folder.is_dir():
-        path = folder / "training_run.json"
-    else:
+    if not folder.is_dir():
         try:
-            path = Path(hf_hub_download(name_or_path, "training_run.json", revision=revision))
+            folder = Path(hf_hub_download(name_or_path, RUN_RECORD, revision=revision)).parent
         except EntryNotFoundError:
-            path = None
-    run = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else None
+            folder = None
+    run = folder and read_run_record(folder)
     earlier = (run and run.get("started_from")) or {"trained_on": [], "seconds": 0}
     sets = trained_sets(run) if run else []
     return {

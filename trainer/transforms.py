@@ -45,7 +45,7 @@ def decode_faces(
     num_proc: int | None = None,
     *,
     with_race: bool = False,
-):
+) -> DatasetDict | IterableDatasetDict:
     """Replace `image` by `pixels`: raw RGB bytes of a square, `train_size` pixels wide in train, `image_size` elsewhere.
 
     `datasets` caches the result on disk and maps it into memory, so that no JPEG is decoded twice and processes share

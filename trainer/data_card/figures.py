@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from model_card.plotting import BLUE, GREY, ORANGE, save_figures
 from trainer.data_card.report import AGE_RANGES, RACE_ORDER, age_range_index
-from trainer.labels import GENDERS, UNKNOWN
+from trainer.labels import GENDERS, UNKNOWN, UNKNOWN_RACE
 
 
 def draw_data_figures(manifest: pd.DataFrame, folder: Path) -> list[Path]:
@@ -17,7 +17,7 @@ def draw_data_figures(manifest: pd.DataFrame, folder: Path) -> list[Path]:
     figures = {}
     if (kept["age"] != UNKNOWN).any():
         figures["ages"] = draw_ages(kept)
-    if (kept["age_low"] != UNKNOWN).any() and (kept["race"] != "unknown").any():
+    if (kept["age_low"] != UNKNOWN).any() and (kept["race"] != UNKNOWN_RACE).any():
         figures["races_by_age"] = draw_races_by_age(kept)
     if (~manifest["kept"]).any():
         figures["removed"] = draw_removed(manifest)

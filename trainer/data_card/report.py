@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from trainer.data_card.label_noise import measure_label_noise
-from trainer.labels import GENDERS, RACES, UNKNOWN
+from trainer.labels import GENDERS, RACES, UNKNOWN, UNKNOWN_RACE
 from trainer.manifest import face_features
 from trainer.splits import AGE_STRATA, SPLITS
 
@@ -16,7 +16,7 @@ from trainer.splits import AGE_STRATA, SPLITS
 AGE_RANGES = [f"{low}-{high - 1}" for low, high in zip((0, *AGE_STRATA[:-1]), AGE_STRATA, strict=True)] + [
     f"{AGE_STRATA[-1]}+"
 ]
-RACE_ORDER = [*RACES, "unknown"]
+RACE_ORDER = [*RACES, UNKNOWN_RACE]
 
 
 def age_range_index(table: pd.DataFrame) -> np.ndarray:
@@ -50,7 +50,7 @@ def describe_data(manifest: pd.DataFrame) -> dict[str, Any]:
         "unknown": {
             "age": int((kept["age_low"] == UNKNOWN).sum()),
             "gender": int((kept["gender"] == UNKNOWN).sum()),
-            "race": int((kept["race"] == "unknown").sum()),
+            "race": int((kept["race"] == UNKNOWN_RACE).sum()),
         },
         "by_split": {
             "age range": count_by_split(kept, [[*AGE_RANGES, "unknown"][index] for index in age_range_index(kept)]),

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.arguments import ARGUMENT_CLASSES, Arguments
-from trainer.checkpoints import RUN_RECORD
 from trainer.recipe import RecipeError
+from trainer.run_record import RUN_RECORD
 from trainer.whole_files import write_whole
 
 

@@ -19,7 +19,7 @@ from trainer.scores.score_text import with_interval
 DRAWN = ("age MAE, years", "age within five years, %", "FairFace-9, %", "gender, %")
 
 
-def write_report(runs: Sequence[Run], folder: Path, title: str, *, spread: bool = False) -> str:
+def write_comparison(runs: Sequence[Run], folder: Path, title: str, *, spread: bool = False) -> str:
     """Write results.md, results.json and results.png; the table. `spread`: add mean and standard deviation over all."""
     table = format_table(runs, spread=spread)
     (folder / "results.md").write_text(f"{title}\n\n{table}\n", encoding="utf-8")

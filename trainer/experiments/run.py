@@ -10,8 +10,8 @@ from typing import Any
 
 from model.configuration_age_gender import RANGE_SETS
 from trainer.arguments import Arguments
-from trainer.checkpoints import RUN_RECORD
 from trainer.model_evaluation import EvaluationArguments, evaluate_model
+from trainer.run_record import RUN_RECORD
 from trainer.scores.evaluation import Score
 from trainer.train import main as train
 

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from model_card.plotting import BLUE, GREY, ORANGE, save
 
 
-def write_report(study: Study, argv: Sequence[str], folder: Path, metric: str) -> str:
+def write_trials(study: Study, argv: Sequence[str], folder: Path, metric: str) -> str:
     """Write trials.md, trials.json and trials.png into `folder`; the table, with the best command below it."""
     text = format_trials(study, metric)
     if finished(study):

@@ -18,8 +18,8 @@ from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.required import COMPARISON
 from model_card.weights import WEIGHTS, sha256
-from trainer.data import DataArguments, load_faces
-from trainer.held_out import check_held_out, choose_split
+from trainer.data_arguments import DataArguments
+from trainer.held_out import load_held_out
 from trainer.onnx.comparison import compare, print_comparison, run_all
 from trainer.onnx.export import ExportError, write_fp32, write_int8
 from trainer.run_record import public_name
@@ -61,7 +61,7 @@ def export_onnx(args: ExportArguments, face_args: FaceArguments) -> list[Path]:
     if not (folder / WEIGHTS).is_file():
         raise ExportError(f"{folder} holds no {WEIGHTS}: give the folder of a trained model, outputs/<run> or model.")
     model = AgeGenderModel.from_pretrained(folder, dtype=torch.float32).eval()
-    faces = _load_faces(folder, args, face_args) if face_args.dataset else None
+    faces = load_held_out(folder, face_args, args.split).faces if face_args.dataset else None
     output_dir = Path(args.output_dir or folder / "onnx")
     output_dir.mkdir(parents=True, exist_ok=True)
     names = [FP32_FILE] + [INT8_FILE] * args.int8
@@ -112,13 +112,3 @@ def face_batches(folder: Path, model: AgeGenderModel, faces: Dataset, batch_size
     for start in range(0, len(faces), batch_size):
         images = faces[start : start + batch_size]["image"]
         yield torch.cat([pipe.preprocess(image, detect=False)["pixel_values"] for image in images])
-
-
-def _load_faces(folder: Path, args: ExportArguments, face_args: FaceArguments) -> Dataset:
-    """The faces of the training run's own split, as `scripts.evaluate_model` measures on."""
-    run_file = folder / "training_run.json"
-    run = json.loads(run_file.read_text(encoding="utf-8")) if run_file.exists() else {}
-    splits = load_faces(face_args, seed=run.get("data", {}).get("seed", 0))
-    if "data" in run:
-        check_held_out(splits, face_args, run)
-    return choose_split(splits, args.split)

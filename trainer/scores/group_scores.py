@@ -7,6 +7,7 @@ import numpy as np
 
 from model.configuration_age_gender import age_range_label, parse_age_ranges
 from model.modeling_age_gender import IGNORE_INDEX
+from trainer.labels import UNKNOWN_RACE
 from trainer.metrics import range_indices
 from trainer.scores.bootstrap import ratio_of
 from trainer.scores.evaluation import Evaluation, Score
@@ -14,7 +15,6 @@ from trainer.scores.evaluation import Evaluation, Score
 
 CELL_AGES = "0-19, 20-39, 40-59, 60+"  # coarse, so that a race x gender x age cell of a usual test split has faces
 MINIMUM_SUPPORT = 30  # faces a group needs before it can be called the worst
-UNKNOWN = "unknown"
 
 
 def score_groups(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -91,11 +91,11 @@ def _factors(evaluation: Evaluation) -> dict[str, tuple[list[str], np.ndarray]]:
     ranges = parse_age_ranges(CELL_AGES, config.max_age)
     age_names = [age_range_label(low, high, config.max_age) for low, high in ranges]
     return {
-        "race": (sorted(set(predictions.races.tolist()) - {UNKNOWN}), predictions.races),
+        "race": (sorted(set(predictions.races.tolist()) - {UNKNOWN_RACE}), predictions.races),
         "gender": (config.gender_names, _names(predictions.gender_labels, config.gender_names)),
         "age": (age_names, _names(range_indices(predictions.age_labels, ranges), age_names)),
     }
 
 
 def _names(indices: np.ndarray, names: list[str]) -> np.ndarray:
-    return np.array([*names, UNKNOWN])[np.where(indices == IGNORE_INDEX, -1, indices)]
+    return np.array([*names, "unknown"])[np.where(indices == IGNORE_INDEX, -1, indices)]
