@@ -67,6 +67,12 @@ def test_the_prepared_set_is_its_source_cleaned(raw, prepared):
             np.testing.assert_array_equal(np.asarray(ours["image"]), np.asarray(theirs["image"]))
 
 
+def test_a_set_of_which_nothing_is_dropped(tmp_path):
+    faces = write_folder(tmp_path / "faces", face_files(30).items())
+    report = prepare_data(PrepareArguments(output_dir=str(tmp_path / "prepared")), DataArguments(dataset=str(faces)))
+    assert (report["kept"], report["reasons"]) == (30, {})
+
+
 def test_files_are_what_the_hub_expects(prepared):
     names = sorted(path.relative_to(prepared).as_posix() for path in prepared.rglob("*") if path.is_file())
     data = [name for name in names if name.startswith("data/")]

@@ -28,7 +28,7 @@ def age_range_index(table: pd.DataFrame) -> np.ndarray:
 def describe_data(manifest: pd.DataFrame) -> dict[str, Any]:
     """All figures of the data card, ready for JSON."""
     kept, dropped = manifest[manifest["kept"]], manifest[~manifest["kept"]]
-    reasons = dropped["reason"].str.partition(":")[0].value_counts()
+    reasons = dropped["reason"].str.split(":").str[0].value_counts()
     decoded = manifest[manifest["pixel_hash"] != ""]
     identical = decoded["pixel_hash"].value_counts()
     group_sizes = decoded["group"].value_counts()
