@@ -68,7 +68,7 @@ def test_the_prepared_set_is_its_source_cleaned(raw, prepared):
 
 
 def test_a_set_of_which_nothing_is_dropped(tmp_path):
-    faces = write_folder(tmp_path / "faces", face_files(30).items())
+    faces = write_folder(tmp_path / "faces", face_files(30))
     report = prepare_data(PrepareArguments(output_dir=str(tmp_path / "prepared")), DataArguments(dataset=str(faces)))
     assert (report["kept"], report["reasons"]) == (30, {})
 
