@@ -101,6 +101,10 @@ def test_hub_columns_words_and_class_labels(arguments, monkeypatch):
     )
     faces = load_faces(args, seed=0)
     assert sum(map(len, faces.values())) == len(FILES)
+    of_one_split = load_faces(replace(args, dataset_splits=["b"]), seed=0)
+    assert sum(map(len, of_one_split.values())) == len(FILES) - 50
+    with pytest.raises(ValueError, match="user/gesichter has no split test: it has a, b"):
+        load_faces(replace(args, dataset_splits=["b", "test"]), seed=0)
     ages = {int(name.split("_")[0]) for name in FILES}
     assert {age for rows in faces.values() for age in rows["age"]} == ages
     with pytest.raises(ValueError, match="no column 'image', only picture, years, sex"):

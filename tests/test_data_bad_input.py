@@ -62,6 +62,11 @@ def test_undecodable_files_are_listed_and_dropped(manifest_of, tmp_path):
     assert (reasons == "").sum() == len(FILES)
 
 
+def test_splits_are_chosen_on_the_hub_only(tmp_path):
+    with pytest.raises(ValueError, match=r"dataset_splits is for sets of the Hub, and .* lies here: leave it out"):
+        DataArguments(dataset=str(tmp_path), dataset_splits=["train"])
+
+
 def test_too_many_bad_files_are_an_error(cache, tmp_path):
     bad = {f"{20 + i}_0_0_20170101.jpg": b"text" for i in range(5)}
     folder = write_folder(tmp_path / "faces", FILES | bad | {f"{i}.txt": b"not counted" for i in range(50)})

@@ -1,6 +1,7 @@
 """The arguments that say where the faces come from, how their labels are read and how they are split."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, get_args
 
 from trainer.tables import Columns
@@ -22,6 +23,10 @@ class DataArguments:
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the Hub dataset."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Revision of the Hub dataset."})
+    dataset_splits: list[str] | None = field(
+        default=None,
+        metadata={"help": "Which splits of the Hub dataset to read, such as train; all unless given, and split anew."},
+    )
     validation_share: float = field(default=0.1, metadata={"help": "Share of the faces to choose the model on."})
     test_share: float = field(default=0.1, metadata={"help": "Share of the faces to measure the model on, once."})
     folds: int | None = field(
@@ -71,6 +76,8 @@ class DataArguments:
     def __post_init__(self):
         if self.split_by not in get_args(SplitBy):
             raise ValueError(f"split_by must be one of {', '.join(get_args(SplitBy))}, got {self.split_by!r}.")
+        if self.dataset_splits and Path(self.dataset).expanduser().exists():
+            raise ValueError(f"dataset_splits is for sets of the Hub, and {self.dataset} lies here: leave it out.")
         if not (self.validation_share > 0 and self.test_share > 0 and self.validation_share + self.test_share < 1):
             raise ValueError(
                 "validation_share and test_share must be above 0 and leave something to train on, got "

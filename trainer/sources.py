@@ -96,10 +96,10 @@ def check_files(path: Path) -> None:
 
 
 def load_hub(args: DataArguments) -> DatasetDict | IterableDatasetDict:
-    """`datasets.load_dataset`, with errors that say what to do."""
+    """`datasets.load_dataset`, of `args.dataset_splits` if given, with errors that say what to do."""
     try:
         with caching_explained(args.dataset, args.cache_dir):
-            return load_dataset(
+            splits = load_dataset(
                 args.dataset,
                 args.dataset_config,
                 revision=args.dataset_revision,
@@ -117,6 +117,10 @@ def load_hub(args: DataArguments) -> DatasetDict | IterableDatasetDict:
             f"The Hub cannot be reached, and {args.dataset!r} is not in the cache ({error}). Try again with a connection, "
             "or give a folder or archive of pictures."
         ) from error
+    missing = set(args.dataset_splits or ()) - set(splits)
+    if missing:
+        raise ValueError(f"{args.dataset} has no split {', '.join(sorted(missing))}: it has {', '.join(splits)}.")
+    return type(splits)({name: splits[name] for name in args.dataset_splits or splits})
 
 
 def as_text(name: str) -> str:
