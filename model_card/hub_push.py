@@ -62,16 +62,13 @@ def push_folder(
     check_name(repo_id)
     contents: dict[str, Path | bytes] = {path.as_posix(): folder / path for path in files_to_push(folder)}
     check_signed_in()
-    if f'"{repo_id}"' not in (folder / CARD).read_text(encoding="utf-8"):
-        print(
-            f"note: {CARD} is pushed with snippets that load {repo_id}, which {folder / CARD} does not name",
-            file=sys.stderr,
-        )
+    names_another = f'"{repo_id}"' not in (folder / CARD).read_text(encoding="utf-8")
+    if names_another:
         contents[CARD] = render_card(folder, repo_id, tag).encode()
     message = commit_message or f"Upload {folder.name}"
     push = _Push(contents, repo_id, private, create_pr, revision, tag, message)
     try:
-        return _retried(push.once)
+        pushed = _retried(push.once)
     except (HfHubHTTPError, httpx.TransportError, json.JSONDecodeError) as error:
         raise HubError(f"could not push {folder} to {repo_id}: {_reason(error)}.{_again(error)}") from error
     except RuntimeError as error:  # how the client reports an upload that it has tried six times
@@ -79,6 +76,9 @@ def push_folder(
         if not isinstance(cause, (HfHubHTTPError, httpx.TransportError)):
             raise
         raise HubError(f"could not push {folder} to {repo_id}: {error} {_reason(cause)}.{_again(cause)}") from error
+    if names_another:
+        print(f"note: the pushed {CARD} has snippets that load {repo_id}, unlike {folder / CARD}", file=sys.stderr)
+    return pushed
 
 
 @dataclass

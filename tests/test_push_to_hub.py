@@ -111,7 +111,7 @@ def test_the_pushed_card_loads_the_model_from_where_it_was_pushed(hub: HubServer
     own_card = (model_folder / "README.md").read_text()
     assert "user/faces" not in own_card
     done = push(hub, model_folder, "--tag", "v1")
-    assert "README.md is pushed with snippets that load user/faces" in done.stderr
+    assert "the pushed README.md has snippets that load user/faces" in done.stderr
     repository = hub.repository("user/faces")
     assert repository.file("main", "README.md")[1].content.decode() == render_card(model_folder, "user/faces", "v1")
     assert (model_folder / "README.md").read_text() == own_card
