@@ -18,7 +18,7 @@ def pictures(tmp_path_factory):
     ("values", "idle"),
     [
         ({"example": True, "bf16": False}, []),
-        ({}, ["decode"]),  # all of it came before the first step
+        ({"cpu_time": True}, ["decode"]),  # all of it came before the first step
         ({"streaming": True, "growing": True, "cpu_time": True}, ["decode"]),  # the loader's: a part of the wait
     ],
 )
@@ -26,6 +26,9 @@ def test_every_phase_is_timed(pictures, values, idle):
     arm = Arm("arm", pictures, "vit_tiny", image_size=32, batch_size=8, steps=2, workers=0, use_cpu=True, **values)
     result = measure(arm)
     assert [phase for phase in PHASES if result.milliseconds[phase] <= 0] == idle
-    assert sum(result.milliseconds.values()) == pytest.approx(1000 / result.pictures_per_second, rel=0.5)
+    of_phases, in_all = sum(result.milliseconds.values()), 1000 / result.pictures_per_second
+    assert of_phases < 1.01 * in_all
+    if arm.cpu_time:  # the clock goes on while other programs have the processor, between phases too
+        assert of_phases > 0.5 * in_all
     assert (result.decode_once > 0) == ("decode" in idle and not arm.streaming)
     assert result.peak_memory > 100
