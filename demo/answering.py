@@ -26,10 +26,7 @@ NO_FACE = (
     "No face was found. Faces that are very small, covered or turned far away are often missed: try another picture, or "
     "treat the whole picture as one face."
 )
-BUSY = (
-    "No answer this time. The demo may be busy, or you asked too often: try again in a moment. If that does not help, reload "
-    "the page."
-)
+BUSY = "No answer this time. The demo may be busy, or you asked too often: try again in a moment, or reload the page."
 NO_FACE_LIVE = "No face in sight. Come closer, or into the light."
 
 

@@ -131,7 +131,7 @@ class AgeGenderModel(PreTrainedModel):
         loss = loss_age = loss_gender = None
         if age_labels is not None and gender_labels is not None:
             loss_age = age_loss(age_logits, age_labels, self.config)
-            loss_gender = gender_loss(gender_logits, gender_labels, self.config.gender_label_smoothing)
+            loss_gender = class_loss(gender_logits, gender_labels, self.config.gender_label_smoothing)
             loss = loss_age + self.config.gender_loss_weight * loss_gender
         return AgeGenderOutput(
             loss=loss,
@@ -207,16 +207,12 @@ def age_loss(age_logits: torch.Tensor, age_labels: torch.Tensor, config: AgeGend
     return (losses * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
-def gender_loss(gender_logits: torch.Tensor, gender_labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """Cross-entropy over the faces whose gender is known; 0 (with a gradient) where a batch has none."""
+def class_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Cross-entropy over the faces whose class is known; 0 (with a gradient) where a batch has none."""
     losses = F.cross_entropy(
-        gender_logits.float(),
-        gender_labels,
-        ignore_index=IGNORE_INDEX,
-        reduction="sum",
-        label_smoothing=label_smoothing,
+        logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=label_smoothing
     )
-    return losses / (gender_labels != IGNORE_INDEX).sum().clamp(min=1)
+    return losses / (labels != IGNORE_INDEX).sum().clamp(min=1)
 
 
 AgeGenderModel.register_for_auto_class("AutoModel")

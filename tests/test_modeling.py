@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModel, ConvNextConfig, EfficientNetConfig, MobileViTConfig, ResNetConfig, ViTConfig
 
 from model.configuration_age_gender import AgeGenderConfig
-from model.modeling_age_gender import AgeGenderModel, age_loss, gender_loss
+from model.modeling_age_gender import AgeGenderModel, age_loss, class_loss
 
 
 VIT = ViTConfig(
@@ -168,5 +168,5 @@ def test_a_label_of_years_in_two_ranges_has_no_range_loss():
 
 def test_gender_label_smoothing_raises_the_floor():
     logits, labels = torch.tensor([[20.0, -20.0]]), torch.tensor([0])
-    assert gender_loss(logits, labels, 0.0).item() == pytest.approx(0.0, abs=1e-6)
-    assert gender_loss(logits, labels, 0.1).item() > 1
+    assert class_loss(logits, labels, 0.0).item() == pytest.approx(0.0, abs=1e-6)
+    assert class_loss(logits, labels, 0.1).item() > 1

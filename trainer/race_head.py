@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput, gender_loss
+from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput, class_loss
 from trainer.labels import RACES
 
 
@@ -44,7 +44,7 @@ class AgeGenderRaceModel(AgeGenderModel):
         pooled = []
         with self.dropout.register_forward_hook(lambda module, inputs, output: pooled.append(output)):
             output = super().forward(pixel_values, age_labels, gender_labels, **wanted)
-        output.loss = output.loss + self.race_loss_weight * gender_loss(self.race_head(pooled[0]), races, 0.0)
+        output.loss = output.loss + self.race_loss_weight * class_loss(self.race_head(pooled[0]), races)
         return output
 
 
