@@ -11,14 +11,18 @@ learns both labels in bf16. Each in the other's precision as well shows what the
 
 A stream, which decodes as it goes, is trained on a tenth of the pictures and on all of them: its memory should not grow.
 It has no workers, whatever --workers says, so that all of its memory is in one process. Every measurement has a process
-of its own, so that its peak memory is its own. On a GPU the stages are told apart by waiting for each to end, which
+of its own, so that its peak memory is its own. All are measured in turn, `--rounds` times over, because machines are
+faster at some times than at others: the table has each one's median round, and between which rates the others lay, and
+its ratio is the median of those within a round. On a GPU the stages are told apart by waiting for each to end, which
 makes the rates a little lower than they are in training. On a machine that others use too, `--cpu_time` counts the time
 that the process had on its core; pin it there: `OMP_NUM_THREADS=1 taskset -c 1 python`.
 """
 
 import argparse
+import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +31,7 @@ import torch
 from datasets import DatasetDict
 from datasets import Image as ImageFeature
 from PIL import Image
+from tqdm import tqdm
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -211,12 +216,18 @@ def prepare(dataset: str | None, pictures: int, folder: Path) -> dict[Path, int]
     return {folder / "tenth": len(tenth["train"]), folder / "whole": len(faces["train"])}
 
 
-def report(arm: Arm, result: Measurement, reference: float) -> str:
+def report(arm: Arm, rounds: Sequence[Measurement], references: Sequence[Measurement]) -> str:
+    """One line: the median round of `arm`, beside the reference that was measured in the same round."""
+    rates = [result.pictures_per_second for result in rounds]
+    result = sorted(rounds, key=lambda result: result.pictures_per_second)[len(rounds) // 2]
+    ratio = statistics.median(
+        rate / reference.pictures_per_second for rate, reference in zip(rates, references, strict=True)
+    )
     phases = "".join(f"{result.milliseconds[name]:>12.2f}" for name in PHASES)
     gpu = f"{result.peak_gpu_memory:>9.0f}" if result.peak_gpu_memory else ""
-    rate = result.pictures_per_second
     once, memory = f"{result.decode_once:>13.2f}", f"{result.peak_memory:>8.0f}"
-    return f"{arm.name:<32}{rate:>8.1f}{rate / reference:>7.2f}x{phases}{once}{memory}{gpu}"
+    between = f"{min(rates):.0f}-{max(rates):.0f}"
+    return f"{arm.name:<32}{result.pictures_per_second:>8.1f}{between:>9}{ratio:>7.2f}x{phases}{once}{memory}{gpu}"
 
 
 def main() -> None:
@@ -227,6 +238,7 @@ def main() -> None:
     parser.add_argument("--image_size", type=int, default=112)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=20, help=f"timed steps, after {WARM_UP_STEPS} to warm up")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turn with the others")
     parser.add_argument("--workers", type=int, default=0, help="processes that load the data")
     parser.add_argument("--use_cpu", action="store_true", help="also where there is a GPU")
     parser.add_argument("--torch_compile", action="store_true", help="also measure a compiled model")
@@ -253,9 +265,10 @@ def main() -> None:
         batch_size = min(args.batch_size, min(sets.values()) // (2 * WARM_UP_STEPS))
         # without workers, whose memory would not be this process's
         stream = replace(ours, batch_size=batch_size, workers=0, streaming=True)
-        for data, count in sets.items():
-            steps = count // batch_size - WARM_UP_STEPS
-            arms.append(replace(stream, name=f"a stream of {count} pictures", data=data, steps=steps))
+        arms += [
+            replace(stream, name=f"a stream of {count} pictures", data=data, steps=count // batch_size - WARM_UP_STEPS)
+            for data, count in sets.items()
+        ]
 
         device = "CPU" if use_cpu else torch.cuda.get_device_name()
         print(
@@ -264,12 +277,13 @@ def main() -> None:
         )
         columns = "".join(f"{name:>12}" for name in PHASES)
         gpu = "" if use_cpu else f"{'GPU MiB':>9}"
-        print(f"{'':<32}{'pict./s':>8}{'':>8}{columns}{'decode once':>13}{'MiB':>8}{gpu}")
-        reference = None
-        for arm in arms:
-            result = in_own_process(measure, arm)
-            reference = reference or result.pictures_per_second
-            print(report(arm, result, reference), flush=True)
+        print(f"{'':<32}{'pict./s':>8}{'between':>9}{'':>8}{columns}{'decode once':>13}{'MiB':>8}{gpu}")
+        rounds = [
+            [in_own_process(measure, arm) for arm in arms] for _ in tqdm(range(args.rounds), "Rounds", leave=False)
+        ]
+        references, *_ = by_arm = list(zip(*rounds, strict=True))
+        for arm, results in zip(arms, by_arm, strict=True):
+            print(report(arm, results, references), flush=True)
 
 
 if __name__ == "__main__":
