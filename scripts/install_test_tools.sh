@@ -1,6 +1,6 @@
 #!/bin/sh
-# Tests need a Chromium (the page) and an nginx (a load-balanced pair): install Debian's where there is none and apt can;
-# say so where it cannot.
+# Tests need a Chromium (the page), an nginx (a load-balanced pair) and iproute2 (two machines on one): install Debian's
+# where there is none and apt can; say so where it cannot.
 set -eu
 found() {
     for program in "$@"; do
@@ -11,6 +11,7 @@ found() {
 packages=
 found chromium chromium-browser google-chrome google-chrome-stable || packages=chromium
 found nginx || packages="$packages nginx-light"
+found ip || packages="$packages iproute2"
 if [ -z "$packages" ]; then exit 0; fi
 if found apt-get && [ "$(id -u)" = 0 ]; then
     as_root=env

@@ -19,11 +19,15 @@ from tests.training_runs import (
     ROOT,
     UNVARIED,
     arguments,
+    command,
     finish,
+    kill_after,
     launch,
     losses,
     record_of,
 )
+from tests.two_machines import launch_on_machine, on_machine, two_machines
+from trainer.checkpoints import last_whole_checkpoint
 from trainer.train import main
 
 
@@ -104,6 +108,33 @@ def test_two_processes_go_on_with_what_one_began(faces, tmp_path, one_process):
     one, two = record_of(one_process), record_of(tmp_path / "two")
     assert (two["processes"], len(losses(two))) == (2, 33)
     assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_machines_learn_as_one_process_does_and_go_on_after_one_of_them_was_lost(faces, tmp_path, one_process):
+    """With the same global batch, as 2 x 8. A machine does not wait for one that is gone: it stops by itself."""
+    overrides = [*UNVARIED, *EVERY_FIVE_STEPS, "--max_samples", "222", "--per_device_train_batch_size", "8"]
+    overrides += ["--resume_from_checkpoint", "true"]
+    with two_machines() as names:
+        first, second = (
+            on_machine(name, command(faces, tmp_path / "run", *overrides, launcher=launch_on_machine(rank)))
+            for rank, name in enumerate(names)
+        )
+        with subprocess.Popen(first, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as left:
+            kill_after(12, second)
+            _, complaint = left.communicate(timeout=60)
+        assert left.returncode == 1
+        assert "Connection closed by peer" in complaint or "Connection reset by peer" in complaint
+        assert not (tmp_path / "run").exists()
+        assert last_whole_checkpoint(tmp_path / "run.checkpoints").name == "checkpoint-10"
+
+        with subprocess.Popen(second, cwd=ROOT, env=ENVIRONMENT) as other:
+            done = subprocess.run(first, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+            assert (done.returncode, other.wait()) == (0, 0), done.stderr
+    one, two = record_of(one_process), record_of(tmp_path / "run")
+    assert (two["processes"], len(losses(two))) == (2, 33)
+    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+    assert "--num_machines 2 --num_processes 2" in two["command"]
 
 
 @pytest.mark.slow
