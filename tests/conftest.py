@@ -20,7 +20,7 @@ from tests.made_up_faces import write_utkface_folder
 from tests.tiny_model import save_tiny_model
 from tests.tiny_run import train_tiny_run, write_faces
 from tests.training_runs import arguments as training_arguments
-from tests.training_runs import one_thread
+from tests.training_runs import threads
 from tests.visitors import chromium, visit
 from trainer.data_arguments import DataArguments
 from trainer.train import main as train
@@ -53,7 +53,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def single_thread() -> Iterator[None]:
-    with one_thread():
+    with threads(1):
         yield
 
 
@@ -61,7 +61,7 @@ def single_thread() -> Iterator[None]:
 def varied_run(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run with the recipe's augmentation; not to be changed."""
     output_dir = tmp_path_factory.mktemp("varied") / "run"
-    with one_thread():
+    with threads(1):
         train(training_arguments(faces, output_dir))
     return output_dir
 

@@ -3,7 +3,7 @@
 import pytest
 from safetensors.torch import load_file
 
-from tests.training_runs import arguments, losses, record_of
+from tests.training_runs import arguments, losses, record_of, threads
 from trainer.checkpoints import TrainingDiverged
 from trainer.train import main
 
@@ -18,6 +18,16 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(faces, tmp_path, varied
     first, second = record_of(varied_run), record_of(tmp_path / "run")
     assert losses(first) == losses(second)
     assert first["data"] == second["data"]
+
+
+def test_so_do_threads_with_bf16_muon_dropout_and_a_stem(faces, tmp_path):
+    overrides = ["--max_samples", "60", "--num_train_epochs", "1", "--stem_channels", "4", "8", "16"]
+    overrides += ["--muon", "true", "--bf16", "true", "--head_dropout", "0.2"]
+    with threads(2):
+        for name in ("first", "second"):
+            main(arguments(faces, tmp_path / name, *overrides))
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second"))
+    assert first == second
 
 
 def test_the_record_says_where_and_on_what(varied_run):

@@ -23,12 +23,12 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """As in the processes that the tests start: sums over other numbers of threads are rounded otherwise."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def threads(count: int) -> Iterator[None]:
+    """One, as in the processes that the tests start: sums over other numbers of threads are rounded otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(before)
 
 
 def arguments(faces: Path, output_dir: Path, *overrides: str) -> list[str]:
