@@ -1,7 +1,7 @@
 """How fast scripts.predict scores, beside calling the pipeline picture by picture, and how much memory it takes.
 
     python -m scripts.benchmark_predict                      # the model in model/, on all cores
-    python -m scripts.benchmark_predict --model outputs/run --workers 1 --bf16
+    python -m scripts.benchmark_predict --model outputs/run --workers 1 --onnx-files onnx/model_int8.onnx
 
 Crops are scored as they are; photographs of 1280 x 720 pixels with one to three faces go through the detector. Both ways
 take turns on the same files. The CPU time is what tells on a machine that is busy with something else.
@@ -12,7 +12,7 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class Benchmark:
     def __init__(self, args: argparse.Namespace):
         self.args = args
         self.state = PartialState(cpu=needs_cpu("auto"))
-        self.model = AgeGenderModel.from_pretrained(args.model, dtype=torch.bfloat16 if args.bf16 else torch.float32)
+        self.model = AgeGenderModel.from_pretrained(args.model)
         self.processor = AutoImageProcessor.from_pretrained(args.model)
 
     def picture_by_picture(self, folder: Path, detect: bool) -> None:
@@ -81,10 +81,12 @@ class Benchmark:
         for path in sorted(folder.iterdir()):
             pipe(str(path), detect=detect)
 
-    def predict(self, folder: Path, detect: bool, onnx_file: str | None = None) -> None:
+    def predict(
+        self, folder: Path, detect: bool, *, model: AgeGenderModel | None = None, onnx_file: str | None = None
+    ) -> None:
         """What `python -m scripts.predict` does after it has loaded the model."""
         scorer = Scorer(
-            self.model,
+            model or self.model,
             self.processor,
             device=self.state.device,
             onnx_file=onnx_file,
@@ -103,6 +105,9 @@ class Benchmark:
         ways: dict[str, Callable[[Path, bool], None]] = {
             "picture by picture": self.picture_by_picture,
             "scripts.predict": self.predict,
+            "scripts.predict --bf16": partial(
+                self.predict, model=AgeGenderModel.from_pretrained(self.args.model, dtype=torch.bfloat16)
+            ),
         }
         for file in self.args.onnx_files:
             ways[f"scripts.predict --onnx-file {file}"] = partial(self.predict, onnx_file=file)
@@ -126,7 +131,7 @@ def peak_memory_of_predict(args: argparse.Namespace, folder: Path, detect: bool)
     return peak_memory_mib()
 
 
-def read_arguments() -> argparse.Namespace:
+def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="model", help="a model folder or a Hub id")
     parser.add_argument("--crops", type=int, default=300, help="how many")
@@ -134,17 +139,16 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", "--batch_size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=usable_cores())
-    parser.add_argument("--bf16", action="store_true")
     parser.add_argument(
         "--onnx-files", "--onnx_files", nargs="+", default=[], metavar="FILE", help="of the model, to compare with"
     )
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> None:
     benchmark = Benchmark(args)
     print(
-        f"{args.model} in {'bfloat16' if args.bf16 else 'float32'} on {benchmark.state.device}: {usable_cores()} cores, "
+        f"{args.model} on {benchmark.state.device}: {usable_cores()} cores, "
         f"{torch.get_num_threads()} threads for the model, {args.workers} for decoding and detection, "
         f"batches of {args.batch_size} faces"
     )
