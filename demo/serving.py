@@ -16,16 +16,11 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor
 
+from demo.model_files import MODEL_FILES, REQUIRED_FILES
 from demo.settings import ModelChoice
 from model.configuration_age_gender import AgeGenderConfig
-from model.face_detection import YUNET_FILE
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
-
-
-# No .py: the demo runs the classes beside it, never code from elsewhere.
-MODEL_FILES = ["*.json", "*.safetensors", YUNET_FILE, "README.md", "figures/*"]
-REQUIRED_FILES = ["config.json", "preprocessor_config.json"]
 
 
 class ModelNotServable(Exception):

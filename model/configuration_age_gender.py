@@ -9,6 +9,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 
+TASK = "age-gender-classification"  # as which transformers knows the pipeline
 MAX_AGE = 116  # the oldest age in UTKFace
 
 # Sets in common use. Accuracies on different sets cannot be compared with each other.

@@ -17,7 +17,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 from transformers.utils import cached_file, logging
 
-from .configuration_age_gender import RANGE_SETS, age_range_label, check_age_ranges, parse_age_ranges
+from .configuration_age_gender import RANGE_SETS, TASK, age_range_label, check_age_ranges, parse_age_ranges
 from .decoding_age_gender import age_interval, estimate_age, range_probabilities, softmax
 from .exported_age_gender import AgeGenderOnnxModel
 from .face_alignment import CASCADE_CROP, Face, align, resize_square
@@ -25,7 +25,6 @@ from .face_detection import YUNET_FILE, CascadeDetector, YuNetDetector
 from .image_loading import load_rgb
 
 
-TASK = "age-gender-classification"
 UNSURE = "unsure"
 FACES_PER_FORWARD = 64  # bounds memory: a crowd is run in several passes
 

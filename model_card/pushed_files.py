@@ -9,8 +9,8 @@ import yaml
 from huggingface_hub.repocard import metadata_load
 from safetensors import SafetensorError, safe_open
 
+from model.configuration_age_gender import TASK
 from model.face_detection import YUNET_FILE
-from model.pipeline_age_gender import TASK
 from model_card.number_check import unsupported_numbers
 from model_card.required import COMPARISON, REQUIRED_FILES, card_problems, onnx_files
 from model_card.weights import WEIGHTS

@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx
 
-from demo.serving import REQUIRED_FILES
+from demo.model_files import REQUIRED_FILES
 from model.face_detection import YUNET_FILE
 from model_card.hub_checks import HubError, check_name, check_signed_in, check_visibility
 from model_card.weights import WEIGHTS

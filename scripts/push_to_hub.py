@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from model.pipeline_age_gender import TASK
+from model.configuration_age_gender import TASK
 from model_card.hub_checks import HubError
 from model_card.hub_push import push_folder
 from model_card.pushed_files import ModelFolderError
