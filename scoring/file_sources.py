@@ -64,7 +64,8 @@ class ListFile(_Files):
     path: Path
 
     def paths(self) -> Iterator[str]:
-        with self.path.open(encoding="utf-8", errors="surrogateescape") as file:
+        # -sig: PowerShell and Excel begin a file with a byte-order mark
+        with self.path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             yield from (line.strip() for line in file if line.strip())
 
 

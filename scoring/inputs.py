@@ -63,8 +63,11 @@ def all_entries(sources: Iterable[Source]) -> Iterator[Entry]:
 def _expand(name: str, output: Path | None) -> list[str]:
     if _is_url(name) or Path(name).exists() or not glob.has_magic(name):
         return [name]
+    found = sorted(set(glob.glob(name, recursive=True)))
+    if "**" in name:  # which fits the files in the folders too
+        found = [path for path in found if not Path(path).is_dir()]
     # a .txt among pictures is rather a README than a list
-    found = [path for path in sorted(glob.glob(name, recursive=True)) if not path.lower().endswith(LIST_SUFFIX)]
+    found = [path for path in found if not path.lower().endswith(LIST_SUFFIX)]
     if output:
         found = [path for path in found if not _is_ours(Path(os.path.abspath(path)), Path(os.path.abspath(output)))]
     if not found:

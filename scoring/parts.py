@@ -52,6 +52,7 @@ class Parts:
         path = self.folder / "settings.json"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._remove_parts()  # of a finished run, whose clearing up was cut off
             write_whole(path, json.dumps(settings, indent=1) + "\n")
             return
         begun = json.loads(path.read_text(encoding="utf-8"))
@@ -103,7 +104,14 @@ class Parts:
         return counts
 
     def clear(self) -> None:
+        """The parts first: what a kill leaves says that they were merged, and under which settings they were written."""
+        self._remove_parts()
+        (self.folder / "settings.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder)
+
+    def _remove_parts(self) -> None:
+        for part in self.done():
+            self._path(part).unlink()
 
     def _path(self, part: int) -> Path:
         return self.folder / f"part-{part:06d}.parquet"

@@ -187,11 +187,16 @@ def main(argv: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--config_file", type=Path, default=Path("trainer/accelerate/cpu.yaml"), help="of accelerate")
+    parser.add_argument(
+        *("--config_file", "--config-file"),
+        type=Path,
+        default=Path("trainer/accelerate/cpu.yaml"),
+        help="of accelerate",
+    )
     parser.add_argument(
         "--tolerance", type=float, default=1e-4, help="the largest difference of a loss, as a share of it"
     )
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/check_training"))
+    parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("outputs/check_training"))
     own, of_recipe = parser.parse_known_args(argv)
     curves = check(own, of_recipe)
     table = format_table(curves)

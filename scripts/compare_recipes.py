@@ -31,6 +31,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     own, shared = parser.parse_known_args(argv[1:])
     folder = own.output_dir
+    if any(word.split("=")[0] == "--seed" for word in shared):
+        raise RecipeError(f"A comparison names its seeds itself: write `seeds: [0, 1]` into {comparison}.")
     arms, seeds = read_comparison(comparison)
     with TemporaryDirectory() as written:  # mistakes in the last one are better known before the first one is trained
         args = {arm.slug: Arguments.parse([str(arm.write(Path(written))), *shared]) for arm in arms}

@@ -18,12 +18,13 @@ from accelerate import Accelerator
 from transformers import AutoImageProcessor
 
 from model.decoding_age_gender import estimate_age
-from model.modeling_age_gender import AgeGenderModel
+from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from trainer.arguments import Arguments
 from trainer.data import load_faces
 from trainer.experiments.folder import begin_experiment
 from trainer.experiments.run import train_once
+from trainer.metrics import exact_ages
 from trainer.run_record import public_name
 from trainer.scores.bootstrap import Bootstrap, mean_of
 from trainer.scores.prediction import Predictions, predict
@@ -51,20 +52,31 @@ def run_arm(argv: Sequence[str], output_dir: Path, split_by: str) -> tuple[Predi
 
 
 def compare(random: Predictions, purged: Predictions, leaks: np.ndarray, estimate: str) -> dict[str, Any]:
-    """Scores of both arms and their difference (purged - random) with its 95 % interval, over all and over leaked pictures."""
+    """Scores of both arms and their difference (purged - random) with its 95 % interval, over all and over leaked pictures.
+
+    Of the pictures whose age, or whose gender, is known exactly; a score of none is left out.
+    """
+    ages, genders = exact_ages(random.age_labels), random.gender_labels
     scores = {
-        "age_mae_years": [
-            np.abs(estimate_age(arm.age_probs, estimate) - arm.age_labels[:, 0]) for arm in (random, purged)
-        ],
-        "gender_accuracy": [arm.gender_probs.argmax(axis=1) == arm.gender_labels for arm in (random, purged)],
+        "age_mae_years": (
+            ages != IGNORE_INDEX,
+            [np.abs(estimate_age(arm.age_probs, estimate) - ages) for arm in (random, purged)],
+        ),
+        "gender_accuracy": (
+            genders != IGNORE_INDEX,
+            [arm.gender_probs.argmax(axis=1) == genders for arm in (random, purged)],
+        ),
     }
     bootstrap = Bootstrap(random.groups)
     result = {}
     for part, faces in {"all": np.ones(len(leaks), bool), "leaked": leaks, "others": ~leaks}.items():
         result[part] = {"pictures": int(faces.sum())}
-        for name, (with_leaks, without) in scores.items():
-            with_leaks, without = (values[faces].astype(float) for values in (with_leaks, without))
-            low, high = bootstrap.interval(mean_of(without - with_leaks), faces)
+        for name, (is_known, values) in scores.items():
+            known = faces & is_known
+            if not known.any():
+                continue
+            with_leaks, without = (of_arm[known].astype(float) for of_arm in values)
+            low, high = bootstrap.interval(mean_of(without - with_leaks), known)
             result[part][name] = {
                 "random": with_leaks.mean(),
                 "purged": without.mean(),

@@ -39,8 +39,9 @@ from trainer.train import build_trainer, make_model, prepare_faces
 from trainer.transforms import AugmentationArguments
 
 
-# Pictures are decoded once for all trials, and a trial is judged as the recipe says.
+# Pictures are decoded once for all trials, with or without race, and a trial is judged as the recipe says.
 FIXED = (
+    "race_loss_weight",
     "image_size",
     "train_image_size",
     "age_ranges",
@@ -107,7 +108,7 @@ def tune(args: argparse.Namespace, argv: list[str]) -> optuna.Study:
     if of_loss and metric.removeprefix("eval_") in ("loss", "age_loss", "gender_loss"):
         raise RecipeError(
             f"A search over {', '.join(of_loss)} cannot be judged by {metric}, which they change. Judge by age_mae or "
-            "gender_accuracy (--metric_for_best_model, with --greater_is_better), or leave them out of the space."
+            "gender_accuracy (--metric_for_best_model), or leave them out of the space."
         )
 
     folder = Path(training_args.output_dir)

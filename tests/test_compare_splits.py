@@ -36,6 +36,19 @@ def test_difference_is_that_of_the_same_pictures():
     assert result["all"]["gender_accuracy"]["difference"]["value"] == pytest.approx(-0.25)
 
 
+def test_only_exact_labels_count():
+    known = np.arange(150) < 50
+    arm = make_predictions(np.full(150, 35), np.full(150, 35), np.zeros(150, int))
+    arm.age_labels[50:100] = [30, 39]
+    arm.age_labels[100:] = -100
+    arm.gender_labels[~known] = -100
+    result = compare(arm, arm, ~known, "median")
+    assert result["all"]["pictures"] == 150
+    assert result["all"]["age_mae_years"]["random"] == 0
+    assert result["all"]["gender_accuracy"]["random"] == 1
+    assert result["leaked"] == {"pictures": 100}
+
+
 @pytest.mark.slow
 def test_both_arms_train_and_are_tested_on_the_same_pictures(tmp_path, capsys):
     faces = write_utkface_folder(tmp_path / "faces", count=150, size=48)

@@ -165,6 +165,21 @@ def test_link_in_a_zip(manifest_of, tmp_path):
     assert manifest_of(path).at["30_0_0_20170101.jpg", "reason"].startswith("link or device in archive")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_one_damaged_picture_in_a_zip(method, manifest_of, tmp_path):
+    name, path = "30_0_0_20170101.jpg", tmp_path / "faces.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for member, content in [(name, OTHER), *FILES.items()]:
+            archive.writestr(member, content)
+    whole = bytearray(path.read_bytes())
+    start = len(name) + 60
+    whole[start : start + 40] = bytes(40)
+    path.write_bytes(whole)
+    manifest = manifest_of(path)
+    assert manifest.at[name, "reason"].startswith("unreadable")
+    assert manifest["kept"].sum() == len(FILES)
+
+
 @pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
 def test_bombs(suffix, cache, tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "_SPARE_BYTES", 0)

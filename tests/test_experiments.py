@@ -169,6 +169,12 @@ def test_trials_that_diverge_count_and_end_nothing(quick, tmp_path, capsys):
     assert len(tune(*read_arguments([*command, "--trials", "2"])).trials) == 2
 
 
+def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):
+    (tmp_path / "space.yaml").write_text("l1_penalty: [0, 1e-6]\nmuon: [true]\noptim: [adamw_torch, sgd]\n")
+    space = SearchSpace.read(tmp_path / "space.yaml", ["l1_penalty", "muon", "optim"])
+    assert space.choices == {"l1_penalty": [0, 1e-6], "muon": [True], "optim": ["adamw_torch", "sgd"]}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -13,6 +13,7 @@ from unittest.mock import Mock
 import cv2
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
 from skimage.data import astronaut, coffee
@@ -197,6 +198,28 @@ def test_killed_after_the_output_appeared_it_only_clears_up(model: Path, tmp_pat
     predict(*arguments)
     assert output.read_text() == before
     assert not output.with_name("faces.csv.parts").exists()
+
+
+def test_killed_while_it_cleared_up_it_goes_on_with_that(model: Path, tmp_path: Path, monkeypatch):
+    output = tmp_path / "faces.csv"
+    arguments = (crops_listed(tmp_path, 3), "--model", model, "--output", output, "--crops")
+    with monkeypatch.context() as patch:
+        patch.setattr("scoring.parts.shutil.rmtree", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            predict(*arguments)
+    parts = output.with_name("faces.csv.parts")
+    assert [path.name for path in parts.iterdir()] == ["merged"]
+    predict(*arguments)
+    assert not parts.exists()
+
+
+def test_parts_without_their_settings_are_not_gone_on_with(tmp_path: Path):
+    parts = Parts(tmp_path / "faces.csv", pa.schema({"picture": pa.int64()}))
+    parts.begin({"model": "one"})
+    parts.write(0, [{"picture": 0}])
+    (parts.folder / "settings.json").unlink()
+    parts.begin({"model": "another"})
+    assert parts.done() == set()
 
 
 def test_killed_it_goes_on_where_the_pattern_fits_the_output_too(model: Path, tmp_path: Path, monkeypatch):

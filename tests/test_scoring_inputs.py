@@ -13,6 +13,7 @@ import pytest
 from scoring.inputs import all_entries, open_sources
 from scoring.run import Plan
 from scoring.scorer import read_entries
+from scoring.video import is_cut
 from tests.faces_on_disk import face_files, write_archive, write_folder
 from tests.test_scoring import FILES
 
@@ -44,6 +45,12 @@ def test_pattern_list_and_single_pictures(tmp_path):
     ]
 
 
+def test_a_list_that_begins_with_a_byte_order_mark(tmp_path):
+    write_folder(tmp_path, FILES)
+    (tmp_path / "list.txt").write_text(f"{tmp_path / 'a.jpg'}\n", encoding="utf-8-sig")
+    assert list(read(tmp_path / "list.txt")) == [str(tmp_path / "a.jpg")]
+
+
 def test_patterns_fit_neither_lists_nor_the_output(tmp_path):
     """What a kill left of the output lies among the pictures; so does a README."""
     write_folder(
@@ -56,6 +63,13 @@ def test_patterns_fit_neither_lists_nor_the_output(tmp_path):
     assert set(read(tmp_path / "b" / "**", output=output)) == {one, two}
     with pytest.raises(FileNotFoundError, match=r"fits no file \(a \.txt of paths must be named"):
         read(tmp_path / "b" / "*.txt")
+
+
+@pytest.mark.parametrize("pattern", ["**", "**/*", "**/*.jpg", "**/**/*"])
+def test_a_pattern_for_everything_below_fits_each_picture_once(tmp_path, pattern):
+    write_folder(tmp_path, {"a.jpg": b"", "deep/b.jpg": b"", "deep/down/c.jpg": b""})
+    entries = all_entries(open_sources([str(tmp_path / pattern)]))
+    assert sorted(Path(entry.name).name for entry in entries) == ["a.jpg", "b.jpg", "c.jpg"]
 
 
 @pytest.mark.parametrize("name", ["photos", "photos/*.jpg", "list.txt", "photos.zip"])
@@ -209,9 +223,9 @@ def test_an_empty_folder_is_an_error(tmp_path):
         Plan.of(open_sources([str(tmp_path)]))
 
 
-def write_video(path: Path, frames: int, frame_rate: float) -> Path:
+def write_video(path: Path, frames: int, frame_rate: float, codec: str = "MJPG") -> Path:
     """Each frame is grey, a little brighter than the one before."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), frame_rate, (64, 48))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), frame_rate, (64, 48))
     for index in range(frames):
         writer.write(np.full((48, 64, 3), 4 * index, np.uint8))
     writer.release()
@@ -239,3 +253,24 @@ def test_damaged_videos_say_so(tmp_path):
     assert 1 <= len(frames) < 5
     assert cut.problem.startswith("damaged: it ends after")
     assert letter.problem.startswith("not a video")
+
+
+def test_a_video_that_was_trimmed_without_encoding_it_anew_is_not_damaged(tmp_path):
+    """Its edit list hides the frames up to the cut, which are still in the file."""
+    video = write_video(tmp_path / "film.mp4", frames=60, frame_rate=10, codec="mp4v")
+    content = bytearray(video.read_bytes())
+    per_second = content.index(b"mdhd") + 16  # times of the track: version and flags, created, modified, units a second
+    three_seconds = 3 * int.from_bytes(content[per_second : per_second + 4], "big")
+    begins = content.index(b"elst") + 16  # after version and flags, their number and its duration
+    content[begins : begins + 4] = three_seconds.to_bytes(4, "big")
+    video.write_bytes(content)
+    pictures = list(read_entries(all_entries(open_sources([str(video)]))))
+    assert [picture.problem for picture in pictures] == [None] * len(pictures)
+    assert [picture.content.mean() / 4 for picture in pictures] == pytest.approx([30, 40, 50], abs=1)
+
+
+def test_an_mp4_that_ends_before_its_boxes_do_is_cut(tmp_path):
+    whole = write_video(tmp_path / "film.mp4", frames=60, frame_rate=10, codec="mp4v")
+    assert not is_cut(whole)
+    (tmp_path / "cut.mp4").write_bytes(whole.read_bytes()[:-100])
+    assert is_cut(tmp_path / "cut.mp4")

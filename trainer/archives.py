@@ -1,7 +1,9 @@
 """Members of .tar, .tar.gz, .tgz and .zip archives, read into memory one by one: nothing is ever extracted."""
 
+import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +18,8 @@ MAX_EXPANSION = 200  # times the archive's size: pictures hardly compress, a bom
 _SPARE_BYTES = 64 * 2**20  # a small archive may expand more
 
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError)
-_UNREADABLE = (RuntimeError, zipfile.BadZipFile)  # of one member: encrypted, or its checksum is wrong
+# of one member: encrypted, its checksum is wrong, or it does not unpack
+_UNREADABLE = (RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 @dataclass(frozen=True)

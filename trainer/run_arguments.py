@@ -1,12 +1,15 @@
 """The arguments of transformers' Trainer, with what this training expects of them."""
 
 import difflib
+import logging
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
 from trainer.recipe import RecipeError
 
+
+logger = logging.getLogger(__name__)
 
 # What an evaluation gives: the losses, and the keys of trainer.metrics.build_compute_metrics.
 METRICS = (
@@ -30,8 +33,17 @@ class RunArguments(TrainingArguments):
         Raises:
             RecipeError: `metric_for_best_model` is nothing that an evaluation gives.
         """
-        super().__post_init__()
         metric = (self.metric_for_best_model or "loss").removeprefix("eval_")
+        less_is_better = metric.endswith("loss") or metric == "age_mae"
+        if self.greater_is_better is None:  # transformers takes every metric but a loss for a score
+            self.greater_is_better = not less_is_better
+        elif self.greater_is_better == less_is_better:
+            extreme = "largest" if self.greater_is_better else "smallest"
+            logger.warning(
+                f"greater_is_better: {str(self.greater_is_better).lower()} makes the {extreme} {metric} the best one. "
+                "Left out, it follows from the metric."
+            )
+        super().__post_init__()
         if metric not in METRICS:
             near = difflib.get_close_matches(metric, METRICS, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""

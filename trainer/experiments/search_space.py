@@ -62,7 +62,7 @@ class SearchSpace:
 
 def _check(choice: Any, where: str) -> list[Any] | dict[str, Any]:
     if isinstance(choice, list) and choice:
-        return choice
+        return [_number_if_one(value) for value in choice]
     if isinstance(choice, dict) and {"low", "high"} <= set(choice) <= {"low", "high", "log"}:
         low, high = _number(choice["low"], where), _number(choice["high"], where)
         if low < high and (low > 0 or not choice.get("log")):
@@ -72,10 +72,17 @@ def _check(choice: Any, where: str) -> list[Any] | dict[str, Any]:
     )
 
 
+def _number_if_one(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value  # YAML reads 1e-4 as text
+    except ValueError:
+        return value
+
+
 def _number(value: Any, where: str) -> int | float:
     if isinstance(value, int):
         return value
     try:
-        return float(value)  # YAML reads 1e-4 as text
+        return float(value)
     except (TypeError, ValueError):
         raise RecipeError(f"{where}: expected a number, got {value!r}.") from None
