@@ -289,6 +289,12 @@ def test_experiments_are_for_one_process(quick, monkeypatch, tmp_path, start):
         start([recipe, *quick])
 
 
+def test_a_comparison_does_not_take_its_seed_from_the_command(tmp_path):
+    (tmp_path / "file.yaml").write_text(f"recipe: {SMOKE}\nruns: {{one: {{}}}}\n")
+    with pytest.raises(RecipeError, match=r"write `seeds: \[0, 1\]` into"):
+        compare_recipes.main([str(tmp_path / "file.yaml"), "--seed=3"])
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "trainer/comparisons").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_comparison_is_valid(path, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)

@@ -169,6 +169,19 @@ def test_a_metric_that_no_evaluation_gives(metric, message):
         parse_recipe([SMOKE, "--metric_for_best_model", metric], ARGUMENT_CLASSES)
 
 
+@pytest.mark.parametrize(
+    ("metric", "greater_is_better"),
+    [("age_mae", False), ("eval_age_mae", False), ("gender_loss", False), ("gender_accuracy", True), ("age_cs5", True)],
+)
+def test_what_is_better_follows_from_the_metric(caplog, metric, greater_is_better):
+    argv = [SMOKE, "--metric_for_best_model", metric]
+    assert parse_recipe(argv, ARGUMENT_CLASSES)[-1].greater_is_better is greater_is_better
+    assert not caplog.text
+    otherwise = parse_recipe([*argv, "--greater_is_better", str(not greater_is_better)], ARGUMENT_CLASSES)[-1]
+    assert otherwise.greater_is_better is not greater_is_better
+    assert "Left out, it follows from the metric." in caplog.text
+
+
 def test_processes_wait_long_for_the_faces():
     assert parse_recipe([SMOKE], ARGUMENT_CLASSES)[-1].ddp_timeout == 24 * 60 * 60
     assert parse_recipe([SMOKE, "--ddp_timeout", "60"], ARGUMENT_CLASSES)[-1].ddp_timeout == 60
