@@ -30,7 +30,8 @@ class DataArguments:
     validation_share: float = field(default=0.1, metadata={"help": "Share of the faces to choose the model on."})
     test_share: float = field(default=0.1, metadata={"help": "Share of the faces to measure the model on, once."})
     folds: int | None = field(
-        default=None, metadata={"help": "Cross-validation: one of this many folds tests, the next one validates."}
+        default=None,
+        metadata={"help": "Cross-validation: one of this many folds tests; of the others a part validates."},
     )
     fold: int = field(default=0, metadata={"help": "Which fold tests, from 0."})
     split_by: SplitBy = field(
@@ -89,6 +90,8 @@ class DataArguments:
             raise ValueError("Faces of a stream cannot be aligned: leave out streaming, or prepare the set with align.")
         if self.folds is not None and not (self.folds >= 3 and 0 <= self.fold < self.folds):
             raise ValueError(f"Expected 3 folds or more and a fold from 0 to folds - 1, got {self.folds}, {self.fold}.")
+        if self.folds is not None and self.validation_share + 1 / self.folds >= 1:
+            raise ValueError(f"A validation_share of {self.validation_share} and a fold leave nothing to train on.")
 
     @property
     def columns(self) -> Columns:

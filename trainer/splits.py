@@ -53,9 +53,13 @@ def split_names(
     folds: int | None = None,
     fold: int = 0,
 ) -> list[str]:
-    """The split of each of N items. With `folds`, fold number `fold` is the test split and the next one validation."""
+    """The split of each of N items. With `folds`, fold number `fold` is the test split, whatever `test_share` says."""
     if not folds:
         shares = (1 - validation_share - test_share, validation_share, test_share)
         return [SPLITS[part] for part in assign_parts(contents, strata, shares, seed)]
-    roles = {fold: "test", (fold + 1) % folds: "validation"}
-    return [roles.get(int(part), "train") for part in assign_parts(contents, strata, [1 / folds] * folds, seed)]
+    names = np.full(len(contents), "test", dtype=object)
+    (others,) = np.nonzero(assign_parts(contents, strata, [1 / folds] * folds, seed) != fold)
+    share = validation_share / (1 - 1 / folds)
+    parts = assign_parts([contents[i] for i in others], [strata[i] for i in others], (1 - share, share), seed)
+    names[others] = np.array(SPLITS)[parts]
+    return names.tolist()

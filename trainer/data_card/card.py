@@ -70,7 +70,10 @@ def describe_splits(data_args: DataArguments, seed: int) -> str:
     if data_args.manifest:
         return f"Taken from `{Path(data_args.manifest).name}`."
     if data_args.folds:
-        parts = f"Fold {data_args.fold} of {data_args.folds} (from 0) is test, the next one validation"
+        parts = (
+            f"Fold {data_args.fold} of {data_args.folds} (from 0) is test, {data_args.validation_share:.0%} of all, from "
+            "the other folds, are validation"
+        )
     else:
         parts = f"{data_args.validation_share:.0%} validation, {data_args.test_share:.0%} test"
     return (
