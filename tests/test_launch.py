@@ -1,5 +1,6 @@
 """Training in several processes: they learn as one does, each on variations of its own, and resume."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -124,7 +125,7 @@ def test_two_machines_learn_as_one_process_does_and_go_on_after_one_of_them_was_
             kill_after(12, second)
             _, complaint = left.communicate(timeout=60)
         assert left.returncode == 1
-        assert "Connection closed by peer" in complaint or "Connection reset by peer" in complaint
+        assert re.search(r"(closed|reset) by peer|Broken pipe", complaint), complaint
         assert not (tmp_path / "run").exists()
         assert last_whole_checkpoint(tmp_path / "run.checkpoints").name == "checkpoint-10"
 
