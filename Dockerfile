@@ -6,7 +6,7 @@ COPY deploy/requirements.txt .
 # torch's own index: PyPI's build for Linux brings several GB of CUDA along
 RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.txt \
-    # a sixth of it is tests, and headers to compile against
+    # 0.24 GB of headers to compile against, and of tests
     && rm -rf /venv/lib/python3.11/site-packages/torch/include /venv/lib/python3.11/site-packages/torch/test \
     && find /venv -type d -name tests -prune -exec rm -rf {} +
 

@@ -194,6 +194,7 @@ def test_streaming_needs_to_know_the_splits(arguments, folder):
         ({"validation_share": 0.6, "test_share": 0.4}, "leave something to train on, got 0.6 and 0.4"),
         ({"test_share": 0.0}, "must be above 0"),
         ({"folds": 2}, "Expected 3 folds or more"),
+        ({"folds": 3, "validation_share": 0.7}, "leave nothing to train on"),
         ({"folds": 5, "manifest": "m.csv"}, "A manifest says which split each picture is in"),
         ({"streaming": True, "align": True}, "Faces of a stream cannot be aligned"),
         ({"folds": 5, "fold": 5}, "a fold from 0 to folds - 1, got 5, 5"),

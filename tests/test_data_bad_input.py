@@ -172,7 +172,7 @@ def test_one_damaged_picture_in_a_zip(method, manifest_of, tmp_path):
         for member, content in [(name, OTHER), *FILES.items()]:
             archive.writestr(member, content)
     whole = bytearray(path.read_bytes())
-    start = len(name) + 60
+    start = len(name) + 60  # within the first member's content, which begins 30 bytes after its name
     whole[start : start + 40] = bytes(40)
     path.write_bytes(whole)
     manifest = manifest_of(path)

@@ -24,11 +24,13 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """One, as in the processes that the tests start: sums over other numbers of threads are rounded otherwise."""
+    """Torch computes in so many. In one, as the processes that the tests start do: in others, sums are rounded otherwise."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
-    yield
-    torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def arguments(faces: Path, output_dir: Path, *overrides: str) -> list[str]:

@@ -34,6 +34,12 @@ class RunArguments(TrainingArguments):
             RecipeError: `metric_for_best_model` is nothing that an evaluation gives.
         """
         metric = (self.metric_for_best_model or "loss").removeprefix("eval_")
+        if metric not in METRICS:
+            near = difflib.get_close_matches(metric, METRICS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise RecipeError(
+                f"metric_for_best_model: unknown metric {metric!r}.{hint} There are {', '.join(METRICS)}."
+            )
         less_is_better = metric.endswith("loss") or metric == "age_mae"
         if self.greater_is_better is None:  # transformers takes every metric but a loss for a score
             self.greater_is_better = not less_is_better
@@ -44,9 +50,3 @@ class RunArguments(TrainingArguments):
                 "Left out, it follows from the metric."
             )
         super().__post_init__()
-        if metric not in METRICS:
-            near = difflib.get_close_matches(metric, METRICS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise RecipeError(
-                f"metric_for_best_model: unknown metric {metric!r}.{hint} There are {', '.join(METRICS)}."
-            )
