@@ -10,10 +10,10 @@ import numpy as np
 
 from scoring.entries import Entry, failing
 from scoring.file_sources import version_of
+from scoring.mp4 import MP4_SUFFIXES, shown_seconds
 from trainer.sources import as_text
 
 
-MP4_SUFFIXES = (".mp4", ".m4v", ".mov")
 VIDEO_SUFFIXES = (*MP4_SUFFIXES, ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mjpeg")
 
 
@@ -31,7 +31,7 @@ class Video:
             if not capture.isOpened():
                 yield Entry(name, failing(ValueError("not a video that OpenCV can read, or damaged at its start")))
                 return
-            frame_rate, promised = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            frame_rate, promised = capture.get(cv2.CAP_PROP_FPS), self._promised_frames(capture)
             frames = sampled = 0
             seconds = 0.0
             while capture.grab():
@@ -42,8 +42,7 @@ class Video:
                     yield Entry(name, lambda: _retrieve(capture), seconds)
                     sampled = math.floor((seconds + 1e-6) * self.frames_per_second) + 1
                 frames += 1
-            # headers are often wrong by a few frames
-            if frames < 0.9 * promised and (self.path.suffix.lower() not in MP4_SUFFIXES or is_cut(self.path)):
+            if frames < 0.9 * promised:  # headers are often wrong by a few frames
                 problem = f"damaged: it ends after {frames} of {promised:.0f} frames"
                 yield Entry(name, failing(ValueError(problem)), seconds)
         finally:
@@ -51,31 +50,20 @@ class Video:
 
     def count(self) -> int:
         capture = cv2.VideoCapture(str(self.path))
-        frames, frame_rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+        frame_rate, frames = capture.get(cv2.CAP_PROP_FPS), self._promised_frames(capture)
         capture.release()
         share = min(self.frames_per_second / frame_rate, 1) if frame_rate > 0 else 1
         return max(math.ceil(frames * share), 1)
 
+    def _promised_frames(self, capture: cv2.VideoCapture) -> float:
+        """As many as the file holds, or fewer where it is trimmed: those in front of its beginning are not shown."""
+        held, frame_rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+        if self.path.suffix.lower() not in MP4_SUFFIXES or not frame_rate > 0:
+            return held
+        return min(held, shown_seconds(self.path) * frame_rate)
+
     def signature(self) -> str:
         return f"{self.path}|{version_of(self.path)}|{self.frames_per_second}"
-
-
-def is_cut(path: Path) -> bool:
-    """Whether an MP4 file ends before its boxes do. Fewer frames than it holds may be meant: trimming often hides them.
-
-    A box is its length in four bytes, its type in four and, where that length is 1, its length in eight.
-    """
-    end, size = 0, path.stat().st_size
-    with path.open("rb") as file:
-        while end + 8 <= size:
-            file.seek(end)
-            length = int.from_bytes(file.read(8)[:4], "big")
-            if length == 1:
-                length = int.from_bytes(file.read(8), "big")
-            if length < 8:  # 0: up to the end of the file
-                return False
-            end += length
-    return end > size
 
 
 def _retrieve(capture: cv2.VideoCapture) -> np.ndarray:

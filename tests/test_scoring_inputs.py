@@ -13,7 +13,6 @@ import pytest
 from scoring.inputs import all_entries, open_sources
 from scoring.run import Plan
 from scoring.scorer import read_entries
-from scoring.video import is_cut
 from tests.faces_on_disk import face_files, write_archive, write_folder
 from tests.test_scoring import FILES
 
@@ -256,21 +255,31 @@ def test_damaged_videos_say_so(tmp_path):
 
 
 def test_a_video_that_was_trimmed_without_encoding_it_anew_is_not_damaged(tmp_path):
-    """Its edit list hides the frames up to the cut, which are still in the file."""
+    """Its header says how long it is shown, and its edit list from where; what lies before is still in the file."""
     video = write_video(tmp_path / "film.mp4", frames=60, frame_rate=10, codec="mp4v")
     content = bytearray(video.read_bytes())
-    per_second = content.index(b"mdhd") + 16  # times of the track: version and flags, created, modified, units a second
-    three_seconds = 3 * int.from_bytes(content[per_second : per_second + 4], "big")
-    begins = content.index(b"elst") + 16  # after version and flags, their number and its duration
-    content[begins : begins + 4] = three_seconds.to_bytes(4, "big")
+
+    def number_at(kind: bytes, place: int) -> slice:
+        """The four bytes that far behind the name of a box."""
+        start = content.index(kind) + len(kind) + place
+        return slice(start, start + 4)
+
+    for shown in (number_at(b"mvhd", 16), number_at(b"elst", 8)):
+        content[shown] = (int.from_bytes(content[shown], "big") // 2).to_bytes(4, "big")
+    units_per_second = int.from_bytes(content[number_at(b"mdhd", 12)], "big")
+    content[number_at(b"elst", 12)] = (3 * units_per_second).to_bytes(4, "big")
     video.write_bytes(content)
-    pictures = list(read_entries(all_entries(open_sources([str(video)]))))
-    assert [picture.problem for picture in pictures] == [None] * len(pictures)
+    sources = open_sources([str(video)])
+    pictures = list(read_entries(all_entries(sources)))
+    assert [picture.problem for picture in pictures] == [None] * 3
     assert [picture.content.mean() / 4 for picture in pictures] == pytest.approx([30, 40, 50], abs=1)
+    assert Plan.of(sources).pictures == 3
 
 
-def test_an_mp4_that_ends_before_its_boxes_do_is_cut(tmp_path):
-    whole = write_video(tmp_path / "film.mp4", frames=60, frame_rate=10, codec="mp4v")
-    assert not is_cut(whole)
-    (tmp_path / "cut.mp4").write_bytes(whole.read_bytes()[:-100])
-    assert is_cut(tmp_path / "cut.mp4")
+def test_an_mp4_with_a_hole_is_damaged(tmp_path):
+    video = write_video(tmp_path / "film.mp4", frames=60, frame_rate=10, codec="mp4v")
+    content = video.read_bytes()
+    hole = len(content) // 2
+    video.write_bytes(content[: hole // 4] + bytes(hole) + content[hole // 4 + hole :])
+    *_, last = read_entries(all_entries(open_sources([str(video)])))
+    assert last.problem.startswith("damaged: it ends after")
