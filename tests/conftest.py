@@ -51,6 +51,17 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_utkface_folder(tmp_path_factory.mktemp("data") / "faces", count=240, size=48)
 
 
+@pytest.fixture(scope="session")
+def few_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_utkface_folder(tmp_path_factory.mktemp("data") / "faces", count=120, size=40)
+
+
+@pytest.fixture
+def quick(few_faces: Path, tmp_path: Path) -> list[str]:
+    """Arguments of a short run."""
+    return ["--dataset", str(few_faces), "--output_dir", str(tmp_path / "run"), "--disable_tqdm", "true"]
+
+
 @pytest.fixture(scope="module")
 def single_thread() -> Iterator[None]:
     with threads(1):
