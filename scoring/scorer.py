@@ -16,6 +16,7 @@ from model_card.weights import sha256
 from scoring.entries import Content, Entry
 from scoring.prefetch import Prefetcher
 from trainer.devices import usable_cores
+from trainer.freed_memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Scorer:
         for pipe in pipes:
             self._idle.put(pipe)
         cv2.setNumThreads(1)  # pictures are shared among the workers, not each picture among OpenCV's own threads
+        if torch.device(device).type == "cpu":
+            keep_freed_memory()
 
     @property
     def onnx_sha256(self) -> str | None:

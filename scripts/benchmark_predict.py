@@ -3,8 +3,9 @@
     python -m scripts.benchmark_predict                      # the model in model/, on all cores
     python -m scripts.benchmark_predict --model outputs/run --workers 1 --onnx-files onnx/model_int8.onnx
 
-Crops are scored as they are; photographs of 1280 x 720 pixels with one to three faces go through the detector. Both ways
-take turns on the same files. The CPU time is what tells on a machine that is busy with something else.
+Crops are scored as they are; photographs of 1280 x 720 pixels with one to three faces go through the detector. All ways
+take turns on the same files, each in a process of its own, so that none profits from what another has set or loaded. The
+CPU time is what tells on a machine that is busy with something else.
 """
 
 import argparse
@@ -12,11 +13,10 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from accelerate import PartialState
@@ -68,67 +68,70 @@ def _save(image: Image.Image, path: Path) -> None:
     path.write_bytes(buffer.getvalue())
 
 
-class Benchmark:
-    def __init__(self, args: argparse.Namespace):
-        self.args = args
-        self.state = PartialState(cpu=needs_cpu("auto"))
-        self.model = AgeGenderModel.from_pretrained(args.model)
-        self.processor = AutoImageProcessor.from_pretrained(args.model)
+@dataclass(frozen=True)
+class Way:
+    """One way to score pictures; the pipeline is called picture by picture where it is not `scripts.predict`."""
 
-    def picture_by_picture(self, folder: Path, detect: bool) -> None:
-        cv2.setNumThreads(-1)  # OpenCV's own choice, as where nobody sets it; `Scorer` sets 1
-        pipe = AgeGenderPipeline(model=self.model, image_processor=self.processor, device=self.state.device)
-        for path in sorted(folder.iterdir()):
-            pipe(str(path), detect=detect)
+    name: str
+    predict: bool = True
+    bf16: bool = False
+    onnx_file: str | None = None
 
-    def predict(
-        self, folder: Path, detect: bool, *, model: AgeGenderModel | None = None, onnx_file: str | None = None
-    ) -> None:
-        """What `python -m scripts.predict` does after it has loaded the model."""
+
+@dataclass(frozen=True)
+class Measurement:
+    """Of all pictures together, without loading the model; peak memory in MiB, of the whole process."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_memory: float
+
+
+def measure(args: argparse.Namespace, way: Way, folder: Path, detect: bool) -> Measurement:
+    """Score the pictures in `folder`; to be called in a process that has done nothing else."""
+    state = PartialState(cpu=needs_cpu("auto"))
+    model = AgeGenderModel.from_pretrained(args.model, dtype=torch.bfloat16 if way.bf16 else torch.float32)
+    processor = AutoImageProcessor.from_pretrained(args.model)
+    wall, cpu = time.perf_counter(), time.process_time()
+    if way.predict:  # what `python -m scripts.predict` does after it has loaded the model
         scorer = Scorer(
-            model or self.model,
-            self.processor,
-            device=self.state.device,
-            onnx_file=onnx_file,
-            batch_size=self.args.batch_size,
-            workers=self.args.workers,
+            model,
+            processor,
+            device=state.device,
+            onnx_file=way.onnx_file,
+            batch_size=args.batch_size,
+            workers=args.workers,
             detect=detect,
         )
-        config = self.model.config
+        schema = table_schema(model.config.age_range_labels, model.config.gender_names)
         with tempfile.TemporaryDirectory() as output:
-            parts = Parts(Path(output) / "faces.parquet", table_schema(config.age_range_labels, config.gender_names))
-            score_to_file(scorer, [Folder(folder)], parts, self.state, {}, part_size=1000)
-
-    def compare(self, title: str, folder: Path, detect: bool) -> None:
-        """All ways in turns; medians over the rounds."""
-        count = len(list(folder.iterdir()))
-        ways: dict[str, Callable[[Path, bool], None]] = {
-            "picture by picture": self.picture_by_picture,
-            "scripts.predict": self.predict,
-            "scripts.predict --bf16": partial(
-                self.predict, model=AgeGenderModel.from_pretrained(self.args.model, dtype=torch.bfloat16)
-            ),
-        }
-        for file in self.args.onnx_files:
-            ways[f"scripts.predict --onnx-file {file}"] = partial(self.predict, onnx_file=file)
-        figures: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-        for _ in range(self.args.rounds):
-            for name, way in ways.items():
-                wall, cpu = time.perf_counter(), time.process_time()
-                way(folder, detect)
-                figures[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-        print(f"\n{count} {title}:{'pictures/s':>45}{'':>8}{'CPU ms a picture':>18}")
-        slowest = None
-        for name, rounds in figures.items():
-            wall, cpu = (statistics.median(values) for values in zip(*rounds, strict=True))
-            slowest = slowest or wall
-            print(f"  {name:<54}{count / wall:>10.1f}{slowest / wall:>7.2f}x{1000 * cpu / count:>18.1f}")
+            parts = Parts(Path(output) / "faces.parquet", schema)
+            score_to_file(scorer, [Folder(folder)], parts, state, {}, part_size=1000)
+    else:
+        pipe = AgeGenderPipeline(model=model, image_processor=processor, device=state.device)
+        for path in sorted(folder.iterdir()):
+            pipe(str(path), detect=detect)
+    return Measurement(time.perf_counter() - wall, time.process_time() - cpu, peak_memory_mib())
 
 
-def peak_memory_of_predict(args: argparse.Namespace, folder: Path, detect: bool) -> float:
-    """MiB; for a process that does nothing else."""
-    Benchmark(args).predict(folder, detect)
-    return peak_memory_mib()
+def compare(args: argparse.Namespace, title: str, folder: Path, detect: bool) -> None:
+    """All ways in turns, each time in a process of its own; medians over the rounds."""
+    ways = [
+        Way("picture by picture", predict=False),
+        Way("scripts.predict"),
+        Way("scripts.predict --bf16", bf16=True),
+        *(Way(f"scripts.predict --onnx-file {file}", onnx_file=file) for file in args.onnx_files),
+    ]
+    rounds = [[in_own_process(measure, args, way, folder, detect) for way in ways] for _ in range(args.rounds)]
+    count = len(list(folder.iterdir()))
+    print(f"\n{count} {title}:{'pictures/s':>45}{'':>8}{'CPU ms a picture':>18}")
+    slowest = None
+    for way, results in zip(ways, zip(*rounds, strict=True), strict=True):
+        wall, cpu = (
+            statistics.median(getattr(result, name) for result in results) for name in ("seconds", "cpu_seconds")
+        )
+        slowest = slowest or wall
+        print(f"  {way.name:<54}{count / wall:>10.1f}{slowest / wall:>7.2f}x{1000 * cpu / count:>18.1f}", flush=True)
 
 
 def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -146,25 +149,24 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    benchmark = Benchmark(args)
+    device = "CPU" if needs_cpu("auto") else "GPU"
     print(
-        f"{args.model} on {benchmark.state.device}: {usable_cores()} cores, "
+        f"{args.model} on {device}: {usable_cores()} cores, "
         f"{torch.get_num_threads()} threads for the model, {args.workers} for decoding and detection, "
         f"batches of {args.batch_size} faces"
     )
     with tempfile.TemporaryDirectory() as work:
         crops = write_crops(Path(work, "crops"), args.crops)
         photographs = write_photographs(Path(work, "photographs"), args.photographs)
-        benchmark.compare("crops", crops, detect=False)
-        benchmark.compare("photographs of 1280 x 720", photographs, detect=True)
+        compare(args, "crops", crops, detect=False)
+        compare(args, "photographs of 1280 x 720", photographs, detect=True)
         many_crops = write_crops(Path(work, "many_crops"), GROWTH * args.crops)
         many_photographs = write_photographs(Path(work, "many_photographs"), GROWTH * args.photographs)
-        print("\nPeak memory of scripts.predict as the set grows, each time in a fresh process:")
+        print("\nPeak memory of scripts.predict as the set grows:")
         for folder, detect in ((crops, False), (many_crops, False), (photographs, True), (many_photographs, True)):
-            peak = in_own_process(peak_memory_of_predict, args, folder, detect)
-            print(
-                f"  {len(list(folder.iterdir())):>6} {'photographs' if detect else 'crops'}: {peak:.0f} MiB", flush=True
-            )
+            peak = in_own_process(measure, args, Way("scripts.predict"), folder, detect).peak_memory
+            kind = "photographs" if detect else "crops"
+            print(f"  {len(list(folder.iterdir())):>6} {kind}: {peak:.0f} MiB", flush=True)
 
 
 if __name__ == "__main__":

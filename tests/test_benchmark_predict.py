@@ -2,18 +2,14 @@
 
 import re
 
-import pytest
-
-from scripts.benchmark_predict import Benchmark, read_arguments, write_crops, write_photographs
+from scripts.benchmark_predict import compare, read_arguments, write_photographs
 from tests.tiny_model import save_tiny_model
 
 
-@pytest.mark.parametrize(("write", "detect"), [(write_crops, False), (write_photographs, True)])
-def test_the_ways_stand_beside_each_other(tmp_path, capsys, write, detect):
+def test_the_ways_stand_beside_each_other(tmp_path, capsys):
     save_tiny_model(tmp_path / "tiny")
     args = read_arguments(["--model", str(tmp_path / "tiny"), "--rounds", "1", "--workers", "1"])
-    folder = write(tmp_path / "pictures", 3)
-    Benchmark(args).compare("pictures", folder, detect)
+    compare(args, "pictures", write_photographs(tmp_path / "pictures", 3), detect=True)
     heading, *lines = capsys.readouterr().out.strip().splitlines()
     assert heading.startswith("3 pictures:")
     rows = [re.fullmatch(r"  (\S.*\S) +([\d.]+) +([\d.]+)x +([\d.]+)", line).groups() for line in lines]

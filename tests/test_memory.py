@@ -1,4 +1,4 @@
-"""The server's C library keeps few heaps, so that what visitors' pictures took is given back."""
+"""The C library: a server gives back what visitors' pictures took, a program that computes keeps what its tensors took."""
 
 import platform
 import subprocess
@@ -28,7 +28,34 @@ libc.fflush(None)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives every thread a heap of its own")
+COMPUTE_AGAIN_AND_AGAIN = """
+import resource, sys, torch
+from trainer.freed_memory import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+
+def step():
+    kept = [torch.ones(mib * 2**18) for mib in (1, 8, 64)]
+
+for _ in range(10): step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5): step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="tells glibc's malloc what to do")
+
+
+def run(code: str, *args: str) -> str:
+    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True).stdout
+
+
+@needs_glibc
 def test_many_threads_share_few_heaps():
-    done = subprocess.run([sys.executable, "-c", ALLOCATE_IN_MANY_THREADS], capture_output=True, text=True, check=True)
-    assert 1 <= done.stdout.count("<heap nr=") <= 2
+    assert 1 <= run(ALLOCATE_IN_MANY_THREADS).count("<heap nr=") <= 2
+
+
+@needs_glibc
+def test_pages_of_freed_tensors_are_not_asked_for_again():
+    assert int(run(COMPUTE_AGAIN_AND_AGAIN, "give back")) > 1000
+    assert int(run(COMPUTE_AGAIN_AND_AGAIN, "keep")) < 100

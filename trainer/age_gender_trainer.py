@@ -12,6 +12,7 @@ from transformers.trainer_utils import has_length
 
 from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput
 from trainer.checkpoints import CheckpointError, TrainingDiverged, way_back
+from trainer.freed_memory import keep_freed_memory
 from trainer.global_batch import GlobalBatch
 from trainer.learning import l1_norm
 from trainer.muon import muon_with_adamw
@@ -43,6 +44,8 @@ class AgeGenderTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.add_callback(GlobalBatch())
         self._choose_attention(self.model)
+        if self.args.device.type == "cpu":
+            keep_freed_memory()
         self.l1_penalty, self.muon = l1_penalty, muon
         self.batch_transform = batch_transform.to(self.args.device)
         self.train_resolutions = train_resolutions
