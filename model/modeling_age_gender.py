@@ -195,7 +195,7 @@ def age_loss(age_logits: torch.Tensor, age_labels: torch.Tensor, config: AgeGend
     inside = log_probs.masked_fill((years < low) | (years > high), float("-inf")).logsumexp(dim=1)
     losses = torch.where((low == high).squeeze(1), -(target * log_probs).sum(dim=1), -inside)
     if config.range_loss_weight:
-        starts = torch.tensor([start for start, _ in config.age_ranges], device=low.device)
+        starts = torch.tensor([start for start, _ in config.age_ranges]).to(low.device, non_blocking=True)
         first, last = (torch.bucketize(year.squeeze(1), starts, right=True) - 1 for year in (low, high))
         range_losses = F.cross_entropy(sum_into_ranges(log_probs, config.age_ranges), first, reduction="none")
         # a face labelled with years of two ranges may be in either
@@ -203,7 +203,8 @@ def age_loss(age_logits: torch.Tensor, age_labels: torch.Tensor, config: AgeGend
 
     weights = known.float()
     if config.age_weights is not None:
-        weights = weights * torch.tensor(config.age_weights, device=weights.device)[((low + high) // 2).squeeze(1)]
+        age_weights = torch.tensor(config.age_weights).to(weights.device, non_blocking=True)
+        weights = weights * age_weights[((low + high) // 2).squeeze(1)]
     return (losses * weights).sum() / weights.sum().clamp(min=1e-6)
 
 

@@ -117,14 +117,14 @@ def measure(arm: Arm) -> Measurement:
         faces = type(faces)(train=faces["train"])
         decode_once = 0.0
         if arm.example:
-            trainer = _example_trainer(arm, folder, faces, clock)
+            trainer = example_trainer(arm, folder, faces, clock)
         else:
             start = clock.now()
             decoded = decode_faces(
                 faces, arm.image_size, arm.image_size * 8 // 7
             )  # 128 for 112, as the recipe keeps them
             decode_once = 0.0 if arm.streaming else clock.now() - start
-            trainer = _trainer(arm, folder, decoded, clock)
+            trainer = our_trainer(arm, folder, decoded, clock)
         trainer.remove_callback(PrinterCallback)
         times = StepTimes(clock)
         trainer.add_callback(times)
@@ -164,7 +164,7 @@ def _backbone_config(arm: Arm) -> ViTConfig:
     return ViTConfig(image_size=arm.image_size, patch_size=16, **BACKBONES[arm.backbone])
 
 
-def _example_trainer(arm: Arm, folder: str, faces: DatasetDict, clock: Clock) -> Trainer:
+def example_trainer(arm: Arm, folder: str, faces: DatasetDict, clock: Clock) -> Trainer:
     config = _backbone_config(arm)
     age_ranges = AgeGenderConfig(backbone_config=config).age_ranges
     config.num_labels = len(age_ranges)
@@ -179,7 +179,7 @@ def _example_trainer(arm: Arm, folder: str, faces: DatasetDict, clock: Clock) ->
     )
 
 
-def _trainer(arm: Arm, folder: str, decoded: DatasetDict, clock: Clock) -> Trainer:
+def our_trainer(arm: Arm, folder: str, decoded: DatasetDict, clock: Clock) -> Trainer:
     transform = TimedTransform(arm.image_size, MEAN, STD, AugmentationArguments())
     TimedTrainer.clock = transform.clock = clock
     return TimedTrainer(

@@ -1,7 +1,8 @@
-"""The training benchmark: both ways train for real, and the clock says where their time goes."""
+"""The training benchmarks: both ways train for real, the clock says where their time goes, and loaders deliver."""
 
 import pytest
 
+from scripts.benchmark_loader import delivered
 from scripts.benchmark_training import PHASES, Arm, measure, prepare
 
 
@@ -32,3 +33,9 @@ def test_every_phase_is_timed(pictures, values, idle):
         assert of_phases > 0.5 * in_all
     assert (result.decode_once > 0) == ("decode" in idle and not arm.streaming)
     assert result.peak_memory > 100
+
+
+@pytest.mark.parametrize("example", [False, True])
+def test_a_loader_delivers(pictures, example):
+    shape = {"image_size": 32, "batch_size": 8, "steps": 4, "workers": 1}
+    assert delivered(Arm("loader", pictures, "vit_tiny", **shape, use_cpu=True, example=example)) > 1

@@ -18,7 +18,7 @@ SMOKE = str(Path(__file__).parents[1] / "trainer/recipes/smoke.yaml")
 def test_the_three_agree(tmp_path, capsys):
     faces = write_utkface_folder(tmp_path / "faces", count=120, size=40)
     output_dir = tmp_path / "check"
-    assert main([SMOKE, "--dataset", str(faces), "--output_dir", str(output_dir)]) == 0
+    assert main([SMOKE, "--dataset", str(faces), "--output-dir", str(output_dir)]) == 0
     printed = capsys.readouterr().out
     assert "| | one process | 2 processes | killed and resumed |" in printed.replace("|  |", "| |")
     assert "Killed after step 7 of 10; goes on from checkpoint-5." in printed

@@ -49,6 +49,13 @@ def test_a_loss_that_is_no_number_stops_the_run(faces, tmp_path):
     assert all(tensor.isfinite().all() for tensor in weights.values())
 
 
+def test_losses_that_are_looked_at_together_name_the_first_wrong_step(faces, tmp_path):
+    overrides = ["--save_strategy", "no", "--eval_strategy", "no", "--load_best_model_at_end", "false"]
+    overrides += ["--learning_rate", "1e30", "--max_grad_norm", "0", "--warmup_steps", "0"]
+    with pytest.raises(TrainingDiverged, match=r"^The loss is (nan|inf) at step 2\. There is no checkpoint yet"):
+        main(arguments(faces, tmp_path / "run", *overrides))
+
+
 def test_an_evaluation_that_meets_no_numbers_stops_the_run(faces, tmp_path):
     """Which comes before the checkpoint of the same step."""
     overrides = ["--save_strategy", "steps", "--save_steps", "1", "--eval_strategy", "steps", "--eval_steps", "1"]

@@ -103,6 +103,12 @@ def test_spaces_that_cannot_be_searched(tmp_path, text, message):
         SearchSpace.read(tmp_path / "space.yaml", ["learning_rate", "train_image_size"])
 
 
+def test_what_all_trials_share_cannot_be_searched(quick, tmp_path):
+    (tmp_path / "space.yaml").write_text("race_loss_weight: [0.1]\n")
+    with pytest.raises(RecipeError, match="'race_loss_weight' cannot be searched"):
+        tune(*read_arguments([SMOKE, *quick, "--space", str(tmp_path / "space.yaml")]))
+
+
 @pytest.mark.parametrize("metric", ["loss", "eval_age_loss"])
 def test_trials_are_not_judged_by_a_loss_that_is_searched(quick, metric):
     with pytest.raises(RecipeError, match=r"search .* age_sigma_years, gender_label_smoothing.* Judge by age_mae"):

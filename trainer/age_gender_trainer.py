@@ -22,6 +22,7 @@ from trainer.transforms import BatchTransform
 
 
 logger = logging.getLogger(__name__)
+LOSSES_CHECKED_TOGETHER = 20
 
 
 class AgeGenderTrainer(Trainer):
@@ -51,6 +52,7 @@ class AgeGenderTrainer(Trainer):
         self.train_resolutions = train_resolutions
         self._head_losses: dict[str, list[torch.Tensor]] = defaultdict(list)
         self._train_scores: list[torch.Tensor] = []
+        self._unchecked_losses: list[tuple[int, torch.Tensor]] = []
 
     def call_model_init(self, trial=None):
         model = super().call_model_init(trial)
@@ -190,18 +192,31 @@ class AgeGenderTrainer(Trainer):
         if not self.control.should_training_stop:  # a resumed run that early stopping had ended trains no further
             super()._run_epoch(*args, **kwargs)
 
+    def train(self, *args, **kwargs):
+        self._unchecked_losses = []  # a trial of a search that was given up may have left some
+        result = super().train(*args, **kwargs)
+        self._check_losses()
+        return result
+
     def training_step(self, *args, **kwargs):
         loss = super().training_step(*args, **kwargs)
-        if not loss.isfinite():
-            raise TrainingDiverged(
-                f"The loss is {loss.item()} at step {self.state.global_step + 1}. {self._way_back()}"
-            )
+        self._unchecked_losses.append((self.state.global_step + 1, loss))
+        if len(self._unchecked_losses) == LOSSES_CHECKED_TOGETHER:
+            self._check_losses()
         return loss
+
+    def _check_losses(self) -> None:
+        """Not at every step: to look at a loss is to wait for the GPU, which then has nothing to do meanwhile."""
+        unchecked, self._unchecked_losses = self._unchecked_losses, []
+        if unchecked and not torch.stack([loss for _, loss in unchecked]).isfinite().all():
+            step, loss = next((step, loss) for step, loss in unchecked if not loss.isfinite())
+            raise TrainingDiverged(f"The loss is {loss.item()} at step {step}. {self._way_back()}")
 
     def prediction_step(self, *args, **kwargs):
         """Evaluations come before checkpoints: they may be the first to meet a training that diverged."""
         loss, logits, labels = super().prediction_step(*args, **kwargs)
         if logits is not None and not all(part.isfinite().all() for part in logits):
+            self._check_losses()  # which may know an earlier step
             raise TrainingDiverged(
                 f"The model's answers are no numbers any more after step {self.state.global_step}. {self._way_back()}"
             )
@@ -209,6 +224,7 @@ class AgeGenderTrainer(Trainer):
 
     def _save_checkpoint(self, model, trial):
         step = self.state.global_step
+        self._check_losses()
         if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
             raise TrainingDiverged(f"Weights are no numbers any more after step {step}. {self._way_back()}")
         try:

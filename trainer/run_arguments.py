@@ -28,6 +28,11 @@ class RunArguments(TrainingArguments):
         metadata={"help": "Seconds that a process waits for the others, as all do while one prepares the faces."},
     )
 
+    logging_nan_inf_filter: bool = field(
+        default=False,  # of transformers True: it waits for the GPU at every step
+        metadata={"help": "Leave losses that are no numbers out of the log. They end the training in any case."},
+    )
+
     def __post_init__(self):
         """
         Raises:
@@ -49,4 +54,7 @@ class RunArguments(TrainingArguments):
                 f"greater_is_better: {str(self.greater_is_better).lower()} makes the {extreme} {metric} the best one. "
                 "Left out, it follows from the metric."
             )
+        if self.accelerator_config is None and self.dataloader_pin_memory:
+            # else the copying of each batch waits until the GPU has done the step before
+            self.accelerator_config = {"non_blocking": True}
         super().__post_init__()

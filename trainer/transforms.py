@@ -137,7 +137,8 @@ class BatchTransform(nn.Module):
         theta = torch.stack([mirror * cos, -sin, shift_xy[0], mirror * sin, cos, shift_xy[1]], dim=1).view(batch, 2, 3)
         grid = F.affine_grid(theta, [batch, 3, size, size], align_corners=False)
         moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-        blurred = torch.rand(batch, device=device) < options.blur
+        # drawn by the CPU: to ask a GPU which they are is to wait for it
+        blurred = (torch.rand(batch) < options.blur).nonzero().squeeze(1).to(device, non_blocking=True)
         moved[blurred] = F.interpolate(F.avg_pool2d(moved[blurred], 3), size, mode="bilinear")
         return moved
 
