@@ -164,7 +164,8 @@ class AgeGenderTrainer(Trainer):
         restored, loading = type(self.model).from_pretrained(
             resume_from_checkpoint, config=self.model.config, output_loading_info=True, ignore_mismatched_sizes=True
         )
-        others = [str(key) for kind in ("mismatched_keys", "missing_keys", "unexpected_keys") for key in loading[kind]]
+        shapes = [f"{name} {list(saved)} for {list(own)}" for name, saved, own in loading["mismatched_keys"]]
+        others = [*shapes, *loading["missing_keys"], *loading["unexpected_keys"]]
         if others:
             raise CheckpointError(
                 f"{resume_from_checkpoint} holds another architecture than the recipe describes: {len(others)} weights "
