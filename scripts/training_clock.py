@@ -16,10 +16,11 @@ WARM_UP_STEPS = 3
 class Clock:
     """Seconds by phase, of this process and of the loader's workers."""
 
-    def __init__(self, cpu_time: bool):
+    def __init__(self, cpu_time: bool, parted: bool = True):
+        """`parted`: phases wait for the GPU, to be told apart; else only the whole does."""
         self._seconds = {phase: multiprocessing.Value("d") for phase in PHASES}
         self._started = 0.0
-        self._read = time.process_time if cpu_time else time.perf_counter
+        self._read, self._parted = time.process_time if cpu_time else time.perf_counter, parted
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -34,16 +35,23 @@ class Clock:
     def restart(self) -> None:
         for seconds in self._seconds.values():
             seconds.value = 0.0
+        wait_for_gpu()
         self._started = self.now()
 
     def read(self) -> tuple[float, dict[str, float]]:
         """Seconds since the restart, altogether and by phase."""
+        wait_for_gpu()
         return self.now() - self._started, {name: seconds.value for name, seconds in self._seconds.items()}
 
     def now(self) -> float:
-        if torch.cuda.is_initialized():  # never so in a worker
-            torch.cuda.synchronize()
+        if self._parted:
+            wait_for_gpu()
         return self._read()
+
+
+def wait_for_gpu() -> None:
+    if torch.cuda.is_initialized():  # never so in a worker
+        torch.cuda.synchronize()
 
 
 class Timed:
