@@ -1,11 +1,12 @@
-"""How many pictures a second the training's loader delivers: more than the GPU trains on, and the GPU never waits.
+"""How many pictures a second the training's loader delivers: with workers, a GPU that trains on fewer never waits.
 
     python -m scripts.benchmark_loader                                           # made-up pictures, for ViT-B at 224 pixels
     python -m scripts.benchmark_loader --dataset UTKFace.tar.gz --image_size 96 --workers 0 2 4
 
 Pictures were decoded before; the loader reads their pixels from the cache and stacks them into batches of bytes, which
 are varied on the device. Beside it stands the loader of the transformers example, which decodes and crops each picture
-anew. Take the fewest workers that deliver enough: `--dataloader_num_workers`. Each is measured in a process of its own.
+anew. Without workers the training process itself loads, while the GPU computes: there the time of both its tasks counts.
+Take the fewest workers that deliver enough: `--dataloader_num_workers`. Each is measured in a process of its own.
 """
 
 import argparse
@@ -25,7 +26,9 @@ from trainer.devices import usable_cores
 from trainer.transforms import decode_faces
 
 
-WARM_UP_BATCHES = 2
+def warm_up_batches(workers: int) -> int:
+    """Those that torch has workers prepare ahead are delivered sooner than the next can be."""
+    return 2 + 2 * workers
 
 
 def delivered(arm: Arm) -> float:
@@ -40,7 +43,7 @@ def delivered(arm: Arm) -> float:
             decoded = decode_faces(faces, arm.image_size, arm.image_size * 8 // 7)
             trainer = our_trainer(arm, folder, decoded, Clock(cpu_time=False))
         batches = iter(trainer.get_train_dataloader())
-        for _ in range(WARM_UP_BATCHES):
+        for _ in range(warm_up_batches(arm.workers)):
             next(batches)
         start = time.perf_counter()
         for _ in range(arm.steps):
@@ -59,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sets = in_own_process(prepare, args.dataset, args.pictures, Path(folder))
         data, count = list(sets.items())[-1]
-        steps = count // args.batch_size - WARM_UP_BATCHES
+        steps = count // args.batch_size - warm_up_batches(max(args.workers))
         if steps < 1:
             parser.error(f"{count} pictures to train on are too few for batches of {args.batch_size}")
         print(f"{args.image_size} px, batches of {args.batch_size}, {usable_cores()} cores: pictures a second")

@@ -14,9 +14,9 @@ It has no workers, whatever --workers says, so that all of its memory is in one 
 of its own, so that its peak memory is its own. All are measured in turn, `--rounds` times over, because machines are
 faster at some times than at others: the table has each one's median round, and between which rates the others lay, and
 its ratio is the median of those within a round. On a GPU the stages are told apart by waiting for each to end, which
-makes the rates lower than they are in training; there this trainer has one more row, whose stages are not waited for:
-its rate is what training reaches, and its milliseconds are what the processor was busy for. On a machine that others use
-too, `--cpu_time` counts the time that the process had on its core; pin it there: `OMP_NUM_THREADS=1 taskset -c 1 python`.
+makes the rates lower than they are in training; there two more rows, of which the first is the other's reference, are not
+waited for: their rates are what training reaches. On a machine that others use too, `--cpu_time` counts the time that
+the process had on its core; pin it there: `OMP_NUM_THREADS=1 taskset -c 1 python`.
 """
 
 import argparse
@@ -79,7 +79,7 @@ class Arm:
     torch_compile: bool = False
     growing: bool = False
     cpu_time: bool = False
-    parted: bool = True  # the stages, by waiting for the GPU after each
+    waits_for_gpu: bool = True  # after each stage, to tell them apart
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class TimedTransform(BatchTransform):
 def measure(arm: Arm) -> Measurement:
     """Train for `arm.steps` steps, with a clock on every phase."""
     set_seed(0)
-    clock = Clock(arm.cpu_time, arm.parted)
+    clock = Clock(arm.cpu_time, arm.waits_for_gpu)
     with tempfile.TemporaryDirectory() as folder:
         faces = load_faces(DataArguments(str(arm.data), cache_dir=folder, streaming=arm.streaming), seed=0)
         faces = type(faces)(train=faces["train"])
@@ -265,7 +265,7 @@ def main() -> None:
             replace(ours, name="this trainer, growing pictures", growing=True),
         ]
         if not use_cpu:
-            arms.append(replace(ours, name="this trainer, not waited for", parted=False))
+            arms += [replace(arm, name=f"{arm.name}, not waited for", waits_for_gpu=False) for arm in (arms[0], ours)]
         if args.torch_compile:
             arms.append(replace(ours, name="this trainer, compiled", torch_compile=True))
         batch_size = min(args.batch_size, min(sets.values()) // (2 * WARM_UP_STEPS))
@@ -287,9 +287,10 @@ def main() -> None:
         rounds = [
             [in_own_process(measure, arm) for arm in arms] for _ in tqdm(range(args.rounds), "Rounds", leave=False)
         ]
-        references, *_ = by_arm = list(zip(*rounds, strict=True))
-        for arm, results in zip(arms, by_arm, strict=True):
-            print(report(arm, results, references), flush=True)
+        by_arm = dict(zip(arms, zip(*rounds, strict=True), strict=True))
+        for arm, results in by_arm.items():
+            reference = next(other for other in arms if other.example and other.waits_for_gpu == arm.waits_for_gpu)
+            print(report(arm, results, by_arm[reference]), flush=True)
 
 
 if __name__ == "__main__":

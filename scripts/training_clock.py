@@ -16,11 +16,12 @@ WARM_UP_STEPS = 3
 class Clock:
     """Seconds by phase, of this process and of the loader's workers."""
 
-    def __init__(self, cpu_time: bool, parted: bool = True):
-        """`parted`: phases wait for the GPU, to be told apart; else only the whole does."""
+    def __init__(self, cpu_time: bool, waits_for_gpu: bool = True):
+        """`waits_for_gpu`: after each phase, to tell them apart; else only at the end."""
         self._seconds = {phase: multiprocessing.Value("d") for phase in PHASES}
         self._started = 0.0
-        self._read, self._parted = time.process_time if cpu_time else time.perf_counter, parted
+        self._read = time.process_time if cpu_time else time.perf_counter
+        self._waits_for_gpu = waits_for_gpu
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -44,7 +45,7 @@ class Clock:
         return self.now() - self._started, {name: seconds.value for name, seconds in self._seconds.items()}
 
     def now(self) -> float:
-        if self._parted:
+        if self._waits_for_gpu:
             wait_for_gpu()
         return self._read()
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import TrainerControl, TrainerState
 
 from tests.tiny_model import IMAGE_SIZE, tiny_model
@@ -9,7 +10,7 @@ from trainer.age_gender_trainer import AgeGenderTrainer, batch_scores
 from trainer.global_batch import GlobalBatch
 from trainer.race_head import AgeGenderRaceModel
 from trainer.run_arguments import RunArguments
-from trainer.transforms import AugmentationArguments, BatchTransform
+from trainer.transforms import AugmentationArguments, BatchTransform, collate_faces
 
 
 def test_models_of_a_search_have_the_attention_of_the_recipes_own(tmp_path):
@@ -34,7 +35,7 @@ def test_the_next_trial_of_a_search_may_have_another_global_batch(tmp_path):
 
 
 @pytest.mark.parametrize("race_loss_weight", [0.0, 0.5])
-def test_a_step_asks_the_device_for_no_value(race_loss_weight):
+def test_transform_model_and_scores_ask_the_device_for_no_value(race_loss_weight):
     """A GPU would stand idle while it is waited for. The meta device has none to give, and says so when it is asked."""
     model = tiny_model(range_loss_weight=1.0, age_weights=[1.0] * 101)
     if race_loss_weight:
@@ -48,3 +49,41 @@ def test_a_step_asks_the_device_for_no_value(race_loss_weight):
     output.loss.backward()
     batch_scores(output, ages, genders)
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("use_cpu", [True, False])
+def test_the_trainer_does_not_wait_for_a_gpu(tmp_path, use_cpu):
+    args = RunArguments(output_dir=str(tmp_path), use_cpu=use_cpu)
+    assert not args.logging_nan_inf_filter  # which looks at each loss
+    assert args.accelerator_config.non_blocking == args.dataloader_pin_memory  # without the one the other warns
+    kept = RunArguments(output_dir=str(tmp_path), use_cpu=use_cpu, accelerator_config={"split_batches": False})
+    assert not kept.accelerator_config.non_blocking
+
+
+class CheckCounter(AgeGenderTrainer):
+    """Remembers how many losses were looked at together."""
+
+    def _check_losses(self):
+        self.looked_at = [*getattr(self, "looked_at", []), len(self._unchecked_losses)]
+        super()._check_losses()
+
+
+def test_losses_are_looked_at_together(tmp_path):
+    rows = [{"pixels": bytes([shade]) * (3 * IMAGE_SIZE**2), "age": shade, "gender": shade % 2} for shade in range(50)]
+    trainer = CheckCounter(
+        model=tiny_model(),
+        args=RunArguments(
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            max_steps=25,
+            per_device_train_batch_size=2,
+            save_strategy="no",
+            report_to="none",
+            remove_unused_columns=False,
+        ),
+        train_dataset=Dataset.from_list(rows),
+        data_collator=collate_faces,
+        batch_transform=BatchTransform(IMAGE_SIZE, [0.5] * 3, [0.5] * 3, AugmentationArguments()),
+    )
+    trainer.train()
+    assert trainer.looked_at == [20, 5]

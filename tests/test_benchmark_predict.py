@@ -2,7 +2,8 @@
 
 import re
 
-from scripts.benchmark_predict import compare, read_arguments, write_photographs
+from scripts.benchmark_predict import Way, compare, measure, read_arguments, write_crops, write_photographs
+from scripts.own_process import in_own_process
 from tests.tiny_model import save_tiny_model
 
 
@@ -16,3 +17,11 @@ def test_the_ways_stand_beside_each_other(tmp_path, capsys):
     assert [name for name, *_ in rows] == ["picture by picture", "scripts.predict", "scripts.predict --bf16"]
     assert all(float(rate) > 0 and float(cpu) > 0 for _, rate, _, cpu in rows)
     assert float(rows[0][2]) == 1
+
+
+def test_crops_are_scored_as_they_are(tmp_path):
+    save_tiny_model(tmp_path / "tiny")
+    args = read_arguments(["--model", str(tmp_path / "tiny"), "--workers", "1"])
+    crops = write_crops(tmp_path / "crops", 3)
+    result = in_own_process(measure, args, Way("scripts.predict", bf16=True), crops, detect=False)
+    assert min(result.seconds, result.cpu_seconds, result.peak_memory) > 0

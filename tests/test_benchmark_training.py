@@ -19,7 +19,7 @@ def pictures(tmp_path_factory):
     ("values", "idle"),
     [
         ({"example": True, "bf16": False}, []),
-        ({"cpu_time": True, "parted": False}, ["decode"]),  # all of it came before the first step
+        ({"cpu_time": True, "waits_for_gpu": False}, ["decode"]),  # all of it came before the first step
         ({"streaming": True, "growing": True, "cpu_time": True}, ["decode"]),  # the loader's: a part of the wait
     ],
 )

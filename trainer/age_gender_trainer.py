@@ -50,6 +50,10 @@ class AgeGenderTrainer(Trainer):
         self.l1_penalty, self.muon = l1_penalty, muon
         self.batch_transform = batch_transform.to(self.args.device)
         self.train_resolutions = train_resolutions
+        self._forget()
+
+    def _forget(self) -> None:
+        """What is kept between logs and checks; a trial of a search that was given up leaves some to the next."""
         self._head_losses: dict[str, list[torch.Tensor]] = defaultdict(list)
         self._train_scores: list[torch.Tensor] = []
         self._unchecked_losses: list[tuple[int, torch.Tensor]] = []
@@ -79,6 +83,7 @@ class AgeGenderTrainer(Trainer):
         All were seeded alike, for the same initial weights. Process 0 stays as it is, so that one process alone gives
         what it always gave; where a run is resumed, each process reads its saved state later.
         """
+        self._forget()
         prepared = super()._prepare_for_training(*args, **kwargs)
         if self.args.process_index:
             torch.manual_seed(self.args.seed + self.args.process_index)
@@ -193,11 +198,9 @@ class AgeGenderTrainer(Trainer):
         if not self.control.should_training_stop:  # a resumed run that early stopping had ended trains no further
             super()._run_epoch(*args, **kwargs)
 
-    def train(self, *args, **kwargs):
-        self._unchecked_losses = []  # a trial of a search that was given up may have left some
-        result = super().train(*args, **kwargs)
+    def _finalize_training(self, *args, **kwargs):
         self._check_losses()
-        return result
+        return super()._finalize_training(*args, **kwargs)
 
     def training_step(self, *args, **kwargs):
         loss = super().training_step(*args, **kwargs)

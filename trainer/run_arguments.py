@@ -30,7 +30,9 @@ class RunArguments(TrainingArguments):
 
     logging_nan_inf_filter: bool = field(
         default=False,  # of transformers True: it waits for the GPU at every step
-        metadata={"help": "Leave losses that are no numbers out of the log. They end the training in any case."},
+        metadata={
+            "help": "Leave losses that are no numbers out of the log and out of an evaluation's. They end the run."
+        },
     )
 
     def __post_init__(self):
@@ -54,7 +56,9 @@ class RunArguments(TrainingArguments):
                 f"greater_is_better: {str(self.greater_is_better).lower()} makes the {extreme} {metric} the best one. "
                 "Left out, it follows from the metric."
             )
-        if self.accelerator_config is None and self.dataloader_pin_memory:
-            # else the copying of each batch waits until the GPU has done the step before
-            self.accelerator_config = {"non_blocking": True}
+        is_unset = self.accelerator_config is None
         super().__post_init__()
+        if is_unset:
+            # Else the copying of each batch waits until the GPU has done the step before; that of a stream, and of the
+            # epoch in which a run goes on, does so in any case (accelerate 1.15).
+            self.accelerator_config.non_blocking = self.dataloader_pin_memory
