@@ -195,6 +195,7 @@ def age_loss(age_logits: torch.Tensor, age_labels: torch.Tensor, config: AgeGend
     inside = log_probs.masked_fill((years < low) | (years > high), float("-inf")).logsumexp(dim=1)
     losses = torch.where((low == high).squeeze(1), -(target * log_probs).sum(dim=1), -inside)
     if config.range_loss_weight:
+        # not by device=, which waits for a GPU to have done all that it was told before
         starts = torch.tensor([start for start, _ in config.age_ranges]).to(low.device, non_blocking=True)
         first, last = (torch.bucketize(year.squeeze(1), starts, right=True) - 1 for year in (low, high))
         range_losses = F.cross_entropy(sum_into_ranges(log_probs, config.age_ranges), first, reduction="none")

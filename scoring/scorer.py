@@ -54,6 +54,8 @@ class _Prepared:
 class Scorer:
     """Answers as `AgeGenderPipeline` does, for any number of pictures.
 
+    In the whole process, OpenCV has one thread a picture from then on and, on a CPU, freed memory is kept.
+
     Args:
         onnx_file: of the model, as `AgeGenderPipeline` takes it.
         batch_size: faces that go through the model together, of however many pictures.

@@ -16,14 +16,11 @@ import time
 from pathlib import Path
 
 from tqdm import tqdm
-from transformers import Trainer
 
-from scripts.benchmark_training import Arm, example_trainer, our_trainer, prepare
+from scripts.benchmark_training import Arm, build_trainer, prepare
 from scripts.own_process import in_own_process
 from scripts.training_clock import Clock
-from trainer.data import DataArguments, load_faces
 from trainer.devices import usable_cores
-from trainer.transforms import decode_faces
 
 
 def warm_up_batches(workers: int) -> int:
@@ -34,14 +31,7 @@ def warm_up_batches(workers: int) -> int:
 def delivered(arm: Arm) -> float:
     """Pictures a second, when nobody takes time to learn from them; the first batches are not counted."""
     with tempfile.TemporaryDirectory() as folder:
-        faces = load_faces(DataArguments(str(arm.data), cache_dir=folder), seed=0)
-        faces = type(faces)(train=faces["train"])
-        trainer: Trainer
-        if arm.example:
-            trainer = example_trainer(arm, folder, faces, Clock(cpu_time=False))
-        else:
-            decoded = decode_faces(faces, arm.image_size, arm.image_size * 8 // 7)
-            trainer = our_trainer(arm, folder, decoded, Clock(cpu_time=False))
+        trainer, _ = build_trainer(arm, folder, Clock(cpu_time=False))
         batches = iter(trainer.get_train_dataloader())
         for _ in range(warm_up_batches(arm.workers)):
             next(batches)

@@ -116,18 +116,7 @@ def measure(arm: Arm) -> Measurement:
     set_seed(0)
     clock = Clock(arm.cpu_time, arm.waits_for_gpu)
     with tempfile.TemporaryDirectory() as folder:
-        faces = load_faces(DataArguments(str(arm.data), cache_dir=folder, streaming=arm.streaming), seed=0)
-        faces = type(faces)(train=faces["train"])
-        decode_once = 0.0
-        if arm.example:
-            trainer = example_trainer(arm, folder, faces, clock)
-        else:
-            start = clock.now()
-            decoded = decode_faces(
-                faces, arm.image_size, arm.image_size * 8 // 7
-            )  # 128 for 112, as the recipe keeps them
-            decode_once = 0.0 if arm.streaming else clock.now() - start
-            trainer = our_trainer(arm, folder, decoded, clock)
+        trainer, decode_once = build_trainer(arm, folder, clock)
         trainer.remove_callback(PrinterCallback)
         times = StepTimes(clock)
         trainer.add_callback(times)
@@ -138,10 +127,22 @@ def measure(arm: Arm) -> Measurement:
     return Measurement(
         pictures_per_second=pictures / times.total,
         milliseconds={name: 1000 * spent / pictures for name, spent in seconds.items()},
-        decode_once=1000 * decode_once / (1 if arm.streaming else len(faces["train"])),
+        decode_once=1000 * decode_once,
         peak_memory=peak_memory_mib(),
         peak_gpu_memory=torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0,
     )
+
+
+def build_trainer(arm: Arm, folder: str, clock: Clock) -> tuple[Trainer, float]:
+    """The trainer of `arm` with its training faces, and how many seconds a face took to be decoded before."""
+    faces = load_faces(DataArguments(str(arm.data), cache_dir=folder, streaming=arm.streaming), seed=0)
+    faces = type(faces)(train=faces["train"])
+    if arm.example:
+        return _example_trainer(arm, folder, faces, clock), 0.0
+    start = clock.now()
+    decoded = decode_faces(faces, arm.image_size, arm.image_size * 8 // 7)  # 128 for 112, as the recipe keeps them
+    decode_once = 0.0 if arm.streaming else (clock.now() - start) / len(faces["train"])
+    return _trainer(arm, folder, decoded, clock), decode_once
 
 
 def _training_arguments(arm: Arm, folder: str) -> TrainingArguments:
@@ -168,7 +169,7 @@ def _backbone_config(arm: Arm) -> ViTConfig:
     return ViTConfig(image_size=arm.image_size, patch_size=16, **BACKBONES[arm.backbone])
 
 
-def example_trainer(arm: Arm, folder: str, faces: DatasetDict, clock: Clock) -> Trainer:
+def _example_trainer(arm: Arm, folder: str, faces: DatasetDict, clock: Clock) -> Trainer:
     config = _backbone_config(arm)
     age_ranges = AgeGenderConfig(backbone_config=config).age_ranges
     config.num_labels = len(age_ranges)
@@ -183,7 +184,7 @@ def example_trainer(arm: Arm, folder: str, faces: DatasetDict, clock: Clock) -> 
     )
 
 
-def our_trainer(arm: Arm, folder: str, decoded: DatasetDict, clock: Clock) -> Trainer:
+def _trainer(arm: Arm, folder: str, decoded: DatasetDict, clock: Clock) -> Trainer:
     transform = TimedTransform(arm.image_size, MEAN, STD, AugmentationArguments())
     TimedTrainer.clock = transform.clock = clock
     return TimedTrainer(
@@ -269,8 +270,7 @@ def main() -> None:
         if args.torch_compile:
             arms.append(replace(ours, name="this trainer, compiled", torch_compile=True))
         batch_size = min(args.batch_size, min(sets.values()) // (2 * WARM_UP_STEPS))
-        # without workers, whose memory would not be this process's
-        stream = replace(ours, batch_size=batch_size, workers=0, streaming=True)
+        stream = replace(ours, batch_size=batch_size, workers=0, streaming=True)  # workers' memory would be their own
         arms += [
             replace(stream, name=f"a stream of {count} pictures", data=data, steps=count // batch_size - WARM_UP_STEPS)
             for data, count in sets.items()

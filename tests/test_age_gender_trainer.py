@@ -52,7 +52,7 @@ def test_transform_model_and_scores_ask_the_device_for_no_value(race_loss_weight
 
 
 @pytest.mark.parametrize("use_cpu", [True, False])
-def test_the_trainer_does_not_wait_for_a_gpu(tmp_path, use_cpu):
+def test_no_argument_makes_the_trainer_wait_for_a_gpu(tmp_path, use_cpu):
     args = RunArguments(output_dir=str(tmp_path), use_cpu=use_cpu)
     assert not args.logging_nan_inf_filter  # which looks at each loss
     assert args.accelerator_config.non_blocking == args.dataloader_pin_memory  # without the one the other warns

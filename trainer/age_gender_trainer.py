@@ -26,7 +26,10 @@ LOSSES_CHECKED_TOGETHER = 20
 
 
 class AgeGenderTrainer(Trainer):
-    """Trains `AgeGenderModel` on batches of `trainer.transforms.collate_faces`."""
+    """Trains `AgeGenderModel` on batches of `trainer.transforms.collate_faces`.
+
+    On a CPU the process keeps the memory that it frees from then on: see trainer.freed_memory.
+    """
 
     def __init__(
         self,
@@ -210,7 +213,11 @@ class AgeGenderTrainer(Trainer):
         return loss
 
     def _check_losses(self) -> None:
-        """Not at every step: to look at a loss is to wait for the GPU, which then has nothing to do meanwhile."""
+        """Not at every step: to look at a loss is to wait for the GPU, which has nothing to do meanwhile.
+
+        Raises:
+            TrainingDiverged: a loss since the last look is no number.
+        """
         unchecked, self._unchecked_losses = self._unchecked_losses, []
         if unchecked and not torch.stack([loss for _, loss in unchecked]).isfinite().all():
             step, loss = next((step, loss) for step, loss in unchecked if not loss.isfinite())
