@@ -6,8 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
-from demo.cleaning_up import cleaned_up, own_folder
-from demo.door import SPACE_PROXIES, Door, say_busy
+from demo.limits import SPACE_PROXIES, Door, say_busy
+from demo.uploads import cleaned_up, own_folder
 
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported, which asks at once
@@ -22,13 +22,10 @@ import gradio as gr
 import pillow_heif  # noqa: F401 - image_loading can do without it, a demo cannot: iPhones' pictures
 from starlette.middleware import Middleware
 
-from demo.memory import keep_few_heaps
-from demo.page import build_demo
+from demo.gradio_changes import FairQueue, JsonMCPServer
+from demo.page import THEME, build_demo
 from demo.serving import ModelNotServable, find_model
-from demo.settings import Settings
-from demo.theme import THEME
-from demo.tool import JsonMCPServer
-from demo.waiting import FairQueue
+from demo.settings import Settings, keep_few_heaps
 
 
 HERE = Path(__file__).resolve().parent

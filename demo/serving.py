@@ -1,7 +1,10 @@
-"""From a Hub id or a folder to a pipeline ready to answer, or a message that says what is missing."""
+"""Which files of a model folder, or of a repository on the Hub, the demo reads."""
 
+import base64
 import hashlib
 import json
+import mimetypes
+import re
 import threading
 from pathlib import Path
 
@@ -16,11 +19,16 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor
 
-from demo.model_files import MODEL_FILES, REQUIRED_FILES
 from demo.settings import ModelChoice
 from model.configuration_age_gender import AgeGenderConfig
+from model.face_detection import YUNET_FILE
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
+
+
+# No .py: the demo runs the classes beside it, never code from elsewhere.
+MODEL_FILES = ["*.json", "*.safetensors", YUNET_FILE, "README.md", "figures/*"]
+REQUIRED_FILES = ["config.json", "preprocessor_config.json"]
 
 
 class ModelNotServable(Exception):
@@ -113,3 +121,33 @@ def _download(model_id: str, revision: str | None) -> Path:
             f"The Hub could not be reached for {model_id!r}, and it is not in this machine's cache. Check the network, "
             "or unset MODEL_ID to serve the model in the folder model/."
         ) from error
+
+
+def about_markdown(served: ServedModel) -> str:
+    """What is being served, then README.md of its folder without the metadata block and with its figures inside."""
+    heading = f"**Served here:** `{served.name}`, {served.revision}."
+    card = served.folder / "README.md"
+    if not card.is_file():
+        return f"{heading}\n\nThis model has no card (README.md in its folder), so nothing is known about its quality."
+    return f"{heading}\n\n---\n\n{embed_figures(strip_front_matter(card.read_text(encoding='utf-8')), served.folder)}"
+
+
+def strip_front_matter(text: str) -> str:
+    """Without the YAML block between two lines of three dashes that a Hub card starts with."""
+    return re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL).lstrip()
+
+
+def embed_figures(markdown: str, folder: Path) -> str:
+    """`![x](figures/a.png)` -> the same with the picture as a data URL.
+
+    Gradio would not serve them as files: in the Hub's cache they are links that lead out of any folder it is allowed.
+    """
+
+    def embed(match: re.Match) -> str:
+        path = folder / "figures" / match[2]
+        if not path.is_file():
+            return match[0]
+        data = base64.b64encode(path.read_bytes()).decode()
+        return f"{match[1]}data:{mimetypes.guess_type(path.name)[0]};base64,{data})"
+
+    return re.sub(r"(!\[[^\]]*\]\()figures/([^/)]+)\)", embed, markdown)

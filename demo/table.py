@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from demo.drawing import gender_shares
+from demo.rendering import gender_shares
 from model.pipeline_age_gender import UNSURE
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 
 # The corners x0, y0, x1, y1 of UTKFace's aligned chips, as fractions of YuNet's box and of the cascade's: means that
-# `python -m scripts.benchmark_detection --calibrate` prints.
+# `python -m scripts.benchmarks.detection --calibrate` prints.
 YUNET_CROP = (-0.102, 0.058, 1.102, 1.027)
 CASCADE_CROP = (0.025, 0.103, 0.989, 1.067)
 

@@ -1,23 +1,46 @@
-"""The model's card, rendered from the run's record, `metrics.json` and the configuration alone.
-
-python -m model_card.card outputs/run [--repo_id user/name] [--revision v1]
-"""
+"""What is counted in a model folder's own files: parameters, outputs, size and number type of the weights, time."""
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
+from safetensors import safe_open
 
 from model.configuration_age_gender import AgeGenderConfig
-from model_card.facts import card_facts
-from model_card.required import COMPARISON, card_problems, onnx_files
-from trainer.scores.score_text import with_interval
-from trainer.scores.telling_ranges import telling_range_sets
-from trainer.trained_sets import otherwise_split
+from model_card.metrics_text import telling_range_sets, with_interval
+from model_card.requirements import COMPARISON, WEIGHTS, card_problems, onnx_files
+from model_card.trained_sets import otherwise_split
+
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch normalisation: stored, and not trained
+
+
+def card_facts(folder: Path) -> dict[str, Any]:
+    """From the header of the weights, the configuration and the run's record; loads neither torch nor the model."""
+    with safe_open(folder / WEIGHTS, framework="np") as weights:
+        slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118, it is no dict
+        kinds = {tensor.get_dtype() for tensor in slices.values()}
+        sizes = {name: math.prod(tensor.get_shape()) for name, tensor in slices.items()}
+    config, run = (json.loads((folder / name).read_text()) for name in ("config.json", "training_run.json"))
+    earlier = (run.get("started_from") or {}).get("seconds")
+    return {
+        "parameters": sum(size for name, size in sizes.items() if name.rpartition(".")[2] not in STATISTICS),
+        "age_outputs": config["max_age"] + 1,
+        "gender_outputs": len(config["gender_names"]),
+        "weights_megabytes": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}",
+        "weights_dtypes": sorted(kinds & {"F32", "F16", "BF16"}),
+        "training_time": _duration(run["seconds"]),
+        "earlier_training_time": _duration(earlier) if earlier else None,
+    }
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.1f} minutes"
 
 
 TEMPLATE = Path(__file__).with_name("template.md")

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from model_card.facts import card_facts
-from model_card.required import COMPARISON
+from model_card.card import card_facts
+from model_card.requirements import COMPARISON
 
 
 # Not digits within a word, a version's later parts, or the second half of a range such as 20-29.

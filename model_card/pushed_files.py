@@ -12,8 +12,7 @@ from safetensors import SafetensorError, safe_open
 from model.configuration_age_gender import TASK
 from model.face_detection import YUNET_FILE
 from model_card.number_check import unsupported_numbers
-from model_card.required import COMPARISON, REQUIRED_FILES, card_problems, onnx_files
-from model_card.weights import WEIGHTS
+from model_card.requirements import COMPARISON, REQUIRED_FILES, WEIGHTS, card_problems, onnx_files
 
 
 REQUIREMENTS = "requirements.txt"  # an endpoint installs what it names before it loads handler.py

@@ -8,12 +8,10 @@ from itertools import groupby, takewhile
 from pathlib import Path
 
 from model.image_loading import SUFFIXES
-from scoring.entries import Entry, Source
-from scoring.file_sources import Archive, Folder, Listed, ListFile
-from scoring.parts import parts_folder
+from scoring.output import parts_folder
+from scoring.sources import VIDEO_SUFFIXES, Archive, Entry, Folder, Listed, ListFile, Source, Video
 from scoring.tables import HubDataset, ParquetFile
-from scoring.video import VIDEO_SUFFIXES, Video
-from trainer.archives import ARCHIVE_SUFFIXES
+from trainer.data.archives import ARCHIVE_SUFFIXES
 
 
 LIST_SUFFIX = ".txt"

@@ -10,11 +10,10 @@ import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
-from scoring.entries import Entry, Source
 from scoring.inputs import all_entries
-from scoring.parts import Parts
-from scoring.rows import answer_rows
+from scoring.output import Parts, answer_rows
 from scoring.scorer import Scorer, read_entries
+from scoring.sources import Entry, Source
 
 
 @dataclass(frozen=True)

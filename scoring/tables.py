@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import DatasetDict, Image
 
-from scoring.entries import Content, Entry, failing
-from scoring.file_sources import version_of
-from trainer.data_arguments import DataArguments
-from trainer.sources import as_text, load_hub
+from scoring.sources import Content, Entry, failing, version_of
+from trainer.data.arguments import DataArguments
+from trainer.data.sources import as_text, load_hub
 
 
 ROWS_AT_ONCE = 32  # read from a parquet file: a row is a whole picture

@@ -15,10 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from trainer.arguments import Arguments
-from trainer.experiments.comparison import read_comparison
-from trainer.experiments.folder import begin_experiment
-from trainer.experiments.report import write_comparison
-from trainer.experiments.run import run_once
+from trainer.experiments.reports import write_comparison
+from trainer.experiments.runs import begin_experiment, read_comparison, run_once
 from trainer.recipe import RecipeError
 
 

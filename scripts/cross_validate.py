@@ -2,7 +2,7 @@
 
     python -m scripts.cross_validate trainer/recipes/vit_64px.yaml --folds 5 --dataset UTKFace.tar.gz --output_dir outputs/folds
 
-The folds are grouped by copies of a picture and stratified by age and gender (see `folds` in trainer.data_arguments).
+The folds are grouped by copies of a picture and stratified by age and gender (see `folds` in trainer.data.arguments).
 If interrupted, run the same command again to resume with the fold it was at. Writes results.md, results.json and
 results.png.
 """
@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.arguments import Arguments
-from trainer.experiments.folder import begin_experiment
-from trainer.experiments.report import write_comparison
-from trainer.experiments.run import run_once
+from trainer.experiments.reports import write_comparison
+from trainer.experiments.runs import begin_experiment, run_once
 
 
 DEFAULT_FOLDS = 5

@@ -14,8 +14,8 @@ import sys
 
 from transformers import HfArgumentParser
 
-from trainer.data_arguments import DataArguments
-from trainer.model_evaluation import EvaluationArguments, evaluate_model
+from trainer.data.arguments import DataArguments
+from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
 
 
 if __name__ == "__main__":

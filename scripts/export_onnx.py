@@ -14,7 +14,7 @@ from pathlib import Path
 from transformers import HfArgumentParser
 from transformers.utils.logging import disable_progress_bar
 
-from trainer.onnx.files import ExportArguments, FaceArguments, export_onnx
+from trainer.onnx.export import ExportArguments, FaceArguments, export_onnx
 
 
 def main() -> None:

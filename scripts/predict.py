@@ -29,8 +29,7 @@ from transformers import AutoImageProcessor
 from model.configuration_age_gender import RANGE_SETS, age_range_label
 from model.modeling_age_gender import AgeGenderModel
 from scoring.inputs import EXPECTED, all_entries, open_sources
-from scoring.parts import OUTPUT_SUFFIXES, MissingPartsError, Parts
-from scoring.rows import answer_rows, table_schema, write_json_lines
+from scoring.output import OUTPUT_SUFFIXES, MissingPartsError, Parts, answer_rows, table_schema, write_json_lines
 from scoring.run import Plan, digest, score_to_file
 from scoring.scorer import Scorer, read_entries
 from trainer.devices import needs_cpu

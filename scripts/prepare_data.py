@@ -9,8 +9,8 @@ import sys
 
 from transformers import HfArgumentParser
 
-from trainer.data_arguments import DataArguments
-from trainer.preparation import PrepareArguments, prepare_data
+from trainer.data.arguments import DataArguments
+from trainer.data.preparation import PrepareArguments, prepare_data
 
 
 def format_report(report: dict) -> str:

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 from model.configuration_age_gender import TASK
-from model_card.hub_checks import HubError
-from model_card.hub_push import push_folder
+from model_card.push import HubError, push_folder
 from model_card.pushed_files import ModelFolderError
 
 

@@ -30,13 +30,13 @@ from transformers import TrainingArguments
 from trainer.arguments import Arguments
 from trainer.build_model import ModelArguments
 from trainer.checkpoints import TrainingDiverged
-from trainer.experiments.folder import begin_experiment
-from trainer.experiments.search_report import write_trials
-from trainer.experiments.search_space import SearchSpace
-from trainer.learning import LearningArguments
+from trainer.data.transforms import AugmentationArguments
+from trainer.experiments.reports import write_trials
+from trainer.experiments.runs import begin_experiment
+from trainer.experiments.search import SearchSpace
+from trainer.optimizer import LearningArguments
 from trainer.recipe import RecipeError
 from trainer.train import build_trainer, make_model, prepare_faces
-from trainer.transforms import AugmentationArguments
 
 
 # Pictures are decoded once for all trials, with or without race, and a trial is judged as the recipe says.

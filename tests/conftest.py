@@ -12,17 +12,17 @@ from playwright.sync_api import Browser, Page, expect
 from skimage.data import astronaut
 
 from model_card.card import render_card
-from tests.demo_server import DemoServer
-from tests.faces_on_disk import write_folder
-from tests.hub_server import HubServer
-from tests.loaded_faces import FILES
-from tests.made_up_faces import write_utkface_folder
-from tests.tiny_model import save_tiny_model
-from tests.tiny_run import train_tiny_run, write_faces
-from tests.training_runs import arguments as training_arguments
-from tests.training_runs import threads
-from tests.visitors import chromium, visit
-from trainer.data_arguments import DataArguments
+from tests.support.demo_server import DemoServer
+from tests.support.faces_on_disk import write_folder
+from tests.support.hub_server import HubServer
+from tests.support.loaded_faces import FILES
+from tests.support.made_up_faces import write_utkface_folder
+from tests.support.tiny_model import save_tiny_model
+from tests.support.tiny_run import train_tiny_run, write_faces
+from tests.support.training_runs import arguments as training_arguments
+from tests.support.training_runs import threads
+from tests.support.visitors import chromium, visit
+from trainer.data.arguments import DataArguments
 from trainer.train import main as train
 
 
@@ -47,7 +47,7 @@ def hub(tmp_path: Path) -> Iterator[HubServer]:
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the runs of tests.training_runs learn from."""
+    """What the runs of tests.support.training_runs learn from."""
     return write_utkface_folder(tmp_path_factory.mktemp("data") / "faces", count=240, size=48)
 
 
@@ -93,7 +93,7 @@ def arguments(cache: str) -> Callable[..., DataArguments]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The FILES of tests.loaded_faces in a folder that no test changes, so that most tests find them cleaned."""
+    """The FILES of tests.support.loaded_faces in a folder that no test changes, so that most tests find them cleaned."""
     return write_folder(tmp_path_factory.mktemp("faces"), FILES)
 
 

@@ -12,7 +12,6 @@ from transformers import AutoConfig, AutoImageProcessor, BaseImageProcessor, Pre
 
 from model.configuration_age_gender import MAX_AGE, AgeGenderConfig, parse_age_ranges
 from model.modeling_age_gender import AgeGenderModel
-from trainer.model_folder import make_image_processor
 from trainer.recipe import RecipeError
 
 
@@ -142,6 +141,15 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
     return AgeGenderModel(
         AgeGenderConfig(backbone_config=read_backbone_config(args.backbone_config), **values)
     ), make_image_processor(args.image_size)
+
+
+def make_image_processor(image_size: int, **normalization) -> ViTImageProcessorPil:
+    """Preprocessing of (image_size, image_size) crops: scaled to 0..1, then normalised, by 0.5 and 0.5 unless given.
+
+    Args:
+        normalization: `image_mean` and `image_std`, three numbers each, where a pretrained backbone has its own.
+    """
+    return ViTImageProcessorPil(size={"height": image_size, "width": image_size}, **normalization)
 
 
 def read_backbone_config(text: str) -> PreTrainedConfig:

@@ -1,7 +1,11 @@
 """What hardware is there, and is it what was asked for? If not, say so before any work is done."""
 
+import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import cv2
 import torch
 
 
@@ -82,3 +86,40 @@ def check_no_gpu_is_idle(device: str) -> None:
 def usable_cores() -> int:
     """Processor cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt's parameters in malloc.h
+NEVER = -1
+
+
+def keep_freed_memory() -> None:
+    """From here on this process keeps the memory that it frees; does nothing where the C library is not glibc.
+
+    glibc gives large blocks back to the system when they are freed. A step on a CPU frees and asks for the same hundred
+    MiB again, and the system clears every page of them anew. The process never shrinks any more: for programs that
+    compute until they end, not for one that waits for visitors.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another system, or another C library
+        return
+    mallopt(M_TRIM_THRESHOLD, NEVER)
+    mallopt(M_MMAP_MAX, 0)
+
+
+@contextmanager
+def forkable_opencv(num_proc: int | None) -> Iterator[None]:
+    """Around a `Dataset.map` with this `num_proc` whose function uses OpenCV.
+
+    A forked child lacks its parent's threads, and OpenCV waits forever when their number is changed there. So it is set
+    to 1 before the fork: processes share the cores best with one thread each. Without `num_proc` nothing is forked or
+    changed.
+    """
+    threads = cv2.getNumThreads()
+    if num_proc:
+        cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        if num_proc:
+            cv2.setNumThreads(threads)

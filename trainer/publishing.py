@@ -1,23 +1,41 @@
 """What follows the training: the figures of the test split, the ONNX files, the card; and where it is pushed to."""
 
 import logging
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from huggingface_hub import HfApi
+from transformers import BaseImageProcessor
 
+from model.modeling_age_gender import AgeGenderModel
+from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.card import render_card
-from model_card.required import COMPARISON
-from trainer.age_gender_trainer import AgeGenderTrainer
+from model_card.requirements import COMPARISON
 from trainer.arguments import Arguments
+from trainer.atomic_files import write_whole
+from trainer.callbacks import track_report
 from trainer.checkpoints import CARD
-from trainer.data_arguments import DataArguments
-from trainer.model_evaluation import EvaluationArguments, evaluate_model
-from trainer.tracking import track_report
-from trainer.whole_files import write_whole
+from trainer.data.arguments import DataArguments
+from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
+from trainer.trainer import AgeGenderTrainer
 
 
 logger = logging.getLogger(__name__)
+
+
+def save_model_folder(model: AgeGenderModel, image_processor: BaseImageProcessor, folder: str | Path) -> None:
+    """Fill `folder` so that it loads by `pipeline("age-gender-classification", model=folder, trust_remote_code=True)`.
+
+    Writes model.safetensors, config.json (with `auto_map` and `custom_pipelines`), preprocessor_config.json, the code the
+    pipeline needs, YuNet's weights and, for Inference Endpoints, the handler and requirements.txt. Other files in the
+    folder stay as they are.
+    """
+    AgeGenderPipeline(model=model, image_processor=image_processor, device=model.device).save_pretrained(folder)
+    for name in ("handler.py", "requirements.txt"):
+        source, target = Path(__file__).parents[1] / "model" / name, Path(folder, name)
+        if not (target.exists() and target.samefile(source)):
+            shutil.copyfile(source, target)
 
 
 def write_report(
@@ -44,8 +62,12 @@ def write_report(
 
 def write_onnx(folder: Path, data_args: DataArguments) -> None:
     """Both ONNX files, compared on the test split; a network that cannot be exported costs the run nothing else."""
-    from trainer.onnx.export import ExportError
-    from trainer.onnx.files import ExportArguments, FaceArguments, export_onnx  # here: needs ONNX_PACKAGES
+    from trainer.onnx.export import (  # here: needs ONNX_PACKAGES
+        ExportArguments,
+        ExportError,
+        FaceArguments,
+        export_onnx,
+    )
 
     faces = FaceArguments(**asdict(replace(data_args, streaming=False)))
     try:

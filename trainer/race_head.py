@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput, class_loss
-from trainer.labels import RACES
+from trainer.data.labels import RACES
 
 
 class AgeGenderRaceModel(AgeGenderModel):
@@ -36,7 +36,7 @@ class AgeGenderRaceModel(AgeGenderModel):
     ) -> AgeGenderOutput:
         """
         Args:
-            races: (B,) index into `trainer.labels.RACES`, -100 where unknown; read in training only, where the loss
+            races: (B,) index into `trainer.data.labels.RACES`, -100 where unknown; read in training only, where the loss
                 grows by `race_loss_weight` times their cross-entropy.
         """
         if not self.training or races is None:

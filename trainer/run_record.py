@@ -20,9 +20,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from transformers import TrainingArguments
 
+from model_card.trained_sets import trained_sets
+from trainer.atomic_files import write_whole
 from trainer.devices import usable_cores
-from trainer.trained_sets import trained_sets
-from trainer.whole_files import write_whole
 
 
 RUN_RECORD = "training_run.json"  # written after the weights: the run is trained

@@ -18,22 +18,21 @@ from safetensors import SafetensorError
 from transformers import ViTImageProcessorPil, set_seed
 
 from model.modeling_age_gender import AgeGenderModel
-from model_card.hub_push import push_folder
-from trainer.age_gender_trainer import AgeGenderTrainer
+from model_card.push import push_folder
 from trainer.arguments import Arguments
 from trainer.build_model import ModelArguments, age_class_weights, build_model
 from trainer.calibration import Calibration, fit_calibration
-from trainer.checkpoints import RUN_RECORD, CheckpointError, checkpoint_to_resume, is_trained, way_back
-from trainer.data import load_faces
-from trainer.held_out import check_start, check_start_splits
-from trainer.labels import RACES
+from trainer.callbacks import RunCost
+from trainer.checkpoints import RUN_RECORD, CheckpointError, check_shared, checkpoint_to_resume, is_trained, way_back
+from trainer.data.labels import RACES
+from trainer.data.loading import load_faces
+from trainer.data.mixture import load_sets, mix_training_faces, training_faces
+from trainer.data.transforms import BatchTransform, collate_faces, decode_faces
+from trainer.evaluation.held_out import check_start, check_start_splits
 from trainer.metrics import build_compute_metrics
-from trainer.mixture import load_sets, mix_training_faces, training_faces
-from trainer.model_folder import save_model_folder
-from trainer.publishing import repository_to_push_to, write_report
+from trainer.publishing import repository_to_push_to, save_model_folder, write_report
 from trainer.race_head import AgeGenderRaceModel
 from trainer.recipe import RecipeError
-from trainer.run_cost import RunCost
 from trainer.run_record import (
     describe_environment,
     describe_splits,
@@ -41,8 +40,7 @@ from trainer.run_record import (
     public_name,
     save_run_record,
 )
-from trainer.shared_folder import check_shared
-from trainer.transforms import BatchTransform, collate_faces, decode_faces
+from trainer.trainer import AgeGenderTrainer
 
 
 class Faces(NamedTuple):

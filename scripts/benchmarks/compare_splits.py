@@ -1,0 +1,121 @@
+"""What a random split of the pictures is worth: train twice, with and without copies of the test pictures.
+
+    python -m scripts.benchmarks.compare_splits trainer/recipes/vit_64px.yaml --dataset UTKFace.tar.gz --output_dir outputs/splits
+
+Both arms use the same recipe, validation and test pictures, from a plain random split. The first trains on everything
+else, as is usual; from the second's training pictures those that are copies of a validation or test picture are taken
+out (`--split_by picture_purged`). The difference on the same test pictures is what leaks give.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from transformers import AutoImageProcessor
+
+from model.decoding_age_gender import estimate_age
+from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
+from model.pipeline_age_gender import AgeGenderPipeline
+from trainer.arguments import Arguments
+from trainer.data.loading import load_faces
+from trainer.evaluation.bootstrap import Bootstrap, mean_of
+from trainer.evaluation.predictions import Predictions, predict
+from trainer.experiments.runs import begin_experiment, train_once
+from trainer.metrics import exact_ages
+from trainer.run_record import public_name
+
+
+ARMS = {"random": "picture", "purged": "picture_purged"}
+
+
+def run_arm(argv: Sequence[str], output_dir: Path, split_by: str) -> tuple[Predictions, dict[str, int], np.ndarray]:
+    """Train one arm, unless it is finished; its predictions on test, its split sizes, and which test pictures leak.
+
+    Returns:
+        Predictions on the N test pictures, {split: pictures}, and an (N,) mask of those with a copy in train.
+    """
+    of_arm = [*argv, "--split_by", split_by]
+    train_once(of_arm, output_dir)
+    args = Arguments.parse(of_arm)
+    faces = load_faces(args.data, seed=args.training.data_seed or 0)
+    pipe = AgeGenderPipeline(
+        model=AgeGenderModel.from_pretrained(output_dir), image_processor=AutoImageProcessor.from_pretrained(output_dir)
+    )
+    predictions, _ = predict(pipe, faces["test"], Accelerator(cpu=args.training.use_cpu))
+    leaks = np.isin(np.asarray(faces["test"]["group"]), np.asarray(faces["train"]["group"]))
+    return predictions, {name: len(split) for name, split in faces.items()}, leaks
+
+
+def compare(random: Predictions, purged: Predictions, leaks: np.ndarray, estimate: str) -> dict[str, Any]:
+    """Scores of both arms and their difference (purged - random) with its 95 % interval, over all and over leaked pictures.
+
+    Of the pictures whose age, or whose gender, is known exactly; a score of none is left out.
+    """
+    ages, genders = exact_ages(random.age_labels), random.gender_labels
+    scores = {
+        "age_mae_years": (
+            ages != IGNORE_INDEX,
+            [np.abs(estimate_age(arm.age_probs, estimate) - ages) for arm in (random, purged)],
+        ),
+        "gender_accuracy": (
+            genders != IGNORE_INDEX,
+            [arm.gender_probs.argmax(axis=1) == genders for arm in (random, purged)],
+        ),
+    }
+    bootstrap = Bootstrap(random.groups)
+    result = {}
+    for part, faces in {"all": np.ones(len(leaks), bool), "leaked": leaks, "others": ~leaks}.items():
+        result[part] = {"pictures": int(faces.sum())}
+        for name, (is_known, values) in scores.items():
+            known = faces & is_known
+            if not known.any():
+                continue
+            with_leaks, without = (of_arm[known].astype(float) for of_arm in values)
+            low, high = bootstrap.interval(mean_of(without - with_leaks), known)
+            result[part][name] = {
+                "random": with_leaks.mean(),
+                "purged": without.mean(),
+                "difference": {"value": (without - with_leaks).mean(), "low": low, "high": high},
+            }
+    return result
+
+
+def format_comparison(result: dict[str, Any]) -> str:
+    lines = [f"{'test pictures':28}{'random':>10}{'purged':>10}   difference [95 % interval]"]
+    for part, scores in result["comparison"].items():
+        for name, score in scores.items():
+            if name != "pictures":
+                gap = score["difference"]
+                title = f"{part} ({scores['pictures']}), {'age MAE' if 'age' in name else 'gender'}"
+                numbers = f"{score['random']:10.3f}{score['purged']:10.3f}"
+                lines.append(f"{title:28}{numbers}   {gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> None:
+    args = Arguments.parse(argv)
+    folder = Path(args.training.output_dir)
+    begin_experiment(folder, {"both arms": args})
+    random, random_sizes, leaks = run_arm(argv, folder / "random", ARMS["random"])
+    purged, purged_sizes, left = run_arm(argv, folder / "purged", ARMS["purged"])
+    if left.any() or not np.array_equal(random.groups, purged.groups):
+        raise RuntimeError("The arms were not tested on the same pictures, or copies were left in training.")
+    config = AgeGenderModel.config_class.from_pretrained(folder / "random")
+    result = {
+        "dataset": public_name(args.data.dataset),
+        "pictures": {"random": random_sizes, "purged": purged_sizes},
+        "comparison": compare(random, purged, leaks, config.age_estimate),
+    }
+    (folder / "comparison.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(format_comparison(result))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (ValueError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

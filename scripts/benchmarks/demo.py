@@ -1,0 +1,214 @@
+"""How long the demo takes from picture to answer, by stage, beside the usual alternative: one ViT-B for age, one for gender;
+and, of a fresh process: from its start to its first answer, and from choosing a picture in a browser to its cards
+and its boxed copy.
+
+python -m scripts.benchmarks.demo                    # the model in model/
+python -m scripts.benchmarks.demo --model outputs/run --repeats 50
+"""
+
+import argparse
+import io
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import torch
+from PIL import Image
+from transformers import ViTConfig, ViTForImageClassification
+
+from demo.handlers import Answers
+from demo.rendering import draw_faces, thumbnail
+from demo.serving import find_model
+from demo.settings import DEFAULT_MODEL, ModelChoice
+from model.face_alignment import align
+from model.face_detection import YUNET_FILE, YuNetDetector
+from model.image_loading import load_rgb
+from scripts.benchmarks.browser import NoBrowser, launch_chromium
+
+
+ROOT = Path(__file__).resolve().parents[2]
+PORTRAIT = ROOT / "examples" / "astronaut.jpg"
+PICTURE_WH = (1280, 720)
+FACES = (1, 20)
+
+
+def picture_with_faces(faces: int) -> bytes:
+    """A JPEG of 1280 x 720 pixels with the same portrait pasted `faces` times, as large as they all fit."""
+    picture = Image.new("RGB", PICTURE_WH, "#888")
+    width, height = PICTURE_WH
+    sides = [width // columns for columns in range(1, faces + 1)] + [height // rows for rows in range(1, faces + 1)]
+    side = max(side for side in sides if (width // side) * (height // side) >= faces)
+    head = Image.open(PORTRAIT).crop((100, 0, 350, 250)).resize((side, side))
+    for index in range(faces):
+        row, column = divmod(index, width // side)
+        picture.paste(head, (side * column, side * row))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()
+
+
+def milliseconds(
+    action: Callable[[], object], repeats: int, undo: Callable[[], object] = lambda: None
+) -> tuple[float, float]:
+    """50th and 95th percentile, after one run to warm up; `undo` comes before each run and is not timed."""
+    action()
+    times = []
+    for _ in range(repeats):
+        undo()
+        start = time.perf_counter()
+        action()
+        times.append(1000 * (time.perf_counter() - start))
+    return float(np.percentile(times, 50)), float(np.percentile(times, 95))
+
+
+def measure(
+    answers: Answers, detector: YuNetDetector, path: Path, faces: int, repeats: int
+) -> dict[str, tuple[float, float]]:
+    pipe = answers.served(None).pipeline
+    config = pipe.model.config
+    image_rgb = load_rgb(path)
+    image, found = Image.fromarray(image_rgb), detector.detect(image_rgb)
+    if len(found) != faces:
+        raise RuntimeError(f"expected to measure {faces} faces, but {len(found)} were found")
+    inputs, shown = pipe.preprocess(image_rgb), pipe(image_rgb)
+    upload = {"path": str(path), "orig_name": path.name}
+
+    def draw() -> None:
+        draw_faces(image, shown).save(io.BytesIO(), "JPEG")
+        for face in shown:
+            thumbnail(image, face["box"])
+
+    return {
+        "decode": milliseconds(lambda: load_rgb(path), repeats),
+        "detect": milliseconds(lambda: detector.detect(image_rgb), repeats),
+        "align": milliseconds(
+            lambda: [align(image_rgb, face, config.landmarks_xy, config.image_size) for face in found], repeats
+        ),
+        "model": milliseconds(lambda: pipe.forward(dict(inputs)), repeats),
+        "draw": milliseconds(draw, repeats),
+        "picture to page": milliseconds(lambda: answers.show(upload, ""), repeats),
+    }
+
+
+@torch.inference_mode()
+def measure_two_vit_b(faces: int, repeats: int) -> tuple[float, float]:
+    """Forward passes only, on ready crops; random weights take the same time as trained ones."""
+    classifiers = [ViTForImageClassification(ViTConfig(num_labels=labels)).eval() for labels in (9, 2)]
+    pixel_values = torch.rand(faces, 3, 224, 224)
+    return milliseconds(lambda: [classifier(pixel_values).logits for classifier in classifiers], repeats)
+
+
+@contextmanager
+def running_demo(model: str) -> Iterator[str]:
+    """A demo of its own process, without limits; its address, which it may not answer yet."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    environment = {"MODEL_ID": model, "GRADIO_SERVER_PORT": port, "REQUESTS_PER_MINUTE": "1000000"}
+    with (
+        tempfile.TemporaryDirectory() as files,
+        subprocess.Popen(
+            [sys.executable, "app.py"],
+            cwd=ROOT,
+            env=os.environ | environment | {"GRADIO_TEMP_DIR": files},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process,
+    ):
+        try:
+            yield f"http://127.0.0.1:{port}/gradio_api"
+        finally:
+            process.terminate()
+
+
+def first_answer(api: str, picture: bytes) -> None:
+    """Ask as a visitor would who tries again until somebody is there."""
+    while True:
+        try:
+            upload = httpx.post(f"{api}/upload", files={"files": ("picture.jpg", picture)}, timeout=60)
+            break
+        except httpx.ConnectError:
+            time.sleep(0.05)
+    data = [{"path": upload.raise_for_status().json()[0], "meta": {"_type": "gradio.FileData"}}]
+    event = httpx.post(f"{api}/call/predict", json={"data": [*data, True, ""]}).raise_for_status().json()["event_id"]
+    answer = httpx.get(f"{api}/call/predict/{event}", timeout=60).text
+    if "event: complete" not in answer:
+        raise RuntimeError(f"the demo did not answer: {answer}")
+
+
+def measure_clicks(page_url: str, repeats: int) -> dict[int, tuple[float, float]]:
+    """Faces -> p50 and p95 in milliseconds from handing a picture to the page until its cards and boxes are shown."""
+    from playwright.sync_api import sync_playwright  # of requirements-dev.txt
+
+    times = {}
+    with sync_playwright() as playwright:
+        browser = launch_chromium(playwright)
+        page = browser.new_page()
+        # Else the browser, which is shown the same picture again, asks for its boxed copy once alone.
+        page.context.new_cdp_session(page).send("Network.setCacheDisabled", {"cacheDisabled": True})
+        page.goto(page_url)
+        page.get_by_role("tab", name="About").wait_for()
+        for faces in FACES:
+            file = {"name": "picture.jpg", "mimeType": "image/jpeg", "buffer": picture_with_faces(faces)}
+
+            def choose(file: dict = file, last_card: int = faces - 1) -> None:
+                page.set_input_files("#picture input[type=file]", file)
+                page.locator("#cards .face-card").nth(last_card).wait_for()
+                page.wait_for_function("document.querySelector('#drawn img')?.complete")
+
+            def clear() -> None:
+                page.locator("#picture").get_by_label("Remove Image").click()
+                for shown in ("#cards .face-card", "#drawn img"):
+                    page.locator(shown).first.wait_for(state="detached")
+
+            times[faces] = milliseconds(choose, repeats, clear)
+            clear()
+        browser.close()
+    return times
+
+
+def measure_fresh_process(model: str, repeats: int) -> None:
+    start = time.perf_counter()
+    with running_demo(model) as api:
+        first_answer(api, picture_with_faces(1))
+        print(f"\nfresh process: {time.perf_counter() - start:.1f} s from its start to its first answer")
+        try:
+            clicks = measure_clicks(api.removesuffix("/gradio_api"), repeats)
+        except (ImportError, NoBrowser) as error:
+            print(f"no browser measured: {error}")
+            return
+    for faces, (p50, p95) in clicks.items():
+        print(f"  {f'click to answer, {faces} faces':<28}{p50:8.1f}{p95:8.1f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="a model folder or a Hub id")
+    parser.add_argument("--repeats", type=int, default=30)
+    arguments = parser.parse_args()
+    measure_fresh_process(arguments.model, arguments.repeats)
+    start = time.perf_counter()
+    served = find_model(ModelChoice(Path(arguments.model).name, arguments.model))
+    _ = served.pipeline  # read at its first use
+    answers, detector = Answers([served], max_pictures=1), YuNetDetector(served.folder / YUNET_FILE)
+    print(f"{served.name}, {torch.get_num_threads()} threads, loaded in {time.perf_counter() - start:.1f} s")
+    for faces in FACES:
+        print(f"\n{faces} pasted in 1280 x 720: milliseconds at p50 and p95")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "picture.jpg"
+            path.write_bytes(picture_with_faces(faces))
+            stages = measure(answers, detector, path, faces, arguments.repeats)
+        stages["two ViT-B, forward only"] = measure_two_vit_b(faces, max(3, arguments.repeats // 5))
+        for stage, (p50, p95) in stages.items():
+            print(f"  {stage:<28}{p50:8.1f}{p95:8.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""How fast scripts.predict scores, beside calling the pipeline picture by picture, and how much memory it takes.
+
+    python -m scripts.benchmarks.predict                      # the model in model/, on all cores
+    python -m scripts.benchmarks.predict --model outputs/run --workers 1 --onnx-files onnx/model_int8.onnx
+
+Crops are scored as they are; photographs of 1280 x 720 pixels with one to three faces go through the detector. All ways
+take turns on the same files, each in a process of its own, so that none profits from what another has set or loaded. The
+CPU time is what tells on a machine that is busy with something else.
+"""
+
+import argparse
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from PIL import Image
+from transformers import AutoImageProcessor
+
+from model.modeling_age_gender import AgeGenderModel
+from model.pipeline_age_gender import AgeGenderPipeline
+from scoring.output import Parts, table_schema
+from scoring.run import score_to_file
+from scoring.scorer import Scorer
+from scoring.sources import Folder
+from scripts.benchmarks.measuring import in_own_process, peak_memory_mib
+from trainer.devices import needs_cpu, usable_cores
+
+
+PORTRAIT = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
+PHOTO_WH = (1280, 720)
+GROWTH = 10  # the set grows this many times to show how memory does
+
+
+def write_crops(folder: Path, count: int) -> Path:
+    """The portrait's face at 200 x 200 pixels, each framed a little differently."""
+    portrait = Image.open(PORTRAIT).convert("RGB")
+    for index, (x, y) in enumerate(np.random.default_rng(0).integers(-6, 7, (count, 2))):
+        crop = portrait.crop((160 + x, 55 + y, 290 + x, 185 + y)).resize((200, 200))
+        _save(crop, folder / f"{index:06d}.jpg")
+    return folder
+
+
+def write_photographs(folder: Path, count: int) -> Path:
+    """The portrait one to three times, at sizes from 240 to 480 pixels, on a grainy canvas of 1280 x 720."""
+    random, portrait = np.random.default_rng(0), Image.open(PORTRAIT).convert("RGB")
+    for index in range(count):
+        grain = random.integers(90, 160, (PHOTO_WH[1] // 4, PHOTO_WH[0] // 4, 3), dtype=np.uint8)
+        photo = Image.fromarray(grain).resize(PHOTO_WH, Image.Resampling.BICUBIC)
+        for place in range(1 + index % 3):
+            side = int(random.integers(240, 410))
+            photo.paste(portrait.resize((side, side)), (420 * place, int(random.integers(0, PHOTO_WH[1] - side))))
+        _save(photo, folder / f"{index:06d}.jpg")
+    return folder
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=92)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to score pictures; the pipeline is called picture by picture where it is not `scripts.predict`."""
+
+    name: str
+    predict: bool = True
+    bf16: bool = False
+    onnx_file: str | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Of all pictures together, without loading the model; peak memory in MiB, of the whole process."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_memory: float
+
+
+def measure(args: argparse.Namespace, way: Way, folder: Path, detect: bool) -> Measurement:
+    """Score the pictures in `folder`; to be called in a process that has done nothing else."""
+    state = PartialState(cpu=needs_cpu("auto"))
+    model = AgeGenderModel.from_pretrained(args.model, dtype=torch.bfloat16 if way.bf16 else torch.float32)
+    processor = AutoImageProcessor.from_pretrained(args.model)
+    if way.predict:  # what `python -m scripts.predict` does after it has loaded the model
+        scorer = Scorer(
+            model,
+            processor,
+            device=state.device,
+            onnx_file=way.onnx_file,
+            batch_size=args.batch_size,
+            workers=args.workers,
+            detect=detect,
+        )
+        wall, cpu = time.perf_counter(), time.process_time()
+        schema = table_schema(model.config.age_range_labels, model.config.gender_names)
+        with tempfile.TemporaryDirectory() as output:
+            parts = Parts(Path(output) / "faces.parquet", schema)
+            score_to_file(scorer, [Folder(folder)], parts, state, {}, part_size=1000)
+    else:
+        pipe = AgeGenderPipeline(model=model, image_processor=processor, device=state.device)
+        wall, cpu = time.perf_counter(), time.process_time()
+        for path in sorted(folder.iterdir()):
+            pipe(str(path), detect=detect)
+    return Measurement(time.perf_counter() - wall, time.process_time() - cpu, peak_memory_mib())
+
+
+def compare(args: argparse.Namespace, title: str, folder: Path, detect: bool) -> None:
+    """All ways in turns, each time in a process of its own; medians over the rounds."""
+    ways = [
+        Way("picture by picture", predict=False),
+        Way("scripts.predict"),
+        Way("scripts.predict --bf16", bf16=True),
+        *(Way(f"scripts.predict --onnx-file {file}", onnx_file=file) for file in args.onnx_files),
+    ]
+    rounds = [[in_own_process(measure, args, way, folder, detect) for way in ways] for _ in range(args.rounds)]
+    count = len(list(folder.iterdir()))
+    print(f"\n{count} {title}:{'pictures/s':>45}{'':>8}{'CPU ms a picture':>18}")
+    slowest = None
+    for way, results in zip(ways, zip(*rounds, strict=True), strict=True):
+        wall, cpu = (
+            statistics.median(getattr(result, name) for result in results) for name in ("seconds", "cpu_seconds")
+        )
+        slowest = slowest or wall
+        print(f"  {way.name:<54}{count / wall:>10.1f}{slowest / wall:>7.2f}x{1000 * cpu / count:>18.1f}", flush=True)
+
+
+def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="model", help="a model folder or a Hub id")
+    parser.add_argument("--crops", type=int, default=300, help="how many")
+    parser.add_argument("--photographs", type=int, default=60, help="how many")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch-size", "--batch_size", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=usable_cores())
+    parser.add_argument(
+        "--onnx-files", "--onnx_files", nargs="+", default=[], metavar="FILE", help="of the model, to compare with"
+    )
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> None:
+    device = "CPU" if needs_cpu("auto") else "GPU"
+    print(
+        f"{args.model} on {device}: {usable_cores()} cores, "
+        f"{torch.get_num_threads()} threads for the model, {args.workers} for decoding and detection, "
+        f"batches of {args.batch_size} faces"
+    )
+    with tempfile.TemporaryDirectory() as work:
+        crops = write_crops(Path(work, "crops"), args.crops)
+        photographs = write_photographs(Path(work, "photographs"), args.photographs)
+        compare(args, "crops", crops, detect=False)
+        compare(args, "photographs of 1280 x 720", photographs, detect=True)
+        many_crops = write_crops(Path(work, "many_crops"), GROWTH * args.crops)
+        many_photographs = write_photographs(Path(work, "many_photographs"), GROWTH * args.photographs)
+        print("\nPeak memory of scripts.predict as the set grows:")
+        for folder, detect in ((crops, False), (many_crops, False), (photographs, True), (many_photographs, True)):
+            peak = in_own_process(measure, args, Way("scripts.predict"), folder, detect).peak_memory
+            kind = "photographs" if detect else "crops"
+            print(f"  {len(list(folder.iterdir())):>6} {kind}: {peak:.0f} MiB", flush=True)
+
+
+if __name__ == "__main__":
+    main(read_arguments())

@@ -1,0 +1,135 @@
+"""Screenshots of the running demo with the public-domain picture it ships: the README's, or every view to look at.
+
+python app.py &
+python -m scripts.maintenance.screenshots http://127.0.0.1:7860                      # the README's, into docs/screenshots
+python -m scripts.maintenance.screenshots http://127.0.0.1:7860 --every /tmp/shots   # all views, wide and narrow, light and dark
+"""
+
+import argparse
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from scripts.benchmarks.browser import NoBrowser, launch_chromium, write_film
+
+
+ROOT = Path(__file__).resolve().parents[2]
+PORTRAIT = ROOT / "examples" / "astronaut.jpg"
+FOLDER = ROOT / "docs" / "screenshots"
+SIZES_WH = {"desktop": (1280, 900), "phone": (390, 844)}
+
+
+def show_start(page: Page) -> None:
+    page.locator("#introduction h1").wait_for()
+
+
+def show_picture(page: Page) -> None:
+    page.set_input_files("#picture input[type=file]", PORTRAIT)
+    page.locator("#cards .face-card img").wait_for()
+    page.locator("#drawn img").wait_for()
+
+
+def show_where_it_looked(page: Page) -> None:
+    page.get_by_label("Show where the model looked").check()
+    page.set_input_files("#picture input[type=file]", PORTRAIT)
+    page.locator("#cards .looked-at img").first.wait_for()
+
+
+def show_no_face(page: Page) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (640, 480), "olive").save(buffer, "PNG")
+    page.set_input_files(
+        "#picture input[type=file]", {"name": "x.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+    )
+    page.locator("#whole").wait_for()
+
+
+def show_webcam(page: Page) -> None:
+    page.get_by_role("tab", name="Webcam").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.locator("#webcam").get_by_text("Start").click()
+    page.locator("#overlay svg[data-faces='1']").wait_for()
+
+
+def show_several(page: Page) -> None:
+    page.get_by_role("tab", name="Several").click()
+    page.set_input_files("#pictures input[type=file]", [PORTRAIT])
+    page.locator("#pictures").get_by_text("astronaut").first.wait_for()
+    page.locator("#start").click()
+    page.locator("#table table").wait_for()
+
+
+def show_about(page: Page) -> None:
+    page.get_by_role("tab", name="About").click()
+    page.locator("#about").get_by_text("Served here").wait_for()
+
+
+VIEWS = {
+    "start": show_start,
+    "upload": show_picture,
+    "looked": show_where_it_looked,
+    "no_face": show_no_face,
+    "webcam": show_webcam,
+    "several": show_several,
+    "about": show_about,
+}
+# name: view, size, colour scheme
+README_SHOTS = {
+    "upload": ("upload", "desktop", "light"),
+    "webcam": ("webcam", "desktop", "light"),
+    "several": ("several", "desktop", "light"),
+    "about": ("about", "desktop", "light"),
+    "upload_phone_dark": ("upload", "phone", "dark"),
+}
+EVERY_SHOT = {
+    f"{view}_{size}_{scheme}": (view, size, scheme)
+    for view in VIEWS
+    for size in SIZES_WH
+    for scheme in ("light", "dark")
+}
+
+
+def take(browser: Browser, url: str, view: str, size: str, scheme: str) -> Image.Image:
+    width, height = SIZES_WH[size]
+    page = browser.new_page(
+        viewport={"width": width, "height": height},
+        color_scheme=scheme,
+        permissions=["camera"],
+        reduced_motion="reduce",
+    )
+    page.goto(url)
+    page.get_by_role("tab", name="About").wait_for()
+    VIEWS[view](page)
+    page.wait_for_timeout(1500)  # spinners fade, pictures settle
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=view != "about")))
+    page.close()
+    # 256 colours: a third of the size, and no difference to be seen
+    return shot.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", help="address of a running demo")
+    parser.add_argument("--every", type=Path, metavar="FOLDER", help="take every view there, not the README's")
+    arguments = parser.parse_args()
+    shots, target = (EVERY_SHOT, arguments.every) if arguments.every else (README_SHOTS, FOLDER)
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        film = write_film(Path(folder) / "film.mjpeg", Image.open(PORTRAIT))
+        browser = launch_chromium(playwright, film)
+        for name, shot in shots.items():
+            path = target / f"{name}.png"
+            take(browser, arguments.url, *shot).save(path, optimize=True)
+            print(f"{path}: {path.stat().st_size // 1000} kB")
+        browser.close()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except NoBrowser as error:
+        sys.exit(str(error))

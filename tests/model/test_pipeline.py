@@ -1,0 +1,296 @@
+"""The pipeline: pictures in, one typed answer a face out, the same whichever way it is asked."""
+
+import copy
+import io
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.data import astronaut, coffee
+
+from model import pipeline_age_gender
+from model.configuration_age_gender import RANGE_SETS, parse_age_ranges
+from model.face_detection import YUNET_FILE
+from model.image_loading import PictureError
+from model.pipeline_age_gender import AgeGenderPipeline
+from tests.support.tiny_model import IMAGE_SIZE, tiny_model
+from trainer.build_model import make_image_processor
+from trainer.publishing import save_model_folder
+
+
+PHOTO = astronaut()
+WITHOUT_FACE = coffee()
+GROUP = np.tile(PHOTO[20:220, 130:330], (4, 5, 1))  # 20 faces
+KEYS = ["box", "detection_score", "age", "age_interval", "age_range", "age_ranges", "gender", "genders", "abstained"]
+
+
+def make_pipe(**config_values) -> AgeGenderPipeline:
+    model = tiny_model(**config_values)
+    with torch.no_grad():  # random heads answer nearly the same for every face
+        model.age_head.weight *= 20
+        model.gender_head.weight *= 20
+    return AgeGenderPipeline(model=model, image_processor=make_image_processor(IMAGE_SIZE), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pipe() -> AgeGenderPipeline:
+    return make_pipe()
+
+
+def close(first, second) -> bool:
+    """Nested answers equal but for the rounding of sums in another order."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(close(first[key], second[key]) for key in first)
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(close, first, second))
+    return first == pytest.approx(second, abs=1e-4) if isinstance(first, float) else first == second
+
+
+def test_answer(pipe: AgeGenderPipeline):
+    [face] = pipe(PHOTO)
+    assert list(face) == KEYS
+    assert json.loads(json.dumps(face)) == face  # plain Python types
+    x0, y0, x1, y1 = face["box"]
+    assert 170 <= x0 < 190
+    assert 55 <= y0 < 80
+    assert 260 <= x1 < 280
+    assert 165 <= y1 < 200
+    assert 0.9 < face["detection_score"] <= 1
+    low, high = face["age_interval"]
+    assert 0 <= low <= face["age"] <= high <= 116
+    assert list(face["age_ranges"]) == RANGE_SETS["FairFace-9"].split(", ")
+    assert sum(face["age_ranges"].values()) == pytest.approx(1)
+    assert face["age_range"] == max(face["age_ranges"], key=face["age_ranges"].get)
+    assert sum(face["genders"].values()) == pytest.approx(1)
+    assert face["gender"] == max(face["genders"], key=face["genders"].get)
+    assert face["abstained"] is None
+
+
+def test_answer_is_that_of_the_model_on_the_crop(pipe: AgeGenderPipeline):
+    [crop] = pipe.preprocess(PHOTO)["crops"]
+    pixel_values = torch.tensor(crop).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.no_grad():
+        output = pipe.model(pixel_values)
+    ranges = output.age_range_logits.softmax(dim=1)[0].tolist()
+    [face] = pipe(PHOTO)
+    assert list(face["age_ranges"].values()) == pytest.approx(ranges, abs=1e-5)
+    assert list(face["genders"].values()) == pytest.approx(output.gender_logits.softmax(dim=1)[0].tolist(), abs=1e-5)
+
+
+def test_no_face(pipe: AgeGenderPipeline):
+    assert pipe(WITHOUT_FACE) == []
+    assert pipe([]) == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_batch_answers_as_single(pipe: AgeGenderPipeline, batch_size: int):
+    pictures = [PHOTO, WITHOUT_FACE, GROUP, PHOTO[:, ::-1], WITHOUT_FACE]
+    expected = [pipe(picture) for picture in pictures]
+    assert [len(faces) for faces in expected] == [1, 0, 20, 1, 0]
+    assert close(pipe(pictures, batch_size=batch_size), expected)
+    assert close(pipe(tuple(pictures), batch_size=batch_size), expected)
+    assert close(list(pipe((picture for picture in pictures), batch_size=batch_size)), expected)
+
+
+def test_workers(pipe: AgeGenderPipeline):
+    assert close(pipe([PHOTO, GROUP], num_workers=1), [pipe(PHOTO), pipe(GROUP)])
+
+
+@pytest.mark.parametrize("copied", [lambda pipe: pickle.loads(pickle.dumps(pipe)), copy.deepcopy])
+def test_copies_answer_as_the_pipeline_does(pipe: AgeGenderPipeline, copied: Callable):
+    """As workers get one where processes are spawned and not forked."""
+    expected, by_cascade = pipe(PHOTO), pipe(PHOTO, detector="haar")
+    again = copied(pipe)
+    assert again(PHOTO) == expected
+    assert again(PHOTO, detector="haar") == by_cascade
+
+
+def test_faces_of_a_call_go_through_the_model_together(pipe: AgeGenderPipeline):
+    sizes = []
+    hook = pipe.model.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    pipe(GROUP)
+    pipe([GROUP, WITHOUT_FACE, PHOTO], batch_size=3)
+    pipe(WITHOUT_FACE)
+    hook.remove()
+    assert sizes == [20, 21]
+
+
+class OnAppleGpu(torch.Tensor):
+    """A result that lies where there is no float64, until it is brought to the CPU."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.double:
+            raise TypeError(
+                "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."
+            )
+        result = super().__torch_function__(function, types, args, kwargs)
+        return result.as_subclass(torch.Tensor) if function is torch.Tensor.cpu else result
+
+
+def test_a_device_without_float64(pipe: AgeGenderPipeline):
+    expected = pipe(PHOTO)
+
+    def move(module, args, output):
+        for name in ("age_logits", "gender_logits"):
+            output[name] = output[name].as_subclass(OnAppleGpu)
+        return output
+
+    hook = pipe.model.register_forward_hook(move)
+    answer = pipe(PHOTO)
+    hook.remove()
+    assert answer == expected
+
+
+def test_face_crop(pipe: AgeGenderPipeline):
+    crop = PHOTO[20:220, 130:330]
+    [face] = pipe(crop, detect=False)
+    assert face["box"] == [0, 0, 200, 200]
+    assert face["detection_score"] is None
+    wide = np.concatenate([np.zeros((200, 40, 3), np.uint8), crop, np.zeros((200, 40, 3), np.uint8)], axis=1)
+    [same] = pipe(wide, detect=False)  # its largest centred square
+    assert close(same["age_ranges"], face["age_ranges"])
+
+
+def test_boxes_from_elsewhere(pipe: AgeGenderPipeline):
+    detected = pipe(PHOTO)[0]
+    there, elsewhere = pipe(PHOTO, boxes=[(170, 50, 280, 190), (300.0, 300.0, 600.0, 600.0)])
+    assert there["box"] == [170, 50, 280, 190]
+    assert elsewhere["box"] == [300, 300, 512, 512]
+    assert there["detection_score"] is None
+    assert there["age"] == pytest.approx(detected["age"], abs=1)  # the same landmarks, found inside the box
+    assert pipe(PHOTO, boxes=[]) == []
+    several = pipe([PHOTO, GROUP], boxes=[[(170, 50, 280, 190)], [(0, 0, 200, 200), (200, 0, 400, 200)]])
+    assert [len(faces) for faces in several] == [1, 2]
+    assert close(several[0], [there])
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(10, 10, 5, 20), (0, 0, 0, 0), (600, 0, 700, 100), (1, 2, 3), (0, 0, float("nan"), 9), "face"],
+)
+def test_boxes_that_are_none(pipe: AgeGenderPipeline, box):
+    with pytest.raises(ValueError, match=r"x0, y0, x1, y1|could not convert"):
+        pipe(PHOTO, boxes=[box])
+
+
+def test_boxes_for_other_pictures(pipe: AgeGenderPipeline):
+    with pytest.raises(ValueError, match="1 lists for 2 pictures"):
+        pipe([PHOTO, PHOTO], boxes=[[(0, 0, 9, 9)]])
+    with pytest.raises(ValueError, match="got both"):
+        pipe(PHOTO, boxes=[(0, 0, 9, 9)], detect=False)
+
+
+@pytest.mark.parametrize("ranges", ["0-17, 18+", *RANGE_SETS, [[0, 17], [18, 116]], ["0-5", "6+"]])
+def test_other_ranges_are_sums_of_the_same_years(pipe: AgeGenderPipeline, ranges):
+    [own] = pipe(PHOTO, return_years=True)
+    [other] = pipe(PHOTO, return_years=True, age_ranges=ranges)
+    years = own["year_probabilities"]
+    assert years == other["year_probabilities"]
+    assert len(years) == 117
+    pairs = ranges if isinstance(ranges[0], list) else parse_age_ranges(RANGE_SETS.get(str(ranges), ranges))
+    assert list(other["age_ranges"].values()) == pytest.approx([sum(years[low : high + 1]) for low, high in pairs])
+    assert other["age"] == own["age"]
+    assert list(pipe(PHOTO)[0]["age_ranges"]) == list(own["age_ranges"])  # the model's own ranges stay
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"age_ranges": "0-17, 19+"}, "18 is in no range"),
+        ({"age_ranges": "0-20, 18+"}, "overlaps"),
+        ({"age_ranges": "young, old"}, "not understood"),
+        ({"age_ranges": [[0, 20]]}, r"end with 21\+"),
+        ({"detector": "dlib"}, "'yunet' or 'haar'; got 'dlib'"),
+    ],
+)
+def test_options_that_are_wrong(pipe: AgeGenderPipeline, options: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        pipe(PHOTO, **options)
+
+
+def test_bad_picture_among_good_ones(pipe: AgeGenderPipeline, tmp_path: Path):
+    path = tmp_path / "letter.jpg"
+    path.write_text("not a picture")
+    with pytest.raises(PictureError, match=r"letter\.jpg is none of these"):
+        pipe([PHOTO, str(path)])
+
+
+def test_boxes_lie_in_the_upright_picture(pipe: AgeGenderPipeline):
+    """A phone stores the sensor's rows and says how it was held."""
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(PHOTO[:400]).transpose(Image.Transpose.ROTATE_90).save(buffer, "PNG", exif=exif)
+    assert close(pipe(buffer.getvalue()), pipe(PHOTO[:400]))
+
+
+def test_small_faces_get_no_answer():
+    pipe = make_pipe(min_face_pixels=100)
+    [face] = pipe(PHOTO, return_years=True)
+    assert list(face) == [*KEYS[:-1], "year_probabilities", "abstained"]
+    assert face["abstained"] == "The face is 91 pixels wide; at least 100 are needed."
+    assert {face[key] for key in KEYS[2:-1]} == {None}
+    assert face["box"]
+    assert face["detection_score"] > 0.9
+
+
+def test_unsure_of_gender():
+    [face] = make_pipe(gender_threshold=1.0)(PHOTO)
+    assert face["gender"] == "unsure"
+    assert set(face["genders"]) == {"male", "female"}
+    assert face["abstained"] is None
+
+
+def test_cascade(pipe: AgeGenderPipeline):
+    faces = pipe(PHOTO, detector="haar")
+    assert len(faces) == 1
+    assert faces[0]["detection_score"] is None
+
+
+def test_least_score(pipe: AgeGenderPipeline):
+    assert pipe(PHOTO, min_score=0.99) == []
+
+
+def test_cascade_steps_in_where_yunet_is_missing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    monkeypatch.setattr(pipeline_age_gender, "YUNET_FILE", "absent.onnx")
+    monkeypatch.setattr(pipeline_age_gender.logger, "propagate", True)
+    monkeypatch.setattr(pipeline_age_gender.logger.parent, "propagate", True)
+    pipe = make_pipe()
+    assert "OpenCV's cascade finds the faces" in caplog.text
+    assert close(pipe(PHOTO), pipe(PHOTO, detector="haar"))
+    with pytest.raises(FileNotFoundError, match="detector='haar'"):
+        pipe(PHOTO, detector="yunet")
+
+
+def test_other_backbone_precision(pipe: AgeGenderPipeline):
+    low = AgeGenderPipeline(
+        model=tiny_model().to(torch.bfloat16), image_processor=make_image_processor(IMAGE_SIZE), device="cpu"
+    )
+    assert len(low(GROUP)) == 20
+
+
+def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tmp_path: Path):
+    save_model_folder(pipe.model, pipe.image_processor, tmp_path)
+    pipe.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *(
+            "configuration_age_gender.py",
+            "decoding_age_gender.py",
+            "exported_age_gender.py",
+            "face_alignment.py",
+            "face_detection.py",
+            "image_loading.py",
+            "handler.py",
+            "requirements.txt",
+        ),
+        *("modeling_age_gender.py", "pipeline_age_gender.py", YUNET_FILE),
+        *("config.json", "model.safetensors", "preprocessor_config.json"),
+    }
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["custom_pipelines"]["age-gender-classification"]["impl"] == "pipeline_age_gender.AgeGenderPipeline"
+    assert set(config["auto_map"]) == {"AutoConfig", "AutoModel"}

@@ -1,0 +1,277 @@
+"""The card: its whole text, the numbers in it, and when it is refused."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from transformers import ResNetConfig
+
+from model_card.card import CardError, card_facts, render_card
+from model_card.number_check import unsupported_numbers
+from model_card.requirements import sha256
+from tests.support.made_up_run import RUN, made_up_metrics, write_made_up_run
+from tests.support.tiny_model import save_tiny_model
+
+
+EXPECTED = Path(__file__).with_name("expected_card.md")
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("outputs") / "run"
+    return write_made_up_run(folder)
+
+
+@pytest.fixture
+def run(finished_run, tmp_path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+def change(path: Path, **values) -> None:
+    content = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+
+
+def test_whole_text(finished_run, tmp_path):
+    digest = sha256(finished_run / "model.safetensors")[
+        :12
+    ]  # of random weights, which differ between versions of torch
+    text = render_card(finished_run, "user/age-gender", "v1").replace(digest, "0" * 12)
+    (tmp_path / "card.md").write_text(text, encoding="utf-8")
+    hint = f"if the change is meant, copy {tmp_path / 'card.md'} over {EXPECTED}"
+    assert text == EXPECTED.read_text(encoding="utf-8"), hint
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [{}, {"stem_channels": None, "backbone_config": ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1])}],
+    ids=["a ViT behind a stem", "a ResNet"],
+)
+def test_parameters_are_counted_as_torch_does(tmp_path, backbone):
+    model = save_tiny_model(tmp_path, **backbone)
+    (tmp_path / "training_run.json").write_text(json.dumps(RUN))
+    assert card_facts(tmp_path)["parameters"] == model.num_parameters()
+
+
+def test_metadata_holds_each_headline_figure_with_its_interval(finished_run, tmp_path):
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    (tmp_path / "README.md").write_text(render_card(finished_run))
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert (data.license, data.license_name) == ("other", "utkface-non-commercial-research")
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "image-classification")
+    assert data.datasets == ["nu-delta/utkface"]
+    results = {result.metric_name: result for result in data.eval_results}
+    mae = metrics["age"]["mae"]
+    assert results["Age, mean absolute error (years)"].metric_value == mae["value"]
+    assert results["Age, mean absolute error (years)"].metric_args == {name: mae[name] for name in ("low", "high", "n")}
+    assert len(results) == 4 + 2 * len(metrics["age_ranges"])
+    for result in results.values():
+        assert (result.dataset_name, result.dataset_type, result.dataset_split) == ("UTKFace", "UTKFace.tar.gz", "test")
+        assert result.dataset_args == {"split_seed": 0, "splits_sha256": "a0b1"}
+
+
+def test_python_snippets_are_python(finished_run):
+    snippets = re.findall(r"```python\n(.*?)```", render_card(finished_run, "user/repo", "v1"), flags=re.DOTALL)
+    assert len(snippets) == 4
+    for snippet in snippets:
+        compile(snippet, "card", "exec")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (
+            "google/vit-base-patch16-224-in21k",
+            "started from [google/vit-base-patch16-224-in21k](https://huggingface.co/",
+        ),
+        ("outputs/pretrained", "started from a model trained before, `outputs/pretrained`"),
+        (None, "trained from random weights"),
+    ],
+)
+def test_where_the_backbone_came_from(run, name, shown):
+    change(run / "training_run.json", arguments=RUN["arguments"] | {"backbone": name})
+    text = render_card(run)
+    assert shown in text
+    assert ("base_model: " in text) == (name is not None and name.startswith("google/"))
+
+
+def test_a_model_trained_on_carries_the_terms_of_what_it_started_from(run):
+    seen = [{"dataset": f"{name}.tar.gz", "splits_sha256": name} for name in ("UTKFace", "FairFace")]
+    start = {"model": "faces-base", "revision": None, "trained_on": seen, "seconds": 1200}
+    change(
+        run / "training_run.json",
+        arguments=RUN["arguments"] | {"dataset": "mine"},
+        recipe_text="",
+        started_from=start,
+        data=RUN["data"]
+        | {"also_trained_on": [{"dataset": "theirs", "splits_sha256": "f", "splits": {"train": 1500, "test": 90}}]},
+    )
+    change(run / "metrics.json", dataset="mine")
+    text = render_card(run)
+    assert "had been trained on UTKFace.tar.gz, FairFace.tar.gz; some of the pictures measured on" in text
+    assert "after 20.0 minutes for the model it went on from" in text
+    assert "trained on from `faces-base`" in text
+    assert "utkface-non-commercial-research" in text
+    assert "HuggingFaceM4/FairFace" in text
+    assert "test faces of mine" in text
+    assert "theirs: 1,500 more faces to train" in text
+    assert unsupported_numbers(run, text) == []
+
+
+def test_a_second_run_on_the_same_splits_has_seen_nothing_it_is_measured_on(run):
+    seen = [{"dataset": "UTKFace.tar.gz", "splits_sha256": RUN["data"]["splits_sha256"]}]
+    start = {"model": "faces-base", "revision": None, "trained_on": seen, "seconds": None}
+    change(run / "training_run.json", started_from=start)
+    assert "may have been among those" not in render_card(run)
+
+
+def test_another_data_set_brings_other_terms(run):
+    change(run / "training_run.json", arguments=RUN["arguments"] | {"dataset": "faces"}, recipe_text="")
+    change(run / "metrics.json", dataset="faces")
+    text = render_card(run)
+    assert "utkface" not in text.lower()
+    assert "license: other" in text
+
+
+def test_a_set_that_an_earlier_recipe_only_names_brings_no_terms(run):
+    """The command line had put another one in its place."""
+    start = {
+        "model": "base",
+        "revision": None,
+        "trained_on": [{"dataset": "faces", "splits_sha256": "0"}],
+        "seconds": 9,
+    }
+    start["record"] = {"command": "... --dataset faces", "recipe_text": "dataset: nu-delta/utkface", "log_history": []}
+    arguments = RUN["arguments"] | {"dataset": "faces"}
+    change(run / "training_run.json", arguments=arguments, recipe_text="", started_from=start)
+    change(run / "metrics.json", dataset="faces")
+    (run / "README.md").write_text(text := render_card(run))
+    data = ModelCard.load(run / "README.md").data
+    assert (data.license, data.get("license_name"), data.datasets) == ("other", None, [])
+    assert "dataset: nu-delta/utkface" in text  # in the folded recipe of the model that it went on from
+
+
+def test_outside_sets_are_shown(run):
+    outside = made_up_metrics("") | {"split": "all", "pictures_without_detected_face": 12, "dataset": "fairface"}
+    outside["held_out_of_training"] = False
+    seen = outside | {"held_out_of_training": True}
+    change(run / "metrics.json", outside={"FairFace validation": outside, "FairFace test": seen})
+    text = render_card(run)
+    assert text.count("neither trained nor chosen on") == 1
+    assert text.count("held out when the model was trained on other pictures of that set") == 1
+    assert "### Outside set: FairFace validation" in text
+    assert "In 12 no face was found" in text
+    assert unsupported_numbers(run, text) == []
+
+
+def test_the_target_of_abstaining_stands_beside_what_it_gave(run):
+    outside = made_up_metrics("") | {"split": "all", "dataset": "fairface", "held_out_of_training": False}
+    outside["gender"]["abstention"]["accuracy"] = {"value": 0.91, "low": 0.9, "high": 0.92, "n": 500}
+    change(
+        run / "metrics.json",
+        outside={"FairFace": outside, "ages only": {name: part for name, part in outside.items() if name != "gender"}},
+    )
+    given = outside["gender"]["abstention"]
+    text = render_card(run)
+    assert f"| FairFace | 96 | {_percent(given['answered'])} | 91.0 [90.0, 92.0] |" in text
+    assert "| test split | 96 | " in text
+    assert "| ages only | 96 |" not in text
+
+
+def test_an_outside_set_is_shown_beside_its_baseline_in_ranges_that_hold_its_faces(run):
+    """A third of the faces fit into no single range of one set, and all that fit into another are of one range."""
+    outside = made_up_metrics("") | {"split": "all", "dataset": "fairface", "held_out_of_training": False}
+    for name, n in (("DIT825-5", 400), ("14 ranges", 42)):
+        outside["age_ranges"][name]["accuracy"]["n"] = n
+    for row in outside["age_ranges"]["14 ranges"]["classes"][1:]:
+        row["n"] = 0
+    for row in outside["age_ranges"]["4 bins"]["classes"][1:]:
+        row["n"] = 0
+    change(run / "metrics.json", outside={"FairFace": outside})
+    text = render_card(run)
+    shown = text[text.index("### Outside set") : text.index("## Limits")]
+    assert "are not shown: DIT825-5, 14 ranges, 4 bins." in shown
+    assert "age range right, 14 ranges" not in shown
+    rows = re.findall(
+        r"^\| age range right, FairFace-9 \(%\) \| [\d.]+ \[.*?\] \| (.*) \| 600 \|$", shown, re.MULTILINE
+    )
+    always = outside["age_ranges"]["FairFace-9"]["baseline"]
+    assert rows == [f"{_percent(always['accuracy'])} (always {always['answer']})"]
+    assert f"| {_percent(outside['gender']['baseline']['accuracy'])} (always" in shown
+    assert "(always 31, the median age of the training split) | 600 |" in shown
+    assert unsupported_numbers(run, text) == []
+
+
+def _percent(score: dict) -> str:
+    value, low, high = (f"{100 * score[end]:.1f}" for end in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def test_every_number_is_measured_counted_or_configured(finished_run):
+    assert unsupported_numbers(finished_run, render_card(finished_run, "user/age-gender", "v1")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "unsupported"),
+    [
+        ("gender right: 99.87 %", ["99.87"]),
+        ("MAE 3.141 and 31 years", ["3.141"]),  # 31 is the baseline's answer
+        ("crops of 32 x 32 pixels, 16,000 faces, 16,001 faces", ["16,001"]),
+        ("age 20-29, 70+, v7, CS@5, 4 bins, torch 2.13.0", []),
+        ("`99.87` and [a link](https://example.org/99.87)", []),
+        ("```python\nx = 99.87\n```", []),
+        ("between -77.7 and 5.4321", ["-77.7"]),
+        ("| 99.87 |", ["99.87"]),
+        ("+0.030 [0.020, 0.050] years", []),  # of the ONNX file
+        ("+0.030 [0.020, 4.380]", ["+0.030 [0.020, 4.380]"]),  # each number is measured, but not of one score
+    ],
+)
+def test_invented_numbers_are_found(finished_run, text, unsupported):
+    assert unsupported_numbers(finished_run, text) == unsupported
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "training_run.json", "config.json", "model.safetensors"])
+def test_missing_file_is_named(run, name):
+    (run / name).unlink()
+    with pytest.raises(CardError, match=rf"- {name} is missing"):
+        render_card(run)
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "message"),
+    [
+        ("metrics.json", {"weights_sha256": "0" * 64}, "metrics.json holds figures of other weights"),
+        ("metrics.json", {"split": "validation"}, "of the validation split"),
+        ("metrics.json", {"groups": None}, "metrics.json does not say 'groups'"),
+        ("metrics.json", {"gender": None}, "metrics.json does not say 'gender'"),
+        ("training_run.json", {"hardware": None}, "training_run.json does not say 'hardware'"),
+        ("onnx/comparison.json", {"weights_sha256": "0" * 64}, "onnx/ holds an export of other weights: run"),
+        ("onnx/comparison.json", {"pictures": 0}, "does not say what the export costs on faces"),
+        ("onnx/comparison.json", {"files": {}}, "onnx/model.onnx is not the file that onnx/comparison.json was"),
+    ],
+)
+def test_refusals(run, file, values, message):
+    change(run / file, **values)
+    with pytest.raises(CardError, match=re.escape(message)):
+        render_card(run)
+
+
+def test_an_onnx_file_without_its_comparison_is_refused(run):
+    (run / "onnx" / "comparison.json").unlink()
+    with pytest.raises(CardError, match=r"onnx/comparison\.json, which says what the ONNX files were made from"):
+        render_card(run)
+
+
+def test_without_onnx_files_the_card_does_not_speak_of_them(run):
+    shutil.rmtree(run / "onnx")
+    assert "onnx" not in render_card(run).lower()
+
+
+def test_missing_learning_curves_are_named(run):
+    (run / "figures" / "learning_curves.png").unlink()
+    with pytest.raises(CardError, match=r"learning_curves\.png is missing: run python -m scripts\.evaluate_model"):
+        render_card(run)

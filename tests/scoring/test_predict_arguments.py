@@ -1,0 +1,37 @@
+"""What is typed after `python -m scripts.predict`, and how its errors come out."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from scoring.output import Parts
+from scripts.predict import main, read_arguments
+from tests.support.made_up_faces import draw_face
+from tests.support.tiny_model import save_tiny_model
+
+
+@pytest.mark.parametrize("option", ["--workers", "--batch-size", "--part-size"])
+def test_none_is_no_number_of_anything(option):
+    with pytest.raises(ValueError, match=r"Expected --batch-size, --part-size and --workers of 1 or more\."):
+        main(read_arguments(["photos", option, "0"]))
+
+
+def test_options_can_be_written_as_the_trainers():
+    hyphens = ["--model-revision=v1", "--age-ranges=4 bins", "--image-column=photo", "--dataset-revision=v2"]
+    hyphens += ["--frames-per-second=2", "--onnx-file=model.onnx", "--batch-size=8", "--part-size=9"]
+    underscores = [word.replace("-", "_").replace("__", "--") for word in hyphens]
+    assert read_arguments(["photos", *underscores]) == read_arguments(["photos", *hyphens])
+
+
+def test_parts_that_are_missing_end_with_a_sentence(tmp_path: Path, monkeypatch):
+    """As where machines write to folders that only each of them sees."""
+    save_tiny_model(tmp_path / "tiny")
+    draw_face(30, 0, seed=0).save(tmp_path / "face.jpg")
+    arguments = [tmp_path / "face.jpg", "--model", tmp_path / "tiny", "--output", tmp_path / "faces.csv", "--crops"]
+    monkeypatch.setattr("sys.argv", ["predict", *map(str, arguments)])
+    monkeypatch.setattr(Parts, "write", lambda self, part, rows: list(rows))
+    monkeypatch.delitem(sys.modules, "scripts.predict")  # which is to run as the program
+    with pytest.raises(SystemExit, match=r"^MissingPartsError: 1 of 1 parts are missing in .*Start the command again"):
+        runpy.run_module("scripts.predict", run_name="__main__")

@@ -1,0 +1,25 @@
+"""The demo's benchmarks measure what they say: as many faces as they name, and answers that could be told apart."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model.face_detection import YUNET_FILE, YuNetDetector
+from model.image_loading import load_rgb
+from scripts.benchmarks.demo import FACES, picture_with_faces
+from tests.support.demo_server import ROOT, DemoServer
+
+
+@pytest.mark.parametrize("faces", FACES)
+def test_as_many_faces_are_found_as_are_measured(faces: int):
+    assert len(YuNetDetector(ROOT / "model" / YUNET_FILE).detect(load_rgb(picture_with_faces(faces)))) == faces
+
+
+@pytest.mark.slow
+def test_every_request_of_a_load_is_answered(tmp_path: Path):
+    with DemoServer(tmp_path, MODEL_ID=str(ROOT / "model"), REQUESTS_PER_MINUTE="1000") as demo:
+        command = [sys.executable, "-m", "scripts.benchmarks.load", demo.url, "--clients", "3", "--requests", "6"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "3 clients: {'answered': 6}" in done.stdout

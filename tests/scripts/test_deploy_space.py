@@ -1,0 +1,159 @@
+"""`scripts.deploy_space` against the loopback Hub: one commit, the files the demo needs, and a demo that runs on them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from gradio_client import Client, handle_file
+from huggingface_hub import CommitOperationAdd, HfApi, constants
+from packaging.requirements import Requirement
+from transformers import AutoImageProcessor
+
+from model.modeling_age_gender import AgeGenderModel
+from model.pipeline_age_gender import AgeGenderPipeline
+from model_card.push import HubError
+from scripts.deploy_space import deploy_space, space_files
+from tests.support.clean_environment import make_clean_environment
+from tests.support.demo_server import ROOT, DemoServer
+from tests.support.hub_server import HubServer
+from tests.support.tiny_model import save_tiny_model
+
+
+PHOTO = ROOT / "examples" / "astronaut.jpg"
+
+
+@pytest.fixture
+def api(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HfApi:
+    """Of the test, and of `deploy_space` called in this process."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    return HfApi()
+
+
+def variables_of(api: HfApi, space_id: str) -> dict[str, str]:
+    return {name: variable.value for name, variable in api.get_space_variables(space_id).items()}
+
+
+@pytest.mark.slow
+def test_the_space_runs_from_its_files_alone(hub: HubServer, api: HfApi, tmp_path: Path):
+    save_tiny_model(tmp_path / "tiny")
+    api.create_repo("user/faces")
+    first = api.upload_folder(repo_id="user/faces", folder_path=tmp_path / "tiny").oid
+    api.create_tag("user/faces", tag="v1")
+    # a later version, which the Space must not pick up
+    api.create_commit("user/faces", [CommitOperationAdd("config.json", b"{}")], commit_message="Later")
+    options = ("--model", "user/faces", "--revision", "v1", "--private", "--hardware", "cpu-upgrade")
+    command = [sys.executable, "-m", "scripts.deploy_space", "user/space", *options]
+    done = subprocess.run(command, env=hub.env, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "user/space runs user/faces" in done.stdout
+
+    space = hub.repository("user/space", "spaces")
+    commit = space.branches["main"]
+    assert [entry.title for entry in commit.history()] == [f"Run user/faces at {first[:8]}", "initial commit"]
+    assert space.private
+    front_matter = yaml.safe_load(commit.files["README.md"].content.decode().split("---")[1])
+    assert front_matter["models"] == ["user/faces"]
+    assert front_matter["suggested_hardware"] == "cpu-upgrade"
+    variables = variables_of(api, "user/space")
+    assert variables == {"MODEL_ID": "user/faces", "MODEL_REVISION": first}
+
+    code = tmp_path / "space"
+    for path, file in commit.files.items():
+        (code / path).parent.mkdir(parents=True, exist_ok=True)
+        (code / path).write_bytes(file.content)
+    python = make_clean_environment(tmp_path / "environment", code / "requirements.txt")
+    found = (
+        "import importlib.util as u; print([name for name in ('gradio', 'datasets', 'pytest') if u.find_spec(name)])"
+    )
+    present = subprocess.run([python, "-c", found], cwd=code, capture_output=True, text=True, check=True).stdout
+    assert present == "['gradio']\n"  # neither what trains and tests, nor this repository's own modules
+    with DemoServer(tmp_path, code, python, **hub.env, **variables) as demo:
+        answer = Client(demo.url, verbose=False).predict(handle_file(PHOTO), api_name="/predict")
+    model, processor = (kind.from_pretrained(tmp_path / "tiny") for kind in (AgeGenderModel, AutoImageProcessor))
+    expected = AgeGenderPipeline(model=model, image_processor=processor)(str(PHOTO))
+    assert answer == json.loads(json.dumps(expected))
+    assert "Traceback" not in demo.log
+
+
+def add_model(api: HfApi, repo_id: str, without: str = "", private: bool = False) -> str:
+    """A repository with the files that deploying looks for; returns its commit."""
+    names = {"config.json", "preprocessor_config.json", "model.safetensors", "face_detection_yunet.onnx"} - {without}
+    api.create_repo(repo_id, private=private)
+    return api.create_commit(repo_id, [CommitOperationAdd(name, b"{}") for name in names], commit_message="Add").oid
+
+
+def test_deploying_again_updates_the_space(hub: HubServer, api: HfApi):
+    add_model(api, "user/old")
+    new = add_model(api, "user/new")
+    deploy_space("user/space", "user/old")
+    by_hand = [CommitOperationAdd("demo/gone.py", b""), CommitOperationAdd("packages.txt", b"tmux\n")]
+    api.create_commit("user/space", by_hand, repo_type="space", commit_message="By hand")
+
+    deploy_space("user/space", "user/new", hardware="t4-small")
+    assert variables_of(api, "user/space") == {"MODEL_ID": "user/new", "MODEL_REVISION": new}
+    assert api.get_space_runtime("user/space").requested_hardware == "t4-small"
+    files = api.list_repo_files("user/space", repo_type="space")
+    assert "demo/gone.py" not in files
+    assert "packages.txt" in files
+
+    before = api.space_info("user/space").sha
+    requests = len(hub.requests)
+    deploy_space("user/space", "user/new", hardware="t4-small")
+    assert api.space_info("user/space").sha == before
+    assert ("POST", "/api/spaces/user/space/variables") not in hub.requests[requests:]
+
+
+@pytest.mark.parametrize(
+    ("space_id", "arguments", "message"),
+    [
+        ("space", {"model_id": "user/faces"}, "'space' is not the name of a Space, user/name"),
+        ("user/space", {"model_id": "user/nothing"}, "there is no model user/nothing on the Hub"),
+        ("user/space", {"model_id": "user/faces", "revision": "v9"}, "user/faces has no revision 'v9'"),
+        ("user/space", {"model_id": "user/half"}, "it lacks face_detection_yunet.onnx"),
+        ("user/public", {"model_id": "user/faces", "private": True}, "is public, not private as asked"),
+    ],
+)
+def test_a_refusal_changes_nothing(api: HfApi, space_id: str, arguments: dict, message: str):
+    add_model(api, "user/faces")
+    add_model(api, "user/half", without="face_detection_yunet.onnx")
+    api.create_repo("user/public", repo_type="space", space_sdk="gradio")
+    before = api.space_info("user/public").sha
+    with pytest.raises(HubError, match=message):
+        deploy_space(space_id, **arguments)
+    assert not api.repo_exists("user/space", repo_type="space")
+    assert api.space_info("user/public").sha == before
+    assert variables_of(api, "user/public") == {}
+
+
+def test_without_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    with pytest.raises(HubError, match="run `hf auth login`, or set HF_TOKEN"):
+        deploy_space("user/space", "user/faces")
+
+
+def test_a_private_model_needs_a_secret(api: HfApi, capsys: pytest.CaptureFixture[str]):
+    add_model(api, "user/secret", private=True)
+    deploy_space("user/space", "user/secret")
+    assert "The Space needs a secret HF_TOKEN" in capsys.readouterr().err
+
+
+def test_files_are_those_the_demo_needs():
+    files = space_files("user/faces", "0" * 40)
+    assert files.keys() >= {"app.py", "demo/__init__.py", "demo/serving.py", "examples/astronaut.jpg"}
+    assert files.keys() >= {"demo/page.css", "demo/page.js", "demo/gradio_changes.py"}
+    assert files.keys() >= {"model/pipeline_age_gender.py", "model/image_loading.py"}
+    assert not [path for path in files if path.startswith(("trainer/", "scripts/", "tests/"))]
+    assert "model/handler.py" not in files
+    pinned = [Requirement(line) for line in files["requirements.txt"].decode().splitlines()]
+    assert {"torch", "transformers", "gradio", "opencv-python-headless"} <= {requirement.name for requirement in pinned}
+    assert not {"datasets", "scikit-learn", "pytest", "onnxruntime"} & {requirement.name for requirement in pinned}
+    assert all(str(requirement.specifier).startswith("==") for requirement in pinned)
+    front_matter = yaml.safe_load(files["README.md"].decode().split("---")[1])
+    assert front_matter["app_file"] in files
+    assert f"gradio[mcp]=={front_matter['sdk_version']}" in {str(requirement) for requirement in pinned}

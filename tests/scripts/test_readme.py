@@ -1,0 +1,72 @@
+"""The README keeps its promises: its tree, its commands and its snippets are those of the repository."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)[1]
+
+
+def tree_paths() -> list[str]:
+    """Paths of the README's tree: two spaces of indent more for what lies in a folder."""
+    paths, folder = [], ""
+    for line in re.findall(r"^    (.+)$", section("The tree"), re.MULTILINE):
+        names = re.split(r"\s{2,}", line.strip())
+        if line.startswith("  "):
+            paths.append(folder + names[0])
+            continue
+        if names[0].endswith("/"):
+            folder = names[0]
+        # a line of several names has no clause about any of them
+        paths += names if all(re.fullmatch(r"[\w./-]+", name) for name in names) else names[:1]
+    return paths
+
+
+def test_the_tree_is_what_is_there():
+    missing = [path for path in tree_paths() if not (ROOT / path).exists()]
+    assert missing == []
+
+
+def test_the_tree_names_every_part():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    top_level = {path.split("/")[0] for path in tracked if not path.startswith(".")}
+    named = {path.split("/")[0] for path in tree_paths()} | {"README.md"}
+    assert top_level - named == set()
+
+
+def test_front_matter_is_a_gradio_space():
+    front_matter = yaml.safe_load(README.split("---")[1])
+    assert front_matter["sdk"] == "gradio"
+    assert (ROOT / front_matter["app_file"]).is_file()
+    requirements = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("gradio")]
+    assert front_matter["sdk_version"] in Requirement(requirements[0]).specifier
+    assert front_matter["sdk_version"] == importlib.metadata.version("gradio")
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m ((?:scripts|trainer|model_card)\.\w+)", README))))
+def test_every_command_exists(module):
+    assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
+
+
+@pytest.mark.slow
+def test_results_and_output_are_those_of_the_shipped_model():
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.maintenance.update_readme", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,93 @@
+"""Visitors of the demo in a real Chromium, and what they do on its page."""
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from skimage.data import astronaut
+
+from scripts.benchmarks.browser import NoBrowser, launch_chromium, write_film
+from tests.support.demo_server import DemoServer
+
+
+PATIENCE_MS = 30_000  # on a busy machine
+
+
+@contextmanager
+def chromium(folder: Path) -> Iterator[Browser]:
+    """With a camera that shows a public-domain portrait; its film is written into `folder`."""
+    film = write_film(folder / "film.mjpeg", Image.fromarray(astronaut()))
+    with sync_playwright() as playwright:
+        try:
+            browser = launch_chromium(playwright, film)
+        except NoBrowser as error:
+            pytest.skip(str(error))
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def visit(browser: Browser, demo: DemoServer, **options: object) -> Iterator[Page]:
+    """A visitor's page; what it asks of any other server is an error."""
+    context = browser.new_context(permissions=["camera", "clipboard-read", "clipboard-write"], **options)
+    context.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    page, requests = context.new_page(), []
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(demo.url)
+    yield page
+    context.close()
+    assert [url for url in requests if not url.startswith((demo.url, "data:", "blob:"))] == []
+
+
+def upload(page: Page, path: Path) -> None:
+    page.set_input_files("#picture input[type=file]", path)
+
+
+def drop(page: Page, path: Path) -> None:
+    """As dragged from the visitor's desktop onto the picture, or the place for one."""
+    files = page.evaluate_handle(
+        """data => {
+          const files = new DataTransfer()
+          const bytes = Uint8Array.from(atob(data), character => character.charCodeAt(0))
+          files.items.add(new File([bytes], 'dropped.png', {type: 'image/png'}))
+          return files
+        }""",
+        base64.b64encode(path.read_bytes()).decode(),
+    )
+    page.dispatch_event("#picture .upload-container", "drop", {"dataTransfer": files})
+
+
+def type_ranges(page: Page, where: str, ranges: str) -> None:
+    page.locator(f"{where} input").fill(ranges)
+    page.locator(f"{where} input").press("Enter")
+
+
+def hold_first_question(page: Page) -> list[Route]:
+    """The questions to the model from now on; the first waits for its `continue_()`, with all that was chosen by then."""
+    asked = []
+
+    def meet(route: Route) -> None:
+        asked.append(route)
+        if len(asked) > 1:
+            route.continue_()
+
+    page.route("**/queue/join*", meet)
+    return asked
+
+
+def start_webcam(page: Page) -> None:
+    page.get_by_role("tab", name="Webcam").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.locator("#webcam").get_by_text("Start").click()
+
+
+def log_in(page: Page) -> None:
+    page.get_by_label("username").fill("ann")
+    page.get_by_label("password").fill("secret")
+    page.get_by_role("button", name="Login").click()
+    page.get_by_role("tab", name="Picture").wait_for()

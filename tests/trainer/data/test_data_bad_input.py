@@ -1,0 +1,310 @@
+"""Bad sources get a clear error or a counted drop; nothing is lost, and nothing is written where it should not be."""
+
+import io
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.support.faces_on_disk import as_jpeg, draw_detailed_face, face_files, write_archive, write_folder
+from trainer.data import archives
+from trainer.data.loading import DataArguments, load_faces, read_pictures
+from trainer.data.manifest import build_manifest
+
+
+FILES = face_files(40)
+PICTURE = as_jpeg(draw_detailed_face(1, size=48))
+OTHER = as_jpeg(draw_detailed_face(2, size=48))
+
+
+@pytest.fixture
+def manifest_of(cache):
+    """The manifest of a folder or archive, by file name; files that share a name are told apart by their order."""
+
+    def build(path: Path, **options) -> pd.DataFrame:
+        args = DataArguments(dataset=str(path), cache_dir=cache, **{"max_unusable_share": 0.5} | options)
+        pictures = read_pictures(args)
+        manifest = build_manifest(pictures, args, seed=0)
+        assert len(manifest) == len(pictures), "every file has its row"
+        assert (manifest["kept"] == (manifest["reason"] == "")).all()
+        assert (manifest["kept"] == (manifest["split"] != "")).all()
+        return manifest.set_index("file_name")
+
+    return build
+
+
+def error_of(path: Path, cache: str, **options) -> str:
+    with pytest.raises(ValueError, match=r".") as error:
+        load_faces(DataArguments(dataset=str(path), cache_dir=cache, **options), seed=0)
+    return str(error.value)
+
+
+def test_undecodable_files_are_listed_and_dropped(manifest_of, tmp_path):
+    bad = {
+        "20_0_0_20170101.jpg": b"",
+        "21_0_0_20170101.jpg": PICTURE[: len(PICTURE) // 2],
+        "22_0_0_20170101.jpg": b"this is text, whatever its name says",
+        "23_0_0_20170101.png": b"\x89PNG\r\n\x1a\n" + b"garbage" * 9,
+    }
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / "24_0_0_20170101.jpg").symlink_to("nowhere.jpg")
+    reasons = manifest_of(write_folder(tmp_path / "faces", FILES | bad | {"notes.txt": b"hello"}))["reason"]
+    assert reasons["20_0_0_20170101.jpg"] == "empty file"
+    assert "truncated" in reasons["21_0_0_20170101.jpg"]
+    assert "none of these, whatever its name says" in reasons["22_0_0_20170101.jpg"]
+    assert reasons["23_0_0_20170101.png"].startswith("undecodable: ")
+    assert reasons["24_0_0_20170101.jpg"] == "unreadable: broken link or special file"
+    assert reasons["notes.txt"] == "not a picture"
+    assert (reasons == "").sum() == len(FILES)
+
+
+def test_splits_are_chosen_on_the_hub_only(tmp_path):
+    with pytest.raises(ValueError, match=r"dataset_splits is for sets of the Hub, and .* lies here: leave it out"):
+        DataArguments(dataset=str(tmp_path), dataset_splits=["train"])
+
+
+def test_too_many_bad_files_are_an_error(cache, tmp_path):
+    bad = {f"{20 + i}_0_0_20170101.jpg": b"text" for i in range(5)}
+    folder = write_folder(tmp_path / "faces", FILES | bad | {f"{i}.txt": b"not counted" for i in range(50)})
+    message = error_of(folder, cache)
+    assert "5 of the 45 pictures" in message
+    assert "the share of 0.1 that max_unusable_share allows: 5 undecodable. First: 20_0_0_20170101.jpg: " in message
+    load_faces(DataArguments(dataset=str(folder), cache_dir=cache, max_unusable_share=0.2), seed=0)
+
+
+def test_a_picture_too_large_to_decode(manifest_of, tmp_path):
+    buffer = io.BytesIO()
+    Image.new("1", (12_000, 12_000)).save(buffer, "PNG")
+    manifest = manifest_of(write_folder(tmp_path / "faces", FILES | {"30_0_0_20170101.png": buffer.getvalue()}))
+    assert "Expected at most 50,000,000 pixels" in manifest.at["30_0_0_20170101.png", "reason"]
+
+
+def test_kinds_of_pictures(manifest_of, tmp_path):
+    """Grey, 16-bit, palette, transparent, CMYK, iPhones' and animated pictures are all read."""
+    kinds = {
+        "L": "jpg",
+        "I;16": "png",
+        "P": "gif",
+        "RGBA": "png",
+        "CMYK": "jpg",
+        "LA": "png",
+        "1": "tiff",
+        "RGB": "heic",
+    }
+    files = {}
+    for index, (mode, suffix) in enumerate(kinds.items()):
+        buffer = io.BytesIO()
+        picture = draw_detailed_face(50 + index, size=48)
+        picture = picture.convert("I").convert("I;16") if mode == "I;16" else picture.convert(mode)
+        picture.save(buffer, {"jpg": "JPEG", "tiff": "TIFF", "heic": "HEIF"}.get(suffix, suffix))
+        files[f"{30 + index}_0_0_20170101.{suffix}"] = buffer.getvalue()
+    # a name may not say .gif or .tiff to be one of UTKFace's: such pictures need a table
+    table = "file_name,age\n" + "\n".join(f"{name},30" for name in files)
+    manifest = manifest_of(
+        write_folder(tmp_path / "faces", files | {"metadata.csv": table.encode()}), max_age_spread=99
+    )
+    assert manifest["kept"].tolist() == [True] * len(files)
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tgz", ".zip"])
+def test_equal_names_with_different_content_are_two_pictures(suffix, manifest_of, tmp_path):
+    name = "25_0_0_20170101.jpg"
+    members = [*FILES.items(), (name, PICTURE), (name, OTHER), (f"again/{name}", PICTURE)]
+    path = tmp_path / f"faces{suffix}"
+    if suffix == ".zip":
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            write_archive(path, members)
+    else:
+        write_archive(path, members)
+    manifest = manifest_of(path)
+    assert manifest.loc[[name], "kept"].sum() + manifest.loc[[f"again/{name}"], "kept"].sum() == 2
+    assert manifest.loc[[name], "pixel_hash"].nunique() == 2
+    assert manifest["kept"].sum() == len(FILES) + 2
+
+
+def test_one_content_under_many_names_is_one_picture(manifest_of, tmp_path):
+    copies = {f"30_0_0_{i:017d}.jpg": PICTURE for i in range(40)}
+    manifest = manifest_of(write_folder(tmp_path / "faces", FILES | copies))
+    rows = manifest.loc[list(copies)]
+    assert rows["kept"].sum() == 1
+    assert rows["group"].nunique() == 1
+    assert (rows["reason"] == f"copy: of {rows.index[rows['kept']][0]}").sum() == 39
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
+@pytest.mark.parametrize("name", ["../30_0_0_20170101.jpg", "a/../../30_0_0_20170101.jpg", "/tmp/30_0_0_20170101.jpg"])
+def test_paths_that_climb_out_of_an_archive(name, suffix, manifest_of, tmp_path):
+    archive = write_archive(tmp_path / f"faces{suffix}", [*FILES.items(), (name, PICTURE)])
+    before = {str(path) for path in tmp_path.rglob("*")}
+    manifest = manifest_of(archive)
+    assert manifest.at[name, "reason"] == "unsafe path in archive: it leaves the archive's folder"
+    assert {str(path) for path in tmp_path.rglob("*")} == before
+    assert not Path("/tmp/30_0_0_20170101.jpg").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_in_a_tar(kind, manifest_of, tmp_path):
+    path = write_archive(tmp_path / "faces.tar", FILES.items())
+    with tarfile.open(path, "a") as archive:
+        info = tarfile.TarInfo("30_0_0_20170101.jpg")
+        info.type, info.linkname = kind, "/etc/passwd"
+        archive.addfile(info)
+    assert manifest_of(path).at["30_0_0_20170101.jpg", "reason"].startswith("link or device in archive")
+
+
+def test_link_in_a_zip(manifest_of, tmp_path):
+    path = write_archive(tmp_path / "faces.zip", FILES.items())
+    with zipfile.ZipFile(path, "a") as archive:
+        info = zipfile.ZipInfo("30_0_0_20170101.jpg")
+        info.create_system, info.external_attr = 3, 0o120777 << 16
+        archive.writestr(info, "/etc/passwd")
+    assert manifest_of(path).at["30_0_0_20170101.jpg", "reason"].startswith("link or device in archive")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_one_damaged_picture_in_a_zip(method, manifest_of, tmp_path):
+    name, path = "30_0_0_20170101.jpg", tmp_path / "faces.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for member, content in [(name, OTHER), *FILES.items()]:
+            archive.writestr(member, content)
+    whole = bytearray(path.read_bytes())
+    start = len(name) + 60  # within the first member's content, which begins 30 bytes after its name
+    whole[start : start + 40] = bytes(40)
+    path.write_bytes(whole)
+    manifest = manifest_of(path)
+    assert manifest.at[name, "reason"].startswith("unreadable")
+    assert manifest["kept"].sum() == len(FILES)
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
+def test_bombs(suffix, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_SPARE_BYTES", 0)
+    path = tmp_path / f"faces{suffix}"
+    bomb = [(f"{i}_0_0_20170101.jpg", bytes(4 * 2**20)) for i in range(20, 26)]
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in bomb:
+                archive.writestr(name, content)
+    else:
+        write_archive(path, bomb)
+    assert "expands to more than 200 times its size, like a decompression bomb" in error_of(path, cache)
+
+
+def test_a_member_too_large_is_dropped(manifest_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 100_000)
+    path = write_archive(tmp_path / "faces.tar", [*FILES.items(), ("30_0_0_20170101.jpg", bytes(100_001))])
+    assert manifest_of(path).at["30_0_0_20170101.jpg", "reason"] == "too large: 100001 bytes, at most 100000 are read"
+
+
+def test_an_encrypted_or_damaged_zip_member_is_dropped(manifest_of, tmp_path):
+    path = write_archive(tmp_path / "faces.zip", [("30_0_0_20170101.jpg", PICTURE), *FILES.items()])
+    content = bytearray(path.read_bytes())
+    content[80] ^= 0xFF  # inside the first member, whose checksum now is wrong
+    path.write_bytes(content)
+    assert manifest_of(path).at["30_0_0_20170101.jpg", "reason"].startswith("unreadable: Bad CRC-32")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("faces.tar.gz", b"", "cannot be read as an archive"),
+        ("faces.tgz", b"no archive at all", "cannot be read as an archive"),
+        ("faces.zip", b"no archive at all", "cannot be read as an archive"),
+        ("faces.jpg", PICTURE, "is a single file: expected a folder, a .tar.gz"),
+        ("faces.rar", b"Rar!", "is a single file: expected a folder, a .tar.gz"),
+    ],
+)
+def test_files_that_are_no_archives(name, content, message, cache, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    assert message in error_of(tmp_path / name, cache)
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
+def test_a_truncated_archive(suffix, cache, tmp_path):
+    path = write_archive(tmp_path / f"faces{suffix}", FILES.items())
+    path.write_bytes(path.read_bytes()[:-3000])
+    assert "is the download complete?" in error_of(path, cache)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {},
+            ".heic .heif), only 0 other files",
+        ),
+        (
+            {"a.txt": b"a", "b.csv": b"b"},
+            ".heic .heif), only 2 other",
+        ),
+        (
+            {"holiday.jpg": PICTURE, "party.jpg": OTHER},
+            "None of the 2 pictures in {path} has a label: expected a name such as 25_1_2_20170116.jpg "
+            "(age_gender_race_date). First: holiday.jpg: name not understood",
+        ),
+        (
+            {"a.jpg": PICTURE, "metadata.csv": b"file_name,age\nb.jpg,20\n"},
+            "None of the 1 pictures in {path} has a label: expected a row in metadata.csv. First: a.jpg: no metadata row",
+        ),
+        (
+            {"a.jpg": PICTURE, "metadata.csv": b"name,age\na.jpg,20\n"},
+            "metadata.csv has no column file_name, only name, age",
+        ),
+        (
+            {"a.jpg": PICTURE, "metadata.csv": b"file_name,years\na.jpg,20\n"},
+            "metadata.csv has neither a column of ages (age,age_range) nor one of genders (gender), only file_name, years",
+        ),
+        ({"a.jpg": PICTURE, "metadata.csv": b'file_name,age\n"a.jpg,20\n'}, "metadata.csv is not a table"),
+        ({"20_0_0_20170101.jpg": PICTURE}, "1 usable faces in {path} are too few"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["", ".tar"])
+def test_nothing_to_train_on(files, message, suffix, cache, tmp_path):
+    path = tmp_path / f"faces{suffix}"
+    path = write_archive(path, files.items()) if suffix else write_folder(path, files)
+    path.mkdir(exist_ok=True) if not suffix else None
+    assert message.format(path=path) in error_of(path, cache)
+
+
+@pytest.mark.parametrize("suffix", ["", ".tar.gz", ".zip"])
+def test_metadata_and_files_that_do_not_fit(suffix, manifest_of, tmp_path):
+    lines = ["file_name,age,gender"]
+    lines += [f"{name},{name.split('_')[0]},{('m', 'f')[int(name.split('_')[1])]}" for name in FILES]
+    lines += ["gone.jpg,20,m", "sub/twice.jpg,30,m", "sub/twice.jpg,31,m", "wrong.jpg,200,f", "robot.jpg,30,robot"]
+    files = {f"set/{name}": content for name, content in FILES.items()} | {
+        f"set/{name}": PICTURE for name in ("unlisted.jpg", "sub/twice.jpg", "wrong.jpg", "robot.jpg")
+    }
+    files["set/metadata.csv"] = "\n".join(lines).encode()
+    path = tmp_path / f"faces{suffix}"
+    manifest = manifest_of(write_archive(path, files.items()) if suffix else write_folder(path, files))
+    assert manifest["reason"][~manifest["kept"]].to_dict() == {
+        "set/gone.jpg": "no file: only a metadata row",
+        "set/sub/twice.jpg": "ambiguous metadata: 2 rows with different labels",
+        "set/unlisted.jpg": "no metadata row",
+        "set/wrong.jpg": "age out of range: 200, expected 0 to 116",
+        "set/robot.jpg": "unknown gender: 'robot', expected one of male, m, man, 0, female, f, woman, 1",
+    }
+    assert manifest["kept"].sum() == len(FILES)
+
+
+def test_two_files_of_one_name_cannot_share_a_row(manifest_of, tmp_path):
+    table = "file_name,age\n" + "\n".join(f"{name},{name.split('_')[0]}" for name in FILES) + "\na.jpg,20\n"
+    members = [*FILES.items(), ("a.jpg", PICTURE), ("a.jpg", OTHER), ("metadata.csv", table.encode())]
+    reasons = manifest_of(write_archive(tmp_path / "faces.tar", members)).loc[["a.jpg"], "reason"]
+    assert reasons.tolist() == ["ambiguous metadata: several files of this name share a row"] * 2
+
+
+def test_a_name_that_is_no_text(manifest_of, tmp_path):
+    folder = write_folder(tmp_path / "faces", FILES)
+    os.rename(folder / next(iter(FILES)), os.fsencode(folder) + b"/20_0_0_2017\xff.jpg")
+    os.rename(folder / list(FILES)[1], os.fsencode(folder) + b"/20_0_0_20170101.jp\xff")
+    (tmp_path / os.fsdecode(b"f\xff")).mkdir()
+    reasons = manifest_of(folder)["reason"]
+    assert reasons["20_0_0_2017\\udcff.jpg"].startswith("name not understood")
+    assert reasons["20_0_0_20170101.jp\\udcff"] == "not a picture"
+    moved = folder.rename(tmp_path / os.fsdecode(b"f\xff") / "faces")
+    assert manifest_of(moved)["kept"].sum() == len(FILES) - 2

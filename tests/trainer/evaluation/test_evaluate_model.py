@@ -1,0 +1,320 @@
+"""`python -m scripts.evaluate_model`: what it writes, and what it refuses."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from accelerate import Accelerator
+from datasets import Dataset
+from PIL import Image
+from transformers import AutoImageProcessor
+
+from model.modeling_age_gender import AgeGenderModel
+from model.pipeline_age_gender import AgeGenderPipeline
+from model_card.requirements import sha256
+from tests.support.tiny_model import save_tiny_model
+from trainer.data.loading import DataArguments, load_faces, load_whole_set
+from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
+from trainer.evaluation.held_out import EvaluationError
+from trainer.evaluation.predictions import Framing, predict
+from trainer.run_record import describe_splits
+
+
+def write_noise(folder: Path, count: int) -> None:
+    """Pictures of noise under UTKFace names: no two alike, and nothing to find out from them."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        age, gender, race = rng.integers(1, 90), rng.integers(0, 2), rng.integers(0, 5)
+        noise = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+        noise.save(folder / f"{age}_{gender}_{race}_2017010912{index:07d}.jpg.chip.jpg")
+
+
+@pytest.fixture(scope="module")
+def data_args(tmp_path_factory) -> DataArguments:
+    folder = tmp_path_factory.mktemp("data")
+    write_noise(folder / "faces", 200)
+    return DataArguments(dataset=str(folder / "faces"), cache_dir=str(folder / "cache"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data_args) -> Path:
+    """A model whose run record names the splits of seed 3, evaluated."""
+    folder = tmp_path_factory.mktemp("run")
+    save_tiny_model(folder)
+    history = [{"loss": 4.0, "age_loss": 3.4, "gender_loss": 0.6, "epoch": 1.0}, {"eval_loss": 4.1, "epoch": 1.0}]
+    record = {
+        "arguments": asdict(data_args),
+        "data": describe_splits(load_faces(data_args, seed=3)) | {"seed": 3},
+        "log_history": history,
+    }
+    (folder / "training_run.json").write_text(json.dumps(record))
+    evaluate_model(EvaluationArguments(model=str(folder), draws=50, crop_sweep=True), data_args)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def metrics(run) -> dict:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_figures_are_those_of_the_pipeline(run, metrics, data_args):
+    faces = load_faces(data_args, seed=3)["test"]
+    pipe = AgeGenderPipeline(
+        model=AgeGenderModel.from_pretrained(run), image_processor=AutoImageProcessor.from_pretrained(run)
+    )
+    answers = [answer for (answer,) in pipe(list(faces["image"]), detect=False)]
+    errors = [abs(answer["age"] - age) for answer, age in zip(answers, faces["age"], strict=True)]
+    names = pipe.model.config.gender_names
+    right = [answer["gender"] == names[gender] for answer, gender in zip(answers, faces["gender"], strict=True)]
+    ranges = metrics["age_ranges"]["FairFace-9"]
+    labels = np.searchsorted([low for low, _ in pipe.model.config.age_ranges], faces["age"], side="right") - 1
+    hits = [answer["age_range"] == ranges["ranges"][label] for answer, label in zip(answers, labels, strict=True)]
+    assert metrics["pictures"] == len(faces) == metrics["age"]["mae"]["n"]
+    assert metrics["age"]["mae"]["value"] == pytest.approx(np.mean(errors), abs=1e-4)
+    assert metrics["gender"]["accuracy"]["value"] == pytest.approx(np.mean(right), abs=1e-5)
+    assert ranges["accuracy"]["value"] == pytest.approx(np.mean(hits), abs=1e-5)
+
+
+def test_metrics_name_weights_split_and_baseline(run, metrics, data_args):
+    assert metrics["weights_sha256"] == sha256(run / "model.safetensors")
+    assert (metrics["split"], metrics["split_seed"]) == ("test", 3)
+    train = load_faces(data_args, seed=3)["train"]
+    assert metrics["age"]["baseline"]["answer"] == np.median(train["age"])
+    assert metrics["age"]["baseline"]["source"] == "median age of the training split"
+    assert set(metrics["age_ranges"]) == {"FairFace-9", "DIT825-5", "14 ranges", "4 bins"}
+    assert metrics["age_ranges"]["4 bins"]["macro_f1"].keys() == {"value", "low", "high", "n"}
+    assert len(metrics["crop_sweep"]) == 11
+    assert str(run) not in (run / "metrics.json").read_text()
+
+
+def test_measuring_again_keeps_the_sweep_of_the_same_weights(run, metrics, data_args, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "run")
+    evaluate_model(EvaluationArguments(model=str(folder), draws=50), data_args)
+    again = json.loads((folder / "metrics.json").read_text())
+    assert again["crop_sweep"] == metrics["crop_sweep"]
+    assert "Framing of the crop" in capsys.readouterr().out
+
+
+def test_the_time_of_a_face_is_measured(run, metrics):
+    assert 0 < metrics["network"]["milliseconds_on_one_core"] < 1000
+    assert metrics["network"]["megabytes"] == pytest.approx((run / "model.safetensors").stat().st_size / 1e6, abs=0.06)
+
+
+def test_figures_are_small_pictures(run):
+    names = {path.stem for path in (run / "figures").iterdir()}
+    assert names == {
+        "confusion", "roc", "reliability", "predicted_age", "age_error", "risk_coverage", "groups", "learning_curves"
+    }  # fmt: skip
+    for path in (run / "figures").iterdir():
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+        assert path.stat().st_size < 120_000
+
+
+def test_the_table_shows_the_same_scores(run, metrics, data_args, tmp_path, capsys):
+    evaluate_model(EvaluationArguments(model=str(run), draws=50, output_dir=str(tmp_path)), data_args)
+    table = capsys.readouterr().out
+    score = metrics["age"]["mae"]
+    assert f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]" in table
+    always = f"always {metrics['age']['baseline']['answer']:g} (median age of the training split)"
+    for words in ("Age ranges: 14 ranges", always, "expected calibration error", "White, female"):
+        assert words in table
+
+
+def test_an_outside_set_is_added(run, data_args, tmp_path, capsys):
+    """A set with age ranges instead of ages, and a table instead of names."""
+    rng = np.random.default_rng(7)
+    lines = ["file_name,age_range,gender,race"]
+    for index in range(40):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / f"{index}.png")
+        lines.append(f"{index}.png,{('3-9', '20-29', '70+')[index % 3]},{('Male', 'Female')[index % 2]},Indian")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    outside_args = DataArguments(dataset=str(tmp_path), cache_dir=data_args.cache_dir)
+    evaluate_model(
+        EvaluationArguments(model=str(run), split="all", outside="other", draws=50, crop_sweep=True), outside_args
+    )
+    metrics = json.loads((run / "metrics.json").read_text())
+    outside = metrics["outside"]["other"]
+    assert metrics["split"] == "test"
+    assert outside["pictures"] == 40
+    assert "age" not in outside
+    assert outside["age_ranges"]["FairFace-9"]["accuracy"]["n"] == 40
+    assert outside["age_ranges"]["4 bins"]["accuracy"]["n"] == 40
+    assert "14 ranges" not in outside["age_ranges"]  # no label lies in one of them for certain
+    assert {group["race"] for group in outside["groups"] if "race" in group} == {"Indian"}
+    capsys.readouterr()
+    evaluate_model(EvaluationArguments(model=str(run), draws=50), data_args)
+    printed = capsys.readouterr().out
+    shown = printed[printed.index("Outside set: other (all of ") :]
+    for words in ("FairFace-9, %", "always 3-9", "4 bins, %", "gender, %", "answered at the stored threshold, %"):
+        assert words in shown
+    assert "DIT825-5" not in shown  # a third of the labels reach over two of its ranges
+    assert "other" in json.loads((run / "metrics.json").read_text())["outside"], (
+        "lost by measuring the test split again"
+    )
+
+
+def test_a_set_that_was_trained_on_is_no_outside_set(run, data_args, tmp_path):
+    with pytest.raises(EvaluationError, match=r"This model was trained on faces: measure on its --split test"):
+        evaluate_model(EvaluationArguments(model=str(run), split="all", outside="other"), data_args)
+
+
+def test_a_set_that_the_model_before_was_trained_on_is_no_outside_set(run, data_args, tmp_path):
+    write_noise(tmp_path / "other", 20)
+    shutil.copytree(run, tmp_path / "run")
+    record = json.loads((run / "training_run.json").read_text())
+    seen = [{"dataset": "other", "splits_sha256": "of other splits"}]
+    record["started_from"] = {"model": "first", "revision": None, "trained_on": seen, "seconds": 1}
+    (tmp_path / "run" / "training_run.json").write_text(json.dumps(record))
+    with pytest.raises(EvaluationError, match="had seen other, in other splits"):
+        evaluate_model(
+            EvaluationArguments(model=str(tmp_path / "run"), split="all", outside="other"),
+            DataArguments(dataset=str(tmp_path / "other"), cache_dir=data_args.cache_dir),
+        )
+
+
+@pytest.mark.parametrize("kind", ["its own", "a further one", "one before"])
+def test_another_name_of_a_training_set_makes_it_no_outside_set(run, data_args, tmp_path, kind):
+    write_noise(tmp_path / "utkface-unpacked", 20)
+    shutil.copytree(run, tmp_path / "run")
+    record = json.loads((run / "training_run.json").read_text())
+    seen = {"dataset": "UTKFace.tar.gz", "splits_sha256": "of other splits"}
+    if kind == "its own":
+        record["arguments"]["dataset"] = seen["dataset"]
+    elif kind == "a further one":
+        record["data"]["also_trained_on"], record["arguments"]["also_train_on"] = (
+            [seen],
+            [{"dataset": "UTKFace.tar.gz"}],
+        )
+    else:
+        record["started_from"] = {"model": "first", "revision": None, "trained_on": [seen], "seconds": 1}
+    (tmp_path / "run" / "training_run.json").write_text(json.dumps(record))
+    with pytest.raises(EvaluationError, match=r"other pictures than those of UTKFace.tar.gz, rename utkface-unpacked"):
+        evaluate_model(
+            EvaluationArguments(model=str(tmp_path / "run"), split="all", outside="other"),
+            DataArguments(dataset=str(tmp_path / "utkface-unpacked"), cache_dir=data_args.cache_dir),
+        )
+
+
+def test_every_picture_of_an_outside_set_counts(run, data_args, tmp_path):
+    """Too few to be split, with two copies whose ages contradict each other; written elsewhere than beside the model."""
+    rng = np.random.default_rng(8)
+    noise = [Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(4)]
+    (tmp_path / "photos").mkdir()
+    for index, picture in enumerate([*noise, noise[0]]):
+        picture.save(tmp_path / "photos" / f"{index}.png")
+    rows = ["0.png,20,female", "1.png,30,male", "2.png,,male", "3.png,50,female", "4.png,70,female"]
+    (tmp_path / "photos" / "metadata.csv").write_text("\n".join(["file_name,age,gender", *rows]))
+    outside_args = DataArguments(dataset=str(tmp_path / "photos"), cache_dir=data_args.cache_dir)
+    arguments = EvaluationArguments(
+        model=str(run), split="all", outside="mine", draws=50, output_dir=str(tmp_path / "out")
+    )
+    measured = evaluate_model(arguments, outside_args)
+    assert (measured["pictures"], measured["age"]["mae"]["n"], measured["gender"]["accuracy"]["n"]) == (5, 4, 5)
+    assert measured["splits"] == {"all": 5}
+    assert measured["age"]["baseline"] | {"mae": None} == {
+        "answer": 40.0, "source": "median age of these faces", "mae": None
+    }  # fmt: skip
+    groups = load_whole_set(outside_args)["all"]["group"]
+    assert groups[0] == groups[4]
+    assert len(set(groups)) == 4
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (written["split"], written["outside"]["mine"]["pictures"]) == ("test", 5)
+    assert "mine" not in json.loads((run / "metrics.json").read_text()).get("outside", {})
+
+
+def test_an_outside_set_needs_figures_of_the_weights_themselves(data_args, tmp_path):
+    save_tiny_model(tmp_path)
+    (tmp_path / "training_run.json").unlink(missing_ok=True)
+    (tmp_path / "metrics.json").unlink(missing_ok=True)
+    with pytest.raises(EvaluationError, match="evaluate the model's own test split first"):
+        evaluate_model(EvaluationArguments(model=str(tmp_path), outside="noise"), data_args)
+
+
+def numbers_outside_scores(content, path: str = ""):
+    """Paths of the fractions that stand in no {value, low, high, n}."""
+    if isinstance(content, dict):
+        if {"value", "low", "high", "n"} <= content.keys():
+            return []
+        return [found for name, part in content.items() for found in numbers_outside_scores(part, f"{path}.{name}")]
+    if isinstance(content, list):
+        return [found for part in content for found in numbers_outside_scores(part, path)]
+    return [path] if isinstance(content, float) else []
+
+
+def test_every_score_has_an_interval_and_a_count(metrics):
+    stated = {
+        ".bootstrap.level", ".age.baseline.answer", ".calibration.age_interval.target", ".gender.abstention.threshold",
+        ".gender.abstention.curve.answered", ".gender.abstention.curve.threshold", ".crop_sweep.margin",
+        ".crop_sweep.rotation_degrees", ".network.megabytes", ".network.milliseconds_on_one_core",
+    }  # fmt: skip
+    assert set(numbers_outside_scores(metrics)) <= stated
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": "validate"}, "choose one of train, validation, test"),
+        ({"split_seed": 4}, "trained on other splits"),
+        ({"model": "user/repo", "output_dir": None}, "add --output-dir"),
+        ({"detect": True}, "No face was found in 20 pictures"),
+    ],
+)
+def test_refusals(run, data_args, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    values = {"model": str(run), "output_dir": "out"} | arguments
+    with pytest.raises(EvaluationError, match=message):
+        evaluate_model(EvaluationArguments(**values), data_args)
+    assert not Path("out").exists()
+
+
+def test_detection_counts_pictures_without_a_face(run):
+    astronaut = pytest.importorskip("skimage.data").astronaut()
+    pictures = [Image.fromarray(astronaut), Image.new("RGB", (200, 200), "grey")]
+    faces = Dataset.from_dict(
+        {"age": [35, 40], "gender": [1, 0], "race": ["White", "unknown"], "group": ["a", "b"], "image": pictures}
+    )
+    pipe = AgeGenderPipeline(
+        model=AgeGenderModel.from_pretrained(run), image_processor=AutoImageProcessor.from_pretrained(run)
+    )
+    predictions, without_face = predict(pipe, faces, Accelerator(cpu=True), detect=True)
+    assert without_face == 1
+    assert predictions.age_labels.tolist() == [[35, 35]]
+    (answer,) = pipe(pictures[0], return_years=True)
+    assert predictions.age_probs[0] == pytest.approx(answer["year_probabilities"], abs=1e-6)
+
+
+def test_framing_moves_what_is_seen():
+    picture = np.zeros((100, 100, 3), np.uint8)
+    picture[40:60, 40:60] = 255
+    bright = {margin: (Framing(margin=margin).apply(picture) > 127).mean() for margin in (-0.2, 0.0, 0.4)}
+    assert bright[-0.2] > bright[0.0] == 0.04 > bright[0.4]
+    picture[:50] = 255
+    upside_down = Framing(rotation_degrees=180).apply(picture)
+    assert upside_down[70, 10, 0] == 255
+    assert upside_down[20, 10, 0] == 0
+
+
+@pytest.mark.slow
+def test_two_processes_measure_the_same(run, metrics, data_args, tmp_path):
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+        *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+        *("-m", "scripts.evaluate_model", "--model", str(run), "--dataset", data_args.dataset),
+        *("--cache_dir", data_args.cache_dir, "--draws", "50", "--batch_size", "8", "--output_dir", str(tmp_path)),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("Age ranges: FairFace-9") == 1
+    shared = json.loads((tmp_path / "metrics.json").read_text())
+    for part in ("age", "age_ranges", "gender", "calibration", "groups", "worst_group", "pictures"):
+        assert shared[part] == metrics[part]

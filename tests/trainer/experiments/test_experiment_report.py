@@ -1,0 +1,38 @@
+"""The table of an experiment: single runs with their intervals, several by mean and standard deviation."""
+
+import pytest
+
+from trainer.experiments.reports import format_table, summarize
+from trainer.experiments.runs import Run
+
+
+def test_mean_and_spread():
+    record = {"parameters": 1_000_000, "seconds": 120, "arguments": {}}
+
+    def run(name: str, mae: float) -> Run:
+        score = {"value": mae, "low": mae - 1, "high": mae + 1}
+        always = {"mae": {"value": 15.0, "low": 14.0, "high": 16.0}}
+        return Run(name, {"pictures": 10, "age": {"mae": score, "cs5": score, "baseline": always}}, record)
+
+    runs = [run("a", 4.0), run("a", 6.0), run("b", 5.5)]
+    summary = summarize(runs)
+    assert summary["mean"]["age MAE, years"] == pytest.approx(31 / 6)
+    assert summary["standard deviation"]["age MAE, years"] == pytest.approx(1.0408, abs=1e-4)
+    table = format_table(runs)
+    assert "| a | 2 | 10 | 5.00 ± 1.41 | 500.0 ± 141.4 | 1.00 M | 2.0 |" in table
+    assert "| b | 1 | 10 | 5.50 [4.50, 6.50] |" in table
+    assert "| always the same answer |  |  | 15.00 [14.00, 16.00] | - |  |  |" in table
+    assert "| always the same answer |  |  | 15.00 ± 0.00 | - |  |  |" in format_table(runs, spread=True)
+    assert "gender" not in table
+
+
+def test_the_range_beside_counts_too():
+    scores = {
+        name: {"value": value, "low": None, "high": None} for name, value in (("accuracy", 0.5), ("within_one", 0.9))
+    }
+    always = {"accuracy": {"value": 0.3, "low": None, "high": None}}
+    metrics = {"pictures": 10, "age_ranges": {"FairFace-9": scores | {"baseline": always}}}
+    table = format_table([Run("a", metrics, {"parameters": 1_000_000, "seconds": 60})])
+    assert "| FairFace-9, % | FairFace-9 or beside it, % |" in table
+    assert "| a | 1 | 10 | 50.0 | 90.0 | 1.00 M | 1.0 |" in table
+    assert "| always the same answer |  |  | 30.0 | - |  |  |" in table

@@ -1,0 +1,101 @@
+"""A full disk, on a real file system of its own: training and scoring say so, and go on when there is room again."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from datasets.table import embed_table_storage
+
+from tests.support.made_up_faces import draw_face
+from tests.support.small_disk import on_a_disk_of
+from tests.support.tiny_model import save_tiny_model
+from tests.support.training_runs import command, record_of
+from trainer.data.loading import DataArguments, load_faces
+
+
+pytestmark = pytest.mark.usefixtures("single_thread")
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_the_last_checkpoint(faces, tmp_path, varied_run):
+    """On a real file system of its own that holds one checkpoint and a half."""
+    checkpoint = varied_run.with_name("run.checkpoints") / "checkpoint-36"
+    kilobytes = sum(file.stat().st_size for file in checkpoint.iterdir()) * 3 // 2 // 1024
+    train = " ".join(command(faces, tmp_path / "disk/run"))
+    script = f"""
+        if {train} 2>{tmp_path}/error.txt; then exit 3; fi
+        mount -o remount,size=100m {tmp_path}/disk
+        {train} --resume_from_checkpoint true
+        cp -r {tmp_path}/disk/run {tmp_path}/run
+    """
+    done = on_a_disk_of(f"{kilobytes}k", tmp_path, script)
+    assert done.returncode == 0, done.stderr
+    message = (tmp_path / "error.txt").read_text().splitlines()[-1]
+    assert message.startswith("CheckpointError: The checkpoint of step 24 could not be written")
+    assert "Is the disk full?" in message
+    assert message.endswith("/run.checkpoints/checkpoint-12.")
+    assert record_of(tmp_path / "run")["best_metric"] == pytest.approx(record_of(varied_run)["best_metric"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_disk_too_full_for_the_trained_model_names_the_way_on(faces, tmp_path, varied_run):
+    """There is room for the only checkpoint, and not for the face detector in the model's folder."""
+    checkpoint = varied_run.with_name("run.checkpoints") / "checkpoint-36"
+    kilobytes = sum(-(-file.stat().st_size // 4096) * 4 for file in checkpoint.iterdir()) + 200
+    train = command(faces, tmp_path / "disk/run", "--num_train_epochs", "1")
+    done = on_a_disk_of(f"{kilobytes}k", tmp_path, f"if {' '.join(train)}; then exit 3; fi")
+    assert done.returncode == 0, done.stderr
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith("CheckpointError: The trained model could not be written to")
+    assert "/run.checkpoints/checkpoint-12. Make room, and add --resume_from_checkpoint true." in message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prepared", [False, True], ids=["as it came", "prepared"])
+def test_a_disk_too_full_for_the_cache_of_the_data(faces, tmp_path, prepared):
+    """Prepared pictures lie in a file, and their columns are copied; an archive's pictures are unpacked."""
+    if prepared:
+        source = tmp_path / "prepared"
+        (source / "data").mkdir(parents=True)
+        for split, rows in load_faces(DataArguments(dataset=str(faces)), seed=0).items():
+            rows.with_format("arrow").map(embed_table_storage, batched=True).with_format(None).to_parquet(
+                source / f"data/{split}-00000-of-00001.parquet"
+            )
+    else:
+        source = Path(shutil.make_archive(str(tmp_path / "faces"), "gztar", faces))
+    train = command(source, tmp_path / "run", "--cache_dir", str(tmp_path / "disk"))
+    done = on_a_disk_of("96k", tmp_path, f"if {' '.join(train)}; then exit 3; fi")
+    assert done.returncode == 0, done.stderr
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith(f"ValueError: {source} could not be read into the cache at {tmp_path / 'disk'}: ")
+    assert "No space left on device" in message
+    assert "name another place with cache_dir" in message
+
+
+@pytest.mark.slow
+def test_scoring_goes_on_without_losing_or_repeating_a_row(tmp_path):
+    """There is room for a few of 20 parts at first."""
+    save_tiny_model(tmp_path / "tiny")
+    draw_face(30, 0, seed=0).save(tmp_path / "face.jpg")
+    (tmp_path / "list.txt").write_text(f"{tmp_path / 'face.jpg'}\n" * 200)
+    output = tmp_path / "disk/faces.parquet"
+    options = f"--model {tmp_path}/tiny --output {output} --crops --part-size 10 --device cpu"
+    score = f"{sys.executable} -m scripts.predict {tmp_path}/list.txt {options}"
+    script = f"""
+        if {score} 2>{tmp_path}/error.txt; then exit 3; fi
+        ls {output}.parts >{tmp_path}/parts.txt
+        mount -o remount,size=100m {tmp_path}/disk
+        {score}
+        ls {tmp_path}/disk >{tmp_path}/left.txt
+        cp {output} {tmp_path}
+    """
+    done = on_a_disk_of("96k", tmp_path, script)
+    assert done.returncode == 0, done.stderr
+    error = (tmp_path / "error.txt").read_text()
+    assert "No space left on device" in error.splitlines()[-1]
+    assert "Traceback" not in error
+    assert 0 < (tmp_path / "parts.txt").read_text().count("part-") < 20
+    assert pd.read_parquet(tmp_path / "faces.parquet")["picture"].tolist() == list(range(200))
+    assert (tmp_path / "left.txt").read_text() == "faces.parquet\n"

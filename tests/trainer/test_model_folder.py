@@ -1,0 +1,125 @@
+"""Which files of a model folder go to the Hub, and what keeps a folder from going there."""
+
+import ast
+import json
+import re
+import shutil
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packaging.requirements import Requirement
+from safetensors.numpy import save_file
+
+from model_card.pushed_files import ModelFolderError, belongs_to_model, files_to_push
+from tests.support.clean_environment import required_distributions
+from tests.support.hub_server import HubServer
+
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURE = "figures/risk_coverage.png"
+
+
+def test_what_others_put_into_the_repository_is_not_the_models():
+    assert all(map(belongs_to_model, ["handler.py", "figures/a.png", "onnx/model.onnx", "config.json"]))
+    assert not any(map(belongs_to_model, ["old/handler.py", "docs/figures/a.png", "a/onnx/model.onnx", "notes.txt"]))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def change(path: Path, **values) -> None:
+    """Other values in a JSON file; None removes one."""
+    content = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+
+
+def replace(path: Path, pattern: str, replacement: str) -> None:
+    """Other text in a file, which must hold the pattern."""
+    text, count = re.subn(pattern, replacement, path.read_text(), count=1)
+    assert count, pattern
+    path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda f: truncate(f / "model.safetensors"), "model.safetensors is not a whole safetensors file"),
+        (lambda f: save_file({"head": np.zeros(3)}, f / "model.safetensors"), "metrics.json holds figures of other"),
+        (lambda f: change(f / "metrics.json", weights_sha256=None), "metrics.json holds figures of unnamed weights"),
+        (lambda f: change(f / "metrics.json", groups=None), "metrics.json does not say 'groups'"),
+        (lambda f: change(f / "metrics.json", worst_group=None), "metrics.json does not say 'worst_group'"),
+        (lambda f: change(f / "metrics.json", gender=None), "metrics.json does not say 'gender'"),
+        (lambda f: change(f / "metrics.json", split="validation"), "metrics.json is of the validation split"),
+        (lambda f: change(f / "training_run.json", hardware=None), "training_run.json does not say 'hardware'"),
+        (lambda f: (f / "metrics.json").write_text("{"), "metrics.json is not JSON"),
+        (lambda f: (f / "metrics.json").unlink(), "metrics.json is missing"),
+        (lambda f: (f / "config.json").write_text("{}"), "config.json names no class for age-gender-classification"),
+        (
+            lambda f: (f / "config.json").write_text(
+                (f / "config.json").read_text().replace("modeling_", "u/r--modeling_")
+            ),
+            "config.json takes AutoModel from another repository, u/r--modeling_age_gender.AgeGenderModel",
+        ),
+        (lambda f: (f / "face_detection.py").unlink(), "face_detection.py is missing"),  # imported by the pipeline
+        (lambda f: (f / "pipeline_age_gender.py").unlink(), "pipeline_age_gender.py is missing"),
+        (lambda f: (f / "face_detection_yunet.onnx").unlink(), "face_detection_yunet.onnx is missing"),
+        (lambda f: (f / "requirements.txt").unlink(), "requirements.txt is missing, without which handler.py cannot"),
+        (lambda f: (f / "README.md").unlink(), "README.md is missing"),
+        (lambda f: (f / "README.md").write_text("# Faces\n"), "README.md has no metadata"),
+        (lambda f: (f / "README.md").write_text("---\na: [\n---\n"), "README.md's metadata is not YAML"),
+        (lambda f: replace(f / "README.md", "license: other\n", ""), "README.md's metadata does not say 'license'"),
+        (lambda f: replace(f / "README.md", "license: other", "license: mit"), "gives the licence 'mit', not 'other'"),
+        (lambda f: replace(f / "README.md", "pipeline_tag: .*\n", ""), "metadata does not say 'pipeline_tag'"),
+        (lambda f: replace(f / "README.md", r"\d+\.\d\d \[", "4.72 ["), "README.md states 4.72 ["),
+        (lambda f: replace(f / "README.md", "## Limits", "Right in 99.87 %.\n\n## Limits"), "README.md states 99.87,"),
+        (lambda f: (f / FIGURE).unlink(), f"README.md shows {FIGURE}, which is missing"),
+        (lambda f: (f / "figures/learning_curves.png").unlink(), "figures/learning_curves.png is missing"),
+        (
+            lambda f: (f / "training_run.json").write_text(f'{{"token": "{HubServer.token}"}}'),
+            "training_run.json holds an access token",
+        ),
+        (lambda f: shutil.rmtree(f), "is not a folder"),
+    ],
+)
+def test_an_incomplete_folder_is_refused(model_folder: Path, spoil, message: str):
+    spoil(model_folder)
+    with pytest.raises(ModelFolderError, match=re.escape(message)):
+        files_to_push(model_folder)
+
+
+def test_the_refusal_names_everything_that_is_missing(tmp_path: Path):
+    with pytest.raises(ModelFolderError) as refusal:
+        files_to_push(tmp_path)
+    missing = [line.removeprefix("  - ") for line in str(refusal.value).splitlines()[1:]]
+    assert missing == [
+        f"{name} is missing"
+        for name in (
+            "config.json",
+            "preprocessor_config.json",
+            "model.safetensors",
+            "metrics.json",
+            "training_run.json",
+            "face_detection_yunet.onnx",
+            "README.md",
+        )
+    ]
+
+
+def test_what_the_code_needs_is_stated_as_in_the_whole_repository():
+    """Beside torch, of which endpoints bring the build for their hardware."""
+    lines, all_lines = ((folder / "requirements.txt").read_text().splitlines() for folder in (ROOT / "model", ROOT))
+    assert set(lines) < set(all_lines)
+    installed = {package.name.lower() for package in required_distributions([*map(Requirement, lines)])}
+    modules = packages_distributions()
+    for path in (ROOT / "model").glob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            needed = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"torch"}
+            for module in needed:
+                assert installed & {name.lower() for name in modules[module]}, f"{path.name} imports {module}"

@@ -1,0 +1,89 @@
+"""The trainer's own ways, where a whole run would show no more."""
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import TrainerControl, TrainerState
+
+from tests.support.tiny_model import IMAGE_SIZE, tiny_model
+from trainer.arguments import RunArguments
+from trainer.callbacks import GlobalBatch
+from trainer.data.transforms import AugmentationArguments, BatchTransform, collate_faces
+from trainer.race_head import AgeGenderRaceModel
+from trainer.trainer import AgeGenderTrainer, batch_scores
+
+
+def test_models_of_a_search_have_the_attention_of_the_recipes_own(tmp_path):
+    trainer = AgeGenderTrainer(
+        model=tiny_model(),
+        args=RunArguments(output_dir=str(tmp_path), use_cpu=True, bf16=True, report_to="none"),
+        batch_transform=BatchTransform(IMAGE_SIZE, [0.5] * 3, [0.5] * 3, AugmentationArguments()),
+    )
+    trainer.model_init = lambda: tiny_model()
+    assert tiny_model().backbone.config._attn_implementation == "sdpa"
+    assert trainer.model.backbone.config._attn_implementation == "eager"
+    assert trainer.call_model_init().backbone.config._attn_implementation == "eager"
+
+
+def test_the_next_trial_of_a_search_may_have_another_global_batch(tmp_path):
+    remembered = GlobalBatch()
+    for batch in (8, 16):
+        args = RunArguments(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=batch)
+        state = TrainerState(stateful_callbacks=[remembered])
+        remembered.on_train_begin(args, state, TrainerControl())
+        assert state.stateful_callbacks["GlobalBatch"]["attributes"]["size"] == batch
+
+
+@pytest.mark.parametrize("race_loss_weight", [0.0, 0.5])
+def test_transform_model_and_scores_ask_the_device_for_no_value(race_loss_weight):
+    """A GPU would stand idle while it is waited for. The meta device has none to give, and says so when it is asked."""
+    model = tiny_model(range_loss_weight=1.0, age_weights=[1.0] * 101)
+    if race_loss_weight:
+        model = AgeGenderRaceModel.around(model, race_loss_weight)
+    model = model.train().to("meta")
+    transform = BatchTransform(IMAGE_SIZE, [0.5] * 3, [0.5] * 3, AugmentationArguments(blur=0.5)).to("meta")
+    pixels = torch.empty((8, 3, 2 * IMAGE_SIZE, 2 * IMAGE_SIZE), dtype=torch.uint8, device="meta")
+    ages, genders, races = (torch.zeros(8, dtype=torch.long, device="meta") for _ in range(3))
+    labels = {"age_labels": ages, "gender_labels": genders} | ({"races": races} if race_loss_weight else {})
+    output = model(transform(pixels, augment=True), **labels)
+    output.loss.backward()
+    batch_scores(output, ages, genders)
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("use_cpu", [True, False])
+def test_no_argument_makes_the_trainer_wait_for_a_gpu(tmp_path, use_cpu):
+    args = RunArguments(output_dir=str(tmp_path), use_cpu=use_cpu)
+    assert not args.logging_nan_inf_filter  # which looks at each loss
+    assert args.accelerator_config.non_blocking == args.dataloader_pin_memory  # without the one the other warns
+    kept = RunArguments(output_dir=str(tmp_path), use_cpu=use_cpu, accelerator_config={"split_batches": False})
+    assert not kept.accelerator_config.non_blocking
+
+
+class CheckCounter(AgeGenderTrainer):
+    """Remembers how many losses were looked at together."""
+
+    def _check_losses(self):
+        self.looked_at = [*getattr(self, "looked_at", []), len(self._unchecked_losses)]
+        super()._check_losses()
+
+
+def test_losses_are_looked_at_together(tmp_path):
+    rows = [{"pixels": bytes([shade]) * (3 * IMAGE_SIZE**2), "age": shade, "gender": shade % 2} for shade in range(50)]
+    trainer = CheckCounter(
+        model=tiny_model(),
+        args=RunArguments(
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            max_steps=25,
+            per_device_train_batch_size=2,
+            save_strategy="no",
+            report_to="none",
+            remove_unused_columns=False,
+        ),
+        train_dataset=Dataset.from_list(rows),
+        data_collator=collate_faces,
+        batch_transform=BatchTransform(IMAGE_SIZE, [0.5] * 3, [0.5] * 3, AugmentationArguments()),
+    )
+    trainer.train()
+    assert trainer.looked_at == [20, 5]

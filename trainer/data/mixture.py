@@ -1,0 +1,134 @@
+"""Training on several data sets at once: the first is chosen and measured on, the others only add training pictures."""
+
+import json
+import logging
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from datasets import Dataset, DatasetDict, Image, IterableDatasetDict, concatenate_datasets
+
+from trainer.data.arguments import DataArguments
+from trainer.data.cleaning import find_groups, fingerprint_pictures
+from trainer.data.loading import load_faces
+from trainer.recipe import RecipeError, parse_mapping
+from trainer.run_record import describe_splits, public_name
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SetArguments(DataArguments):
+    """A further set to train on."""
+
+    repeat: int = field(default=1, metadata={"help": "How often a pass goes over its training pictures."})
+
+
+@dataclass
+class MixtureArguments:
+    """What a pass over the training pictures consists of, beside the data set itself."""
+
+    also_train_on: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Further sets, each a mapping of data arguments (JSON on the command line), such as "
+            '\'{"dataset": "user/faces", "align": true}\', and of `repeat`. Their own validation and test splits are left '
+            "out of the training, to measure on."
+        },
+    )
+    repeat: int = field(
+        default=1, metadata={"help": "How often a pass goes over the training pictures of the data set."}
+    )
+
+    def __post_init__(self):
+        self.sets = [parse_set(text) for text in self.also_train_on or ()]
+        if min(self.repeats) < 1:
+            raise RecipeError("A set must be repeated at least once in a pass: leave out a set that should not count.")
+
+    @property
+    def repeats(self) -> list[int]:
+        """Of the data set itself and of every further one."""
+        return [self.repeat, *(one.repeat for one in self.sets)]
+
+    def describe(self) -> dict[str, Any]:
+        """These arguments for the run's record, without where files lie on this machine."""
+        defaults = asdict(SetArguments())
+        sets = [asdict(one) | {"dataset": public_name(one.dataset)} for one in self.sets]
+        changed = [{name: value for name, value in one.items() if value != defaults[name]} for one in sets]
+        return {"repeat": self.repeat, "also_train_on": changed or None}
+
+    def describe_sets(self, other_sets: list[DatasetDict]) -> list[dict[str, Any]]:
+        """The name, splits and hash of every further set, as `describe_splits` does for the first."""
+        return [
+            {"dataset": public_name(one.dataset)} | describe_splits(splits)
+            for one, splits in zip(self.sets, other_sets, strict=True)
+        ]
+
+
+def parse_set(text: str) -> SetArguments:
+    """Read `{"dataset": ..., "repeat": 2}`.
+
+    Raises:
+        RecipeError: no mapping, no dataset in it, an unknown key or a value of the wrong type.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError:
+        values = None
+    if not isinstance(values, dict) or "dataset" not in values:
+        raise RecipeError(f"also_train_on: expected a mapping such as {{dataset: user/faces}}, got {text!r}.")
+    return parse_mapping(values, SetArguments, "also_train_on")
+
+
+def load_sets(args: MixtureArguments, faces: DatasetDict | IterableDatasetDict, seed: int) -> list[DatasetDict]:
+    """The splits of every further set beside `faces`.
+
+    Raises:
+        RecipeError: a stream among them, which cannot be mixed by shares.
+    """
+    streaming = isinstance(faces, IterableDatasetDict)
+    if args.sets and (streaming or any(one.streaming for one in args.sets)):
+        raise RecipeError("also_train_on needs every set whole: leave out streaming, or join the sets beforehand.")
+    return [load_faces(one, seed=seed) for one in args.sets]
+
+
+def training_faces(sets: list[DatasetDict]) -> list[Dataset]:
+    """The training pictures of each set, without copies of those that the other sets measure on."""
+    held_out = [[splits["validation"], splits["test"]] for splits in sets]
+    of_others = [[split for other in (*held_out[:i], *held_out[i + 1 :]) for split in other] for i in range(len(sets))]
+    return [without_copies(splits["train"], others) for splits, others in zip(sets, of_others, strict=True)]
+
+
+def without_copies(train: Dataset, held_out: list[Dataset]) -> Dataset:
+    """The pictures of `train` of which `held_out` has no identical or near-identical one (see trainer.data.duplicates)."""
+    if not held_out:
+        return train
+    fingerprints = [
+        fingerprint_pictures(faces.select_columns(["image"]).cast_column("image", Image(decode=False)))
+        for faces in (*held_out, train)
+    ]
+    groups = find_groups(concatenate_datasets(fingerprints))
+    first = len(groups) - len(train)
+    known = set(groups[:first])
+    kept = [row for row, group in enumerate(groups[first:]) if group not in known]
+    if len(kept) < len(train):
+        logger.warning(f"{len(train) - len(kept)} training pictures are copies of held-out ones and are left out.")
+    return train.select(kept)
+
+
+def mix_training_faces(args: MixtureArguments, parts: list[Dataset]) -> Dataset:
+    """One decoded training set (see `trainer.data.transforms.decode_faces`), each part as often as its `repeat` says."""
+    if any("age_low" in part.column_names for part in parts):
+        parts = [_with_age_ranges(part) for part in parts]
+    columns = parts[0].column_names
+    return concatenate_datasets(
+        [part.select_columns(columns) for part, repeat in zip(parts, args.repeats, strict=True) for _ in range(repeat)]
+    )
+
+
+def _with_age_ranges(faces: Dataset) -> Dataset:
+    """An exact age is a range of one year, so that exact and ranged sets have the same columns."""
+    if "age_low" in faces.column_names:
+        return faces
+    ages, feature = faces["age"][:], faces.features["age"]
+    return faces.add_column("age_low", ages, feature=feature).add_column("age_high", ages, feature=feature)

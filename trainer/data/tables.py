@@ -1,0 +1,109 @@
+"""Tables of labels: which column holds what, and the `metadata.csv` files of a folder or archive of pictures."""
+
+import io
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from trainer.data.archives import read_archive
+from trainer.data.labels import GENDERS, RACES, FaceLabels, labels_from_values, parse_words
+
+
+METADATA_NAME = "metadata.csv"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a table keeps its labels, and in which words.
+
+    `age`, `gender` and `race` may name several columns, separated by commas: the first there is gets read.
+    """
+
+    image: str = "image"
+    age: str = "age,age_range"
+    gender: str = "gender"
+    race: str = "race,ethnicity"
+    gender_words: str = "male=male,m=male,man=male,0=male,female=female,f=female,woman=female,1=female"
+    race_words: str = (
+        "white=White,black=Black,asian=Asian,east asian=Asian,southeast asian=Asian,indian=Indian,"
+        "others=Others,other=Others,middle eastern=Others,latino_hispanic=Others"
+    )
+
+    def check(self, available: Collection[str], where: str) -> None:
+        """Raises ValueError where the table cannot label anything, or the words are not word=label."""
+        parse_words(self.gender_words, GENDERS)
+        parse_words(self.race_words, RACES)
+        if not first_column(self.age, available) and not first_column(self.gender, available):
+            raise ValueError(
+                f"{where} has neither a column of ages ({self.age}) nor one of genders ({self.gender}), only "
+                f"{', '.join(available)}. Name yours with age_column and gender_column."
+            )
+
+    def labels(self, row: Mapping) -> FaceLabels:
+        age, gender, race = (row.get(first_column(names, row)) for names in (self.age, self.gender, self.race))
+        return labels_from_values(
+            age, gender, race, parse_words(self.gender_words, GENDERS), parse_words(self.race_words, RACES)
+        )
+
+
+def first_column(names: str, available: Collection[str]) -> str | None:
+    """The first of the comma-separated names that is available."""
+    return next((name.strip() for name in names.split(",") if name.strip() in available), None)
+
+
+class MetadataTables:
+    """The rows of every `metadata.csv` of a folder or archive, by the path of the file they label."""
+
+    def __init__(self, source: Path, columns: Columns):
+        """Raises ValueError for a table without a file_name column or without any column of labels."""
+        self.columns = columns
+        self.rows: dict[str, list[dict]] = {}
+        self.file_counts: Counter[str] = Counter()
+        self.found = False
+        for name, content in _tables(source, self.file_counts):
+            self.found = True
+            self._add(name, content)
+
+    def _add(self, name: str, content: bytes) -> None:
+        try:
+            table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+        except ValueError as error:  # pandas' parser errors and wrong encodings alike
+            raise ValueError(f"{name} is not a table of comma-separated values: {error}") from error
+        if "file_name" not in table:
+            raise ValueError(f"{name} has no column file_name, only {', '.join(table)}.")
+        self.columns.check(list(table), name)
+        folder = PurePosixPath(name).parent
+        for row in table.to_dict("records"):
+            self.rows.setdefault((folder / row["file_name"]).as_posix(), []).append(row)
+
+    def labels(self, file_name: str) -> FaceLabels:
+        rows = self.rows.get(PurePosixPath(file_name).as_posix(), [])
+        if not rows:
+            return FaceLabels(problem="no metadata row")
+        if self.file_counts[file_name] > 1:
+            return FaceLabels(problem="ambiguous metadata: several files of this name share a row")
+        labels = {self.columns.labels(row) for row in rows}
+        if len(labels) > 1:
+            return FaceLabels(problem=f"ambiguous metadata: {len(rows)} rows with different labels")
+        return labels.pop()
+
+    def names_without_file(self) -> list[str]:
+        return sorted(set(self.rows) - {PurePosixPath(name).as_posix() for name in self.file_counts})
+
+
+def _tables(source: Path, file_counts: Counter[str]) -> Iterator[tuple[str, bytes]]:
+    """(path, content) of every metadata.csv; counts on the way how often each file name occurs."""
+    if source.is_dir():
+        for path in source.rglob("*"):
+            if not path.is_dir():
+                file_counts[path.relative_to(source).as_posix()] += 1
+                if path.name == METADATA_NAME:
+                    yield path.relative_to(source).as_posix(), path.read_bytes()
+    else:
+        for member in read_archive(source):
+            file_counts[member.name] += 1
+            if PurePosixPath(member.name).name == METADATA_NAME and member.content is not None:
+                yield member.name, member.content

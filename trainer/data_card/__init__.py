@@ -1,1 +1,0 @@
-"""What a prepared data set's card says and shows."""

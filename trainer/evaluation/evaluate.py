@@ -1,0 +1,205 @@
+"""Measure a model folder on labelled faces: metrics.json and figures in it, and a table to read."""
+
+import importlib.metadata
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from huggingface_hub import snapshot_download
+from transformers import AutoImageProcessor
+
+from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
+from model.pipeline_age_gender import AgeGenderPipeline
+from model_card.metrics_text import format_metrics
+from model_card.requirements import WEIGHTS, sha256
+from trainer.atomic_files import write_whole
+from trainer.data.arguments import DataArguments
+from trainer.evaluation.figures import draw_figures
+from trainer.evaluation.held_out import EvaluationError, HeldOut, load_held_out, load_outside
+from trainer.evaluation.predictions import Evaluation, Framing, predict
+from trainer.evaluation.scores import network_cost, report_scores
+from trainer.run_record import describe_splits, public_name
+
+
+PACKAGES = ("torch", "transformers", "datasets", "evaluate", "scikit-learn", "numpy", "opencv-python-headless")
+FRAMINGS = (
+    *(Framing(margin=margin) for margin in (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4)),
+    *(Framing(rotation_degrees=degrees) for degrees in (-20.0, -10.0, 10.0, 20.0)),
+)
+
+
+@dataclass
+class EvaluationArguments:
+    """What is measured, and where the result goes."""
+
+    model: str = field(default="model", metadata={"help": "Folder or Hub id of the model."})
+    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub id."})
+    split: str = field(
+        default="test",
+        metadata={"help": "train, validation, test, or 'all': every picture of the set, copies included if --outside."},
+    )
+    split_seed: int | None = field(
+        default=None, metadata={"help": "Seed of the split; the one of the model's training run unless given."}
+    )
+    outside: str | None = field(
+        default=None,
+        metadata={
+            "help": "Name of a set that the model was neither trained nor chosen on, or of the held-out part of a further "
+            "set it was trained on (--split test): its figures are added to the metrics.json of the model's own test "
+            "split. A set that was not trained on needs no splits: --split all."
+        },
+    )
+    detect: bool = field(
+        default=False, metadata={"help": "Find the face in each picture, as the pipeline does; else it is a crop."}
+    )
+    crop_sweep: bool = field(default=False, metadata={"help": "Also measure with wider, narrower and rotated crops."})
+    batch_size: int = field(default=64, metadata={"help": "Faces in one forward pass."})
+    draws: int = field(default=1000, metadata={"help": "Bootstrap resamples behind each interval."})
+    output_dir: str | None = field(default=None, metadata={"help": "Where to write; the model's folder unless given."})
+
+
+def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[str, Any]:
+    """Measure, write `metrics.json` and the figures, and return what was measured.
+
+    Raises:
+        EvaluationError: nowhere to write, no such split, a split that overlaps the training pictures, no face found, or
+            an outside set for weights that have no figures of their own.
+    """
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    folder, output_dir = find_model(args)
+    own = own_metrics(folder, output_dir) if args.outside else {}
+    load = load_outside if args.outside else load_held_out
+    with accelerator.main_process_first():
+        held_out = load(folder, data_args, args.split, args.split_seed)
+    faces = held_out.faces
+    pipe = AgeGenderPipeline(
+        model=AgeGenderModel.from_pretrained(folder),
+        image_processor=AutoImageProcessor.from_pretrained(folder),
+        device=accelerator.device,
+    )
+    predictions, without_face = predict(pipe, faces, accelerator, detect=args.detect, batch_size=args.batch_size)
+    if not len(predictions):
+        raise EvaluationError(f"No face was found in {len(faces)} pictures. If they are crops, leave out --detect.")
+    baseline_age = None if args.outside else median_age(held_out.splits["train"])
+    config, seed = pipe.model.config, held_out.seed
+    evaluation = Evaluation(predictions, config, baseline_age=baseline_age, draws=args.draws, seed=seed)
+    metrics = describe_measurement(args, data_args, folder, held_out, without_face) | report_scores(evaluation)
+    if args.crop_sweep:
+        metrics["crop_sweep"] = sweep_framings(pipe, faces, accelerator, args)
+    if accelerator.is_main_process:  # alone, so that no other process is at work while a face is timed
+        megabytes = round((folder / WEIGHTS).stat().st_size / 1e6, 1)
+        metrics["network"] = {"megabytes": megabytes} | network_cost(pipe.model)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        if args.outside:
+            written = with_outside(own, args.outside, metrics)
+        else:
+            written = metrics = with_earlier(metrics, output_dir / "metrics.json")
+            log_history = held_out.run["log_history"] if held_out.run else []
+            draw_figures(evaluation, metrics, log_history, output_dir / "figures")
+        write_json(output_dir / "metrics.json", written)  # last: all is there
+        print(format_metrics(metrics, (held_out.run or {}).get("calibration")))
+    accelerator.wait_for_everyone()
+    return metrics
+
+
+def describe_measurement(
+    args: EvaluationArguments, data_args: DataArguments, folder: Path, held_out: HeldOut, without_face: int
+) -> dict[str, Any]:
+    """The part of `metrics.json` that says what was measured: which weights, on which faces, and how."""
+    return {
+        "weights_sha256": sha256(folder / WEIGHTS),
+        "model": folder.resolve().name if folder == Path(args.model) else args.model,
+        "dataset": public_name(data_args.dataset),
+        "split": args.split,
+        "split_seed": held_out.seed,
+        **describe_splits(held_out.splits),
+        "pictures": len(held_out.faces),
+        "framing": "faces detected and aligned by the pipeline" if args.detect else "face crops as they are",
+        "pictures_without_detected_face": without_face if args.detect else None,
+        **({"held_out_of_training": held_out.of_a_trained_set} if args.outside else {}),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def find_model(args: EvaluationArguments) -> tuple[Path, Path]:
+    """The folder that holds the model, fetched from the Hub if need be, and the folder to write to."""
+    if Path(args.model).is_dir():
+        return Path(args.model), Path(args.output_dir or args.model)
+    if args.output_dir is None:
+        raise EvaluationError(
+            f"{args.model} is not a folder here. If it is a Hub id, add --output-dir: its figures need a place."
+        )
+    return Path(snapshot_download(args.model, revision=args.model_revision)), Path(args.output_dir)
+
+
+def median_age(train: Dataset) -> float | None:
+    """The age that minimises the error of always answering the same; None where no exact age is known."""
+    ages = np.array(train["age"])
+    known = ages[ages != IGNORE_INDEX]
+    return float(np.median(known)) if len(known) else None
+
+
+def sweep_framings(
+    pipe: AgeGenderPipeline, faces: Dataset, accelerator: Accelerator, args: EvaluationArguments
+) -> list[dict[str, Any]]:
+    """Age MAE and gender accuracy when every crop is wider, narrower or rotated."""
+    rows = []
+    for framing in FRAMINGS:
+        predictions, _ = predict(pipe, faces, accelerator, framing=framing, batch_size=args.batch_size)
+        evaluation = Evaluation(predictions, pipe.model.config, draws=args.draws)
+        row = {"margin": framing.margin, "rotation_degrees": framing.rotation_degrees}
+        if evaluation.has_age.any():
+            row["age_mae"] = evaluation.mean(np.abs(evaluation.error), evaluation.has_age)
+        if evaluation.has_gender.any():
+            row["gender_accuracy"] = evaluation.mean(1.0 * evaluation.gender_correct, evaluation.has_gender)
+        rows.append(row)
+    return rows
+
+
+def own_metrics(folder: Path, output_dir: Path) -> dict[str, Any]:
+    """`metrics.json` of these weights, to which an outside set's figures are added: the output folder's, else the model
+    folder's.
+    """
+    weights_sha256 = sha256(folder / WEIGHTS)
+    for path in (output_dir / "metrics.json", folder / "metrics.json"):
+        if own := previous_metrics(path, weights_sha256):
+            return own
+    raise EvaluationError(
+        f"{output_dir} holds no figures of these weights to add an outside set to: evaluate the model's own test split "
+        "first."
+    )
+
+
+def previous_metrics(path: Path, weights_sha256: str) -> dict[str, Any]:
+    """What an earlier evaluation of the same weights wrote; empty if there was none."""
+    previous = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return previous if previous.get("weights_sha256") == weights_sha256 else {}
+
+
+def with_outside(own: dict[str, Any], name: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    """The model's own figures, and among them those of an outside set."""
+    shared = ("weights_sha256", "model", "versions", "network")
+    outside = {key: value for key, value in metrics.items() if key not in shared}
+    return own | {"outside": own.get("outside", {}) | {name: outside}}
+
+
+def with_earlier(metrics: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The figures, and what an earlier evaluation of these weights measured beside them: outside sets, and the crop sweep
+    of the same faces.
+    """
+    previous = previous_metrics(path, metrics["weights_sha256"])
+    same = all(previous.get(name) == metrics[name] for name in ("split", "splits_sha256"))
+    kept = ("outside", "crop_sweep") if same else ("outside",)
+    return {name: previous[name] for name in kept if name in previous} | metrics
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    # allow_nan=False: a NaN would make a file that other languages cannot read
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,1 +1,0 @@
-"""From predictions and labels to scores with intervals."""
