@@ -14,8 +14,10 @@ demo: .venv/demo.installed  ## Create the environment and serve the demo on http
 test: .venv/test.installed  ## Create the environment and run every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile  # two at a time: many wait for a browser, a server or another process
 
-check: .venv/test.installed  ## Lint and check the format
+check: .venv/test.installed  ## Lint, check the format, the types and the directions of imports
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	PYTHONPATH=. $(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or later: make demo PYTHON=python3.12, say.")'
