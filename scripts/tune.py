@@ -39,9 +39,8 @@ from trainer.recipe import RecipeError
 from trainer.train import build_trainer, make_model, prepare_faces
 
 
-# Pictures are decoded once for all trials, with or without race, and a trial is judged as the recipe says.
+# Pictures are decoded once for all trials, and a trial is judged as the recipe says.
 FIXED = (
-    "race_loss_weight",
     "image_size",
     "train_image_size",
     "age_ranges",

@@ -63,13 +63,6 @@ class ModelArguments:
     range_loss_weight: float = field(default=0.0, metadata={"help": "Weight of cross-entropy on the age ranges."})
     gender_loss_weight: float = field(default=1.0, metadata={"help": "Weight of the gender loss beside the age loss."})
     gender_label_smoothing: float = field(default=0.0, metadata={"help": "Share of the gender target spread evenly."})
-    race_loss_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "For experiments: weight of the loss of a third head, which learns race and is thrown away after the "
-            "training. What is saved never predicts it."
-        },
-    )
     head_dropout: float | None = field(
         default=None, metadata={"help": "Dropout before both heads: that of start_from, or else 0, unless given."}
     )
@@ -94,8 +87,6 @@ class ModelArguments:
                 setattr(self, name, getattr(start, name))
         if any(side < 32 for side in self.train_resolutions or ()):
             raise RecipeError(f"train_resolutions must be 32 pixels or more, got {self.train_resolutions}.")
-        if self.race_loss_weight < 0:
-            raise RecipeError(f"race_loss_weight must be 0 or more, got {self.race_loss_weight}.")
         if self.age_class_weights not in ("none", "sqrt", "balanced"):
             raise RecipeError(f"age_class_weights must be none, sqrt or balanced, got {self.age_class_weights!r}.")
 

@@ -15,7 +15,6 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import has_length
 
 from trainer.checkpoints import STATE, CheckpointError
-from trainer.energy import EnergyMeter
 
 
 class GlobalBatch(TrainerCallback, ExportableState):
@@ -69,24 +68,18 @@ class RunCost(TrainerCallback, ExportableState):
         self._before = _saved_in(checkpoint) if checkpoint else {}
         self.beginning = self._before.get("beginning", beginning)
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
-        self._start, self._meter = time.monotonic(), EnergyMeter()
+        self._start = time.monotonic()
 
     def total(self) -> dict:
-        """`started` (the first time), `starts`, `seconds`, `energy` (`cpu_joules` and `gpu_joules`, None if unknown)."""
-        before = self._before.get("energy", {})
+        """`started` (the first time), `starts` and `seconds`."""
         return {
             "started": self._before.get("started", self._started),
             "starts": self._before.get("starts", 0) + 1,
             "seconds": round(self._before.get("seconds", 0) + time.monotonic() - self._start),
-            "energy": {name: _sum(before.get(name, 0), joules) for name, joules in self._meter.read().items()},
         }
 
     def state(self) -> dict:
         return {"args": {}, "attributes": self.total() | {"beginning": self.beginning}}
-
-
-def _sum(before: int | None, now: int | None) -> int | None:
-    return None if before is None or now is None else before + now
 
 
 def _saved_in(checkpoint: str) -> dict:

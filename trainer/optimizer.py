@@ -10,7 +10,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments
 from trainer.recipe import RecipeError
 
 
-HEADS = ("age_head.", "gender_head.", "race_head.")
+HEADS = ("age_head.", "gender_head.")
 
 
 class MuonWithAdamW(torch.optim.AdamW):

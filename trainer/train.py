@@ -24,14 +24,12 @@ from trainer.build_model import ModelArguments, age_class_weights, build_model
 from trainer.calibration import Calibration, fit_calibration
 from trainer.callbacks import RunCost
 from trainer.checkpoints import RUN_RECORD, CheckpointError, check_shared, checkpoint_to_resume, is_trained, way_back
-from trainer.data.labels import RACES
 from trainer.data.loading import load_faces
 from trainer.data.mixture import load_sets, mix_training_faces, training_faces
 from trainer.data.transforms import BatchTransform, collate_faces, decode_faces
 from trainer.evaluation.held_out import check_start, check_start_splits
 from trainer.metrics import build_compute_metrics
 from trainer.publishing import repository_to_push_to, save_model_folder, write_report
-from trainer.race_head import AgeGenderRaceModel
 from trainer.recipe import RecipeError
 from trainer.run_record import (
     describe_environment,
@@ -69,7 +67,6 @@ def prepare_faces(args: Arguments) -> Faces:
             image_size=args.model.image_size,
             train_size=args.model.train_image_size or args.model.image_size,
             num_proc=args.data.num_proc,
-            with_race=args.model.race_loss_weight > 0,
         )
         if other_sets or args.mixture.repeat > 1:
             of_each = training_faces([splits, *other_sets])
@@ -91,10 +88,6 @@ def make_model(model_args: ModelArguments, train_faces: Dataset) -> tuple[AgeGen
     if model_args.age_class_weights != "none":
         ages = np.array(list(train_faces.select_columns(["age"])["age"]))
         model.config.age_weights = age_class_weights(ages, model.config, model_args.age_class_weights)
-    if model_args.race_loss_weight:
-        if isinstance(train_faces, Dataset) and not set(train_faces["race"]) & set(RACES):
-            raise RecipeError("race_loss_weight needs pictures whose race is known, and no training picture's is.")
-        model = AgeGenderRaceModel.around(model, model_args.race_loss_weight)
     return model, processor
 
 

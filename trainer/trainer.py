@@ -16,7 +16,6 @@ from trainer.checkpoints import CheckpointError, TrainingDiverged, way_back
 from trainer.data.transforms import BatchTransform
 from trainer.devices import keep_freed_memory
 from trainer.optimizer import l1_norm, muon_with_adamw
-from trainer.race_head import AgeGenderRaceModel, without_race_head
 from trainer.recipe import RecipeError
 
 
@@ -183,15 +182,14 @@ class AgeGenderTrainer(Trainer):
     def whole_model(self) -> AgeGenderModel:
         """The model in one piece, to calibrate and to publish: under FSDP a process holds a share of each weight only.
 
-        To be called in every process; under FSDP, or with a race head, the weights are those trained in the main process
-        only.
+        To be called in every process; under FSDP only the main process gets the trained weights.
         """
         model = self.accelerator.unwrap_model(self.model)
-        if not self.is_fsdp_enabled and not isinstance(model, AgeGenderRaceModel):
+        if not self.is_fsdp_enabled:
             return model
         weights, whole = self.accelerator.get_state_dict(self.model), AgeGenderModel(model.config)
         if self.is_world_process_zero():
-            whole.load_state_dict(without_race_head(weights))
+            whole.load_state_dict(weights)
         return whole.eval()
 
     def _run_epoch(self, *args, **kwargs):

@@ -10,7 +10,6 @@ import torch
 from tests.support.made_up_faces import write_utkface_folder
 from tests.support.tiny_model import tiny_model
 from trainer.optimizer import MuonWithAdamW, muon_with_adamw, orthogonalize
-from trainer.race_head import AgeGenderRaceModel
 from trainer.recipe import RecipeError
 from trainer.train import main
 
@@ -63,14 +62,14 @@ def test_a_step_that_overflows_is_left_out():
 
 
 def test_which_parameters_it_moves():
-    model = AgeGenderRaceModel.around(tiny_model(), race_loss_weight=0.1)
+    model = tiny_model()
     names = {parameter: name for name, parameter in model.named_parameters()}
     muon, adamw, undecayed = (
         {names[parameter] for parameter in group["params"]}
         for group in muon_with_adamw(model, weight_decay=0.1, lr=1e-3).param_groups
     )
     assert sorted(muon | adamw | undecayed) == sorted(names.values())
-    assert {"age_head.weight", "gender_head.weight", "race_head.weight"} <= adamw
+    assert {"age_head.weight", "gender_head.weight"} <= adamw
     stem = "backbone.embeddings.patch_embeddings.projection"
     assert f"{stem}.0.weight" in adamw
     assert f"{stem}.3.weight" in muon

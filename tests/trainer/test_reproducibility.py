@@ -32,7 +32,6 @@ def test_so_do_threads_with_bf16_muon_dropout_and_a_stem(faces, tmp_path):
 
 def test_the_record_says_where_and_on_what(varied_run):
     record = record_of(varied_run)
-    assert set(record["energy"]) == {"cpu_joules", "gpu_joules"}
     assert len(record["data"]["manifest_sha256"]) == 64
     assert {"commit", "versions", "hardware", "seconds", "recipe_text", "arguments", "command"} <= set(record)
 

@@ -9,7 +9,6 @@ from tests.support.tiny_model import IMAGE_SIZE, tiny_model
 from trainer.arguments import RunArguments
 from trainer.callbacks import GlobalBatch
 from trainer.data.transforms import AugmentationArguments, BatchTransform, collate_faces
-from trainer.race_head import AgeGenderRaceModel
 from trainer.trainer import AgeGenderTrainer, batch_scores
 
 
@@ -34,18 +33,13 @@ def test_the_next_trial_of_a_search_may_have_another_global_batch(tmp_path):
         assert state.stateful_callbacks["GlobalBatch"]["attributes"]["size"] == batch
 
 
-@pytest.mark.parametrize("race_loss_weight", [0.0, 0.5])
-def test_transform_model_and_scores_ask_the_device_for_no_value(race_loss_weight):
+def test_transform_model_and_scores_ask_the_device_for_no_value():
     """A GPU would stand idle while it is waited for. The meta device has none to give, and says so when it is asked."""
-    model = tiny_model(range_loss_weight=1.0, age_weights=[1.0] * 101)
-    if race_loss_weight:
-        model = AgeGenderRaceModel.around(model, race_loss_weight)
-    model = model.train().to("meta")
+    model = tiny_model(range_loss_weight=1.0, age_weights=[1.0] * 101).train().to("meta")
     transform = BatchTransform(IMAGE_SIZE, [0.5] * 3, [0.5] * 3, AugmentationArguments(blur=0.5)).to("meta")
     pixels = torch.empty((8, 3, 2 * IMAGE_SIZE, 2 * IMAGE_SIZE), dtype=torch.uint8, device="meta")
-    ages, genders, races = (torch.zeros(8, dtype=torch.long, device="meta") for _ in range(3))
-    labels = {"age_labels": ages, "gender_labels": genders} | ({"races": races} if race_loss_weight else {})
-    output = model(transform(pixels, augment=True), **labels)
+    ages, genders = (torch.zeros(8, dtype=torch.long, device="meta") for _ in range(2))
+    output = model(transform(pixels, augment=True), age_labels=ages, gender_labels=genders)
     output.loss.backward()
     batch_scores(output, ages, genders)
     assert all(parameter.grad is not None for parameter in model.parameters())

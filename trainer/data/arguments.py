@@ -65,7 +65,7 @@ class DataArguments:
     )
     gender_column: str = field(default=Columns.gender, metadata={"help": "Column of genders."})
     race_column: str = field(
-        default=Columns.race, metadata={"help": "Column of races, for evaluation (and race_loss_weight)."}
+        default=Columns.race, metadata={"help": "Column of races, for evaluation only."}
     )
     gender_words: str = field(default=Columns.gender_words, metadata={"help": "word=male,word=female,..."})
     race_words: str = field(

@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from model.face_alignment import resize_square
-from trainer.data.labels import RACES, UNKNOWN
 from trainer.data.sources import load_row_picture
 from trainer.devices import forkable_opencv
 
@@ -43,17 +42,15 @@ def decode_faces(
     image_size: int,
     train_size: int,
     num_proc: int | None = None,
-    *,
-    with_race: bool = False,
 ) -> DatasetDict | IterableDatasetDict:
     """Replace `image` by `pixels`: raw RGB bytes of a square, `train_size` pixels wide in train, `image_size` elsewhere.
 
     `datasets` caches the result on disk and maps it into memory, so that no JPEG is decoded twice and processes share
     one copy. A streamed set is decoded as it flows.
     """
-    decoded, labels = {}, (*LABELS, *(["race"] if with_race else []))
+    decoded = {}
     for name, split in faces.items():
-        unused = [column for column in split.column_names if column not in labels]
+        unused = [column for column in split.column_names if column not in LABELS]
         size = train_size if name == "train" else image_size
         options = {"fn_kwargs": {"size": size, "version": DECODING_VERSION}, "remove_columns": unused}
         if isinstance(split, Dataset):
@@ -77,24 +74,18 @@ def _decoded_features(split: Dataset, unused: list[str]):
 
 
 def collate_faces(rows: list[dict]) -> dict[str, torch.Tensor]:
-    """Decoded rows -> `pixel_values` (B, 3, S, S) uint8, `age_labels` (B,) or (B, 2), `gender_labels` (B,).
-
-    `races` (B,) too where the rows were decoded with race: see trainer.race_head.
-    """
+    """Decoded rows -> `pixel_values` (B, 3, S, S) uint8, `age_labels` (B,) or (B, 2), `gender_labels` (B,)."""
     pixels = np.stack([np.frombuffer(row["pixels"], dtype=np.uint8) for row in rows])
     side = math.isqrt(pixels.shape[1] // 3)
     if "age_low" in rows[0]:  # a set that knows ages as ranges, or a mixture
         ages = torch.tensor([_age_bounds(row) for row in rows])
     else:
         ages = torch.tensor([row["age"] for row in rows])
-    batch = {
+    return {
         "pixel_values": torch.from_numpy(pixels.reshape(-1, side, side, 3)).permute(0, 3, 1, 2).contiguous(),
         "age_labels": ages,
         "gender_labels": torch.tensor([row["gender"] for row in rows]),
     }
-    if "race" in rows[0]:
-        batch["races"] = torch.tensor([RACES.index(row["race"]) if row["race"] in RACES else UNKNOWN for row in rows])
-    return batch
 
 
 def _age_bounds(row: dict) -> tuple[int, int]:

@@ -72,10 +72,10 @@ def test_an_experiment_begun_by_an_earlier_version_goes_on(quick, tmp_path):
     path = tmp_path / "experiment.json"
     begin_experiment(tmp_path, {"search": Arguments.parse([SMOKE, *quick])})
     begun = json.loads(path.read_text())
-    del begun["search"]["race_loss_weight"]
+    del begun["search"]["l1_penalty"]
     path.write_text(json.dumps(begun))
-    with pytest.raises(RecipeError, match=r"\(search: race_loss_weight 0.0, not 0.5\)"):
-        begin_experiment(tmp_path, {"search": Arguments.parse([SMOKE, *quick, "--race_loss_weight", "0.5"])})
+    with pytest.raises(RecipeError, match=r"\(search: l1_penalty 0.0, not 0.5\)"):
+        begin_experiment(tmp_path, {"search": Arguments.parse([SMOKE, *quick, "--l1_penalty", "0.5"])})
     begin_experiment(tmp_path, {"search": Arguments.parse([SMOKE, *quick])})
 
 

@@ -104,8 +104,8 @@ def test_spaces_that_cannot_be_searched(tmp_path, text, message):
 
 
 def test_what_all_trials_share_cannot_be_searched(quick, tmp_path):
-    (tmp_path / "space.yaml").write_text("race_loss_weight: [0.1]\n")
-    with pytest.raises(RecipeError, match="'race_loss_weight' cannot be searched"):
+    (tmp_path / "space.yaml").write_text("image_size: [32, 64]\n")
+    with pytest.raises(RecipeError, match="'image_size' cannot be searched"):
         tune(*read_arguments([SMOKE, *quick, "--space", str(tmp_path / "space.yaml")]))
 
 
