@@ -16,7 +16,7 @@ from demo.tracking import Tracks
 from demo.uploads import Deleted, path_of, read_frame, read_upload
 from model.configuration_age_gender import RANGE_SETS, age_range_label, parse_age_ranges
 from model.decoding_age_gender import range_probabilities
-from model.pipeline_age_gender import AgeGenderPipeline
+from model.pipeline_age_gender import AgeGenderPipeline, PreparedFaces
 
 
 CHOICES = [(f"{name}: {ranges}", name) for name, ranges in RANGE_SETS.items()]
@@ -136,8 +136,8 @@ class Answers:
             served, image_rgb = self.served(model), read_upload(picture)
             pipe = served.pipeline
             ranges, problem = _ranges_or_default(age_ranges, pipe.model.config.max_age)
-            inputs = pipe.preprocess(image_rgb, detect=path != whole_path)
-            faces = pipe.postprocess(pipe.forward(inputs), age_ranges=ranges, return_years=True)
+            prepared = pipe.preprocess(image_rgb, detect=path != whole_path)
+            faces = pipe.postprocess(pipe.forward(prepared), age_ranges=ranges, return_years=True)
         except Deleted as error:  # what it was answered may still be there to read
             notice = message(str(error), "problem")
             return gr.skip(), notice, gr.skip(), None, gr.update(visible=False)  # else `catch_up` writes over it
@@ -150,7 +150,7 @@ class Answers:
         faces = [{**face, "thumbnail": thumbnail(image, face["box"])} for face in faces]
         said = count_faces(faces)
         if show_looked:
-            faces = _with_maps(pipe, inputs, faces)
+            faces = _with_maps(pipe, prepared, faces)
             if sum(not face["abstained"] for face in faces) > MAX_LOOKED:
                 said += f" Where the model looked is shown for the first {MAX_LOOKED} of them."
         drawn = gr.update(value=draw_faces(image, faces), alt_text=describe(faces), visible=True)
@@ -244,10 +244,10 @@ class Answers:
             if tracks is None or tracks.model != served.name:
                 tracks = Tracks(served.name)
             ranges, problem = _ranges_or_default(age_ranges, pipe.model.config.max_age)
-            numbers, outputs = tracks.steady(pipe.forward(pipe.preprocess(frame_rgb)))
+            numbers, logits = tracks.steady(pipe.forward(pipe.preprocess(frame_rgb)))
         except (ValueError, ModelNotServable) as error:
             return "", message(str(error), "problem"), tracks
-        faces = pipe.postprocess(outputs, age_ranges=ranges)
+        faces = pipe.postprocess(logits, age_ranges=ranges)
         height, width = frame_rgb.shape[:2]
         cards = _cards(served, faces, numbers) if faces else message(NO_FACE_LIVE)
         return overlay_svg((width, height), numbers, faces), problem + cards, tracks
@@ -279,11 +279,11 @@ class Answers:
         return "", answers_table([replace(row, face=row.face and rebin(row.face, ranges, max_age)) for row in rows])
 
 
-def _with_maps(pipe: AgeGenderPipeline, inputs: dict, faces: list[dict]) -> list[dict]:
+def _with_maps(pipe: AgeGenderPipeline, prepared: PreparedFaces, faces: list[dict]) -> list[dict]:
     """The first faces that have an answer get `looked_at`: what the answer was about -> picture as a data URL."""
     faces = list(faces)
     for index in [index for index, face in enumerate(faces) if not face["abstained"]][:MAX_LOOKED]:
-        crop, maps = inputs["crops"][index], looked_at(pipe.model, inputs["pixel_values"][index])
+        crop, maps = prepared.crops[index], looked_at(pipe.model, prepared.pixel_values[index])
         pictures = {name: data_url(Image.fromarray(heat_over(crop, heat))) for name, heat in maps.items()}
         faces[index] = {**faces[index], "looked_at": pictures}
     return faces

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from model.face_alignment import Face
+from model.pipeline_age_gender import FaceLogits
 
 
 MIN_IOU = 0.3  # boxes of one face in two frames a third of a second apart overlap at least this much
@@ -37,30 +37,27 @@ class Tracks:
     model: str = ""
     tracks: list[Track] = field(default_factory=list)
 
-    def steady(self, outputs: dict) -> tuple[list[int], dict]:
+    def steady(self, logits: FaceLogits) -> tuple[list[int], FaceLogits]:
         """Number the faces of a frame, and replace their boxes and logits by running means.
 
-        Args:
-            outputs: what the pipeline's `forward` returns: faces, age_logits (N, years), gender_logits (N, 2).
-
         Returns:
-            The number of each of the N faces, and `outputs` with the means, for the pipeline's `postprocess`.
+            The number of each of the N faces, and `logits` with the means, for the pipeline's `postprocess`.
         """
-        faces: list[Face] = outputs["faces"]
+        faces = logits.prepared.faces
         newest = [
             Track(0, face.box_xyxy, age, gender)
-            for face, age, gender in zip(faces, outputs["age_logits"], outputs["gender_logits"], strict=True)
+            for face, age, gender in zip(faces, logits.age_logits, logits.gender_logits, strict=True)
         ]
         matched = self._match(newest)
         seen = [matched[index] for index in range(len(newest))]
         if not seen:
-            return [], outputs
-        return [track.number for track in seen], {
-            **outputs,
-            "faces": [replace(face, box_xyxy=track.box_xyxy) for face, track in zip(faces, seen, strict=True)],
-            "age_logits": torch.stack([track.age_logits for track in seen]),
-            "gender_logits": torch.stack([track.gender_logits for track in seen]),
-        }
+            return [], logits
+        steady_faces = [replace(face, box_xyxy=track.box_xyxy) for face, track in zip(faces, seen, strict=True)]
+        return [track.number for track in seen], FaceLogits(
+            replace(logits.prepared, faces=steady_faces),
+            age_logits=torch.stack([track.age_logits for track in seen]),
+            gender_logits=torch.stack([track.gender_logits for track in seen]),
+        )
 
     def _match(self, newest: list[Track]) -> dict[int, Track]:
         """Index in `newest` -> its track: largest overlap first; what overlaps nothing gets the lowest free number."""

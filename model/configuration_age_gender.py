@@ -8,6 +8,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from .errors import AgeGenderError
+
 
 TASK = "age-gender-classification"  # as which transformers knows the pipeline
 MAX_AGE = 116  # the oldest age in UTKFace
@@ -29,14 +31,14 @@ def parse_age_ranges(text: str | Iterable[str], max_age: int = MAX_AGE) -> list[
     """Read ranges as people write them: `"0-17, 18-39, 40+"` or `["0-17", "18-39", "40+"]` -> `[[0, 17], [18, 39], [40, 116]]`.
 
     Raises:
-        ValueError: a part is not a range, or the ranges overlap or do not cover 0 to `max_age` years.
+        AgeGenderError: a part is not a range, or the ranges overlap or do not cover 0 to `max_age` years.
     """
     parts = re.split(r"[,;\n]", text) if isinstance(text, str) else list(text)
     ranges = []
     for part in (part.strip() for part in parts if part.strip()):
         match = re.fullmatch(r"(\d+)\s*(?:[-–]\s*(\d+)|(\+))?", part)
         if match is None:
-            raise ValueError(f"Age range {part!r} is not understood. Write ranges as '0-17, 18-39, 40+'.")
+            raise AgeGenderError(f"Age range {part!r} is not understood. Write ranges as '0-17, 18-39, 40+'.")
         low, high, is_open = int(match[1]), match[2], match[3]
         ranges.append([low, max_age if is_open else int(high) if high else low])
     return check_age_ranges(ranges, max_age)
@@ -46,25 +48,25 @@ def check_age_ranges(ranges: Sequence[Sequence[int]], max_age: int = MAX_AGE) ->
     """Return `ranges` as lists of inclusive `[low, high]` years if they cover 0..`max_age` in order, without gap or overlap.
 
     Raises:
-        ValueError: it names the first gap, overlap or reversed range, and how to mend it.
+        AgeGenderError: it names the first gap, overlap or reversed range, and how to mend it.
     """
     expected = f"Age ranges must cover 0 to {max_age} years in order, each year once"
     if not ranges:
-        raise ValueError(f"{expected}; got none.")
+        raise AgeGenderError(f"{expected}; got none.")
     next_year = 0
     for low, high in ranges:
         if low > high:
-            raise ValueError(f"{expected}; {low}-{high} runs backwards: write {high}-{low}.")
+            raise AgeGenderError(f"{expected}; {low}-{high} runs backwards: write {high}-{low}.")
         if low > next_year:
             gap = age_range_label(next_year, low - 1, max_age)
-            raise ValueError(f"{expected}; {gap} is in no range: add {gap}.")
+            raise AgeGenderError(f"{expected}; {gap} is in no range: add {gap}.")
         if low < next_year:
-            raise ValueError(f"{expected}; {low}-{high} overlaps the range before it: start it at {next_year}.")
+            raise AgeGenderError(f"{expected}; {low}-{high} overlaps the range before it: start it at {next_year}.")
         next_year = high + 1
     if next_year <= max_age:
-        raise ValueError(f"{expected}; the years from {next_year} on are in no range: end with {next_year}+.")
+        raise AgeGenderError(f"{expected}; the years from {next_year} on are in no range: end with {next_year}+.")
     if next_year > max_age + 1:
-        raise ValueError(f"{expected}; the last range ends at {next_year - 1}: end it at {max_age}, or write '+'.")
+        raise AgeGenderError(f"{expected}; the last range ends at {next_year - 1}: end it at {max_age}, or write '+'.")
     return [list(pair) for pair in ranges]
 
 
@@ -140,7 +142,7 @@ class AgeGenderConfig(PreTrainedConfig):
         self.set_age_ranges(self.age_ranges or parse_age_ranges(RANGE_SETS["FairFace-9"], self.max_age))
 
     def set_age_ranges(self, ranges: Sequence[Sequence[int]]) -> None:
-        """Answer in other ranges from now on. Raises `ValueError` for ranges that leave a gap or overlap."""
+        """Answer in other ranges from now on. Raises `AgeGenderError` for ranges that leave a gap or overlap."""
         self.age_ranges = check_age_ranges(ranges, self.max_age)
         # Any tool that reads a classifier's names finds the ranges here instead of LABEL_0.
         self.id2label = dict(enumerate(self.age_range_labels))

@@ -11,6 +11,8 @@ import PIL.Image
 import PIL.ImageOps
 from huggingface_hub.utils import httpx  # the HTTP client that transformers brings along
 
+from .errors import AgeGenderError
+
 
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; the largest common phone camera mode is 48 to 50 megapixels
 MAX_SIDE = 32_766  # pixels: OpenCV cuts no face out of a picture with a longer side
@@ -31,8 +33,12 @@ else:
     FORMATS += ("HEIF",)
 
 
-class PictureError(ValueError):
-    """The picture cannot be used. The message is fit for the person who gave it."""
+class PictureError(AgeGenderError):
+    """The picture cannot be used."""
+
+
+class PictureNotFoundError(PictureError, FileNotFoundError):
+    """There is no file at the given path."""
 
 
 def load_rgb(picture: str | Path | bytes | PIL.Image.Image | np.ndarray) -> np.ndarray:
@@ -46,7 +52,7 @@ def load_rgb(picture: str | Path | bytes | PIL.Image.Image | np.ndarray) -> np.n
     Raises:
         PictureError: it is not a picture, is damaged, has more than `MAX_PIXELS` pixels or a side of more than `MAX_SIDE`,
             or could not be fetched.
-        FileNotFoundError: there is no file at that path.
+        PictureNotFoundError: there is no file at that path; also a FileNotFoundError.
     """
     if isinstance(picture, np.ndarray):
         return _array_to_rgb(picture)
@@ -59,7 +65,9 @@ def load_rgb(picture: str | Path | bytes | PIL.Image.Image | np.ndarray) -> np.n
     if isinstance(picture, (str, os.PathLike)):
         path = Path(picture)
         if not path.is_file():
-            raise FileNotFoundError(f"Expected a picture file, found none at {str(picture)[:200]!r}. Check the path.")
+            raise PictureNotFoundError(
+                f"Expected a picture file, found none at {str(picture)[:200]!r}. Check the path."
+            )
         return _decode(path.read_bytes(), path.name)
     raise PictureError(
         "Expected a path, an http(s) URL, encoded bytes, a PIL image or a NumPy array; "

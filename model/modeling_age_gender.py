@@ -10,6 +10,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_age_gender import AgeGenderConfig
+from .errors import AgeGenderError
 
 
 IGNORE_INDEX = -100  # a label that is not known, as in torch's cross_entropy
@@ -78,7 +79,7 @@ class AgeGenderModel(PreTrainedModel):
         if config.stem_channels:
             patch_size = config.backbone_config.patch_size
             if 2 ** len(config.stem_channels) != patch_size:
-                raise ValueError(
+                raise AgeGenderError(
                     f"{len(config.stem_channels)} stem_channels shrink a picture {2 ** len(config.stem_channels)} times, "
                     f"but the backbone expects patches of {patch_size} pixels: make the two agree."
                 )
@@ -159,7 +160,7 @@ def backbone_width(config) -> int:
         width = getattr(config, name, None)
         if width is not None:
             return width if isinstance(width, int) else width[-1]
-    raise ValueError(f"{type(config).__name__} names no width: expected a vision backbone with a hidden_size.")
+    raise AgeGenderError(f"{type(config).__name__} names no width: expected a vision backbone with a hidden_size.")
 
 
 def pool_features(features: ModelOutput, pooling: str) -> torch.Tensor:

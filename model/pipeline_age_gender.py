@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from transformers.utils import cached_file, logging
 
 from .configuration_age_gender import RANGE_SETS, TASK, age_range_label, check_age_ranges, parse_age_ranges
 from .decoding_age_gender import age_interval, estimate_age, range_probabilities, softmax
+from .errors import AgeGenderError
 from .exported_age_gender import AgeGenderOnnxModel
 from .face_alignment import CASCADE_CROP, Face, align, resize_square
 from .face_detection import YUNET_FILE, CascadeDetector, YuNetDetector
@@ -26,9 +28,38 @@ from .image_loading import load_rgb
 
 
 UNSURE = "unsure"
-FACES_PER_FORWARD = 64  # bounds memory: a crowd is run in several passes
+FACES_PER_FORWARD = 64  # bounds memory: more faces than this take several forward passes
 
 logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedFaces:
+    """What `AgeGenderPipeline.preprocess` makes of one picture with N faces.
+
+    pixel_values: (N, 3, S, S), normalised, on the CPU.
+    faces: N, in the order of the answers.
+    crops: N aligned crops, (S, S, 3) uint8 RGB each, from which `pixel_values` were computed.
+    size_wh: width and height of the upright picture in pixels.
+    """
+
+    pixel_values: torch.Tensor
+    faces: list[Face]
+    crops: list[np.ndarray]
+    size_wh: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class FaceLogits:
+    """What `AgeGenderPipeline.forward` computes for one picture with N faces: float64 on the CPU.
+
+    age_logits: (N, max_age + 1), one a year.
+    gender_logits: (N, genders).
+    """
+
+    prepared: PreparedFaces
+    age_logits: torch.Tensor
+    gender_logits: torch.Tensor
 
 
 class AgeGenderPipeline(Pipeline):
@@ -95,8 +126,8 @@ class AgeGenderPipeline(Pipeline):
             - `year_probabilities`, if asked for: `config.max_age + 1` numbers, one a year
 
         Raises:
-            ValueError: the picture (a PictureError), the boxes or the ranges cannot be used; it says what to do.
-            FileNotFoundError: no file at that path; or YuNet was asked for and its file is missing.
+            PictureError: the picture cannot be used, or there is none at that path.
+            AgeGenderError: an option, the boxes or the ranges cannot be used, or YuNet's file is missing.
         """
         if isinstance(inputs, tuple):
             inputs = list(inputs)
@@ -105,7 +136,7 @@ class AgeGenderPipeline(Pipeline):
         if boxes is not None:
             if isinstance(inputs, list):
                 if len(boxes) != len(inputs):
-                    raise ValueError(
+                    raise AgeGenderError(
                         f"Expected one list of boxes a picture; got {len(boxes)} lists for {len(inputs)} pictures."
                     )
                 inputs = [{"picture": picture, "boxes": of} for picture, of in zip(inputs, boxes, strict=True)]
@@ -129,20 +160,22 @@ class AgeGenderPipeline(Pipeline):
         return_years: bool | None = None,
     ):
         if detector not in (None, "yunet", "haar"):
-            raise ValueError(f"Expected detector='yunet' or 'haar'; got {detector!r}.")
+            raise AgeGenderError(f"Expected detector='yunet' or 'haar'; got {detector!r}.")
         find = {"detect": detect, "detector": detector, "min_score": min_score}
         answer = {"return_years": return_years}
         if age_ranges is not None:
             answer["age_ranges"] = _read_ranges(age_ranges, self.model.config.max_age)
         return tuple({k: v for k, v in params.items() if v is not None} for params in (find, {}, answer))
 
-    def preprocess(self, inputs: Any, detect: bool = True, detector: str | None = None, min_score: float = 0.7) -> dict:
-        """One picture (or {"picture", "boxes"}) -> its faces, their crops (N, S, S, 3) and pixel_values (N, 3, S, S)."""
+    def preprocess(
+        self, inputs: Any, detect: bool = True, detector: str | None = None, min_score: float = 0.7
+    ) -> PreparedFaces:
+        """Load one picture (or {"picture", "boxes"}), find its faces and align them."""
         boxes = None
         if isinstance(inputs, dict):
             inputs, boxes = inputs["picture"], inputs["boxes"]
         if boxes is not None and not detect:
-            raise ValueError("Expected boxes, or detect=False for a picture that is one face; got both. Give one.")
+            raise AgeGenderError("Expected boxes, or detect=False for a picture that is one face; got both. Give one.")
         image_rgb = load_rgb(inputs)
         height, width = image_rgb.shape[:2]
         config = self.model.config
@@ -160,7 +193,7 @@ class AgeGenderPipeline(Pipeline):
             pixel_values = self.image_processor(
                 crops, do_resize=False, input_data_format="channels_last", return_tensors="pt"
             )["pixel_values"]
-        return {"pixel_values": pixel_values, "faces": faces, "crops": crops, "size_wh": (width, height)}
+        return PreparedFaces(pixel_values, faces, crops, (width, height))
 
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         """Pictures hold any number of faces, so a batch is joined by face and not padded by picture as in the base."""
@@ -172,57 +205,67 @@ class AgeGenderPipeline(Pipeline):
         for batch in DataLoader(dataset, num_workers=num_workers, batch_size=batch_size, collate_fn=list):
             yield from self.answer(batch, **forward_params, **postprocess_params)
 
-    def prepare(self, picture: Any) -> dict:
+    def prepare(self, picture: Any) -> PreparedFaces:
         """`preprocess` with the options this pipeline was made with: for threads that work ahead of `answer`."""
         return self.preprocess(picture, **self._preprocess_params)
 
     def answer(
-        self, prepared: Sequence[dict], faces_per_forward: int = FACES_PER_FORWARD, **postprocess_params
-    ) -> Iterator[list[dict[str, Any]]]:
-        """What `preprocess` made of each picture -> each picture's answer; all their faces go through the model together."""
-        if not prepared:
-            return
-        pixel_values = torch.cat([item["pixel_values"] for item in prepared])
-        joined = self.forward({"pixel_values": pixel_values}, faces_per_forward=faces_per_forward)
-        start = 0
-        for item in prepared:
-            stop = start + len(item["faces"])
-            of_item = {name: values[start:stop] for name, values in joined.items() if name.endswith("_logits")}
-            yield self.postprocess({**item, **of_item}, **(self._postprocess_params | postprocess_params))
-            start = stop
+        self, prepared: Sequence[PreparedFaces], faces_per_forward: int = FACES_PER_FORWARD, **postprocess_params
+    ) -> list[list[dict[str, Any]]]:
+        """Answer for several prepared pictures, whose faces go through the model together: one list of faces a picture.
+
+        Args:
+            postprocess_params: of `postprocess`, before the options this pipeline was made with.
+        """
+        options = self._postprocess_params | postprocess_params
+        return [self.postprocess(logits, **options) for logits in self.forward_batch(prepared, faces_per_forward)]
 
     @property
     def age_ranges(self) -> list[list[int]]:
         """What answers are given in: the ranges this pipeline was made with, else the model's own."""
         return self._postprocess_params.get("age_ranges") or self.model.config.age_ranges
 
-    def _forward(self, model_inputs: dict, faces_per_forward: int = FACES_PER_FORWARD) -> dict:
-        """(N, 3, S, S) -> {"age_logits": (N, years), "gender_logits": (N, 2)}, beside what came in; N may be 0."""
+    def forward(self, prepared: PreparedFaces, **forward_params) -> FaceLogits:
+        """Run the model on the faces of one picture."""
+        return self.forward_batch([prepared], **forward_params)[0]
+
+    def forward_batch(
+        self, prepared: Sequence[PreparedFaces], faces_per_forward: int = FACES_PER_FORWARD
+    ) -> list[FaceLogits]:
+        """Run the model on the faces of several pictures together, at most `faces_per_forward` at a time."""
+        return super().forward(list(prepared), faces_per_forward=faces_per_forward)
+
+    def _forward(self, prepared: list[PreparedFaces], faces_per_forward: int) -> list[FaceLogits]:
+        """Moves tensors to and from the device itself: the base class finds them in dicts and lists only."""
         config = self.model.config
-        age_logits = [torch.empty(0, config.max_age + 1)]
-        gender_logits = [torch.empty(0, len(config.gender_names))]
-        pixel_values = model_inputs["pixel_values"]
-        network = self.onnx_model or self.model
-        for chunk in pixel_values.split(faces_per_forward) if len(pixel_values) else ():
-            output = network(chunk.to(self.dtype))
-            age_logits.append(output.age_logits.cpu().double())  # in this order: Apple's GPUs know no float64
-            gender_logits.append(output.gender_logits.cpu().double())
-        return {**model_inputs, "age_logits": torch.cat(age_logits), "gender_logits": torch.cat(gender_logits)}
+        age_logits = [torch.empty(0, config.max_age + 1, dtype=torch.float64)]
+        gender_logits = [torch.empty(0, len(config.gender_names), dtype=torch.float64)]
+        counts = [len(item.faces) for item in prepared]
+        if sum(counts):
+            network = self.onnx_model or self.model
+            for chunk in torch.cat([item.pixel_values for item in prepared]).split(faces_per_forward):
+                output = network(chunk.to(self.device, self.dtype))
+                age_logits.append(output.age_logits.cpu().double())  # in this order: Apple's GPUs know no float64
+                gender_logits.append(output.gender_logits.cpu().double())
+        of_pictures = zip(
+            prepared, torch.cat(age_logits).split(counts), torch.cat(gender_logits).split(counts), strict=True
+        )
+        return [FaceLogits(*of_picture) for of_picture in of_pictures]
 
     def postprocess(
-        self, model_outputs: dict, age_ranges: list[list[int]] | None = None, return_years: bool = False
+        self, logits: FaceLogits, age_ranges: list[list[int]] | None = None, return_years: bool = False
     ) -> list[dict[str, Any]]:
         """Logits of one picture's faces -> the answer that `__call__` describes."""
         config = self.model.config
         age_ranges = age_ranges or config.age_ranges
         labels = [age_range_label(low, high, config.max_age) for low, high in age_ranges]
-        year_probs = softmax(model_outputs["age_logits"].numpy())
-        gender_probs = softmax(model_outputs["gender_logits"].numpy())
+        year_probs = softmax(logits.age_logits.numpy())
+        gender_probs = softmax(logits.gender_logits.numpy())
         ages, intervals = estimate_age(year_probs, config.age_estimate), age_interval(year_probs, config.interval_mass)
         range_probs = range_probabilities(year_probs, age_ranges)
 
         answers = []
-        for index, face in enumerate(model_outputs["faces"]):
+        for index, face in enumerate(logits.prepared.faces):
             best_gender = int(gender_probs[index].argmax())
             is_sure = gender_probs[index, best_gender] >= config.gender_threshold
             prediction = {
@@ -239,7 +282,7 @@ class AgeGenderPipeline(Pipeline):
             if face.width < config.min_face_pixels:
                 prediction = dict.fromkeys(prediction)
                 abstained = f"The face is {face.width:.0f} pixels wide; at least {config.min_face_pixels} are needed."
-            box = _box_inside(face.box_xyxy, model_outputs["size_wh"])
+            box = _box_inside(face.box_xyxy, logits.prepared.size_wh)
             answers.append({"box": box, "detection_score": face.score, **prediction, "abstained": abstained})
         return answers
 
@@ -249,7 +292,7 @@ class AgeGenderPipeline(Pipeline):
 
     def _detector(self, name: str | None) -> YuNetDetector | CascadeDetector:
         if name == "yunet" and self._yunet is None:
-            raise FileNotFoundError(f"No {YUNET_FILE} beside the model. Put it there, or use detector='haar'.")
+            raise ModelFileError(f"No {YUNET_FILE} beside the model. Put it there, or use detector='haar'.")
         return self._cascade if name == "haar" or self._yunet is None else self._yunet
 
     def _face_from_box(self, image_rgb: np.ndarray, box: Sequence[float], detector: str | None) -> Face:
@@ -260,7 +303,7 @@ class AgeGenderPipeline(Pipeline):
             or not np.isfinite(box_xyxy).all()
             or (np.minimum(box_xyxy[2:], (width, height)) <= np.maximum(box_xyxy[:2], 0)).any()
         ):
-            raise ValueError(
+            raise AgeGenderError(
                 f"Expected boxes as (x0, y0, x1, y1) in pixels, with x0 < x1 and y0 < y1, that touch the picture of "
                 f"{width} x {height} pixels; got {box!r}."
             )
@@ -281,8 +324,8 @@ def _box_inside(box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> list[int]:
     return np.clip(np.rint(box_xyxy), 0, np.tile(size_wh, 2)).astype(int).tolist()
 
 
-class HiddenRepositoryError(OSError):
-    """The Hub does not show the model's repository to this program; the message says what to do."""
+class ModelFileError(AgeGenderError, FileNotFoundError):
+    """A file that belongs to the model is missing, or may not be read."""
 
 
 def _file_of_model(name_or_path: str, file: str, revision: str | None, **options: bool) -> str | None:
@@ -292,7 +335,7 @@ def _file_of_model(name_or_path: str, file: str, revision: str | None, **options
     except OSError as error:
         if not isinstance(error.__cause__, RepositoryNotFoundError):
             raise
-        raise HiddenRepositoryError(
+        raise ModelFileError(
             f"{file} of {name_or_path} cannot be read. If the repository is private, set HF_TOKEN or run `hf auth login`: "
             "a token given to `pipeline` serves the weights and the code alone."
         ) from error
@@ -305,7 +348,7 @@ def _find_yunet(name_or_path: str, revision: str | None) -> str | None:
         no_error = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
         try:
             found = _file_of_model(name_or_path, YUNET_FILE, revision, **no_error)
-        except HiddenRepositoryError as error:
+        except ModelFileError as error:
             logger.warning(str(error))
     beside = Path(__file__).with_name(YUNET_FILE)
     return found or (str(beside) if beside.is_file() else None)

@@ -13,7 +13,7 @@ import torch
 from transformers import BaseImageProcessor
 
 from model.modeling_age_gender import AgeGenderModel
-from model.pipeline_age_gender import AgeGenderPipeline
+from model.pipeline_age_gender import AgeGenderPipeline, PreparedFaces
 from model_card.requirements import sha256
 from scoring.sources import Content, Entry
 from trainer.devices import keep_freed_memory, usable_cores
@@ -122,11 +122,11 @@ class Scored:
 @dataclass(frozen=True)
 class _Prepared:
     picture: Picture  # without its content
-    found: dict[str, Any] | None = None  # what the pipeline answers from
+    found: PreparedFaces | None = None  # without its crops
 
     @property
     def weight(self) -> int:
-        return max(len(self.found["faces"]), 1) if self.found else 1
+        return max(len(self.found.faces), 1) if self.found else 1
 
 
 class Scorer:
@@ -197,8 +197,9 @@ class Scorer:
         pipe = self._idle.get()
         try:
             found = pipe.prepare(picture.content)
-            del found["crops"]  # which the model sees as pixel values: memory for nothing
-            return _Prepared(named, found)
+            return _Prepared(
+                named, replace(found, crops=[])
+            )  # the model reads the pixel values: crops only take memory
         except Exception as error:  # decoders raise many types on what they were never tested on: its row says which
             return _Prepared(replace(named, problem=explain(error)))
         finally:
@@ -206,7 +207,7 @@ class Scorer:
 
     def _answer(self, batch: list[_Prepared]) -> Iterator[Scored]:
         found = [item.found for item in batch if item.found]
-        answers = self._pipe.answer(found, faces_per_forward=self.batch_size)
+        answers = iter(self._pipe.answer(found, faces_per_forward=self.batch_size))
         for item in batch:
             picture, faces = item.picture, next(answers) if item.found else []
             yield Scored(picture.index, picture.name, picture.seconds, faces, picture.problem)

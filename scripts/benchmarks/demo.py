@@ -78,7 +78,7 @@ def measure(
     image, found = Image.fromarray(image_rgb), detector.detect(image_rgb)
     if len(found) != faces:
         raise RuntimeError(f"expected to measure {faces} faces, but {len(found)} were found")
-    inputs, shown = pipe.preprocess(image_rgb), pipe(image_rgb)
+    prepared, shown = pipe.preprocess(image_rgb), pipe(image_rgb)
     upload = {"path": str(path), "orig_name": path.name}
 
     def draw() -> None:
@@ -92,7 +92,7 @@ def measure(
         "align": milliseconds(
             lambda: [align(image_rgb, face, config.landmarks_xy, config.image_size) for face in found], repeats
         ),
-        "model": milliseconds(lambda: pipe.forward(dict(inputs)), repeats),
+        "model": milliseconds(lambda: pipe.forward(prepared), repeats),
         "draw": milliseconds(draw, repeats),
         "picture to page": milliseconds(lambda: answers.show(upload, ""), repeats),
     }

@@ -21,6 +21,7 @@ from demo.table import Row, to_csv
 from demo.tracking import MAX_MISSED_FRAMES, Tracks
 from model.face_alignment import Face
 from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput
+from model.pipeline_age_gender import FaceLogits, PreparedFaces
 from tests.support.tiny_model import IMAGE_SIZE, tiny_model
 
 
@@ -140,22 +141,23 @@ def test_white_text_is_readable_on_every_face_colour(colour: str):
     assert 1.05 / (linear @ (0.2126, 0.7152, 0.0722) + 0.05) >= 4.5  # WCAG 2 AA
 
 
-def frame(*faces: tuple[float, float]) -> dict:
-    """A frame's outputs: a face 100 pixels wide at `x` whose logits are all `value`, for each (x, value)."""
-    return {
-        "faces": [Face(np.array([x, 0.0, x + 100, 100])) for x, _ in faces],
-        "age_logits": torch.tensor([[value] * 3 for _, value in faces]),
-        "gender_logits": torch.tensor([[value] * 2 for _, value in faces]),
-    }
+def frame(*faces: tuple[float, float]) -> FaceLogits:
+    """One frame: a face 100 pixels wide at `x` whose logits are all `value`, for each (x, value)."""
+    boxes = [Face(np.array([x, 0.0, x + 100, 100])) for x, _ in faces]
+    return FaceLogits(
+        PreparedFaces(torch.empty(len(faces), 3, 8, 8), boxes, crops=[], size_wh=(1000, 100)),
+        age_logits=torch.tensor([[value] * 3 for _, value in faces]),
+        gender_logits=torch.tensor([[value] * 2 for _, value in faces]),
+    )
 
 
 def test_a_face_keeps_its_number_and_its_answer_moves_slowly():
     tracks = Tracks()
     assert tracks.steady(frame((0, 1.0), (300, 5.0)))[0] == [1, 2]
-    numbers, outputs = tracks.steady(frame((310, 5.0), (10, 2.0)))  # listed the other way round
+    numbers, steady = tracks.steady(frame((310, 5.0), (10, 2.0)))  # listed the other way round
     assert numbers == [2, 1]
-    assert 1.0 < outputs["age_logits"][1, 0] < 1.5
-    assert 0 < outputs["faces"][1].box_xyxy[0] < 5
+    assert 1.0 < steady.age_logits[1, 0] < 1.5
+    assert 0 < steady.prepared.faces[1].box_xyxy[0] < 5
     assert tracks.steady(frame((15, 2.0), (800, 9.0)))[0] == [1, 3]  # 2 is still expected back
     for _ in range(MAX_MISSED_FRAMES + 1):
         assert tracks.steady(frame())[0] == []

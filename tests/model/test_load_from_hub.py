@@ -179,6 +179,7 @@ def test_pushed_code_is_what_is_needed(pushed: Pushed):
     assert pushed_code == {
         "configuration_age_gender.py",
         "decoding_age_gender.py",
+        "errors.py",
         "face_alignment.py",
         "face_detection.py",
         "handler.py",

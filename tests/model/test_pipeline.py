@@ -72,7 +72,7 @@ def test_answer(pipe: AgeGenderPipeline):
 
 
 def test_answer_is_that_of_the_model_on_the_crop(pipe: AgeGenderPipeline):
-    [crop] = pipe.preprocess(PHOTO)["crops"]
+    [crop] = pipe.preprocess(PHOTO).crops
     pixel_values = torch.tensor(crop).permute(2, 0, 1)[None] / 127.5 - 1
     with torch.no_grad():
         output = pipe.model(pixel_values)
@@ -281,6 +281,7 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
         *(
             "configuration_age_gender.py",
             "decoding_age_gender.py",
+            "errors.py",
             "exported_age_gender.py",
             "face_alignment.py",
             "face_detection.py",

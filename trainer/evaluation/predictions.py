@@ -177,12 +177,12 @@ class _FaceCrops(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> tuple[int, bool, torch.Tensor]:
         image_rgb = self.framing.apply(load_row_picture(self.faces[index]))
         found = self.pipe.preprocess(image_rgb, detect=self.detect)
-        if not found["faces"]:
+        if not found.faces:
             size = self.pipe.model.config.image_size
             return index, False, torch.zeros(3, size, size)
         # a labelled picture is of one person: the largest face
-        largest = max(range(len(found["faces"])), key=lambda i: found["faces"][i].width)
-        return index, True, found["pixel_values"][largest]
+        largest = max(range(len(found.faces)), key=lambda i: found.faces[i].width)
+        return index, True, found.pixel_values[largest]
 
 
 def predict(

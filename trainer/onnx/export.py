@@ -176,4 +176,4 @@ def face_batches(folder: Path, model: AgeGenderModel, faces: Dataset, batch_size
     pipe = AgeGenderPipeline(model=model, image_processor=AutoImageProcessor.from_pretrained(folder), device="cpu")
     for start in range(0, len(faces), batch_size):
         images = faces[start : start + batch_size]["image"]
-        yield torch.cat([pipe.preprocess(image, detect=False)["pixel_values"] for image in images])
+        yield torch.cat([pipe.preprocess(image, detect=False).pixel_values for image in images])
