@@ -1,4 +1,4 @@
-"""Every Python snippet of the card and of the README's "In other code" runs as it stands, in a process of its own."""
+"""Every Python snippet of the card and of docs/use.md runs as it stands, in a process of its own."""
 
 import re
 import shutil
@@ -96,7 +96,7 @@ class TestCard:
         assert re.search(r"\[\d+, \d+, \d+, \d+\] [\d.]+ \[\d+, \d+\]", run(code.replace(DEMO_URL, demo.url), cwd))
 
 
-class TestReadme:
+class TestUse:
     """On a copy of the repository whose model/ is a small one with ONNX files."""
 
     @pytest.fixture(scope="class")
@@ -107,16 +107,15 @@ class TestReadme:
         return folder
 
     @pytest.fixture(scope="class")
-    def readme(self) -> str:
-        text = (ROOT / "README.md").read_text(encoding="utf-8")
-        return re.search(r"^## In other code\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)[1]
+    def document(self) -> str:
+        return (ROOT / "docs" / "use.md").read_text(encoding="utf-8")
 
-    def test_network_alone_and_onnxruntime_alone_agree(self, cwd: Path, readme: str):
-        printed = [run(snippet(readme, word), cwd) for word in ("AutoModel", "onnxruntime")]
+    def test_network_alone_and_onnxruntime_alone_agree(self, cwd: Path, document: str):
+        printed = [run(snippet(document, word), cwd) for word in ("AutoModel", "onnxruntime")]
         assert printed[0] == printed[1]
         assert re.fullmatch(r"\S+ (male|female)\n", printed[0])
 
-    def test_gradio_client(self, demo: DemoServer, cwd: Path, readme: str):
-        code = snippet(readme, "gradio_client")
+    def test_gradio_client(self, demo: DemoServer, cwd: Path, document: str):
+        code = snippet(document, "gradio_client")
         assert DEMO_URL in code
         assert re.search(r"[\d.]+ \[\d+, \d+\] (male|female|unsure)", run(code.replace(DEMO_URL, demo.url), cwd))
