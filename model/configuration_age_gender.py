@@ -92,7 +92,7 @@ class AgeGenderConfig(PreTrainedConfig):
     range_loss_weight, gender_loss_weight: weights beside the year loss, which has weight 1.
     gender_label_smoothing: share of the gender target spread over both outputs while training.
     head_dropout: share of the pooled features that both heads do without in each training step.
-    mirror_average: answer with the mean over a crop and its mirror image: a little better, twice the work.
+    flip_tta: average the logits of each crop and its horizontal flip (test-time augmentation): twice the computation.
     landmarks_xy: where two eyes, nose and two mouth corners lie on the crop, as fractions of its side.
     cascade_crop: corners x0, y0, x1, y1 of the crop, as fractions of a Haar cascade's box, where no landmarks are known.
     age_estimate: how one number is read from the distribution of years; chosen on validation.
@@ -107,6 +107,7 @@ class AgeGenderConfig(PreTrainedConfig):
     """
 
     model_type = "age_gender"
+    attribute_map = {"mirror_average": "flip_tta"}  # its name in configurations saved before version 0.2
     keys_to_ignore_at_inference = ["age_loss", "gender_loss", "hidden_states", "attentions"]
     sub_configs_defaults = {"backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="vit")}
 
@@ -125,7 +126,7 @@ class AgeGenderConfig(PreTrainedConfig):
     gender_label_smoothing: float | int = 0.0
     head_dropout: float | int = 0.0
 
-    mirror_average: bool = False
+    flip_tta: bool = False
     landmarks_xy: list[list[float]] | None = None
     cascade_crop: list[float] | None = None
 

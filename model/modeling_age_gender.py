@@ -121,11 +121,11 @@ class AgeGenderModel(PreTrainedModel):
         native_size = getattr(self.config.backbone_config, "image_size", self.config.image_size)
         if self._interpolates_positions and pixel_values.shape[-1] != native_size:
             wanted["interpolate_pos_encoding"] = True
-        looks_twice = self.config.mirror_average and not self.training
-        seen = torch.cat([pixel_values, pixel_values.flip(-1)]) if looks_twice else pixel_values
-        features = self.backbone(seen, **{name: value for name, value in wanted.items() if value})
+        flip_tta = self.config.flip_tta and not self.training
+        crops = torch.cat([pixel_values, pixel_values.flip(-1)]) if flip_tta else pixel_values
+        features = self.backbone(crops, **{name: value for name, value in wanted.items() if value})
         pooled = pool_features(features, self.config.pooling)
-        if looks_twice:  # the heads are linear: the mean here is the mean of the logits
+        if flip_tta:  # the heads are linear, so the mean of the features gives the mean of the logits
             pooled = pooled.unflatten(0, (2, -1)).mean(dim=0)
         pooled = self.dropout(pooled)
         age_logits, gender_logits = self.age_head(pooled), self.gender_head(pooled)
@@ -171,7 +171,7 @@ def pool_features(features: ModelOutput, pooling: str) -> torch.Tensor:
 
 
 def first_rows(layers: tuple[torch.Tensor, ...] | None, count: int) -> tuple[torch.Tensor, ...] | None:
-    """Of each layer what belongs to the pictures that were given, without their mirror images."""
+    """The first `count` rows of each layer: without the flipped crops of test-time augmentation."""
     return layers and tuple(layer[:count] for layer in layers)
 
 

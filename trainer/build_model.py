@@ -1,34 +1,47 @@
-"""From a recipe's arguments to an untrained model, its preprocessing and its class weights."""
+"""Build the model to train: from scratch, around a pretrained backbone, or from a model to fine-tune."""
 
 import copy
-import difflib
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset, IterableDataset
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, BaseImageProcessor, PreTrainedConfig, ViTImageProcessorPil
 
 from model.configuration_age_gender import MAX_AGE, AgeGenderConfig, parse_age_ranges
 from model.modeling_age_gender import AgeGenderModel
-from trainer.recipe import RecipeError
+from trainer.recipe import RecipeError, did_you_mean
+
+
+# These arguments become values of the model's configuration, where they are not None.
+CONFIG_ARGUMENTS = (
+    *("stem_channels", "pooling", "image_size", "age_sigma_years", "range_loss_weight", "gender_loss_weight"),
+    *("gender_label_smoothing", "head_dropout", "flip_tta"),
+)
+ARCHITECTURE_ARGUMENTS = ("stem_channels", "pooling")  # of these a fine-tuned model keeps its own
+INHERITED_ARGUMENTS = ("image_size", "head_dropout", "flip_tta")  # so it does of these, unless they are given
+CLASS_WEIGHTS = ("none", "sqrt", "balanced")
+POOLINGS = ("mean", "cls")
 
 
 @dataclass
 class ModelArguments:
     """What is trained: a backbone, two heads and their losses."""
 
-    start_from: str | None = field(
+    finetune_from: str | None = field(
         default=None,
         metadata={
-            "help": "Folder or Hub id of a model of this kind to train on from: the way to adapt one to other faces. Its "
+            "help": "Folder or Hub id of an age-and-gender model to fine-tune, for other faces or other age ranges. Its "
             "architecture stays; image_size, age_ranges and the losses may change."
         },
     )
-    start_revision: str | None = field(default=None, metadata={"help": "Revision of a Hub id in start_from."})
+    finetune_revision: str | None = field(default=None, metadata={"help": "Revision of the Hub id in finetune_from."})
     backbone: str | None = field(
-        default=None, metadata={"help": "Hub id or folder of a pretrained vision backbone to start from."}
+        default=None, metadata={"help": "Hub id or folder of a pretrained vision backbone, which gets new heads."}
     )
     backbone_config: str | None = field(
         default=None, metadata={"help": "JSON configuration (with model_type) of a backbone trained from scratch."}
@@ -39,22 +52,20 @@ class ModelArguments:
     pooling: str = field(default="mean", metadata={"help": "'mean' over the tokens, or 'cls'."})
     image_size: int | None = field(
         default=None,
-        metadata={
-            "help": "Side in pixels of the crop the model looks at: that of start_from, or else 224, unless given."
-        },
+        metadata={"help": "Side in pixels of the model's input crop. Default: that of finetune_from, else 224."},
     )
     train_image_size: int | None = field(
-        default=None, metadata={"help": "Side at which training pictures are kept; image_size unless told otherwise."}
+        default=None, metadata={"help": "Side in pixels at which training pictures are stored. Default: image_size."}
     )
     train_resolutions: list[int] | None = field(
         default=None,
         metadata={
-            "help": "Sides in pixels that the model is trained at, one after the other for an equal share of the steps, "
-            "such as 64 96 112; image_size throughout unless given."
+            "help": "Sides in pixels to train at, one after the other, each for an equal share of the steps, such as "
+            "64 96 112. Default: image_size throughout."
         },
     )
     age_ranges: list[str] | None = field(
-        default=None, metadata={"help": "Such as 0-17 18-39 40+; FairFace's nine unless told otherwise."}
+        default=None, metadata={"help": "Such as 0-17 18-39 40+. Default: those of finetune_from, else FairFace's nine."}
     )
     age_sigma_years: float = field(default=2.0, metadata={"help": "Width of the Gaussian around the labelled year."})
     age_class_weights: str = field(
@@ -62,85 +73,114 @@ class ModelArguments:
     )
     range_loss_weight: float = field(default=0.0, metadata={"help": "Weight of cross-entropy on the age ranges."})
     gender_loss_weight: float = field(default=1.0, metadata={"help": "Weight of the gender loss beside the age loss."})
-    gender_label_smoothing: float = field(default=0.0, metadata={"help": "Share of the gender target spread evenly."})
+    gender_label_smoothing: float = field(default=0.0, metadata={"help": "Label smoothing of the gender loss."})
     head_dropout: float | None = field(
-        default=None, metadata={"help": "Dropout before both heads: that of start_from, or else 0, unless given."}
+        default=None, metadata={"help": "Dropout before both heads. Default: that of finetune_from, else 0."}
     )
-    mirror_average: bool | None = field(
+    flip_tta: bool | None = field(
         default=None,
         metadata={
-            "help": "Answer with the mean over a crop and its mirror image: a little better, twice the work. As "
-            "start_from does, or else false, unless given."
+            "help": "Horizontal-flip test-time augmentation: average the logits of each crop and its flip, for twice the "
+            "computation. Default: as finetune_from does, else false."
         },
     )
 
-    def __post_init__(self):
-        if sum(map(bool, (self.start_from, self.backbone, self.backbone_config))) != 1:
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            RecipeError: a value that is never valid, or values that exclude each other.
+        """
+        if sum(map(bool, (self.finetune_from, self.backbone, self.backbone_config))) != 1:
             raise RecipeError(
-                "Set one of `start_from` (a model of this kind), `backbone` (pretrained) and `backbone_config` (from "
-                "scratch)."
+                "Set one of `finetune_from` (an age-and-gender model), `backbone` (pretrained) and `backbone_config` "
+                "(from scratch)."
             )
-        unset = [name for name in ("image_size", "head_dropout", "mirror_average") if getattr(self, name) is None]
-        if unset:
-            start = self.start_config() if self.start_from else AgeGenderConfig()
-            for name in unset:
-                setattr(self, name, getattr(start, name))
         if any(side < 32 for side in self.train_resolutions or ()):
             raise RecipeError(f"train_resolutions must be 32 pixels or more, got {self.train_resolutions}.")
-        if self.age_class_weights not in ("none", "sqrt", "balanced"):
-            raise RecipeError(f"age_class_weights must be none, sqrt or balanced, got {self.age_class_weights!r}.")
+        for name, value, allowed in (
+            ("age_class_weights", self.age_class_weights, CLASS_WEIGHTS),
+            ("pooling", self.pooling, POOLINGS),
+        ):
+            if value not in allowed:
+                raise RecipeError(f"{name} must be {' or '.join(allowed)}, got {value!r}.")
 
-    def start_config(self) -> AgeGenderConfig:
+    def resolved(self) -> "ModelArguments":
+        """A copy with `INHERITED_ARGUMENTS` set: where they were None, to those of `finetune_from`, else to the defaults.
+
+        Reads the configuration of `finetune_from`, from its folder or the Hub.
+
+        Raises:
+            RecipeError: there is no age-and-gender model at `finetune_from`.
+        """
+        unset = [name for name in INHERITED_ARGUMENTS if getattr(self, name) is None]
+        if not unset:
+            return self
+        config = self.finetuned_config() if self.finetune_from else AgeGenderConfig()
+        return replace(self, **{name: getattr(config, name) for name in unset})
+
+    def finetuned_config(self) -> AgeGenderConfig:
+        """The configuration of `finetune_from`.
+
+        Raises:
+            RecipeError: there is no age-and-gender model.
+        """
         try:
-            return AgeGenderConfig.from_pretrained(self.start_from, revision=self.start_revision)
+            return AgeGenderConfig.from_pretrained(self.finetune_from, revision=self.finetune_revision)
         except (OSError, ValueError) as error:
-            raise RecipeError(f"start_from: no model of this kind at {self.start_from}: {error}") from error
+            raise RecipeError(f"finetune_from: no age-and-gender model at {self.finetune_from}: {error}") from error
 
 
 def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
-    """The untrained model and the processor with its backbone's normalisation."""
-    values = {
-        name: getattr(args, name)
-        for name in (
-            "stem_channels",
-            "pooling",
-            "image_size",
-            "age_sigma_years",
-            "range_loss_weight",
-            "gender_loss_weight",
-            "gender_label_smoothing",
-            "head_dropout",
-            "mirror_average",
-        )
-    }
+    """The model to train, and the preprocessing that its backbone expects.
+
+    Raises:
+        RecipeError: no such model or backbone, or one that cannot be read.
+        AgeGenderError: age ranges that leave a gap, or a stem that does not fit the backbone.
+    """
+    values = {name: getattr(args, name) for name in CONFIG_ARGUMENTS if getattr(args, name) is not None}
     if args.age_ranges:
-        max_age = args.start_config().max_age if args.start_from else MAX_AGE
+        max_age = args.finetuned_config().max_age if args.finetune_from else MAX_AGE
         values["age_ranges"] = parse_age_ranges(args.age_ranges, max_age)
-    if args.start_from:
-        for name in ("stem_channels", "pooling"):
-            values.pop(name)
-        processor = AutoImageProcessor.from_pretrained(args.start_from, revision=args.start_revision)
-        return load_trained(args.start_from, args.start_revision, **values), make_image_processor(
-            args.image_size, image_mean=processor.image_mean, image_std=processor.image_std
-        )
-    if args.backbone:
-        model = AgeGenderModel.from_backbone(args.backbone, **values)
-        pretrained = AutoImageProcessor.from_pretrained(args.backbone)
-        if getattr(pretrained, "do_flip_channel_order", False):
-            turn_to_rgb(model.backbone)
-        return model, make_image_processor(args.image_size, **normalisation(pretrained))
-    return AgeGenderModel(
-        AgeGenderConfig(backbone_config=read_backbone_config(args.backbone_config), **values)
-    ), make_image_processor(args.image_size)
+    source = args.finetune_from or args.backbone
+    try:
+        if args.finetune_from:
+            for name in ARCHITECTURE_ARGUMENTS:
+                values.pop(name, None)
+            model = load_trained(args.finetune_from, args.finetune_revision, **values)
+            pretrained = AutoImageProcessor.from_pretrained(args.finetune_from, revision=args.finetune_revision)
+            normalisation = {"image_mean": pretrained.image_mean, "image_std": pretrained.image_std}
+        elif args.backbone:
+            model = AgeGenderModel.from_backbone(args.backbone, **values)
+            pretrained = AutoImageProcessor.from_pretrained(args.backbone)
+            normalisation = backbone_normalisation(pretrained)
+            if getattr(pretrained, "do_flip_channel_order", False):
+                turn_to_rgb(model.backbone)
+        else:
+            config = AgeGenderConfig(backbone_config=read_backbone_config(args.backbone_config or ""), **values)
+            model, normalisation = AgeGenderModel(config), {}
+    except (OSError, SafetensorError) as error:
+        raise RecipeError(f"{source} cannot be loaded: {error}") from error
+    return model, make_image_processor(model.config.image_size, **normalisation)
 
 
-def make_image_processor(image_size: int, **normalization) -> ViTImageProcessorPil:
+def build_weighted_model(
+    args: ModelArguments, train_faces: Dataset | IterableDataset
+) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
+    """`build_model`, with the years weighted by how rare they are in `train_faces`, if `age_class_weights` asks for it."""
+    model, processor = build_model(args)
+    if args.age_class_weights != "none":
+        ages = np.array(list(train_faces.select_columns(["age"])["age"]))
+        model.config.age_weights = age_class_weights(ages, model.config, args.age_class_weights)
+    return model, processor
+
+
+def make_image_processor(image_size: int, **normalisation: Any) -> ViTImageProcessorPil:
     """Preprocessing of (image_size, image_size) crops: scaled to 0..1, then normalised, by 0.5 and 0.5 unless given.
 
     Args:
-        normalization: `image_mean` and `image_std`, three numbers each, where a pretrained backbone has its own.
+        normalisation: `image_mean` and `image_std`, three numbers each, where a pretrained backbone has its own.
     """
-    return ViTImageProcessorPil(size={"height": image_size, "width": image_size}, **normalization)
+    return ViTImageProcessorPil(size={"height": image_size, "width": image_size}, **normalisation)
 
 
 def read_backbone_config(text: str) -> PreTrainedConfig:
@@ -149,43 +189,52 @@ def read_backbone_config(text: str) -> PreTrainedConfig:
         text: `model_type` and its values as JSON.
 
     Raises:
-        RecipeError: a key that this model does not know, which transformers would keep and nobody read.
+        RecipeError: not JSON, no such model type, or a key that this type does not know: transformers would keep it, and
+            nothing would read it.
     """
-    values = json.loads(text)
-    config = AutoConfig.for_model(**values)
+    try:
+        values = json.loads(text)
+        config = AutoConfig.for_model(**values)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"backbone_config: expected JSON with a model_type that transformers knows: {error}") from error
     default = type(config)()
     for key in values:
         if not hasattr(default, key) and key != "attn_implementation":
             known = {one.name for one in fields(config)} - {one.name for one in fields(PreTrainedConfig)}
-            near = difflib.get_close_matches(key, known | set(config.attribute_map), n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(sorted(known))}."
-            raise RecipeError(f"backbone_config: unknown key {key!r} of a {config.model_type}. {hint}")
+            hint = did_you_mean(key, known | set(config.attribute_map), f" There are {', '.join(sorted(known))}.")
+            raise RecipeError(f"backbone_config: unknown key {key!r} of a {config.model_type}.{hint}")
     return config
 
 
-def normalisation(processor: BaseImageProcessor) -> dict[str, list[float]]:
+def backbone_normalisation(processor: BaseImageProcessor) -> dict[str, list[float]]:
     """`image_mean` and `image_std` that do in one step what a pretrained backbone's processor does to RGB in 0..1."""
-    if not processor.do_normalize:  # MobileViT: it keeps values that it does not use
+    if not processor.do_normalize:  # MobileViT's has a mean and a standard deviation that it does not use
         return {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
-    times = 2 if getattr(processor, "include_top", False) else 1  # EfficientNet divides twice
+    times = 2 if getattr(processor, "include_top", False) else 1  # EfficientNet's divides twice
     return {"image_mean": list(processor.image_mean), "image_std": [std**times for std in processor.image_std]}
 
 
 @torch.no_grad()
 def turn_to_rgb(backbone: nn.Module) -> None:
-    """Let filters that learnt from BGR see what they know in RGB pictures."""
+    """Flip the input channels of a backbone that was trained on BGR, so that it expects RGB."""
     first = next(weights for weights in backbone.parameters() if weights.ndim == 4 and weights.shape[1] == 3)
     first.copy_(first.flip(1))
 
 
-def load_trained(name_or_path: str, revision: str | None, image_size: int, **values) -> AgeGenderModel:
-    """A trained model with other settings; for another `image_size` a ViT's position embeddings are interpolated."""
+def load_trained(name_or_path: str, revision: str | None, **values: Any) -> AgeGenderModel:
+    """A trained model with other `values` in its configuration.
+
+    For another `image_size`, the position embeddings of a ViT are interpolated.
+    """
     trained = AgeGenderModel.from_pretrained(name_or_path, revision=revision, dtype=torch.float32)
     config = copy.deepcopy(trained.config)
-    for name, value in {"image_size": image_size, "age_weights": None, **values}.items():
-        config.set_age_ranges(value) if name == "age_ranges" else setattr(config, name, value)
+    for name, value in {"age_weights": None, **values}.items():
+        if name == "age_ranges":
+            config.set_age_ranges(value)
+        else:
+            setattr(config, name, value)
     weights = trained.state_dict()
-    positions = "backbone.embeddings.position_embeddings"
+    positions, image_size = "backbone.embeddings.position_embeddings", config.image_size
     if positions in weights and image_size != trained.config.image_size:
         config.backbone_config.image_size = image_size
         embeddings = trained.backbone.embeddings
@@ -198,7 +247,15 @@ def load_trained(name_or_path: str, revision: str | None, image_size: int, **val
 
 
 def age_class_weights(ages: np.ndarray, config: AgeGenderConfig, kind: str) -> list[float]:
-    """One weight a year, alike within a range, mean 1 over the training faces: 1/n ("balanced") or 1/sqrt(n) ("sqrt")."""
+    """The weight of each year in the loss: alike within an age range, and 1 on average over the training faces.
+
+    Args:
+        ages: (N,) years of the training faces, -100 where unknown.
+        kind: "balanced" weighs a range of n faces by 1/n, "sqrt" by 1/sqrt(n).
+
+    Returns:
+        `max_age + 1` numbers.
+    """
     starts = [low for low, _ in config.age_ranges]
     range_of_year = np.digitize(np.arange(config.max_age + 1), starts) - 1
     counts = np.bincount(range_of_year[ages[ages >= 0]], minlength=len(starts)).clip(min=1)

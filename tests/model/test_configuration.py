@@ -1,5 +1,7 @@
 """Age ranges as people write them, and the names the configuration gives to outputs."""
 
+import json
+
 import pytest
 
 from model.configuration_age_gender import RANGE_SETS, AgeGenderConfig, age_range_label, parse_age_ranges
@@ -61,3 +63,18 @@ def test_configuration_survives_saving(tmp_path):
     config.save_pretrained(tmp_path)
     loaded = AgeGenderConfig.from_pretrained(tmp_path)
     assert loaded.to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize("flip_tta", [True, False])
+def test_configuration_saved_under_the_old_name_of_flip_tta(tmp_path, flip_tta):
+    AgeGenderConfig().save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["flip_tta"]
+    (tmp_path / "config.json").write_text(json.dumps(saved | {"mirror_average": flip_tta}))
+    loaded = AgeGenderConfig.from_pretrained(tmp_path)
+    assert loaded.flip_tta is flip_tta
+    assert AgeGenderConfig.from_pretrained(tmp_path, flip_tta=not flip_tta).flip_tta is not flip_tta
+    loaded.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["flip_tta"] is flip_tta
+    assert "mirror_average" not in saved

@@ -90,15 +90,15 @@ def test_a_crop_may_differ_from_what_the_backbone_was_made_for():
     assert model(torch.zeros(1, 3, 32, 32)).age_logits.shape == (1, 117)
 
 
-def test_an_answer_over_the_mirror_image_too(pixel_values):
+def test_flip_test_time_augmentation_averages_both_logits(pixel_values):
     model = make_model()
-    alone, mirrored = model(pixel_values), model(pixel_values.flip(-1))
-    model.config.mirror_average = True
+    alone, flipped = model(pixel_values), model(pixel_values.flip(-1))
+    model.config.flip_tta = True
     both = model(pixel_values, output_hidden_states=True)
     for name in ("age_logits", "gender_logits"):
-        torch.testing.assert_close(both[name], (alone[name] + mirrored[name]) / 2)
+        torch.testing.assert_close(both[name], (alone[name] + flipped[name]) / 2)
     assert [states.shape for states in both.hidden_states] == [(3, 5, 32)] * 3
-    training = model.train()(pixel_values)  # there the pictures are mirrored at random
+    training = model.train()(pixel_values)  # there the transforms flip crops at random
     torch.testing.assert_close(training.age_logits, alone.age_logits)
 
 

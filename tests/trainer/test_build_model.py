@@ -138,16 +138,16 @@ def test_start_from_a_trained_model(trained):
 
 
 def test_what_a_trained_model_averages_and_drops_stays_unless_given(tmp_path):
-    arguments = ModelArguments(backbone_config=TINY_VIT, image_size=32, mirror_average=True, head_dropout=0.1)
+    arguments = ModelArguments(backbone_config=TINY_VIT, image_size=32, flip_tta=True, head_dropout=0.1)
     save_model_folder(*build_model(arguments), tmp_path / "first")
     for changes, expected in (
         ({}, (True, 0.1)),
-        ({"mirror_average": False, "head_dropout": 0.0}, (False, 0.0)),
+        ({"flip_tta": False, "head_dropout": 0.0}, (False, 0.0)),
     ):
         model, _ = build_model(ModelArguments(start_from=str(tmp_path / "first"), **changes))
-        assert (model.config.mirror_average, model.config.head_dropout) == expected
+        assert (model.config.flip_tta, model.config.head_dropout) == expected
     model, _ = build_model(ModelArguments(backbone_config=TINY_VIT, image_size=32))
-    assert (model.config.mirror_average, model.config.head_dropout) == (False, 0.0)
+    assert (model.config.flip_tta, model.config.head_dropout) == (False, 0.0)
 
 
 def test_start_from_a_trained_model_at_another_size(trained, tmp_path):

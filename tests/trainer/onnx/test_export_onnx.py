@@ -124,7 +124,7 @@ def test_a_convolutional_backbone_exports_and_a_bad_export_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     backbone = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
-    save_tiny_model(tmp_path, backbone_config=backbone, stem_channels=None, mirror_average=True)
+    save_tiny_model(tmp_path, backbone_config=backbone, stem_channels=None, flip_tta=True)
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx" / "model_int8.onnx").write_bytes(b"of earlier weights")
     args = ExportArguments(model=str(tmp_path))
