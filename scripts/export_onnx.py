@@ -3,9 +3,9 @@
     python -m scripts.export_onnx --model model --int8 --dataset UTKFace.tar.gz
 
 writes model/onnx/model.onnx and model_int8.onnx, with the input pixel_values (batch, 3, image_size, image_size) and the
-outputs age_logits, age_range_logits and gender_logits, and model/onnx/comparison.json, which says what either file costs
-on those faces. The card shows that: write it again with model_card.card before pushing. Needs onnx, onnxscript and
-onnxruntime (requirements-dev.txt).
+outputs age_logits, age_range_logits and gender_logits, and model/onnx/comparison.json: how the scores of each file differ
+from the model's on those faces. The card shows them: write it again with model_card.card before pushing. Needs onnx,
+onnxscript and onnxruntime (requirements-dev.txt).
 """
 
 import sys
@@ -14,21 +14,21 @@ from pathlib import Path
 from transformers import HfArgumentParser
 from transformers.utils.logging import disable_progress_bar
 
+from model.errors import AgeGenderError
 from trainer.onnx.export import ExportArguments, FaceArguments, export_onnx
 
 
 def main() -> None:
     disable_progress_bar()
     parser = HfArgumentParser([ExportArguments, FaceArguments], allow_abbrev=False, description=__doc__)
-    try:
-        args, face_args = parser.parse_args_into_dataclasses()
-        paths = export_onnx(args, face_args)
-    except (ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    print("Written:", *paths)
+    args, face_args = parser.parse_args_into_dataclasses()
+    print("Written:", *export_onnx(args, face_args))
     if args.output_dir is None and Path(args.model, "README.md").is_file():
         print(f"Show it on the card: python -m model_card.card {args.model}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except AgeGenderError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

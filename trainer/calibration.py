@@ -1,4 +1,6 @@
-"""Make a trained model's probabilities mean what they say, from validation pictures alone."""
+"""Calibration of a trained model on the validation split: temperature scaling, point estimate of the age, split conformal
+age interval, abstention threshold of the gender.
+"""
 
 from dataclasses import asdict, dataclass
 
@@ -15,9 +17,9 @@ from trainer.metrics import exact_ages
 
 @dataclass
 class Calibration:
-    """What was fitted, on `faces` validation pictures."""
+    """What was fitted on validation."""
 
-    faces: int
+    faces: int  # in the validation split
     age_temperature: float
     gender_temperature: float
     age_estimate: str
@@ -26,10 +28,12 @@ class Calibration:
     gender_target_accuracy: float
     gender_target_reached: bool
     gender_threshold: float
-    gender_answered: float
+    gender_answered: float  # fraction of the faces at or above the threshold
 
     def apply(self, model: AgeGenderModel) -> None:
-        """Fold both temperatures into the heads, so that a plain softmax of the logits is calibrated for everybody."""
+        """Divide the heads' weights by their temperatures, so that a plain softmax of the logits is calibrated, and write
+        the other values into `model.config`. Changes `model` in place.
+        """
         with torch.no_grad():
             for head, temperature in (
                 (model.age_head, self.age_temperature),
@@ -50,12 +54,15 @@ def fit_calibration(
     config: AgeGenderConfig,
     gender_target_accuracy: float,
 ) -> Calibration:
-    """Fit on validation: temperatures, point estimate, width of the age interval, threshold of "unsure".
+    """Fit all of it on the predictions for the validation split.
 
     Args:
-        age_logits: (N, years); gender_logits: (N, 2), both from a model that was never calibrated before.
-        age_labels: (N,) or (N, 2); gender_labels: (N,); -100 where unknown; ranges of ages count as unknown here.
-        gender_target_accuracy: see `abstention_threshold`; what is less sure becomes "unsure".
+        age_logits: (N, years), of a model that is not calibrated yet.
+        gender_logits: (N, 2), of the same model.
+        age_labels: (N,) years or (N, 2) inclusive ranges; -100 where unknown. Only exact ages are used.
+        gender_labels: (N,); -100 where unknown.
+        config: holds the coverage of the interval, and the values to keep where a head has no labels.
+        gender_target_accuracy: see `abstention_threshold`. Below the threshold the model abstains.
     """
     years = exact_ages(age_labels)
     exact = years != IGNORE_INDEX
@@ -65,7 +72,9 @@ def fit_calibration(
     age_temperature = fit_temperature(age_logits[exact], years)
     gender_temperature = fit_temperature(gender_logits[known], gender_labels[known])
     age_probs = softmax(age_logits[exact] / age_temperature)
-    errors = {name: np.abs(estimate_age(age_probs, name) - years).mean() for name in ("median", "mean") if len(years)}
+    errors = {
+        name: float(np.abs(estimate_age(age_probs, name) - years).mean()) for name in ("median", "mean") if len(years)
+    }
     gender_probs = softmax(gender_logits[known] / gender_temperature)
     threshold, answered, reached = abstention_threshold(
         gender_probs.max(axis=1), gender_probs.argmax(axis=1) == gender_labels[known], gender_target_accuracy
@@ -74,7 +83,7 @@ def fit_calibration(
         faces=len(age_labels),
         age_temperature=age_temperature,
         gender_temperature=gender_temperature,
-        age_estimate=min(errors, key=errors.get, default=config.age_estimate),
+        age_estimate=min(errors, key=lambda name: errors[name], default=config.age_estimate),
         interval_coverage=config.interval_coverage,
         interval_mass=conformal_mass(age_probs, years, config.interval_coverage)
         if len(years)
@@ -87,14 +96,18 @@ def fit_calibration(
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature that minimises the negative log-likelihood (Guo et al., 2017), between 0.1 and 10; 1 without labels."""
+    """The temperature, from 0.1 to 10, that minimises the negative log-likelihood (Guo et al., 2017); 1 without labels.
+
+    Args:
+        logits: (N, classes). labels: (N,) class indices.
+    """
     if not len(labels):
         return 1.0
     rows = np.arange(len(labels))
 
     def negative_log_likelihood(log_temperature: float) -> float:
         probabilities = softmax(logits.astype(np.float64) / np.exp(log_temperature))
-        return -np.log(probabilities[rows, labels] + 1e-12).mean()
+        return float(-np.log(probabilities[rows, labels] + 1e-12).mean())
 
     return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=(-2.3, 2.3), method="bounded").x))
 
@@ -102,30 +115,39 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def abstention_threshold(
     confidence: np.ndarray, correct: np.ndarray, target_accuracy: float
 ) -> tuple[float, float, bool]:
-    """The lowest confidence at which the answers given are right often enough, the share of faces answered, and whether
-    there is one.
+    """The lowest confidence at which the answered faces reach the target accuracy.
 
-    "Often enough": the lower end of Wilson's one-sided 95 % interval reaches `target_accuracy`. Taking the first
-    threshold whose accuracy merely touches it on these faces would miss it on others. It is a margin and no guarantee:
-    the interval is of one threshold, the lowest of many is taken, and the faces chose the checkpoint too. Where none
-    reaches it, the one with the best accuracy over at least a tenth of the faces is taken.
+    They reach it when the lower end of Wilson's one-sided 95 % interval does: a threshold whose accuracy merely touches
+    the target on these faces would miss it on others. This is a margin and no guarantee. The interval holds for one
+    threshold, the lowest of many is taken, and the same faces chose the checkpoint. If no threshold that answers at least
+    a tenth of the faces reaches the target, the one with the best accuracy among those is taken.
+
+    Args:
+        confidence: (N,) probability of each predicted class. correct: (N,) whether it is the labelled one.
+
+    Returns:
+        The threshold, the fraction of the faces answered at it, and whether the target is reached.
     """
     if not len(confidence):
         return 0.5, 1.0, False
     order = np.argsort(-confidence)
     answered = np.arange(1, len(order) + 1)
-    right = np.cumsum(correct[order])
-    accuracy = right / answered
-    reached = np.flatnonzero(wilson_lower_bound(right, answered) >= target_accuracy)
+    correct_so_far = np.cumsum(correct[order])
+    accuracy = correct_so_far / answered
+    reaching = np.flatnonzero(wilson_lower_bound(correct_so_far, answered) >= target_accuracy)
     tenth = len(order) // 10
-    is_reached = bool(len(reached)) and bool(reached[-1] >= tenth)
-    last = reached[-1] if is_reached else tenth + int(accuracy[tenth:].argmax())
+    is_reached = bool(len(reaching) and reaching[-1] >= tenth)
+    last = reaching[-1] if is_reached else tenth + int(accuracy[tenth:].argmax())
     return float(confidence[order[last]]), float(answered[last] / len(order)), is_reached
 
 
-def wilson_lower_bound(right: np.ndarray, answered: np.ndarray, z: float = norm.ppf(0.95)) -> np.ndarray:
-    """Lower end of the one-sided interval of `right` of `answered` (Wilson, 1927); scipy has it for one pair only."""
-    share = right / answered
-    middle = share + z**2 / (2 * answered)
-    spread = z * np.sqrt(share * (1 - share) / answered + z**2 / (4 * answered**2))
+def wilson_lower_bound(correct: np.ndarray, answered: np.ndarray) -> np.ndarray:
+    """(N,) lower ends of the one-sided 95 % intervals of `correct` out of `answered` (Wilson, 1927).
+
+    scipy.stats.binomtest(...).proportion_ci(method="wilson") takes one pair at a time.
+    """
+    z = norm.ppf(0.95)
+    accuracy = correct / answered
+    middle = accuracy + z**2 / (2 * answered)
+    spread = z * np.sqrt(accuracy * (1 - accuracy) / answered + z**2 / (4 * answered**2))
     return (middle - spread) / (1 + z**2 / answered)

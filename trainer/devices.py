@@ -1,4 +1,6 @@
-"""What hardware is there, and is it what was asked for? If not, say so before any work is done."""
+"""The hardware of this process: which GPUs and cores it has, whether they are those that were asked for, and how it uses
+memory and threads.
+"""
 
 import ctypes
 import os
@@ -8,13 +10,15 @@ from contextlib import contextmanager
 import cv2
 import torch
 
+from model.errors import AgeGenderError
 
-class DeviceError(ValueError):
+
+class DeviceError(AgeGenderError):
     """The device that was asked for is not there; the message says what is, and what to do."""
 
 
 def needs_cpu(device: str) -> bool:
-    """Whether `device`, "auto", "cpu" or "cuda", comes down to the CPU here.
+    """Whether `device`, "auto", "cpu" or "cuda", means the CPU on this machine.
 
     Raises:
         DeviceError: "cuda", and torch sees no GPU.
@@ -25,14 +29,27 @@ def needs_cpu(device: str) -> bool:
 
 
 def why_no_gpu() -> str:
-    built = torch.version.cuda or torch.version.hip
-    if not built:
+    if not (torch.version.cuda or torch.version.hip):
         return f"but this torch ({torch.__version__}) is built for CPUs only"
     return f"but torch {torch.__version__} sees none (is its driver installed, and CUDA_VISIBLE_DEVICES right?)"
 
 
+def check_gpu_is_there(use_cpu: bool) -> None:
+    """
+    Raises:
+        DeviceError: a GPU was named, as `accelerate launch` does for `gpu_ids`, and torch sees none. The Trainer would
+            silently train on the CPU.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if named not in ("", "-1") and not use_cpu and not torch.cuda.is_available():
+        raise DeviceError(
+            f"GPU {named} is asked for (CUDA_VISIBLE_DEVICES, or gpu_ids of accelerate's configuration), "
+            f"{why_no_gpu()}. Add --use_cpu true to train on the CPU."
+        )
+
+
 def check_processes(processes: int) -> None:
-    """Compare how many processes train together with how many were launched.
+    """Compare the number of processes that train together with the number that was launched.
 
     Launched for GPUs that are not there, each process would train alone, and all would write to one folder.
 
@@ -48,25 +65,11 @@ def check_processes(processes: int) -> None:
         )
 
 
-def check_gpu_is_there(use_cpu: bool) -> None:
-    """
-    Raises:
-        DeviceError: a GPU was named, as `accelerate launch` does by `gpu_ids`, and torch sees none: it would train on
-            the CPU without a word.
-    """
-    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    if named not in ("", "-1") and not use_cpu and not torch.cuda.is_available():
-        raise DeviceError(
-            f"GPU {named} is asked for (CUDA_VISIBLE_DEVICES, or gpu_ids of accelerate's configuration), "
-            f"{why_no_gpu()}. Add --use_cpu true to train on the CPU."
-        )
-
-
 def check_no_gpu_is_idle(device: str) -> None:
-    """Compare the GPUs that torch sees with the processes that were launched on this machine: each trains on one.
+    """Compare the number of GPUs that torch sees with the processes launched on this machine: each trains on one.
 
-    One process alone would share its batches out among all of them by DataParallel, which multiplies the batch; several
-    would leave some idle.
+    A single process would split its batches over all GPUs by DataParallel, which multiplies the batch size; several
+    processes would leave GPUs idle.
 
     Args:
         device: the kind that this process trains on, such as "cuda".
@@ -88,38 +91,39 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt's parameters in malloc.h
-NEVER = -1
+# Parameters of mallopt in glibc's malloc.h: https://man7.org/linux/man-pages/man3/mallopt.3.html
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+NEVER_TRIM, NO_MMAP = -1, 0
 
 
 def keep_freed_memory() -> None:
-    """From here on this process keeps the memory that it frees; does nothing where the C library is not glibc.
+    """Make malloc keep freed memory until this process ends. Without effect where the C library is not glibc.
 
-    glibc gives large blocks back to the system when they are freed. A step on a CPU frees and asks for the same hundred
-    MiB again, and the system clears every page of them anew. The process never shrinks any more: for programs that
-    compute until they end, not for one that waits for visitors.
+    For commands that compute on a CPU, and only there, since it holds for the whole process. glibc returns large blocks
+    to the system when they are freed; a training step frees and allocates the same hundred MiB again, and the system
+    clears every page anew. A server should not call this: its memory would never shrink.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another system, or another C library
+    except (AttributeError, OSError, TypeError):  # another C library, or another system
         return
-    mallopt(M_TRIM_THRESHOLD, NEVER)
-    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, NEVER_TRIM)
+    mallopt(M_MMAP_MAX, NO_MMAP)
 
 
 @contextmanager
 def forkable_opencv(num_proc: int | None) -> Iterator[None]:
-    """Around a `Dataset.map` with this `num_proc` whose function uses OpenCV.
+    """Set OpenCV to one thread around a `Dataset.map` that forks `num_proc` processes; no effect without `num_proc`.
 
-    A forked child lacks its parent's threads, and OpenCV waits forever when their number is changed there. So it is set
-    to 1 before the fork: processes share the cores best with one thread each. Without `num_proc` nothing is forked or
-    changed.
+    A forked child lacks its parent's threads: OpenCV hangs as soon as it uses its thread pool there
+    (https://github.com/opencv/opencv/issues/5150). One thread each is also the fastest way to share the cores.
     """
+    if not num_proc:
+        yield
+        return
     threads = cv2.getNumThreads()
-    if num_proc:
-        cv2.setNumThreads(1)
+    cv2.setNumThreads(1)
     try:
         yield
     finally:
-        if num_proc:
-            cv2.setNumThreads(threads)
+        cv2.setNumThreads(threads)

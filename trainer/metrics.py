@@ -1,16 +1,19 @@
-"""The metrics of both heads, as an `evaluate.Metric` that works offline and as the Trainer's `compute_metrics`."""
+"""The scores of both heads during training: an `evaluate.Metric` that works offline, the Trainer's `compute_metrics` on
+validation, and cheap sums over each training batch.
+"""
 
 from collections.abc import Callable, Sequence
 
 import datasets
 import evaluate
 import numpy as np
+import torch
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, roc_auc_score
 from transformers import EvalPrediction
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import estimate_age, range_probabilities, softmax
-from model.modeling_age_gender import IGNORE_INDEX
+from model.modeling_age_gender import IGNORE_INDEX, AgeGenderOutput
 
 
 def as_year_ranges(age_labels: np.ndarray) -> np.ndarray:
@@ -28,8 +31,8 @@ def exact_ages(age_labels: np.ndarray) -> np.ndarray:
 def range_indices(age_labels: np.ndarray, age_ranges: Sequence[Sequence[int]]) -> np.ndarray:
     """(N,) or (N, 2) labels -> (N,) index into `age_ranges`.
 
-    -100 where the age is unknown, and where a label that is itself a range reaches over two of `age_ranges`: a face of
-    "3-9" is neither in "3-5" nor in "6-10" for certain, so it counts for neither.
+    -100 where the age is unknown, and where a label that is itself a range overlaps two of `age_ranges`: a face of "3-9"
+    may be in "3-5" or in "6-10", so it counts in neither.
     """
     low, high = as_year_ranges(age_labels).T
     starts = np.array([start for start, _ in age_ranges])
@@ -43,9 +46,9 @@ def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 class AgeGenderMetric(evaluate.Metric):
-    """Age error, age-range and gender scores from probabilities; what has no labelled face is left out of the answer.
+    """Age error, age-range and gender scores from probabilities. Scores without any labelled face are left out.
 
-    In-process and in memory: nothing is fetched. Batches may be added one by one with `add_batch`.
+    Computed in memory; nothing is downloaded. Batches may be added one by one with `add_batch`.
 
     Example:
         >>> metric = AgeGenderMetric(AgeGenderConfig())
@@ -60,7 +63,7 @@ class AgeGenderMetric(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description="Age MAE, CS@5; age-range accuracy, within-one, macro F1; gender accuracy, AUC, macro F1.",
+            description="Age MAE, CS@5; age-range accuracy, 1-off accuracy, macro F1; gender accuracy, AUC, macro F1.",
             citation="",
             inputs_description=(
                 "\nage_probs: (N, years); gender_probs: (N, 2); age_labels: (N, 2) inclusive years; "
@@ -89,7 +92,7 @@ class AgeGenderMetric(evaluate.Metric):
 
 
 def age_scores(age_years: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """(N,) estimates, (N,) years or -100 -> mean absolute error, and the share of faces within five years (CS@5)."""
+    """(N,) estimates, (N,) years or -100 -> mean absolute error in years, cumulative score CS@5 (error of at most 5)."""
     known = labels != IGNORE_INDEX
     if not known.any():
         return {}
@@ -100,7 +103,7 @@ def age_scores(age_years: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def age_range_scores(range_probs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """(N, ranges) probabilities, (N,) index or -100 -> accuracy, share in the right range or beside it, macro F1."""
+    """(N, ranges) probabilities, (N,) index or -100 -> accuracy, 1-off accuracy (adjacent ranges count), macro F1."""
     known = labels != IGNORE_INDEX
     if not known.any():
         return {}
@@ -131,7 +134,7 @@ def build_compute_metrics(config: AgeGenderConfig) -> Callable[[EvalPrediction],
     """`compute_metrics` for a Trainer whose model returns (age_logits, age_range_logits, gender_logits).
 
     Labels are (age_labels (N,) or (N, 2), gender_labels (N,)). Keys: age_mae, age_cs5, age_range_accuracy,
-    age_range_within_one, age_range_f1, gender_accuracy, gender_auc, gender_f1.
+    age_range_within_one (1-off accuracy), age_range_f1, gender_accuracy, gender_auc, gender_f1.
     """
 
     def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
@@ -145,3 +148,22 @@ def build_compute_metrics(config: AgeGenderConfig) -> Callable[[EvalPrediction],
         )
 
     return compute_metrics
+
+
+@torch.no_grad()
+def batch_scores(outputs: AgeGenderOutput, age_labels: torch.Tensor, gender_labels: torch.Tensor) -> torch.Tensor:
+    """(4,): sum of the absolute age errors in years, numbers of exact ages, of correct genders and of labelled genders.
+
+    Stays on the device, and reads no value: that would force a synchronisation. The age is the year in which the
+    distribution's median lies.
+
+    Args:
+        age_labels: (B,) years or (B, 2) inclusive ranges of years; -100 where unknown.
+        gender_labels: (B,); -100 where unknown.
+    """
+    low, high = age_labels.expand(2, -1) if age_labels.ndim == 1 else age_labels.T
+    is_exact, is_labelled = (low >= 0) & (low == high), gender_labels >= 0
+    years = (outputs.age_logits.float().softmax(dim=-1).cumsum(dim=-1) < 0.5).sum(dim=-1)
+    is_correct = outputs.gender_logits.argmax(dim=-1) == gender_labels
+    parts = ((years - low).abs() * is_exact, is_exact, is_correct & is_labelled, is_labelled)
+    return torch.stack([part.sum() for part in parts]).float()

@@ -1,50 +1,109 @@
-"""Muon for the matrices and filters inside the network, AdamW for all other parameters, as one optimizer."""
+"""How the weights are learnt: Muon for the matrices and filters inside the network with AdamW for the rest, as one
+optimizer; an L1 penalty; and the arguments of a recipe that choose them, with early stopping.
+"""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
-from transformers import EarlyStoppingCallback, TrainingArguments
+from transformers import TrainingArguments
 
+from trainer.callbacks import EarlyStopping
 from trainer.recipe import RecipeError
 
 
 HEADS = ("age_head.", "gender_head.")
 
 
-class MuonWithAdamW(torch.optim.AdamW):
-    """Parameters in groups with `muon: True` are moved by Muon (Jordan et al., 2024), the others by AdamW.
+@dataclass
+class LearningArguments:
+    """Muon, early stopping and L1 regularisation.
 
-    Muon steps along the momentum with all its singular values made equal, so that rare directions learn as fast as
-    common ones. A step is scaled to the size AdamW's would have, so that both share one learning rate and weight decay
-    (Liu et al., "Muon is Scalable for LLM Training", 2025). torch.optim.Muon takes matrices only; here a convolution's
-    filters (out, in, k, k) count as the matrix (out, in * k * k).
+    The other regularisation: dropout is `head_dropout` and the backbone's own, weight decay is `weight_decay`.
     """
 
-    def __init__(self, params, *, momentum: float = 0.95, **adamw):
-        """`adamw`: what torch.optim.AdamW takes."""
+    muon: bool = field(
+        default=False,
+        metadata={
+            "help": "Update matrices and filters with Muon, the rest with AdamW: training from scratch needs far fewer "
+            "epochs. learning_rate and weight_decay hold for both."
+        },
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after this many evaluations in a row without an improvement."}
+    )
+    early_stopping_threshold: float = field(
+        default=0.0, metadata={"help": "The smallest change of metric_for_best_model that counts as an improvement."}
+    )
+    l1_penalty: float = field(
+        default=0.0, metadata={"help": "Weight of the L1 norm of all matrices and filters in the loss."}
+    )
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            RecipeError: a value is out of its range.
+        """
+        if self.l1_penalty < 0:
+            raise RecipeError(f"l1_penalty must be 0 or more, got {self.l1_penalty}.")
+        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
+            raise RecipeError(f"early_stopping_patience must be 1 or more, got {self.early_stopping_patience}.")
+
+    def callbacks(self, training_args: TrainingArguments) -> list[EarlyStopping]:
+        """
+        Raises:
+            RecipeError: early stopping without the arguments that say which evaluation is the best one.
+        """
+        if self.early_stopping_patience is None:
+            return []
+        if not (training_args.load_best_model_at_end and training_args.metric_for_best_model):
+            raise RecipeError(
+                "early_stopping_patience needs load_best_model_at_end: true and metric_for_best_model (such as age_mae)."
+            )
+        return [EarlyStopping(self.early_stopping_patience, self.early_stopping_threshold)]
+
+
+class MuonWithAdamW(torch.optim.AdamW):
+    """Updates parameter groups with `muon: True` by Muon (Jordan et al., 2024), the others by AdamW.
+
+    Muon orthogonalises the momentum: all its singular values become about equal, so that rare directions learn as fast
+    as common ones. An update is scaled to the root mean square of AdamW's, so that both share one learning rate and
+    weight decay (Liu et al., "Muon is Scalable for LLM Training", 2025). torch.optim.Muon takes matrices only; here the
+    filters of a convolution (out, in, k, k) count as the matrix (out, in * k * k).
+    """
+
+    def __init__(self, params: Iterable[dict[str, Any]], *, momentum: float = 0.95, **adamw: Any):
+        """
+        Args:
+            params: parameter groups; those with `muon: True` hold tensors of two or more dimensions.
+            adamw: arguments of torch.optim.AdamW.
+        """
         super().__init__(params, **adamw)
         self.momentum = momentum
-        # fused AdamW skips the steps of fp16 that overflow by itself, and is called for each; Muon must not be
+        # GradScaler calls an optimizer with this flag, such as fused AdamW, at overflowing fp16 steps too, which the fused
+        # kernel skips; Muon's update would not.
+        # https://github.com/pytorch/pytorch/blob/v2.13.0/torch/amp/grad_scaler.py#L418-L428
         self._step_supports_amp_scaling = False
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         loss = closure and torch.enable_grad()(closure)()
         for group in self.param_groups:
             if group.get("muon"):
                 for parameter in group["params"]:
                     if parameter.grad is not None:
                         self._orthogonal_step(parameter, group["lr"], group["weight_decay"])
-                        parameter.grad = None  # AdamW passes over what has no gradient
+                        parameter.grad = None  # AdamW skips parameters without a gradient
         super().step()
         return loss
 
     def _orthogonal_step(self, parameter: torch.Tensor, rate: float, weight_decay: float) -> None:
         state = self.state[parameter]
         if not state:
-            state["step"] = torch.zeros(())  # AdamW asks for it when a checkpoint is loaded
+            state["step"] = torch.zeros(())  # AdamW expects it when a checkpoint is loaded
             state["momentum_buffer"] = torch.zeros_like(parameter)
         state["step"] += 1
         buffer = state["momentum_buffer"].lerp_(parameter.grad, 1 - self.momentum)
@@ -55,7 +114,7 @@ class MuonWithAdamW(torch.optim.AdamW):
 
 
 def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
-    """(M, N) -> (M, N) with the same singular vectors and singular values near 1 (0.7 to 1.2), never exactly.
+    """(M, N) -> (M, N) with the same singular vectors, and singular values between about 0.7 and 1.2.
 
     Five Newton-Schulz steps in bfloat16 with Jordan's coefficients (https://kellerjordan.github.io/posts/muon).
     """
@@ -69,11 +128,11 @@ def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
     return (x.T if is_tall else x).to(matrix.dtype)
 
 
-def muon_with_adamw(model: nn.Module, weight_decay: float, **adamw) -> MuonWithAdamW:
-    """The optimizer of all parameters of a vision model with heads.
+def muon_with_adamw(model: nn.Module, weight_decay: float, **adamw: Any) -> MuonWithAdamW:
+    """The optimizer of all parameters of `model`.
 
-    Heads, position embeddings and the filters that read the picture or one channel alone stay with AdamW; biases,
-    normalisations, tokens and positions are not decayed.
+    AdamW updates the heads, and the filters that read the picture (3 channels) or a single channel (depthwise). It also
+    updates biases, normalisations, tokens and position embeddings, without weight decay. Muon updates all the rest.
     """
     inner, outer, undecayed = [], [], []
     for name, parameter in model.named_parameters():
@@ -91,63 +150,8 @@ def muon_with_adamw(model: nn.Module, weight_decay: float, **adamw) -> MuonWithA
     return MuonWithAdamW([group for group in groups if group["params"]], **adamw)
 
 
-@dataclass
-class LearningArguments:
-    """Muon, early stopping and L1. Dropout is `head_dropout` and the backbone's own; weight decay is `weight_decay`."""
-
-    muon: bool = field(
-        default=False,
-        metadata={
-            "help": "Move matrices and filters by Muon, the rest by AdamW: from scratch a pass teaches far more. "
-            "learning_rate and weight_decay hold for both."
-        },
-    )
-    early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop after this many evaluations in a row without a better one."}
-    )
-    early_stopping_threshold: float = field(
-        default=0.0, metadata={"help": "How much better metric_for_best_model must be to count."}
-    )
-    l1_penalty: float = field(
-        default=0.0, metadata={"help": "Added to the loss: this much times the sum of all absolute weights."}
-    )
-
-    def __post_init__(self):
-        if self.l1_penalty < 0:
-            raise RecipeError(f"l1_penalty must be 0 or more, got {self.l1_penalty}.")
-        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
-            raise RecipeError(f"early_stopping_patience must be 1 or more, got {self.early_stopping_patience}.")
-
-    def callbacks(self, training_args: TrainingArguments) -> list[EarlyStoppingCallback]:
-        """
-        Raises:
-            RecipeError: it could not be told which evaluation is the best one.
-        """
-        if self.early_stopping_patience is None:
-            return []
-        if not (training_args.load_best_model_at_end and training_args.metric_for_best_model):
-            raise RecipeError(
-                "early_stopping_patience needs load_best_model_at_end: true and metric_for_best_model (such as age_mae)."
-            )
-        return [EarlyStopping(self.early_stopping_patience, self.early_stopping_threshold)]
-
-
-class EarlyStopping(EarlyStoppingCallback):
-    """Goes on counting where the checkpoint was that a run goes on from.
-
-    Not by `restore_callback_states_from_checkpoint`, which would make every callback anew by its saved arguments.
-    """
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        super().on_train_begin(args, state, control, **kwargs)
-        saved = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
-        self.early_stopping_patience_counter = saved["attributes"]["early_stopping_patience_counter"]
-        if self.early_stopping_patience_counter >= self.early_stopping_patience:
-            control.should_training_stop = True
-
-
 def l1_norm(model: torch.nn.Module) -> torch.Tensor:
-    """Sum of the absolute weights of all matrices and filters; biases and normalisations are left free."""
+    """Sum of the absolute weights of all matrices and filters, without biases and normalisations; () on their device."""
     norms = [weights.abs().sum() for weights in model.parameters() if weights.dim() > 1]
-    # under FSDP a process holds a share of each weight
+    # under FSDP a process holds a shard of each weight
     return torch.stack([norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]).sum()

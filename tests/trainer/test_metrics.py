@@ -15,8 +15,7 @@ from trainer.evaluation.bootstrap import (
     median_of,
     ratio_of,
 )
-from trainer.metrics import AgeGenderMetric, build_compute_metrics, range_indices
-from trainer.trainer import batch_scores
+from trainer.metrics import AgeGenderMetric, batch_scores, build_compute_metrics, range_indices
 
 
 CONFIG = AgeGenderConfig()

@@ -9,7 +9,8 @@ from tests.support.tiny_model import IMAGE_SIZE, tiny_model
 from trainer.arguments import RunArguments
 from trainer.callbacks import GlobalBatch
 from trainer.data.transforms import AugmentationArguments, BatchTransform, collate_faces
-from trainer.trainer import AgeGenderTrainer, batch_scores
+from trainer.metrics import batch_scores
+from trainer.trainer import AgeGenderTrainer
 
 
 def test_models_of_a_search_have_the_attention_of_the_recipes_own(tmp_path):

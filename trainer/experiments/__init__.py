@@ -1,1 +1,1 @@
-"""Several runs of a recipe compared: cross-validation, searches, comparisons."""
+"""Several runs of a recipe: comparisons, cross-validation and hyperparameter search."""

@@ -1,7 +1,8 @@
-"""The runs of an experiment side by side: a table in Markdown, a plot, and both as files."""
+"""What an experiment writes: the runs of a comparison or the trials of a search as a Markdown table, as JSON and as a plot."""
 
 import json
 import shlex
+import warnings
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -9,21 +10,30 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
+from optuna.visualization.matplotlib import plot_slice
 from transformers import TrainingArguments
 
-from model_card.metrics_text import with_interval
+from model_card.metrics_text import Score, markdown_table, with_interval
 from trainer.experiments.runs import SCORES, Run
-from trainer.plotting import BLUE, GREY, ORANGE, points, save
+from trainer.plotting import BLUE, GREY, points, save
 
 
-DRAWN = ("age MAE, years", "age within five years, %", "FairFace-9, %", "gender, %")
+DRAWN = ("age MAE, years", "age within five years, %", "FairFace-9 accuracy, %", "gender accuracy, %")
 
 
 def write_comparison(runs: Sequence[Run], folder: Path, title: str, *, spread: bool = False) -> str:
-    """Write results.md, results.json and results.png; the table. `spread`: add mean and standard deviation over all."""
+    """Write results.md, results.json and results.png into `folder`.
+
+    Args:
+        spread: add a row with mean and standard deviation over all runs.
+
+    Returns:
+        The table of results.md.
+    """
     table = format_table(runs, spread=spread)
     (folder / "results.md").write_text(f"{title}\n\n{table}\n", encoding="utf-8")
     (folder / "results.json").write_text(json.dumps(summarize(runs), indent=1) + "\n", encoding="utf-8")
@@ -32,7 +42,7 @@ def write_comparison(runs: Sequence[Run], folder: Path, title: str, *, spread: b
 
 
 def summarize(runs: Sequence[Run]) -> dict[str, Any]:
-    """Every run's scores, and their mean and standard deviation over all runs (no deviation of a single run)."""
+    """Every run's scores, and their mean and standard deviation over all runs (None for a single run)."""
     titles = [title for title in SCORES if all(title in run.scores() for run in runs)]
     values = {title: [run.scores()[title]["value"] for run in runs] for title in titles}
     return {
@@ -51,20 +61,19 @@ def summarize(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def format_table(runs: Sequence[Run], *, spread: bool = False) -> str:
-    """A row a name: a single run's scores with their 95 % intervals, several runs' mean and standard deviation.
+    """A row for each name: the scores of a single run with their 95 % intervals, or mean ± standard deviation of several.
 
-    The last row is what always giving the commonest answer scores.
+    The last row holds the median age's and the majority class's scores.
     """
     titles = [title for title in SCORES if any(title in run.scores() for run in runs)]
-    rows = [["", "runs", "faces", *titles, "parameters", "minutes"], ["---"] * (len(titles) + 5)]
-    for name, of_name in groupby(runs, key=lambda run: run.name):
-        rows.append(_row(name, list(of_name), titles))
+    rows = [_row(name, list(of_name), titles) for name, of_name in groupby(runs, key=lambda run: run.name)]
     if spread:
         rows.append(_row("mean ± standard deviation", runs, titles))
-    baselines = [run.baseline_scores() for run in (runs if spread else runs[:1])]  # else all are of the same pictures
+    # each fold of a cross-validation has its own faces; all runs of a comparison have the same
+    baselines = [run.baseline_scores() for run in (runs if spread else runs[:1])]
     cells = (_cell(title, [scores[title] for scores in baselines if title in scores]) for title in titles)
-    rows.append(["always the same answer", "", "", *cells, "", ""])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    rows.append(["median and majority-class baseline", "", "", *cells, "", ""])
+    return markdown_table(["", "runs", "faces", *titles, "parameters", "minutes"], rows)
 
 
 def _row(name: str, runs: Sequence[Run], titles: Sequence[str]) -> list[str]:
@@ -78,16 +87,16 @@ def _row(name: str, runs: Sequence[Run], titles: Sequence[str]) -> list[str]:
     ]
 
 
-def _cell(title: str, scores: Sequence[dict[str, Any]]) -> str:
-    decimals = SCORES[title][2]
-    values = [score["value"] for score in scores]
-    if len(values) > 1:
+def _cell(title: str, scores: Sequence[Score]) -> str:
+    decimals = SCORES[title].decimals
+    if len(scores) > 1:
+        values = [score["value"] for score in scores]
         return f"{mean(values):.{decimals}f} ± {stdev(values):.{decimals}f}"
     return with_interval(scores[0] if scores else None, 1, decimals)
 
 
 def draw_runs(runs: Sequence[Run]) -> Figure:
-    """A panel a score: a point a run with its 95 % interval, in a row for each name, and the mean of them all."""
+    """A panel for each score: a point with its 95 % interval for each run, in rows by name, and the mean of them all."""
     titles = [title for title in DRAWN if any(title in run.scores() for run in runs)]
     names = list(dict.fromkeys(run.name for run in runs))
     figure = Figure(figsize=(3.6 * len(titles) + 1.5, 0.4 * len(names) + 1.4), layout="constrained")
@@ -106,12 +115,19 @@ def draw_runs(runs: Sequence[Run]) -> Figure:
 
 
 def write_trials(study: Study, argv: Sequence[str], folder: Path, metric: str) -> str:
-    """Write trials.md, trials.json and trials.png into `folder`; the table, with the best command below it."""
+    """Write trials.md, trials.json and, as soon as a trial is finished, trials.png into `folder`.
+
+    Args:
+        argv: of trainer.train, that the trials share.
+
+    Returns:
+        The text of trials.md: the table, and the command that trains the best trial in full.
+    """
     text = format_trials(study, metric)
-    if finished(study):
+    if study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
         best = " ".join(f"--{name} {shlex.quote(_text(value))}" for name, value in study.best_params.items())
-        text += f"\n\nThe best one, trained in full: python -m trainer.train {shlex.join(argv)} {best} --output_dir {folder}/best"
-        save(draw_trials(study, metric), folder / "trials.png")
+        text += f"\n\nTrain the best one in full: python -m trainer.train {shlex.join(argv)} {best} --output_dir {folder}/best"
+        save_trial_plot(study, metric, folder / "trials.png")
     (folder / "trials.md").write_text(text + "\n", encoding="utf-8")
     trials = [
         {"number": t.number, "state": t.state.name.lower(), metric: t.value, "arguments": t.params}
@@ -122,51 +138,17 @@ def write_trials(study: Study, argv: Sequence[str], folder: Path, metric: str) -
     return text
 
 
-def finished(study: Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-
-
 def format_trials(study: Study, metric: str) -> str:
-    """Markdown: finished trials from best to worst, then the pruned and failed ones with their last evaluation."""
+    """Markdown: finished trials from best to worst, then pruned and failed ones with their last evaluation."""
     names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
     sign = 1 if study.direction.name == "MINIMIZE" else -1
     order = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
     trials = sorted(study.trials, key=lambda t: (order.index(t.state), sign * (_last(t) or 0), t.number))
-    rows = [["trial", "state", metric, *names], ["---"] * (len(names) + 3)]
-    for trial in trials:
-        values = [_text(trial.params.get(name, "")) for name in names]
-        rows.append([str(trial.number), trial.state.name.lower(), _text(_last(trial)), *values])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def draw_trials(study: Study, metric: str) -> Figure:
-    """The metric by trial with the best so far, and by each argument."""
-    done = finished(study)
-    pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED and trial.intermediate_values]
-    names = list(dict.fromkeys(name for trial in done for name in trial.params))
-    figure = Figure(figsize=(3 * (len(names) + 1), 3), layout="constrained")
-    first, *others = figure.subplots(1, len(names) + 1, sharey=True, squeeze=False)[0]
-    better = min if study.direction.name == "MINIMIZE" else max
-    best_so_far = [better(trial.value for trial in done[: index + 1]) for index in range(len(done))]
-    first.step([trial.number for trial in done], best_so_far, where="post", color=GREY, label="best so far")
-    for ax, place in [
-        (first, lambda trial: trial.number),
-        *((ax, _by(n)) for ax, n in zip(others, names, strict=True)),
-    ]:
-        for trials, style in ((done, {"marker": "o", "c": BLUE}), (pruned, {"marker": "x", "c": ORANGE})):
-            ax.scatter([place(trial) for trial in trials], [_last(trial) for trial in trials], s=16, **style)
-        ax.spines[["top", "right"]].set_visible(False)
-    for ax, name in zip(others, names, strict=True):
-        ax.set(xlabel=name)
-        if any(getattr(trial.distributions[name], "log", False) for trial in done):
-            ax.set_xscale("log")
-    first.set(xlabel="trial (x: pruned)", ylabel=metric)
-    first.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def _by(name: str):
-    return lambda trial: value if isinstance(value := trial.params[name], (int, float)) else str(value)
+    rows = [
+        [str(t.number), t.state.name.lower(), _text(_last(t)), *(_text(t.params.get(name)) for name in names)]
+        for t in trials
+    ]
+    return markdown_table(["trial", "state", metric, *names], rows)
 
 
 def _last(trial: FrozenTrial) -> float | None:
@@ -175,3 +157,12 @@ def _last(trial: FrozenTrial) -> float | None:
 
 def _text(value: Any) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def save_trial_plot(study: Study, metric: str, path: Path) -> None:
+    """The metric of finished trials by each argument; the colour shows the number of the trial."""
+    with warnings.catch_warnings(action="ignore"):  # optuna calls it experimental; an argument may have a single value
+        axes = plot_slice(study, target_name=metric)
+    figure = np.ravel(axes)[0].figure
+    save(figure, path)
+    pyplot.close(figure)

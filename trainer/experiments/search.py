@@ -1,11 +1,28 @@
-"""Which arguments of a recipe are searched, and between what: a small YAML file."""
+"""Hyperparameter search with Optuna: a YAML file says which arguments of a recipe are searched and where, and each trial
+trains with suggested values and is judged on the validation split.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from trainer.recipe import RecipeError, nearest, read_mapping
+import optuna
+from optuna.trial import TrialState
+from transformers import TrainingArguments
+from transformers.trainer_utils import SaveStrategy
+
+from model.modeling_age_gender import AgeGenderModel
+from trainer.arguments import Arguments
+from trainer.build_model import ModelArguments, build_weighted_model
+from trainer.data.transforms import AugmentationArguments
+from trainer.experiments.runs import start_experiment
+from trainer.finetuning import describe_finetuned
+from trainer.optimizer import LearningArguments
+from trainer.recipe import RecipeError, did_you_mean, read_mapping
+from trainer.train import build_trainer, prepare_faces
+from trainer.trainer import AgeGenderTrainer
 
 
 EXAMPLE = "the one that `python -m scripts.tune --help` shows"
@@ -17,12 +34,35 @@ DEFAULT_SPACE: dict[str, Any] = {
     "gender_label_smoothing": [0.0, 0.05, 0.1],
 }
 
+# The same in all trials: the faces are decoded once for all of them, and the recipe says how a trial is judged.
+SHARED = (
+    *("image_size", "train_image_size", "age_ranges", "train_resolutions"),
+    *("output_dir", "metric_for_best_model", "seed"),
+)
+# These define the losses. Judged by a loss, the trial with the easiest one would win.
+LOSS_ARGUMENTS = (
+    *("age_sigma_years", "age_class_weights", "range_loss_weight"),
+    *("gender_loss_weight", "gender_label_smoothing"),
+)
+
+
+def _names(argument_class: type) -> list[str]:
+    return [field.name for field in fields(argument_class) if field.init and field.name not in SHARED]
+
+
+SEARCHABLE = {
+    ModelArguments: _names(ModelArguments),
+    AugmentationArguments: _names(AugmentationArguments),
+    LearningArguments: ["l1_penalty"],
+    TrainingArguments: _names(TrainingArguments),
+}
+
 
 @dataclass(frozen=True)
 class SearchSpace:
     """`{learning_rate: {low: 1e-4, high: 3e-3, log: true}, per_device_train_batch_size: [32, 64]}`.
 
-    A range of whole numbers gives whole numbers, any other range numbers with a fraction; a list gives its members.
+    A range between integers suggests integers, any other range floats; a list suggests its members.
     """
 
     choices: Mapping[str, list[Any] | dict[str, Any]]
@@ -31,6 +71,7 @@ class SearchSpace:
     def read(cls, path: Path | None, known: Sequence[str]) -> "SearchSpace":
         """
         Args:
+            path: YAML file; None for `DEFAULT_SPACE`.
             known: names of the arguments that can be searched.
 
         Raises:
@@ -41,22 +82,22 @@ class SearchSpace:
         choices = {}
         for name, choice in space.items():
             if name not in known:
-                raise RecipeError(f"{where}: {name!r} cannot be searched.{nearest(str(name), known)}")
+                raise RecipeError(f"{where}: {name!r} cannot be searched.{did_you_mean(str(name), known)}")
             choices[name] = _check(choice, f"{where}: {name}")
         if not choices:
             raise RecipeError(f"{where} names nothing to search.")
         return cls(choices)
 
-    def suggest(self, trial: Any) -> dict[str, Any]:
-        """The values of an `optuna` trial; asking a trial again gives the same ones."""
-        values = {}
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """The values of a trial; asking the same trial again gives the same ones."""
+        values: dict[str, Any] = {}
         for name, choice in self.choices.items():
             if isinstance(choice, list):
                 values[name] = trial.suggest_categorical(name, choice)
+            elif isinstance(choice["low"], int) and isinstance(choice["high"], int):
+                values[name] = trial.suggest_int(name, choice["low"], choice["high"], log=choice["log"])
             else:
-                whole = isinstance(choice["low"], int) and isinstance(choice["high"], int)
-                suggest = trial.suggest_int if whole else trial.suggest_float
-                values[name] = suggest(name, choice["low"], choice["high"], log=choice.get("log", False))
+                values[name] = trial.suggest_float(name, choice["low"], choice["high"], log=choice["log"])
         return values
 
 
@@ -86,3 +127,87 @@ def _number(value: Any, where: str) -> int | float:
         return float(value)
     except (TypeError, ValueError):
         raise RecipeError(f"{where}: expected a number, got {value!r}.") from None
+
+
+def search(recipe: Arguments, space_path: Path | None, trials: int) -> optuna.Study:
+    """Train until `trials` trials are finished or pruned, those of earlier calls with the same `output_dir` included.
+
+    A trial is pruned if it is worse than the median of the earlier ones at the same step, or diverges. The study lies in
+    `output_dir`/study.db. A trial leaves no model.
+
+    Args:
+        space_path: YAML file of a `SearchSpace`; None for `DEFAULT_SPACE`.
+
+    Raises:
+        RecipeError: the space cannot be searched, the recipe does not say how to judge a trial, or the study was started
+            with other arguments.
+    """
+    metric = recipe.training.metric_for_best_model
+    if not metric or recipe.training.eval_strategy == "no":
+        raise RecipeError("A search needs metric_for_best_model (such as age_mae) and an eval_strategy in the recipe.")
+    metric = metric.removeprefix("eval_")
+    space = SearchSpace.read(space_path, [name for names in SEARCHABLE.values() for name in names])
+    of_loss = [name for name in space.choices if name in LOSS_ARGUMENTS]
+    if of_loss and metric in ("loss", "age_loss", "gender_loss"):
+        raise RecipeError(
+            f"A search over {', '.join(of_loss)} cannot be judged by {metric}, which they change. Judge by age_mae or "
+            "gender_accuracy (--metric_for_best_model), or leave them out of the space."
+        )
+    folder = Path(recipe.training.output_dir)
+    start_experiment(folder, {"search": recipe}, space=space.choices)
+
+    direction = "maximize" if recipe.training.greater_is_better else "minimize"
+    stored = {"storage": f"sqlite:///{folder / 'study.db'}", "study_name": "search", "load_if_exists": True}
+    study = optuna.create_study(direction=direction, **stored)
+    for trial in study.get_trials(states=[TrialState.RUNNING]):  # of a search that was killed
+        study.tell(trial.number, state=TrialState.FAIL)
+    left = trials - len(study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED]))
+    if left <= 0:
+        return study
+    trainer = _trainer_of_trials(recipe, space)
+    try:
+        trainer.hyperparameter_search(
+            hp_space=lambda trial: _of(TrainingArguments, space.suggest(trial)),
+            compute_objective=lambda metrics: metrics[f"eval_{metric}"],
+            n_trials=left,
+            direction=direction,
+            backend="optuna",
+            # a second call with the first one's seed would suggest the same values again
+            sampler=optuna.samplers.TPESampler(seed=recipe.training.seed + len(study.trials)),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+            **stored,
+        )
+    except ValueError:  # also raised by Optuna if every trial was pruned: there is no best one
+        if study.trials[-1].state != TrialState.PRUNED:
+            raise
+    return study
+
+
+def _trainer_of_trials(recipe: Arguments, space: SearchSpace) -> AgeGenderTrainer:
+    """A trainer that builds the model of each trial, and takes over the trial's values that are no TrainingArguments."""
+    training = copy(recipe.training)
+    training.output_dir = str(Path(training.output_dir) / "trials")
+    training.save_strategy, training.load_best_model_at_end = SaveStrategy.NO, False
+    for field in fields(TrainingArguments):  # the Trainer converts a trial's value to the type of the recipe's
+        value = getattr(training, field.name, None)
+        if field.name in space.choices and field.type is float and isinstance(value, int):
+            setattr(training, field.name, float(value))
+    if recipe.learning.early_stopping_patience is not None:
+        print("early_stopping_patience is left out: a trial that is worse than the others is pruned instead.")
+    learning = replace(recipe.learning, early_stopping_patience=None)
+    args = recipe._replace(training=training, learning=learning)
+    faces = prepare_faces(args, describe_finetuned(args.model))
+    trainer = build_trainer(args, faces)
+
+    def build_model_of(trial: optuna.Trial | None) -> AgeGenderModel:
+        values = space.suggest(trial) if trial else {}
+        trainer.batch_transform.augmentation = replace(args.augmentation, **_of(AugmentationArguments, values))
+        trainer.l1_penalty = replace(args.learning, **_of(LearningArguments, values)).l1_penalty
+        return build_weighted_model(replace(args.model, **_of(ModelArguments, values)), faces.splits["train"])[0]
+
+    trainer.model_init = build_model_of
+    return trainer
+
+
+def _of(argument_class: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in SEARCHABLE[argument_class]}

@@ -1,4 +1,4 @@
-"""Several runs compared: cross-validation and comparisons, which go on after a kill and refuse other arguments."""
+"""Several runs compared: cross-validation and comparisons, which resume after a kill and refuse other arguments."""
 
 import json
 import re
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from scripts import compare_recipes, cross_validate
-from scripts.tune import read_arguments, tune
+from scripts import compare_recipes, cross_validate, tune
 from tests.support.training_runs import ROOT, SMOKE
 from trainer.arguments import ARGUMENT_CLASSES, Arguments, RunArguments
 from trainer.experiments import runs as run
-from trainer.experiments.runs import begin_experiment, read_comparison
+from trainer.experiments.comparisons import read_comparison
+from trainer.experiments.runs import start_experiment
 from trainer.recipe import RecipeError, parse_recipe
 from trainer.train import main
 
@@ -36,7 +36,7 @@ def test_cross_validation_repeats_no_finished_fold(quick, tmp_path, capsys, monk
     assert json.loads((tmp_path / "run/results.json").read_text()) == results
 
     cross_validate.main([*command, "--disable_tqdm", "false"])  # which no result depends on
-    with pytest.raises(RecipeError, match=r"begun with other arguments \(3 folds: learning_rate 0.003, not 0.01\)"):
+    with pytest.raises(RecipeError, match=r"started with other arguments \(3 folds: learning_rate 0.003, not 0.01\)"):
         cross_validate.main([*command, "--learning_rate", "1e-2"])
     assert len(trained) == 4
 
@@ -60,28 +60,28 @@ def test_comparison_of_recipes(few_faces, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(run, "train", lambda argv: pytest.fail("a finished run was repeated"))
     compare_recipes.main([str(comparison), *shared])
-    with pytest.raises(RecipeError, match=r"begun with other arguments \(wide_loss: num_train_epochs 1.0, not 2.0"):
+    with pytest.raises(RecipeError, match=r"started with other arguments \(wide_loss: num_train_epochs 1.0, not 2.0"):
         compare_recipes.main([str(comparison), *shared, "--num_train_epochs", "2"])
     comparison.write_text(comparison.read_text().replace("6", "7"))
-    with pytest.raises(RecipeError, match=r"begun with other arguments \(wide_loss: age_sigma_years 6.0, not 7.0"):
+    with pytest.raises(RecipeError, match=r"started with other arguments \(wide_loss: age_sigma_years 6.0, not 7.0"):
         compare_recipes.main([str(comparison), *shared])
 
 
-def test_an_experiment_begun_by_an_earlier_version_goes_on(quick, tmp_path):
+def test_an_experiment_of_an_earlier_version_can_be_resumed(quick, tmp_path):
     """Which knew fewer arguments: the others had their defaults."""
     path = tmp_path / "experiment.json"
-    begin_experiment(tmp_path, {"search": Arguments.parse([SMOKE, *quick])})
+    start_experiment(tmp_path, {"search": Arguments.parse([SMOKE, *quick])})
     begun = json.loads(path.read_text())
     del begun["search"]["l1_penalty"]
     path.write_text(json.dumps(begun))
     with pytest.raises(RecipeError, match=r"\(search: l1_penalty 0.0, not 0.5\)"):
-        begin_experiment(tmp_path, {"search": Arguments.parse([SMOKE, *quick, "--l1_penalty", "0.5"])})
-    begin_experiment(tmp_path, {"search": Arguments.parse([SMOKE, *quick])})
+        start_experiment(tmp_path, {"search": Arguments.parse([SMOKE, *quick, "--l1_penalty", "0.5"])})
+    start_experiment(tmp_path, {"search": Arguments.parse([SMOKE, *quick])})
 
 
 @pytest.mark.parametrize(
     "start",
-    [cross_validate.main, compare_recipes.main, lambda argv: tune(*read_arguments(argv))],
+    [cross_validate.main, compare_recipes.main, tune.main],
     ids=["cross_validate", "compare_recipes", "tune"],
 )
 def test_experiments_are_for_one_process(quick, monkeypatch, tmp_path, start):
@@ -118,7 +118,7 @@ def test_every_comparison_is_valid(path, tmp_path, monkeypatch):
         ("runs: {a: {}}", "'a' has no recipe"),
         ("recipe: x\nrun: {a: {}}", "must hold `recipe`, `runs`"),
         ("recipe: nowhere.yaml\nruns: {a: {}}", "No recipe at nowhere.yaml"),
-        (f"recipe: {SMOKE}\nruns: {{a: {{}}, A!: {{}}}}", "too much alike"),
+        (f"recipe: {SMOKE}\nruns: {{a: {{}}, A!: {{}}}}", "the same name in file names"),
     ],
 )
 def test_comparisons_that_say_too_little(tmp_path, text, message):

@@ -1,4 +1,4 @@
-"""A search for better arguments: it goes on, prunes, and refuses what cannot be searched or judged."""
+"""A search for better arguments: it resumes, prunes, and refuses what cannot be searched or judged."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from scripts.tune import read_arguments, tune
+from scripts.tune import main as tune
 from tests.support.training_runs import SMOKE
 from trainer.arguments import ARGUMENT_CLASSES
 from trainer.experiments.search import SearchSpace
@@ -26,15 +26,15 @@ num_train_epochs: {low: 1, high: 2}
 
 
 @pytest.mark.slow
-def test_search_goes_on_where_it_was(quick, tmp_path, capsys):
+def test_a_search_is_resumed(quick, tmp_path, capsys):
     space = tmp_path / "space.yaml"
     space.write_text(SPACE)
     command = [SMOKE, *quick, "--space", str(space)]
-    tune(*read_arguments([*command, "--trials", "2"]))
+    tune([*command, "--trials", "2"])
     storage = f"sqlite:///{tmp_path / 'run/study.db'}"
     first = optuna.load_study(storage=storage, study_name="search")
     first.ask()  # a trial that a kill leaves behind
-    study = tune(*read_arguments([*command, "--trials", "3"]))
+    study = tune([*command, "--trials", "3"])
     states = [trial.state for trial in study.trials]
     assert states == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
     assert len({trial.params["learning_rate"] for trial in study.trials if trial.params}) == 3
@@ -47,11 +47,11 @@ def test_search_goes_on_where_it_was(quick, tmp_path, capsys):
     assert left == {"experiment.json", "study.db", "trials.md", "trials.json", "trials.png"}
     parse_recipe(re.search(r"trainer\.train (.*)", printed)[1].split(), ARGUMENT_CLASSES)  # the printed command is one
 
-    with pytest.raises(RecipeError, match=r"begun with other arguments \(search: learning_rate 0.003, not 0.001\)"):
-        tune(*read_arguments([*command, "--learning_rate", "1e-3"]))
+    with pytest.raises(RecipeError, match=r"started with other arguments \(search: learning_rate 0.003, not 0.001\)"):
+        tune([*command, "--learning_rate", "1e-3"])
     space.write_text(SPACE.replace("0.5", "0.6"))
-    with pytest.raises(RecipeError, match=r"begun with other arguments \(search: space"):
-        tune(*read_arguments(command))
+    with pytest.raises(RecipeError, match=r"started with other arguments \(search: space"):
+        tune(command)
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_bad_trials_are_pruned(quick, tmp_path):
     """Of two learning rates one learns nothing: it is given up once the median says so."""
     space = tmp_path / "space.yaml"
     space.write_text("learning_rate: [1e-9, 1e-2]\n")
-    study = tune(*read_arguments([SMOKE, *quick, "--space", str(space), "--trials", "6"]))
+    study = tune([SMOKE, *quick, "--space", str(space), "--trials", "6"])
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
     assert pruned
     assert all(len(trial.intermediate_values) == 1 for trial in pruned)
@@ -71,12 +71,12 @@ def test_trials_that_diverge_count_and_end_nothing(quick, tmp_path, capsys):
     space = tmp_path / "space.yaml"
     space.write_text("learning_rate: [1e30, 1e31]\n")
     command = [SMOKE, *quick, "--space", str(space), "--early_stopping_patience", "1"]
-    study = tune(*read_arguments([*command, "--trials", "2"]))
+    study = tune([*command, "--trials", "2"])
     assert [trial.state for trial in study.trials] == [TrialState.PRUNED] * 2
     printed = capsys.readouterr().out
     assert "early_stopping_patience is left out" in printed
     assert printed.count("| pruned |") == 2
-    assert len(tune(*read_arguments([*command, "--trials", "2"])).trials) == 2
+    assert len(tune([*command, "--trials", "2"]).trials) == 2
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):
@@ -106,13 +106,13 @@ def test_spaces_that_cannot_be_searched(tmp_path, text, message):
 def test_what_all_trials_share_cannot_be_searched(quick, tmp_path):
     (tmp_path / "space.yaml").write_text("image_size: [32, 64]\n")
     with pytest.raises(RecipeError, match="'image_size' cannot be searched"):
-        tune(*read_arguments([SMOKE, *quick, "--space", str(tmp_path / "space.yaml")]))
+        tune([SMOKE, *quick, "--space", str(tmp_path / "space.yaml")])
 
 
 @pytest.mark.parametrize("metric", ["loss", "eval_age_loss"])
 def test_trials_are_not_judged_by_a_loss_that_is_searched(quick, metric):
     with pytest.raises(RecipeError, match=r"search .* age_sigma_years, gender_label_smoothing.* Judge by age_mae"):
-        tune(*read_arguments([SMOKE, *quick, "--metric_for_best_model", metric]))
+        tune([SMOKE, *quick, "--metric_for_best_model", metric])
 
 
 @pytest.mark.slow
@@ -121,6 +121,6 @@ def test_a_share_of_the_steps_is_searched_where_the_recipe_says_none(quick, tmp_
     recipe.write_text(Path(SMOKE).read_text().replace("warmup_steps: 0.1\n", ""))
     space.write_text("warmup_steps: [0.5]\n")
     command = [str(recipe), *quick, "--space", str(space), "--logging_steps", "1", "--num_train_epochs", "1"]
-    tune(*read_arguments([*command, "--trials", "1"]))
+    tune([*command, "--trials", "1"])
     rates = re.findall(r"'learning_rate': '?([\d.e-]+)", capsys.readouterr().out)
     assert float(rates[0]) == 0, "the first step of a warmup"
