@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from scripts.benchmarks.measuring import Clock, in_own_process
 from scripts.benchmarks.training import Arm, build_trainer, prepare
-from trainer.devices import usable_cores
+from trainer.devices import keep_freed_memory, usable_cores
 
 
 def warm_up_batches(workers: int) -> int:
@@ -29,6 +29,8 @@ def warm_up_batches(workers: int) -> int:
 
 def delivered(arm: Arm) -> float:
     """Pictures a second, when nobody takes time to learn from them; the first batches are not counted."""
+    if not arm.example:
+        keep_freed_memory()  # as trainer.train does
     with tempfile.TemporaryDirectory() as folder:
         trainer, _ = build_trainer(arm, folder, Clock(cpu_time=False))
         batches = iter(trainer.get_train_dataloader())

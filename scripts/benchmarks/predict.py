@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from accelerate import PartialState
@@ -30,7 +31,7 @@ from scoring.run import score_to_file
 from scoring.scorer import Scorer
 from scoring.sources import Folder
 from scripts.benchmarks.measuring import in_own_process, peak_memory_mib
-from trainer.devices import needs_cpu, usable_cores
+from trainer.devices import keep_freed_memory, needs_cpu, usable_cores
 
 
 PORTRAIT = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
@@ -91,7 +92,10 @@ def measure(args: argparse.Namespace, way: Way, folder: Path, detect: bool) -> M
     state = PartialState(cpu=needs_cpu("auto"))
     model = AgeGenderModel.from_pretrained(args.model, dtype=torch.bfloat16 if way.bf16 else torch.float32)
     processor = AutoImageProcessor.from_pretrained(args.model)
-    if way.predict:  # what `python -m scripts.predict` does after it has loaded the model
+    if way.predict:  # what `python -m scripts.predict` does
+        cv2.setNumThreads(1)
+        if state.device.type == "cpu":
+            keep_freed_memory()
         scorer = Scorer(
             model,
             processor,

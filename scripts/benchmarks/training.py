@@ -50,7 +50,7 @@ from trainer.arguments import RunArguments
 from trainer.data.loading import DataArguments, load_faces
 from trainer.data.preparation import write_parquet
 from trainer.data.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
-from trainer.devices import check_no_gpu_is_idle
+from trainer.devices import check_no_gpu_is_idle, keep_freed_memory
 from trainer.trainer import AgeGenderTrainer
 
 
@@ -112,6 +112,8 @@ class TimedTransform(BatchTransform):
 
 def measure(arm: Arm) -> Measurement:
     """Train for `arm.steps` steps, with a clock on every phase."""
+    if arm.use_cpu and not arm.example:
+        keep_freed_memory()  # as trainer.train does
     set_seed(0)
     clock = Clock(arm.cpu_time, arm.waits_for_gpu)
     with tempfile.TemporaryDirectory() as folder:

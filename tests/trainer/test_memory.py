@@ -9,9 +9,9 @@ import pytest
 
 ALLOCATE_IN_MANY_THREADS = """
 import ctypes, sys, threading
-from demo.settings import keep_few_heaps
+from app import limit_malloc_arenas
 
-assert keep_few_heaps()
+assert limit_malloc_arenas()
 together = threading.Barrier(16)
 
 def hold_memory():
@@ -51,7 +51,7 @@ def run(code: str, *args: str) -> str:
 
 
 @needs_glibc
-def test_many_threads_share_few_heaps():
+def test_many_threads_share_few_arenas():
     assert 1 <= run(ALLOCATE_IN_MANY_THREADS).count("<heap nr=") <= 2
 
 
