@@ -1,63 +1,45 @@
-"""What is counted in a model folder's own files: parameters, outputs, size and number type of the weights, time."""
+"""Render a model's card, README.md, from its configuration, weights, training record and metrics.
+
+    python -m model_card.card model --repo_id user/age-gender
+
+Every number of the card comes from those files, by the template beside this module.
+"""
 
 import argparse
 import json
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from safetensors import safe_open
 
 from model.configuration_age_gender import AgeGenderConfig
-from model_card.metrics_text import telling_range_sets, with_interval
-from model_card.requirements import COMPARISON, WEIGHTS, card_problems, onnx_files
-from model_card.trained_sets import otherwise_split
-
-
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch normalisation: stored, and not trained
-
-
-def card_facts(folder: Path) -> dict[str, Any]:
-    """From the header of the weights, the configuration and the run's record; loads neither torch nor the model."""
-    with safe_open(folder / WEIGHTS, framework="np") as weights:
-        slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118, it is no dict
-        kinds = {tensor.get_dtype() for tensor in slices.values()}
-        sizes = {name: math.prod(tensor.get_shape()) for name, tensor in slices.items()}
-    config, run = (json.loads((folder / name).read_text()) for name in ("config.json", "training_run.json"))
-    earlier = (run.get("started_from") or {}).get("seconds")
-    return {
-        "parameters": sum(size for name, size in sizes.items() if name.rpartition(".")[2] not in STATISTICS),
-        "age_outputs": config["max_age"] + 1,
-        "gender_outputs": len(config["gender_names"]),
-        "weights_megabytes": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}",
-        "weights_dtypes": sorted(kinds & {"F32", "F16", "BF16"}),
-        "training_time": _duration(run["seconds"]),
-        "earlier_training_time": _duration(earlier) if earlier else None,
-    }
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.1f} minutes"
+from model.errors import AgeGenderError
+from model_card.metrics_text import comparable_range_sets, with_interval
+from model_card.requirements import CARD, COMPARISON, METRICS, WEIGHTS, card_problems, onnx_files
+from model_card.run_record import read_run_record, trained_on_other_splits
 
 
 TEMPLATE = Path(__file__).with_name("template.md")
-REQUIREMENTS = Path(__file__).parents[1] / "model" / "requirements.txt"  # what the code needs beside torch
+REQUIREMENTS = Path(__file__).parents[1] / "model" / "requirements.txt"  # what the model's code needs beside torch
 FIGURES = {
-    "confusion": "Answers by label, both heads",
+    "confusion": "Confusion matrices of both heads",
     "predicted_age": "Estimated and labelled age",
     "age_error": "Age error and bias by labelled age",
     "groups": "Age error and gender accuracy by race and gender",
     "roc": "ROC curves, each class against the rest",
-    "reliability": "Calibration of both heads",
-    "risk_coverage": "Gender accuracy when the least sure faces get no answer",
+    "reliability": "Reliability diagrams of both heads",
+    "risk_coverage": "Gender accuracy by share of faces answered",
     "learning_curves": "Loss and metric of both heads by epoch",
 }
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch normalisation: stored, not trained
 
 
-class CardError(ValueError):
+class CardError(AgeGenderError):
     """The card cannot be rendered; the message lists everything that is missing or wrong."""
 
 
@@ -65,6 +47,7 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
     """The text of README.md for the model in `folder`.
 
     Args:
+        folder: shaped like `model/`.
         repo_id: where the snippets load the model from; the folder's name unless given.
         revision: tag or commit that the snippets pin.
 
@@ -74,99 +57,91 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
     """
     folder = Path(folder)
     problems = card_problems(folder)
-    if problems:
+    run = None if problems else read_run_record(folder)
+    if run is None:
         raise CardError(f"No card for {folder}:\n" + "\n".join(f"  - {problem}" for problem in problems))
-    metrics, run = _read(folder / "metrics.json"), _read(folder / "training_run.json")
+    metrics = {"outside": {}} | _read(folder / METRICS)  # "outside": the external test sets
     config = AgeGenderConfig.from_pretrained(folder)
+    sources = _sources(run, metrics)
+    values = {
+        "metadata": _metadata(metrics, **sources).to_yaml().strip(),
+        "repo_id": repo_id or folder.name,
+        "revision": revision,
+        "requirements": REQUIREMENTS.read_text(encoding="utf-8").split(),
+        "config": config,
+        "processor": _read(folder / "preprocessor_config.json"),
+        "backbone": _describe_backbone(config),
+        "facts": card_facts(folder, run),
+        "hardware": _describe_hardware(run["hardware"]),
+        "run": run,
+        "started_from": run.get("started_from"),
+        "trained_on_other_splits": trained_on_other_splits(run),
+        "also_trained_on": run["data"].get("also_trained_on") or [],
+        "grouped": run["arguments"].get("split_by", "group") == "group",
+        "metrics": metrics,
+        "external_genders": [
+            (name, scores["gender"]) for name, scores in metrics["outside"].items() if "gender" in scores
+        ],
+        "level": f"{100 * metrics['bootstrap']['level']:.0f}",
+        "figures": {name: text for name, text in FIGURES.items() if (folder / "figures" / f"{name}.png").exists()},
+        "onnx": _read(folder / COMPARISON) if onnx_files(folder) else None,
+    }
+    return _template().render(values | sources | _extremes(metrics))
+
+
+def card_facts(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """What is counted: parameters, outputs, size and number type of the weights, training time; needs no torch."""
+    with safe_open(folder / WEIGHTS, framework="np") as weights:
+        slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118, it is no dict
+        dtypes = {tensor.get_dtype() for tensor in slices.values()}
+        sizes = {name: math.prod(tensor.get_shape()) for name, tensor in slices.items()}
+    config = _read(folder / "config.json")
+    earlier = (run.get("started_from") or {}).get("seconds")
+    return {
+        "parameters": sum(size for name, size in sizes.items() if name.rpartition(".")[2] not in STATISTICS),
+        "age_outputs": config["max_age"] + 1,
+        "gender_outputs": len(config["gender_names"]),
+        "weights_megabytes": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}",
+        "weights_dtypes": sorted(dtypes & {"F32", "F16", "BF16"}),
+        "training_time": _duration(run["seconds"]),
+        "earlier_training_time": _duration(earlier) if earlier else None,
+    }
+
+
+def _sources(run: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    """The evaluated data set, the known sets whose terms the weights inherit, and the model on the Hub they began from."""
     started_from = run.get("started_from")
-    # whose terms the weights carry on
-    start_sets = started_from and [started_from["model"], started_from["trained_on"]]
-    sources = json.dumps([run["arguments"], run["data"], metrics["dataset"], start_sets]).lower()
-    uses_utkface, uses_fairface = "utkface" in sources, "fairface" in sources
-    dataset_name = "UTKFace" if "utkface" in metrics["dataset"].lower() else metrics["dataset"]
+    inherited = started_from and [started_from["model"], started_from["trained_on"]]
+    names = json.dumps([run["arguments"], run["data"], metrics["dataset"], inherited]).lower()
     start = started_from["model"] if started_from else run["arguments"].get("backbone")
     is_hub_id = start and "/" in start and not Path(start).exists() and not start.startswith("outputs/")
-    base_model = start if is_hub_id else None
+    return {
+        "dataset_name": "UTKFace" if "utkface" in metrics["dataset"].lower() else metrics["dataset"],
+        "uses_utkface": "utkface" in names,
+        "uses_fairface": "fairface" in names,
+        "base_model": start if is_hub_id else None,
+    }
+
+
+def _extremes(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The rows of the metrics by which the card states its limits."""
     by_age = [row for row in metrics["age"]["by_age"] if row["mae"]["low"] is not None] or metrics["age"]["by_age"]
     by_error = sorted(by_age, key=lambda row: row["mae"]["value"])
-    by_coverage = metrics["calibration"]["age_interval"]["by_age"]
-    outside = metrics.get("outside", {})
+    coverage = metrics["calibration"]["age_interval"]["by_age"]
     enough = metrics["worst_group"]["minimum_support"]
-    by_coverage = [row for row in by_coverage if row["coverage"]["n"] >= enough] or by_coverage
-    return (
-        _environment()
-        .from_string(TEMPLATE.read_text(encoding="utf-8"))
-        .render(
-            metadata=_metadata(metrics, dataset_name, uses_utkface, uses_fairface, base_model).to_yaml().strip(),
-            repo_id=repo_id or folder.name,
-            revision=revision,
-            requirements=REQUIREMENTS.read_text(encoding="utf-8").split(),
-            config=config,
-            processor=_read(folder / "preprocessor_config.json"),
-            backbone=_describe_backbone(config),
-            base_model=base_model,
-            metrics=metrics | {"outside": outside},
-            outside_genders=[(name, scores["gender"]) for name, scores in outside.items() if "gender" in scores],
-            level=f"{100 * metrics['bootstrap']['level']:.0f}",
-            run=run,
-            facts=card_facts(folder),
-            hardware=_describe_hardware(run["hardware"]),
-            started_from=started_from,
-            otherwise_split=otherwise_split(run),
-            also_trained_on=run["data"].get("also_trained_on") or [],
-            dataset_name=dataset_name,
-            uses_utkface=uses_utkface,
-            uses_fairface=uses_fairface,
-            grouped=run["arguments"].get("split_by", "group") == "group",
-            figures={name: text for name, text in FIGURES.items() if (folder / "figures" / f"{name}.png").exists()},
-            easiest=by_error[0],
-            hardest=by_error[-1],
-            least_covered=min(by_coverage, key=lambda row: row["coverage"]["value"]),
-            young=next(group for group in metrics["groups"] if group["by"] == "age"),
-            onnx=_read(folder / COMPARISON) if onnx_files(folder) else None,
-        )
-    )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _environment() -> Environment:
-    # StrictUndefined: a card with an empty place is worse than none
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    environment.filters |= {
-        "score": lambda score: with_interval(score, 1, 2),
-        "fraction": lambda score: with_interval(score, 1, 3),
-        "percent": lambda score: with_interval(score, 100, 1),
-        "change": lambda score: with_interval(score, 1, 3, "+"),
-        "change_in_percent": lambda score: with_interval(score, 100, 2, "+"),
-        "telling_range_sets": telling_range_sets,
-        "group_name": lambda group: ", ".join(group[factor] for factor in group["by"].split(" x ")),
-        "cell_name": lambda cell: ", ".join(cell[factor] for factor in ("race", "gender", "age") if factor in cell),
+    coverage = [row for row in coverage if row["coverage"]["n"] >= enough] or coverage
+    return {
+        "easiest": by_error[0],
+        "hardest": by_error[-1],
+        "least_covered": min(coverage, key=lambda row: row["coverage"]["value"]),
+        "young": next(group for group in metrics["groups"] if group["by"] == "age"),
     }
-    return environment
-
-
-def _describe_backbone(config: AgeGenderConfig) -> str:
-    backbone = config.backbone_config
-    if backbone.model_type != "vit":
-        return f"{backbone.model_type} backbone"
-    patches = "a convolutional stem" if config.stem_channels else f"{backbone.patch_size}-pixel patches"
-    return f"ViT of {backbone.num_hidden_layers} layers, width {backbone.hidden_size}, behind {patches}"
-
-
-def _describe_hardware(hardware: dict[str, Any]) -> str:
-    processor = f"{hardware['cpu']}, {hardware['cores']} core{'s' if hardware['cores'] > 1 else ''}"
-    return f"{hardware['gpu']} ({processor})" if hardware.get("gpu") else processor
 
 
 def _metadata(
     metrics: dict[str, Any], dataset_name: str, uses_utkface: bool, uses_fairface: bool, base_model: str | None
 ) -> ModelCardData:
-    measured_splits = {name: metrics[name] for name in ("split_seed", "splits_sha256") if name in metrics}
+    """The card's YAML header with its model-index: each headline score with its interval and number of faces."""
     headline = {
         ("mae", "Age, mean absolute error (years)"): metrics["age"]["mae"],
         ("cs5", "Age within five years"): metrics["age"]["cs5"],
@@ -175,15 +150,12 @@ def _metadata(
     }
     for name, scores in metrics["age_ranges"].items():
         headline["accuracy", f"Age range accuracy, {name}"] = scores["accuracy"]
-        headline["accuracy", f"Age range or the one beside it, {name}"] = scores["within_one"]
-    terms = {"license": "other"}
-    if uses_utkface:
-        terms |= {
-            "license_name": "utkface-non-commercial-research",
-            "license_link": "https://susanqq.github.io/UTKFace/",
-        }
+        headline["accuracy", f"Age range 1-off accuracy, {name}"] = scores["within_one"]
+    splits: dict[str, Any] = {name: metrics[name] for name in ("split_seed", "splits_sha256") if name in metrics}
     return ModelCardData(
-        **terms,
+        license="other",
+        license_name="utkface-non-commercial-research" if uses_utkface else None,
+        license_link="https://susanqq.github.io/UTKFace/" if uses_utkface else None,
         library_name="transformers",
         pipeline_tag="image-classification",
         tags=["age-estimation", "gender-classification", "face", "age-gender-classification", "custom_code"],
@@ -195,10 +167,10 @@ def _metadata(
             EvalResult(
                 task_type="image-classification",
                 task_name="Age and gender by appearance",
-                dataset_type=metrics["dataset"],  # as it was measured: a Hub set of these pictures has other splits
+                dataset_type=metrics["dataset"],  # not the Hub id: the Hub's set of these pictures has other splits
                 dataset_name=dataset_name,
                 dataset_split=metrics["split"],
-                dataset_args=measured_splits or None,
+                dataset_args=splits or None,
                 metric_type=kind,
                 metric_name=name,
                 metric_value=score["value"],
@@ -210,18 +182,57 @@ def _metadata(
     )
 
 
+def _template() -> Template:
+    # StrictUndefined: a card with an empty place is worse than none
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {
+        "score": partial(with_interval, scale=1, decimals=2),
+        "fraction": partial(with_interval, scale=1, decimals=3),
+        "percent": partial(with_interval, scale=100, decimals=1),
+        "change": partial(with_interval, scale=1, decimals=3, sign="+"),
+        "change_in_percent": partial(with_interval, scale=100, decimals=2, sign="+"),
+        "comparable_range_sets": comparable_range_sets,
+        "group_name": lambda group: ", ".join(group[factor] for factor in group["by"].split(" x ")),
+        "cell_name": lambda cell: ", ".join(cell[factor] for factor in ("race", "gender", "age") if factor in cell),
+    }
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.1f} minutes"
+
+
+def _describe_backbone(config: AgeGenderConfig) -> str:
+    backbone: Any = config.backbone_config
+    if backbone.model_type != "vit":
+        return f"{backbone.model_type} backbone"
+    patches = "a convolutional stem" if config.stem_channels else f"{backbone.patch_size}-pixel patches"
+    return f"ViT of {backbone.num_hidden_layers} layers, width {backbone.hidden_size}, behind {patches}"
+
+
+def _describe_hardware(hardware: dict[str, Any]) -> str:
+    processor = f"{hardware['cpu']}, {hardware['cores']} core{'s' if hardware['cores'] > 1 else ''}"
+    return f"{hardware['gpu']} ({processor})" if hardware.get("gpu") else processor
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the trained model's folder; its README.md is written")
     parser.add_argument("--repo_id", help="where the card's snippets load the model from, user/name")
     parser.add_argument("--revision", help="tag or commit the snippets pin")
     args = parser.parse_args()
     try:
         text = render_card(args.folder, args.repo_id, args.revision)
-    except (CardError, OSError) as error:
+    except AgeGenderError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    (args.folder / "README.md").write_text(text, encoding="utf-8")
-    print(f"Wrote {args.folder / 'README.md'}")
+    (args.folder / CARD).write_text(text, encoding="utf-8")
+    print(f"Wrote {args.folder / CARD}")
 
 
 if __name__ == "__main__":

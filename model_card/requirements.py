@@ -1,22 +1,18 @@
-"""The file of weights in a model folder, and the hash by which figures name the weights they were computed for."""
+"""What must lie in a model's folder before its card can be rendered, and whether its figures are of these very weights."""
 
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+from model_card.run_record import RUN_RECORD
+
 
 WEIGHTS = "model.safetensors"
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
+METRICS = "metrics.json"  # what an evaluation writes
+CARD = "README.md"
 COMPARISON = "onnx/comparison.json"  # what scripts.export_onnx measured
-REQUIRED_FILES = ("config.json", "preprocessor_config.json", WEIGHTS, "metrics.json", "training_run.json")
+REQUIRED_FILES = ("config.json", "preprocessor_config.json", WEIGHTS, METRICS, RUN_RECORD)
 REQUIRED_METRICS = (
     "split",
     "pictures",
@@ -43,36 +39,55 @@ REQUIRED_RUN = (
 
 
 def card_problems(folder: Path) -> list[str]:
-    """What keeps a card from being rendered, one sentence each; empty where nothing does."""
+    """What keeps the card of the model in `folder` from being rendered, one sentence each; empty if nothing does."""
     problems = [f"{name} is missing" for name in REQUIRED_FILES if not (folder / name).is_file()]
     weights_sha256 = sha256(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else None
-    content, unreadable = _read_all(folder, ("metrics.json", "training_run.json", COMPARISON))
-    problems += unreadable
-    if (run := content.get("training_run.json")) is not None:
-        problems += [f"training_run.json does not say {key!r}" for key in REQUIRED_RUN if key not in run]
-        was_validated = any("eval_loss" in entry for entry in run.get("log_history", ()))
-        if was_validated and not (folder / "figures" / "learning_curves.png").exists():
-            problems.append("figures/learning_curves.png is missing: run python -m scripts.evaluate_model")
-    if (metrics := content.get("metrics.json")) is not None:
-        problems += [f"metrics.json does not say {key!r}" for key in REQUIRED_METRICS if not metrics.get(key)]
-        if metrics.get("split") not in (None, "test"):
-            problems.append(f"metrics.json is of the {metrics['split']} split: a card states those of the test split")
-        measured = metrics.get("weights_sha256")
-        if weights_sha256 and measured != weights_sha256:
-            of_what = (
-                f"other weights ({measured[:12]}..., not {weights_sha256[:12]}...)" if measured else "unnamed weights"
-            )
-            problems.append(f"metrics.json holds figures of {of_what}: run python -m scripts.evaluate_model again")
+    content: dict[str, dict[str, Any]] = {}
+    for name in (METRICS, RUN_RECORD, COMPARISON):
+        if (folder / name).is_file():
+            try:
+                content[name] = json.loads((folder / name).read_text(encoding="utf-8"))
+            except ValueError as error:
+                problems.append(f"{name} is not JSON: {error}")
+    if RUN_RECORD in content:
+        problems += _run_problems(folder, content[RUN_RECORD])
+    if METRICS in content:
+        problems += _metrics_problems(content[METRICS], weights_sha256)
     return problems + _onnx_problems(folder, content.get(COMPARISON), weights_sha256)
 
 
 def onnx_files(folder: Path) -> list[str]:
-    """Paths of the exported networks, relative to the folder; the one with the weights' own precision comes first."""
+    """Paths of the exported networks, relative to the folder and sorted: the one in full precision comes first."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.glob("onnx/*.onnx"))
 
 
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content; by it, figures name the weights they were computed for."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _run_problems(folder: Path, run: dict[str, Any]) -> list[str]:
+    problems = [f"{RUN_RECORD} does not say {key!r}" for key in REQUIRED_RUN if key not in run]
+    was_validated = any("eval_loss" in entry for entry in run.get("log_history", ()))
+    if was_validated and not (folder / "figures" / "learning_curves.png").exists():
+        problems.append("figures/learning_curves.png is missing: run python -m scripts.evaluate_model")
+    return problems
+
+
+def _metrics_problems(metrics: dict[str, Any], weights_sha256: str | None) -> list[str]:
+    problems = [f"{METRICS} does not say {key!r}" for key in REQUIRED_METRICS if not metrics.get(key)]
+    if metrics.get("split") not in (None, "test"):
+        problems.append(f"{METRICS} is of the {metrics['split']} split: a card states those of the test split")
+    measured = metrics.get("weights_sha256")
+    if weights_sha256 and measured != weights_sha256:
+        whose = f"other weights ({measured[:12]}..., not {weights_sha256[:12]}...)" if measured else "unnamed weights"
+        problems.append(f"{METRICS} holds figures of {whose}: run python -m scripts.evaluate_model again")
+    return problems
+
+
 def _onnx_problems(folder: Path, comparison: dict[str, Any] | None, weights_sha256: str | None) -> list[str]:
-    """A stale or unmeasured export is told by hashes, so that checking one needs no ONNX package."""
+    """Stale or unmeasured exports; found by hashes, so that the check needs no ONNX package."""
     files, again = onnx_files(folder), "run python -m scripts.export_onnx --int8 --dataset ... again, or remove onnx/"
     if not files:
         return []
@@ -88,15 +103,3 @@ def _onnx_problems(folder: Path, comparison: dict[str, Any] | None, weights_sha2
         for path in files
         if stated.get(Path(path).name, {}).get("sha256") != sha256(folder / path)
     ]
-
-
-def _read_all(folder: Path, names: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
-    """The content of those JSON files that are there, and what is wrong with the others that are."""
-    content, problems = {}, []
-    for name in names:
-        if (folder / name).is_file():
-            try:
-                content[name] = json.loads((folder / name).read_text(encoding="utf-8"))
-            except ValueError as error:
-                problems.append(f"{name} is not JSON: {error}")
-    return content, problems

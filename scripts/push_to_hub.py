@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from model.configuration_age_gender import TASK
-from model_card.push import HubError, push_folder
-from model_card.pushed_files import ModelFolderError
+from model.errors import AgeGenderError
+from model_card.push import push_folder
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         commit = push_folder(**vars(args))
-    except (ModelFolderError, HubError) as error:
+    except AgeGenderError as error:
         sys.exit(f"error: {error}")
     print(f"{commit.pr_url or commit.repo_url} holds {args.folder} at commit {commit.oid}. To load it:\n")
     print("    from transformers import pipeline")

@@ -1,0 +1,58 @@
+"""Read training_run.json, the record beside a model's weights, and find out which sets of faces it says were trained on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+RUN_RECORD = "training_run.json"  # the trainer writes it after the weights: a folder that holds it is trained
+RENAMED_ARGUMENTS = {  # old name -> name today; records of earlier versions hold the old ones
+    "mirror_average": "flip_tta",
+    "start_from": "finetune_from",
+    "start_revision": "finetune_revision",
+    "validation_share": "validation_fraction",
+    "test_share": "test_fraction",
+    "max_unusable_share": "max_unusable_fraction",
+}
+FAMILIES = ("utkface", "fairface")  # data sets that circulate under many names, such as FairFace-train-40k.tar.gz
+
+
+def read_run_record(folder: Path) -> dict[str, Any] | None:
+    """The record in a model's folder, its arguments under the names they have today; None where there is none."""
+    path = folder / RUN_RECORD
+    if not path.exists():
+        return None
+    run = json.loads(path.read_text(encoding="utf-8"))
+    return run | {"arguments": _with_new_names(run["arguments"])} if "arguments" in run else run
+
+
+def _with_new_names(arguments: Any) -> Any:
+    """Rename the keys of a mapping, and of the mappings that lists in it hold (`also_train_on`)."""
+    if isinstance(arguments, list):
+        return [_with_new_names(item) for item in arguments]
+    if isinstance(arguments, dict):
+        return {RENAMED_ARGUMENTS.get(name, name): _with_new_names(value) for name, value in arguments.items()}
+    return arguments
+
+
+def trained_sets(run: dict[str, Any]) -> list[dict[str, str]]:
+    """The `dataset` and `splits_sha256` of each set that this run trained on; not those of the model it fine-tuned."""
+    first = {"dataset": run["arguments"]["dataset"], "splits_sha256": run["data"]["splits_sha256"]}
+    others = run["data"].get("also_trained_on") or ()
+    return [first, *({name: other[name] for name in first} for other in others)]
+
+
+def trained_on_other_splits(run: dict[str, Any]) -> list[str]:
+    """Names of the sets that the fine-tuned model had been trained on, split otherwise than in this run.
+
+    That model may have seen what this run held out of them.
+    """
+    ours = {known["splits_sha256"] for known in trained_sets(run)}
+    before = (run.get("started_from") or {}).get("trained_on", ())
+    return [known["dataset"] for known in before if known["splits_sha256"] not in ours]
+
+
+def may_be_same(dataset: str, other: str) -> bool:
+    """Whether two names may stand for the same pictures: they are equal, or of one family."""
+    names = (dataset.lower(), other.lower())
+    return dataset == other or any(all(family in name for name in names) for family in FAMILIES)

@@ -1,0 +1,155 @@
+"""Deploy the demo as a Gradio Space that runs a model from the Hub: the Space's files, its card, its variables."""
+
+import sys
+from pathlib import Path
+
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    SpaceCardData,
+    SpaceHardware,
+)
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.repocard import metadata_load
+
+from model.face_detection import YUNET_FILE
+from model_card.hub_checks import HubError, check_name, check_signed_in, check_visibility, hub_errors
+from model_card.requirements import CARD, WEIGHTS
+
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = ("app.py", "demo/*.py", "demo/*.css", "demo/*.js", "examples/*.jpg", "model/*.py")
+NOT_NEEDED = "model/handler.py"  # of Inference Endpoints
+REQUIREMENTS = ROOT / "deploy" / "requirements.txt"  # what these files import, in the versions the image has too
+MODEL_FILES = ("config.json", "preprocessor_config.json", WEIGHTS, YUNET_FILE)  # without which the demo cannot run
+# ZeroGPU lends its GPU to functions that ask for it by a decorator, which this app does not use.
+HARDWARE = [hardware.value for hardware in SpaceHardware if hardware is not SpaceHardware.ZERO_A10G]
+CARD_TEXT = """\
+---
+{metadata}
+---
+
+# {title}
+
+Estimates the age and the apparent gender of every face in a picture, with
+[{model}](https://huggingface.co/{model}/tree/{revision}).
+
+**It must not be used to decide anything about a person**, or on people who did not agree to it. The model's card says
+what it was trained on, for whom it fails, and under which terms it may be used.
+
+Deployed by `python -m scripts.deploy_space`. The Space's variables `MODEL_ID` and `MODEL_REVISION` choose the model.
+"""
+
+
+def deploy_space(
+    space_id: str,
+    model_id: str,
+    *,
+    revision: str | None = None,
+    private: bool | None = None,
+    hardware: str | None = None,
+) -> CommitInfo:
+    """Make `space_id` run this demo with `model_id`, by one commit; everything is checked before anything changes.
+
+    Args:
+        space_id: "user/space"; created if it does not exist.
+        model_id: "user/name" of the model.
+        revision: branch, tag or commit of the model; the Space is pinned to the commit it names now. None for main.
+        private: visibility of a new Space; None for the account's default.
+        hardware: one of `HARDWARE`; None is "cpu-basic" for a new Space and leaves an existing one as it is.
+
+    Raises:
+        HubError: no such model or revision, no model in it, not signed in, no user in the Space's name, the Space
+            exists with another visibility, or the Hub refused or cannot be reached. Calling this again finishes.
+    """
+    check_signed_in()
+    check_name(space_id, "Space")
+    api = HfApi()
+    with hub_errors(f"could not deploy {space_id}"):
+        commit = _find_model(api, model_id, revision)
+        files = space_files(model_id, commit, hardware)
+        variables = {"MODEL_ID": model_id, "MODEL_REVISION": commit}
+        before = _make_space(api, space_id, private, hardware, variables)
+        current = {name: variable.value for name, variable in api.get_space_variables(space_id).items()}
+        for name, value in variables.items():
+            if current.get(name) != value:
+                api.add_space_variable(space_id, name, value)
+        stale = [path for path in before if _belongs_to_demo(path) and path not in files]
+        return api.create_commit(
+            space_id,
+            [
+                *(CommitOperationAdd(path, content) for path, content in files.items()),
+                *(CommitOperationDelete(path) for path in stale),
+            ],
+            repo_type="space",
+            commit_message=f"Run {model_id} at {commit[:8]}",
+        )
+
+
+def space_files(model_id: str, revision: str, hardware: str | None = None) -> dict[str, bytes]:
+    """Path -> content of all files of the Space: code, assets, pinned requirements, and a card with the front matter."""
+    paths = [path.relative_to(ROOT).as_posix() for pattern in FILES for path in sorted(ROOT.glob(pattern))]
+    files = {path: (ROOT / path).read_bytes() for path in paths if path != NOT_NEEDED}
+    files["requirements.txt"] = REQUIREMENTS.read_bytes().replace(b"+cpu", b"")  # a Space may have a GPU
+    files[CARD] = _card(model_id, revision, hardware).encode()
+    return files
+
+
+def _card(model_id: str, revision: str, hardware: str | None) -> str:
+    metadata = SpaceCardData(**(metadata_load(ROOT / CARD) or {}))
+    metadata["models"] = [model_id]
+    if hardware:
+        metadata["suggested_hardware"] = hardware
+    return CARD_TEXT.format(metadata=metadata.to_yaml(), title=metadata["title"], model=model_id, revision=revision)
+
+
+def _belongs_to_demo(path: str) -> bool:
+    """Whether an earlier deployment may have put a file there; other files, such as .gitattributes, stay."""
+    return path == "app.py" or path.startswith(("demo/", "examples/", "model/"))
+
+
+def _find_model(api: HfApi, model_id: str, revision: str | None) -> str:
+    """The commit that `revision` names, if it holds a model that the demo can serve."""
+    try:
+        info = api.model_info(model_id, revision=revision)
+    except RevisionNotFoundError as error:
+        raise HubError(f"{model_id} has no revision {revision!r}: give a branch, tag or commit of it") from error
+    except RepositoryNotFoundError as error:
+        raise HubError(
+            f"there is no model {model_id} on the Hub that you may read: push one with python -m scripts.push_to_hub"
+        ) from error
+    commit, found = info.sha or "", {file.rfilename for file in info.siblings or []}
+    missing = [name for name in MODEL_FILES if name not in found]
+    if missing:
+        raise HubError(f"{model_id} at {commit[:8]} is no model that the demo can run: it lacks {', '.join(missing)}")
+    if info.private:
+        print(
+            f"note: {model_id} is private. The Space needs a secret HF_TOKEN that may read it: add it in its settings.",
+            file=sys.stderr,
+        )
+    return commit
+
+
+def _make_space(
+    api: HfApi, space_id: str, private: bool | None, hardware: str | None, variables: dict[str, str]
+) -> list[str]:
+    """Create the Space, or request the hardware for an existing one; returns the paths of its files."""
+    try:
+        info = api.space_info(space_id)
+    except RepositoryNotFoundError:
+        api.create_repo(
+            space_id,
+            repo_type="space",
+            space_sdk="gradio",
+            private=private,
+            space_hardware=SpaceHardware(hardware) if hardware else None,
+            space_variables=[{"key": name, "value": value} for name, value in variables.items()],
+        )
+        info = api.space_info(space_id)
+    else:
+        check_visibility(space_id, bool(info.private), private)
+        if hardware:
+            api.request_space_hardware(space_id, SpaceHardware(hardware))
+    return [file.rfilename for file in info.siblings or []]
