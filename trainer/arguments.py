@@ -1,6 +1,5 @@
-"""All that a recipe can say, as one typed whole."""
+"""Everything that a recipe can say: seven dataclasses of arguments, read together and described together."""
 
-import difflib
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,51 +16,48 @@ from trainer.data.mixture import MixtureArguments
 from trainer.data.transforms import AugmentationArguments
 from trainer.devices import check_gpu_is_there, check_no_gpu_is_idle, check_processes
 from trainer.optimizer import LearningArguments
-from trainer.recipe import RecipeError, parse_recipe
+from trainer.recipe import RecipeError, did_you_mean, parse_recipe
 from trainer.run_record import describe_arguments, public_name
 
 
 logger = logging.getLogger(__name__)
 
-
-# What an evaluation gives: the losses, and the keys of trainer.metrics.build_compute_metrics.
+# What an evaluation during training returns: the losses, and the keys of trainer.metrics.build_compute_metrics.
 METRICS = (
     *("loss", "age_loss", "gender_loss"),
     *("age_mae", "age_cs5", "age_range_accuracy", "age_range_within_one", "age_range_f1"),
     *("gender_accuracy", "gender_auc", "gender_f1"),
 )
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass
 class RunArguments(TrainingArguments):
-    """The Trainer's own arguments."""
+    """The Trainer's own arguments, with other defaults where transformers' do not fit."""
 
     ddp_timeout: int = field(
-        default=24 * 60 * 60,  # of transformers half an hour, in which millions of faces are not prepared
-        metadata={"help": "Seconds that a process waits for the others, as all do while one prepares the faces."},
+        default=24 * 60 * 60,  # transformers' half hour is too short to prepare millions of faces
+        metadata={"help": "Seconds that a process waits for the others, as all do while the first prepares the faces."},
     )
 
     logging_nan_inf_filter: bool = field(
-        default=False,  # of transformers True: it waits for the GPU at every step
-        metadata={
-            "help": "Leave losses that are no numbers out of the log and out of an evaluation's. They end the run."
-        },
+        default=False,  # transformers' True forces a device synchronisation at every step
+        metadata={"help": "Leave NaN and Inf losses out of the logged means. They end the run in any case."},
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """
         Raises:
-            RecipeError: `metric_for_best_model` is nothing that an evaluation gives.
+            RecipeError: no evaluation returns `metric_for_best_model`.
         """
         metric = (self.metric_for_best_model or "loss").removeprefix("eval_")
         if metric not in METRICS:
-            near = difflib.get_close_matches(metric, METRICS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
             raise RecipeError(
-                f"metric_for_best_model: unknown metric {metric!r}.{hint} There are {', '.join(METRICS)}."
+                f"metric_for_best_model: unknown metric {metric!r}.{did_you_mean(metric, METRICS)} There are "
+                f"{', '.join(METRICS)}."
             )
         less_is_better = metric.endswith("loss") or metric == "age_mae"
-        if self.greater_is_better is None:  # transformers takes every metric but a loss for a score
+        if self.greater_is_better is None:  # transformers would maximise every metric that is not a loss
             self.greater_is_better = not less_is_better
         elif self.greater_is_better == less_is_better:
             extreme = "largest" if self.greater_is_better else "smallest"
@@ -72,12 +68,9 @@ class RunArguments(TrainingArguments):
         is_unset = self.accelerator_config is None
         super().__post_init__()
         if is_unset:
-            # Else the copying of each batch waits until the GPU has done the step before; that of a stream, and of the
-            # epoch in which a run goes on, does so in any case (accelerate 1.15).
+            # Otherwise copying a batch to the GPU waits for the previous step. accelerate 1.15 waits in any case for
+            # streams, and in the epoch in which a run resumes.
             self.accelerator_config.non_blocking = self.dataloader_pin_memory
-
-
-ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass
@@ -87,25 +80,25 @@ class ReportArguments:
     gender_target_accuracy: float = field(
         default=0.95,
         metadata={
-            "help": "Share of given gender answers that should be right: the lower end of its interval reaches this on "
-            "validation; the rest is 'unsure'."
+            "help": "Accuracy among the faces whose gender is answered: on validation the lower end of its interval "
+            "reaches this. The model abstains on the others."
         },
     )
     report: bool = field(
-        default=True, metadata={"help": "Measure on the test split, draw the figures and write the model card."}
+        default=True, metadata={"help": "Evaluate on the test split, draw the figures and write the model card."}
     )
     onnx: bool | None = field(
         default=None,
         metadata={
-            "help": "Also export to ONNX, fp32 and int8, and show on the card what either costs on the test split; "
-            "together with push_to_hub unless told otherwise."
+            "help": "Also export to ONNX, fp32 and int8, and show on the card what either costs on the test split. "
+            "Default: true together with push_to_hub."
         },
     )
 
     def check_labels(self, test: Dataset) -> None:
         """
         Raises:
-            RecipeError: the card states the errors of both heads, and the test split cannot tell them.
+            RecipeError: the test split has no labels for a head, whose errors the card must state.
         """
         genders, ages = np.array(test["gender"]), np.array(test["age"])
         missing = [name for name, labels in (("genders", genders), ("exact ages", ages)) if not (labels >= 0).any()]
@@ -115,11 +108,14 @@ class ReportArguments:
                 "measure what there is with scripts.evaluate_model."
             )
 
-    def writes_onnx(self, pushes: bool) -> bool:
-        """Asked before the training, so that nothing is found missing after it. `pushes`: the model goes to the Hub.
+    def exports_onnx(self, pushes: bool) -> bool:
+        """Whether ONNX files are written after training.
+
+        Args:
+            pushes: whether the model goes to the Hub.
 
         Raises:
-            RecipeError: asked for, without the packages for it or without a report to stand in.
+            RecipeError: they are asked for, and the packages or the report that compares them are missing.
         """
         if self.onnx and not self.report:
             raise RecipeError(
@@ -128,12 +124,14 @@ class ReportArguments:
         missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
         if self.onnx and missing:
             raise RecipeError(f"onnx: true needs {', '.join(missing)}: pip install -r requirements-dev.txt")
-        if self.onnx is None and pushes and self.report and missing:
+        if self.onnx is not None:
+            return self.onnx
+        if pushes and self.report and missing:
             logger.warning(
                 f"The model will be pushed without ONNX files: they need {', '.join(missing)} (pip install -r "
                 "requirements-dev.txt)."
             )
-        return bool(self.onnx if self.onnx is not None else pushes and self.report and not missing)
+        return pushes and self.report and not missing
 
 
 class Arguments(NamedTuple):
@@ -153,23 +151,50 @@ class Arguments(NamedTuple):
         Args:
             argv: `[recipe.yaml] [--name value ...]`.
 
+        Returns:
+            The arguments, those that `finetune_from` decides included: its configuration is read for that.
+
         Raises:
-            RecipeError: as `trainer.recipe.parse_recipe` does.
+            RecipeError: as `trainer.recipe.parse_recipe`; no model at `finetune_from`; or a stream without max_steps.
             DeviceError: a GPU was asked for that is not there, each process would train alone, or GPUs are left over.
         """
         args = cls(*parse_recipe(argv, ARGUMENT_CLASSES))
         check_gpu_is_there(args.training.use_cpu)
         check_processes(args.training.world_size)
         check_no_gpu_is_idle(args.training.device.type)
-        return args
+        if args.data.streaming and args.training.max_steps <= 0:
+            raise RecipeError("A stream has no known length: set max_steps, the number of batches to train on.")
+        return args._replace(model=args.model.resolved())
+
+    @property
+    def data_seed(self) -> int:
+        """The seed of the splits."""
+        return self.training.data_seed or 0
+
+    @property
+    def data_sets(self) -> list[DataArguments]:
+        """All sets to train on, the one that is measured on first."""
+        return [self.data, *self.mixture.sets]
+
+    @property
+    def dataset_names(self) -> list[str]:
+        """The public names of `data_sets`."""
+        return [public_name(one.dataset) for one in self.data_sets]
+
+    @property
+    def paths(self) -> list[str]:
+        """Places on this machine, and names on the Hub, that the arguments name."""
+        own = (self.data.manifest, self.data.cache_dir, self.training.output_dir)
+        return [*(one.dataset for one in self.data_sets), *(path for path in own if path)]
 
     def describe(self) -> dict[str, Any]:
-        """{name: value} for the run's record: of the training arguments those that differ from the defaults, and no word
-        of where files lie on this machine."""
-        start_from, manifest = self.model.start_from, self.data.manifest
+        """{name: value} for the run's record: of `training` only what differs from the defaults, and no path of this
+        machine.
+        """
+        finetune_from, manifest = self.model.finetune_from, self.data.manifest
         return (
             asdict(self.model)
-            | {"start_from": start_from and public_name(start_from)}
+            | {"finetune_from": finetune_from and public_name(finetune_from)}
             | asdict(self.data)
             | {"dataset": public_name(self.data.dataset), "cache_dir": None}
             | {"manifest": manifest and public_name(manifest)}

@@ -1,25 +1,28 @@
-"""Files that are there only when they are whole, whenever the process is killed."""
+"""Files that appear under their name only when all of them is on the disk, even if the process is killed.
+
+Alone in a module because the trainer, the evaluation, the experiments and the scoring all write such files.
+"""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` beside `path`, and let it appear there when it is on the disk."""
-    fill_whole(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` to a temporary file beside `path`, then move it there."""
+    fill_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
 
 
-def fill_whole(path: Path, fill: Callable[[Path], object]) -> None:
-    """Let `fill` write a file beside `path`, which appears there when it is on the disk."""
-    # a name of this process's own: one that outlived its launcher may still be at the same file
+def fill_atomically(path: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` write a temporary file beside `path`, then move it there."""
+    # the process id: one that outlived its launcher may still be writing the same file
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         fill(unfinished)
         sync(unfinished)
         os.replace(unfinished, path)
     finally:
-        unfinished.unlink(missing_ok=True)  # where the disk is full, it would take what is left
+        unfinished.unlink(missing_ok=True)  # on a full disk it would take what space is left
 
 
 def sync(path: Path) -> None:

@@ -65,7 +65,8 @@ class ModelArguments:
         },
     )
     age_ranges: list[str] | None = field(
-        default=None, metadata={"help": "Such as 0-17 18-39 40+. Default: those of finetune_from, else FairFace's nine."}
+        default=None,
+        metadata={"help": "Such as 0-17 18-39 40+. Default: those of finetune_from, else FairFace's nine."},
     )
     age_sigma_years: float = field(default=2.0, metadata={"help": "Width of the Gaussian around the labelled year."})
     age_class_weights: str = field(
@@ -102,7 +103,7 @@ class ModelArguments:
             ("pooling", self.pooling, POOLINGS),
         ):
             if value not in allowed:
-                raise RecipeError(f"{name} must be {' or '.join(allowed)}, got {value!r}.")
+                raise RecipeError(f"{name} must be {', '.join(allowed[:-1])} or {allowed[-1]}, got {value!r}.")
 
     def resolved(self) -> "ModelArguments":
         """A copy with `INHERITED_ARGUMENTS` set: where they were None, to those of `finetune_from`, else to the defaults.
@@ -196,7 +197,9 @@ def read_backbone_config(text: str) -> PreTrainedConfig:
         values = json.loads(text)
         config = AutoConfig.for_model(**values)
     except (TypeError, ValueError) as error:
-        raise RecipeError(f"backbone_config: expected JSON with a model_type that transformers knows: {error}") from error
+        raise RecipeError(
+            f"backbone_config: expected JSON with a model_type that transformers knows: {error}"
+        ) from error
     default = type(config)()
     for key in values:
         if not hasattr(default, key) and key != "attn_implementation":

@@ -1,40 +1,47 @@
-"""Which checkpoint a run goes on from: the last one that was written whole."""
+"""From which checkpoint a run resumes: the last one that was written completely; and what may not be overwritten."""
 
 import json
 import re
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate.utils import gather_object
+from safetensors import SafetensorError
 from transformers import TrainingArguments
 
+from model.errors import AgeGenderError
+from model_card.requirements import CARD
+from model_card.run_record import RUN_RECORD
 from trainer.recipe import RecipeError
-from trainer.run_record import RUN_RECORD
 
 
-STATE = "trainer_state.json"  # the Trainer writes it last
-CARD = "README.md"  # written last: the run is reported
+STATE = "trainer_state.json"  # the Trainer writes it last: a checkpoint that holds it is complete
+SECONDS_TO_APPEAR = 30  # until other machines see a new file on a network file system
 
 
-class CheckpointError(ValueError):
-    """A checkpoint cannot be used or written; the message says which and why."""
+class CheckpointError(AgeGenderError):
+    """A checkpoint or a result cannot be read or written."""
 
 
-class TrainingDiverged(ValueError):
-    """The loss or the weights are no numbers any more; the message says at which step."""
+class TrainingDiverged(AgeGenderError):
+    """The loss or a weight is NaN or Inf."""
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a run's folder, whole or not, by their step."""
+    """The checkpoints in a run's folder by their step, incomplete ones included."""
     steps = {
-        path: re.fullmatch(r"checkpoint-(\d+)", path.name) for path in folder.glob("checkpoint-*") if path.is_dir()
+        path: int(match[1])
+        for path in folder.glob("checkpoint-*")
+        if path.is_dir() and (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
     }
-    return sorted((path for path, match in steps.items() if match), key=lambda path: int(steps[path][1]))
+    return sorted(steps, key=lambda path: steps[path])
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether everything was written: a process that was killed while it wrote leaves no state, or half of one."""
+    """Whether the checkpoint is complete: a process that was killed while writing it leaves no state, or part of one."""
     try:
         json.loads((checkpoint / STATE).read_text())
     except (OSError, ValueError):
@@ -43,24 +50,30 @@ def is_whole(checkpoint: Path) -> bool:
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The complete checkpoint with the highest step; None where there is none."""
     return next((path for path in reversed(find_checkpoints(folder)) if is_whole(path)), None)
 
 
-def way_back(folder: Path) -> str:
-    """A sentence for errors: where the run whose checkpoints `folder` holds can go on from."""
+def resume_hint(folder: Path) -> str:
+    """A sentence for error messages: from which checkpoint in `folder` the run can resume."""
     last = last_whole_checkpoint(folder)
     return f"The last whole checkpoint is {last}." if last else "There is no checkpoint yet."
 
 
 def is_trained(output_dir: Path, resume: str | None, *, report: bool, push: bool) -> bool:
-    """Whether the run has been trained and goes on with what follows: `report` and `push` say what is asked for.
+    """Whether an earlier start has trained the run, so that this one only reports or pushes it.
+
+    Args:
+        output_dir: the run's result.
+        resume: "true", "false", or the path of a checkpoint.
+        report, push: whether this start should report and push.
 
     Raises:
-        RecipeError: it has been trained, and nothing is left to do, or going on was not asked for.
+        RecipeError: the run is trained, and either nothing is left to do or `resume` is not "true".
     """
     if not (output_dir / RUN_RECORD).exists():
         return False
-    unreported = report and not (output_dir / CARD).exists()
+    unreported = report and not (output_dir / CARD).exists()  # the card is written last
     if (resume or "false").lower() == "true" and (unreported or push):
         return True
     if unreported:
@@ -72,24 +85,24 @@ def is_trained(output_dir: Path, resume: str | None, *, report: bool, push: bool
 
 
 def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> str | None:
-    """The checkpoint to go on from, if asked to: None for a start from the beginning.
+    """The checkpoint to resume from; None for a new run.
 
     Args:
         folder: holds the run's checkpoints.
-        output_dir: where its result goes.
-        resume: "true", "false", or the path of a checkpoint.
+        output_dir: where the result goes.
+        resume: "true" for the last complete checkpoint in `folder`, "false", or the path of a checkpoint.
 
     Raises:
-        RecipeError: there is work in the way that would be lost, nothing whole at the path to resume from, or no
-            optimizer's state in it.
+        RecipeError: an unfinished run or other files would be overwritten, the checkpoint is incomplete, or it lacks the
+            optimizer's state.
     """
     resume = resume or "false"
     started = bool(find_checkpoints(folder))
     if started and resume.lower() == "false":
         raise RecipeError(
-            f"{folder} holds an unfinished run. Add --resume_from_checkpoint true to go on with it, or remove the folder."
+            f"{folder} holds an unfinished run. Add --resume_from_checkpoint true to resume it, or remove the folder."
         )
-    # what a run that was killed while it saved its result left there may be overwritten, anything else may not
+    # a started run may have been killed while it saved its result, which is then saved again
     if output_dir.exists() and not started and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise RecipeError(f"{output_dir} is not empty. Choose another --output_dir, or empty it first.")
     last = last_whole_checkpoint(folder)
@@ -100,7 +113,7 @@ def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> 
             f"No checkpoint at {resume}, or none that was written whole: expected a folder such as "
             f"{folder}/checkpoint-100 with a {STATE}."
         )
-    if last and _step(last) > _step(Path(resume)):  # which a later start would take for this run's
+    if last and _step(last) > _step(Path(resume)):  # the next start would resume from `last`
         raise RecipeError(
             f"{folder} holds {last.name}, which is further than {resume}. Remove it to go back, or choose another "
             "--output_dir."
@@ -109,11 +122,11 @@ def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> 
 
 
 def _with_optimizer(checkpoint: Path) -> str:
-    """The path, of a checkpoint that training can go on from: without an optimizer's state it would begin a new one."""
+    """The path of a checkpoint that holds the optimizer's state."""
     if not any(checkpoint.glob("optimizer*")):  # a file, or under FSDP a folder
         raise RecipeError(
-            f"{checkpoint} holds the weights without the optimizer (save_only_model: true): training cannot go on from "
-            "it. Remove the run's checkpoints, or choose another --output_dir, to begin again."
+            f"{checkpoint} holds the weights without the optimizer (save_only_model: true): training cannot resume from "
+            "it. Remove the run's checkpoints, or choose another --output_dir, to start again."
         )
     return str(checkpoint)
 
@@ -122,18 +135,17 @@ def _step(checkpoint: Path) -> int:
     return json.loads((checkpoint / STATE).read_text())["global_step"]
 
 
-SECONDS_TO_APPEAR = 30  # of a new file, on the other machines of a network's file system
-
-
 def check_shared(folder: Path, resume_from: str | None, training_args: TrainingArguments) -> None:
-    """To be called in every process. With a folder of its own a machine finds no best model at the end, or resumes alone.
+    """Check that all processes see the same folder of checkpoints. Every process must call this.
+
+    A machine with a folder of its own would not find the best model at the end, or would resume alone.
 
     Args:
         folder: holds the run's checkpoints.
-        resume_from: the checkpoint that this process would go on from.
+        resume_from: the checkpoint that this process would resume from.
 
     Raises:
-        RecipeError: a process sees another folder, or would go on from another checkpoint.
+        RecipeError: a process sees another folder, or would resume from another checkpoint.
     """
     if training_args.world_size == 1:
         return
@@ -146,15 +158,15 @@ def check_shared(folder: Path, resume_from: str | None, training_args: TrainingA
     found = gather_object([(sees, resume_from)])
     if training_args.process_index == 0:
         marker.unlink()
-    apart = [str(process) for process, (sees, _) in enumerate(found) if not sees]
-    if apart:
+    blind = [str(process) for process, (sees, _) in enumerate(found) if not sees]
+    if blind:
         raise RecipeError(
-            f"{folder} is not the same folder in all processes: {', '.join(apart)} of {len(found)} do not see what "
+            f"{folder} is not the same folder in all processes: {', '.join(blind)} of {len(found)} do not see what "
             "process 0 writes there. Give an --output_dir on a disk that all machines share."
         )
     if len({checkpoint for _, checkpoint in found}) > 1:
         raise RecipeError(
-            f"The processes would go on from different checkpoints: {', '.join(str(one) for _, one in found)}. Give an "
+            f"The processes would resume from different checkpoints: {', '.join(str(one) for _, one in found)}. Give an "
             "--output_dir on a disk that all machines share."
         )
 
@@ -165,3 +177,19 @@ def _appears(marker: Path, mark: str) -> bool:
             return True
         time.sleep(1)
     return False
+
+
+@contextmanager
+def full_disk_explained(output_dir: Path, checkpoint_dir: Path) -> Iterator[None]:
+    """Around writing the result to `output_dir`.
+
+    Raises:
+        CheckpointError: it could not be written; the message names the checkpoint to resume from.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # Python, torch and safetensors on a full disk
+        raise CheckpointError(
+            f"The trained model could not be written to {output_dir}: {error}. Is the disk full? "
+            f"{resume_hint(checkpoint_dir)} Make room, and add --resume_from_checkpoint true."
+        ) from error

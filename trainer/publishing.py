@@ -1,4 +1,7 @@
-"""What follows the training: the figures of the test split, the ONNX files, the card; and where it is pushed to."""
+"""From a trained model to a folder that can be pushed: its files, its scores, its ONNX export and its card.
+
+A start that resumes after training calls the same steps again; what an earlier start has finished is left as it is.
+"""
 
 import logging
 import shutil
@@ -6,79 +9,78 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from transformers import BaseImageProcessor
+from transformers import BaseImageProcessor, TrainingArguments
 
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.card import render_card
-from model_card.requirements import COMPARISON
-from trainer.arguments import Arguments
-from trainer.atomic_files import write_whole
-from trainer.callbacks import track_report
-from trainer.checkpoints import CARD
+from model_card.hub_checks import check_name, check_signed_in, hub_errors
+from model_card.requirements import CARD, COMPARISON
+from trainer.atomic_files import write_atomically
 from trainer.data.arguments import DataArguments
 from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
-from trainer.trainer import AgeGenderTrainer
 
 
 logger = logging.getLogger(__name__)
+CODE_FOLDER = Path(__file__).parents[1] / "model"
+ENDPOINT_FILES = ("handler.py", "requirements.txt")  # for Inference Endpoints; nothing imports them
+
+
+def repository_to_push_to(training_args: TrainingArguments, output_dir: Path) -> str | None:
+    """The Hub id that the model goes to; None without `push_to_hub`.
+
+    Raises:
+        HubError: not signed in, or no valid name: better known before training than after it.
+    """
+    if not training_args.push_to_hub:
+        return None
+    check_signed_in()
+    with hub_errors("could not ask the Hub whose token this is"):
+        user = HfApi().whoami()["name"]
+    repo_id = training_args.hub_model_id or f"{user}/{output_dir.name}"
+    check_name(repo_id)
+    return repo_id
 
 
 def save_model_folder(model: AgeGenderModel, image_processor: BaseImageProcessor, folder: str | Path) -> None:
-    """Fill `folder` so that it loads by `pipeline("age-gender-classification", model=folder, trust_remote_code=True)`.
+    """Fill `folder` so that `pipeline("age-gender-classification", model=folder, trust_remote_code=True)` loads it.
 
-    Writes model.safetensors, config.json (with `auto_map` and `custom_pipelines`), preprocessor_config.json, the code the
-    pipeline needs, YuNet's weights and, for Inference Endpoints, the handler and requirements.txt. Other files in the
-    folder stay as they are.
+    Writes model.safetensors, config.json (with `auto_map` and `custom_pipelines`), preprocessor_config.json, the code that
+    the pipeline needs, YuNet's weights and `ENDPOINT_FILES`. Other files in the folder stay as they are.
     """
     AgeGenderPipeline(model=model, image_processor=image_processor, device=model.device).save_pretrained(folder)
-    for name in ("handler.py", "requirements.txt"):
-        source, target = Path(__file__).parents[1] / "model" / name, Path(folder, name)
+    for name in ENDPOINT_FILES:
+        source, target = CODE_FOLDER / name, Path(folder, name)
         if not (target.exists() and target.samefile(source)):
             shutil.copyfile(source, target)
 
 
-def write_report(
-    args: Arguments, output_dir: Path, repo_id: str | None, writes_onnx: bool, trainer: AgeGenderTrainer | None
-) -> None:
-    """Measure the model in `output_dir` on the test split, export it if asked to, and last of all write its card.
-
-    What an earlier start has measured or exported is not made again.
-
-    Args:
-        repo_id: where it will be pushed to, for the card.
-        trainer: whose trackers are told of it; None where the training was finished by an earlier start.
-    """
+def evaluate_on_test(output_dir: Path, data_args: DataArguments) -> None:
+    """Write metrics.json and the figures, unless the card says that an earlier start did. Every process must call this."""
     if not (output_dir / CARD).exists():
-        evaluate_model(EvaluationArguments(model=str(output_dir)), replace(args.data, streaming=False))
-    if args.training.process_index > 0:
+        evaluate_model(EvaluationArguments(model=str(output_dir)), replace(data_args, streaming=False))
+
+
+def export_to_onnx(output_dir: Path, data_args: DataArguments) -> None:
+    """Write both ONNX files, compared on the test split, unless an earlier start did.
+
+    A network that cannot be exported is reported as a warning: the run ends with everything else.
+    """
+    if (output_dir / COMPARISON).exists():
         return
-    if writes_onnx and not (output_dir / COMPARISON).exists():
-        write_onnx(output_dir, args.data)
-    write_whole(output_dir / CARD, render_card(output_dir, repo_id))
-    if trainer:
-        track_report(trainer, output_dir)
-
-
-def write_onnx(folder: Path, data_args: DataArguments) -> None:
-    """Both ONNX files, compared on the test split; a network that cannot be exported costs the run nothing else."""
-    from trainer.onnx.export import (  # here: needs ONNX_PACKAGES
-        ExportArguments,
-        ExportError,
-        FaceArguments,
-        export_onnx,
-    )
+    from trainer.onnx.export import ExportArguments, ExportError, FaceArguments, export_onnx  # needs ONNX_PACKAGES
 
     faces = FaceArguments(**asdict(replace(data_args, streaming=False)))
     try:
-        export_onnx(ExportArguments(model=str(folder), int8=True), faces)
+        export_onnx(ExportArguments(model=str(output_dir), int8=True), faces)
     except ExportError as error:
         logger.warning(f"There are no ONNX files: {error}")
 
 
-def repository_to_push_to(args: Arguments, output_dir: Path) -> str | None:
-    """The Hub id, where a push is asked for: a missing login is better known before the training than after it."""
-    if not args.training.push_to_hub:
-        return None
-    user = HfApi().whoami()["name"]
-    return args.training.hub_model_id or f"{user}/{output_dir.name}"
+def write_card(output_dir: Path, repo_id: str | None) -> None:
+    """Write README.md from all that was measured. It comes last: a folder that holds it is complete.
+
+    Args:
+        repo_id: from where the card's snippets load the model; the folder's name if None.
+    """
+    write_atomically(output_dir / CARD, render_card(output_dir, repo_id))

@@ -1,9 +1,12 @@
-"""A recipe is a YAML file of command-line arguments: read, checked and overridden by the command line itself."""
+"""Read a recipe: a YAML file of command-line arguments, which the command line itself overrides.
+
+Both go through one `HfArgumentParser`, so a value is checked alike wherever it stands.
+"""
 
 import argparse
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,109 +14,65 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser
 
+from model.errors import AgeGenderError
+from model_card.run_record import RENAMED_ARGUMENTS
 from trainer.devices import why_no_gpu
 
 
-class RecipeError(ValueError):
-    """The recipe cannot be used; the message says what was expected, what came and what to do."""
+EXAMPLE = "trainer/recipes/vit_tiny.yaml"
+
+
+class RecipeError(AgeGenderError):
+    """The recipe or an argument cannot be used."""
 
 
 def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type]) -> tuple[Any, ...]:
     """Read `[recipe.yaml] [--name value ...]` into one instance of each dataclass; the command line wins over the file.
 
-    Every value of the file is handed to the same parser as the command line's, so both are checked alike.
-
     Raises:
-        RecipeError: no such file, not a mapping, an unknown key or flag (the nearest known one is named), or a value of
-            the wrong type; a token in the file; or 16-bit training where there is no GPU.
+        RecipeError: no such file, not a mapping, an unknown name, a value of the wrong type, values that contradict each
+            other, a token in the file, or 16-bit training without a GPU.
     """
-    # allow_abbrev=False: `--data` must be an error, not one of the arguments that begin with it
-    parser = HfArgumentParser(list(argument_classes), allow_abbrev=False, exit_on_error=False)
-    for action in parser._actions:
-        if action.dest == "report_to":  # `str | list[str]`, which HfArgumentParser reads as one string
-            action.nargs = "+"
-    known = [field.name for cls in argument_classes for field in fields(cls) if field.init]
-    argv, from_file = list(argv), []
+    parser, known = _parser(argument_classes)
+    from_file, from_command_line = [], list(argv)
     if argv and not argv[0].startswith("-"):
-        path = Path(argv.pop(0))
-        mapping = read_mapping(path, "recipe", "trainer/recipes/vit_tiny.yaml")
+        path = Path(from_command_line.pop(0))
+        mapping = read_mapping(path, "recipe", EXAMPLE)
         if "hub_token" in mapping:
             raise RecipeError(
                 f"{path}: hub_token does not belong in a recipe, whose text is published with the model. Take it out, and "
                 "log in with `hf auth login` or set HF_TOKEN."
             )
-        from_file = mapping_to_argv(mapping, known, str(path))
-        check_values(parser, from_file, known, str(path))
-    check_values(parser, argv, known, "command line")
-    try:
-        return parser.parse_args_into_dataclasses(from_file + argv)
-    except ValueError as error:
-        if "setup doesn't support" in str(error):  # of transformers: bf16, fp16 or tf32 without the hardware
-            raise RecipeError(f"{error} (A GPU is asked for, {why_no_gpu()}.)") from None
-        raise
+        from_file = _mapping_to_argv(mapping, known, str(path))
+        _check_values(parser, from_file, known, str(path))
+    _check_values(parser, from_command_line, known, "command line")
+    return _parse(parser, from_file + from_command_line)
 
 
 def parse_mapping(mapping: dict[str, Any], argument_class: type, where: str) -> Any:
     """One instance of a dataclass from `name: value`, checked as a recipe is.
 
+    Args:
+        where: what holds the mapping, for error messages.
+
     Raises:
-        RecipeError: an unknown key (the nearest known one is named) or a value of the wrong type.
+        RecipeError: as `parse_recipe`.
     """
-    parser = HfArgumentParser([argument_class], allow_abbrev=False, exit_on_error=False)
-    known = [field.name for field in fields(argument_class) if field.init]
-    argv = mapping_to_argv(mapping, known, where)
-    check_values(parser, argv, known, where)
-    return parser.parse_args_into_dataclasses(argv)[0]
-
-
-def check_values(parser: HfArgumentParser, argv: Sequence[str], known: Sequence[str], where: str) -> None:
-    """Raise `RecipeError` for a value of the wrong type, a flag that is not known, or a list where one value belongs."""
-    if {"-h", "--help"} & set(argv):
-        return
-    try:
-        _, left = parser.parse_known_args(list(argv))
-    except argparse.ArgumentError as error:
-        name = (error.argument_name or "").split("/")[0].removeprefix("--")
-        raise RecipeError(f"{where}: {name}: {error.message}.") from None
-    unknown = next((word for word in left if word.startswith("--")), None)
-    if unknown:
-        raise RecipeError(f"{where}: unknown argument {unknown}.{nearest(unknown.lstrip('-'), known)}")
-    if left:
-        name = next((word for word in reversed(argv[: argv.index(left[0])]) if word.startswith("--")), None)
-        if name is None:
-            raise RecipeError(f"{where}: expected one recipe and then --name value, got {left[0]!r}.")
-        raise RecipeError(f"{where}: {name[2:]}: expected one value, got also {' '.join(left)!r}.")
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """A hint at the known name that `name` may have been meant for."""
-    names = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {names[0]!r}?" if names else " `--help` lists them all."
-
-
-def mapping_to_argv(mapping: dict[str, Any], known: Sequence[str], where: str) -> list[str]:
-    """`learning_rate: 1e-3` -> `["--learning_rate", "1e-3"]`; lists give several values, mappings JSON, null nothing."""
-    argv = []
-    for key, value in mapping.items():
-        if key not in known:
-            raise RecipeError(f"{where}: unknown key {key!r}.{nearest(str(key), known)}")
-        if isinstance(value, dict):
-            argv += [f"--{key}", json.dumps(value)]
-        elif isinstance(value, list):
-            argv += [f"--{key}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
-        elif value is not None:
-            argv += [f"--{key}", str(value)]
-    return argv
+    parser, known = _parser([argument_class])
+    argv = _mapping_to_argv(mapping, known, where)
+    _check_values(parser, argv, known, where)
+    return _parse(parser, argv)[0]
 
 
 def read_mapping(path: Path, kind: str, example: str) -> dict[str, Any]:
     """The `name: value` lines of a YAML file.
 
     Args:
-        kind: what the file is, for people. example: a file of that kind that there is.
+        kind: what the file should be, for error messages.
+        example: a file of that kind, for error messages.
 
     Raises:
-        RecipeError: no such file, or it is something else.
+        RecipeError: no such file, not YAML, or not a mapping.
     """
     if not path.is_file():
         raise RecipeError(f"No {kind} at {path}: expected a YAML file such as {example}.")
@@ -124,3 +83,76 @@ def read_mapping(path: Path, kind: str, example: str) -> dict[str, Any]:
     if not isinstance(mapping, dict):
         raise RecipeError(f"{path} must hold lines of `name: value`, got {type(mapping).__name__}.")
     return mapping
+
+
+def did_you_mean(name: str, known: Collection[str], otherwise: str = "") -> str:
+    """The end of an error message about an unknown name: what the name is called today, or the nearest known name.
+
+    Args:
+        otherwise: returned where no known name is near.
+    """
+    if RENAMED_ARGUMENTS.get(name) in known:
+        return f" It is called {RENAMED_ARGUMENTS[name]!r} now."
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {nearest[0]!r}?" if nearest else otherwise
+
+
+def _parser(argument_classes: Sequence[type]) -> tuple[HfArgumentParser, list[str]]:
+    """The parser of these dataclasses, and the names that it knows."""
+    # allow_abbrev=False: `--data` must be an error, not one of the arguments that begin with it
+    parser = HfArgumentParser(list(argument_classes), allow_abbrev=False, exit_on_error=False)
+    for action in parser._actions:
+        if action.dest == "report_to":  # `str | list[str]`, which HfArgumentParser reads as one string
+            action.nargs = "+"
+    return parser, [field.name for cls in argument_classes for field in fields(cls) if field.init]
+
+
+def _parse(parser: HfArgumentParser, argv: list[str]) -> tuple[Any, ...]:
+    try:
+        return parser.parse_args_into_dataclasses(argv)
+    except AgeGenderError:
+        raise
+    except ValueError as error:  # what the dataclasses check when they are made, transformers' own among them
+        is_about_16_bits = "setup doesn't support" in str(error)  # bf16, fp16 or tf32 without the hardware
+        hint = f" (A GPU is asked for, {why_no_gpu()}.)" if is_about_16_bits else ""
+        raise RecipeError(f"{error}{hint}") from error
+
+
+def _check_values(parser: HfArgumentParser, argv: Sequence[str], known: Sequence[str], where: str) -> None:
+    """
+    Raises:
+        RecipeError: a value of the wrong type, an unknown flag, or a list where one value belongs.
+    """
+    if {"-h", "--help"} & set(argv):
+        return
+    try:
+        _, left = parser.parse_known_args(list(argv))
+    except argparse.ArgumentError as error:
+        name = (error.argument_name or "").split("/")[0].removeprefix("--")
+        raise RecipeError(f"{where}: {name}: {error.message}.") from None
+    unknown = next((word for word in left if word.startswith("--")), None)
+    if unknown:
+        name = unknown.lstrip("-").partition("=")[0].replace("-", "_")
+        hint = did_you_mean(name, known, otherwise=" `--help` lists them all.")
+        raise RecipeError(f"{where}: unknown argument {unknown}.{hint}")
+    if left:
+        flag = next((word for word in reversed(argv[: argv.index(left[0])]) if word.startswith("--")), None)
+        if flag is None:
+            raise RecipeError(f"{where}: expected one recipe and then --name value, got {left[0]!r}.")
+        raise RecipeError(f"{where}: {flag[2:]}: expected one value, got also {' '.join(left)!r}.")
+
+
+def _mapping_to_argv(mapping: dict[str, Any], known: Sequence[str], where: str) -> list[str]:
+    """`learning_rate: 1e-3` -> `["--learning_rate", "1e-3"]`; lists give several values, mappings JSON, null nothing."""
+    argv = []
+    for key, value in mapping.items():
+        if key not in known:
+            hint = did_you_mean(str(key), known, otherwise=" `--help` lists them all.")
+            raise RecipeError(f"{where}: unknown key {key!r}.{hint}")
+        if isinstance(value, dict):
+            argv += [f"--{key}", json.dumps(value)]
+        elif isinstance(value, list):
+            argv += [f"--{key}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
+        elif value is not None:
+            argv += [f"--{key}", str(value)]
+    return argv

@@ -1,4 +1,7 @@
-"""What a run was made of and how it went, as `training_run.json` beside the weights."""
+"""What a run was made of and how it went: the parts of training_run.json, the record beside the weights.
+
+`model_card.run_record` reads what this file writes.
+"""
 
 import hashlib
 import importlib.metadata
@@ -16,106 +19,97 @@ from typing import Any
 
 import torch
 from datasets import DatasetDict, IterableDatasetDict
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
 from transformers import TrainingArguments
 
-from model_card.trained_sets import trained_sets
-from trainer.atomic_files import write_whole
+from model_card.run_record import RUN_RECORD
+from trainer.atomic_files import write_atomically
 from trainer.devices import usable_cores
 
 
-RUN_RECORD = "training_run.json"  # written after the weights: the run is trained
 PACKAGES = (
     *("torch", "transformers", "datasets", "evaluate", "accelerate", "pillow", "numpy", "safetensors"),
     *("scikit-learn", "opencv-python-headless", "faiss-cpu"),  # the last two prepare the faces
 )
-# Where the run put things on this machine, and what may hold an account's secret.
-PRIVATE_ARGUMENTS = ("hub_token", "output_dir", "logging_dir", "resume_from_checkpoint", "run_name")
+# Secrets of an account, places on this machine, and what happens to the result.
+UNRECORDED_ARGUMENTS = (
+    *("hub_token", "output_dir", "logging_dir", "resume_from_checkpoint", "run_name"),
+    "push_to_hub",
+)
 TOKEN = "--hub[_-]token"
 
 
-def save_run_record(path: Path, record: dict[str, Any]) -> None:
-    write_whole(path, json.dumps(record, indent=2, default=str) + "\n")
-
-
-def read_run_record(folder: Path) -> dict[str, Any] | None:
-    """The record beside a model's weights; None where there is none."""
-    path = folder / RUN_RECORD
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def save_run_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write training_run.json. It comes after the weights: a folder that holds it holds a trained model."""
+    write_atomically(folder / RUN_RECORD, json.dumps(record, indent=2, default=str) + "\n")
 
 
 def public_name(dataset: str) -> str:
-    """A Hub id as it is; of a file or folder its name, for where it lies is nobody's business."""
+    """The name under which a data set or model may be published: a Hub id as it is, a file or folder without its path."""
     path = Path(dataset)
     return path.resolve().name if path.exists() or path.is_absolute() else dataset
 
 
-def describe_environment(paths: Sequence[str]) -> dict[str, Any]:
-    """Command, versions, commit, and hardware of this machine.
+def describe_start(
+    argv: Sequence[str], private_paths: Sequence[str], finetuned: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The part of the record that is known when a run starts. The commit may be another one when training ends.
 
     Args:
-        paths: of which the command shall show the names only.
+        argv: `[recipe.yaml] [--name value ...]`.
+        private_paths: shown in the command by their last part only.
+        finetuned: what `trainer.finetuning.describe_finetuned` says of the model to fine-tune; None without one.
     """
+    recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None
     return {
-        "command": command_line(paths),
+        "command": command_line(private_paths),
         "commit": _commit(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
-        "hardware": {
-            "device": "cuda" if torch.cuda.is_available() else "cpu",
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "gpus": torch.cuda.device_count(),
-            "cpu": cpu_name(),
-            "cores": usable_cores(),
-            "threads": torch.get_num_threads(),
-            "machines": _machines(),
-        },
+        "hardware": describe_hardware(),
+        "recipe": recipe and str(recipe),
+        "recipe_text": recipe and recipe.read_text(),
+        "started_from": finetuned,
     }
 
 
-def describe_start(name_or_path: str, revision: str | None) -> dict[str, Any]:
-    """The model that training went on from; the sets it had seen, whose terms its weights carry on; how long its training
-    took, all in all; and how it was made (None where it does not say).
-    """
-    folder = Path(name_or_path)
-    if not folder.is_dir():
-        try:
-            folder = Path(hf_hub_download(name_or_path, RUN_RECORD, revision=revision)).parent
-        except EntryNotFoundError:
-            folder = None
-    run = folder and read_run_record(folder)
-    earlier = (run and run.get("started_from")) or {"trained_on": [], "seconds": 0}
-    sets = trained_sets(run) if run else []
+def describe_hardware() -> dict[str, Any]:
+    """Of this machine; `machines` counts all that train together."""
+    has_gpu = torch.cuda.is_available()
     return {
-        "model": public_name(name_or_path),
-        "revision": revision,
-        "trained_on": [*sets, *(known for known in earlier["trained_on"] if known not in sets)],
-        "data_seed": run["data"]["seed"] if run else None,
-        "seconds": run["seconds"] + earlier["seconds"] if run and earlier["seconds"] is not None else None,
-        "record": run and {name: run.get(name) for name in ("command", "commit", "recipe_text", "log_history")},
+        "device": "cuda" if has_gpu else "cpu",
+        "gpu": torch.cuda.get_device_name() if has_gpu else None,
+        "gpus": torch.cuda.device_count(),
+        "cpu": cpu_name(),
+        "cores": usable_cores(),
+        "threads": torch.get_num_threads(),
+        "machines": _machines(),
     }
 
 
 def describe_arguments(training_args: TrainingArguments) -> dict[str, Any]:
-    """The training arguments that differ from transformers' defaults, without paths and secrets."""
+    """{name: value} of the arguments that differ from transformers' defaults, without `UNRECORDED_ARGUMENTS`."""
     # use_cpu as given, or TrainingArguments would refuse bf16 here; it is then compared with False, its default
     defaults = type(training_args)(output_dir=training_args.output_dir, use_cpu=training_args.use_cpu).to_dict()
     defaults["use_cpu"] = False
     return {
         name: value
         for name, value in training_args.to_dict().items()
-        if name not in PRIVATE_ARGUMENTS and value != defaults.get(name)
+        if name not in UNRECORDED_ARGUMENTS and value != defaults.get(name)
     }
 
 
 def describe_splits(faces: DatasetDict | IterableDatasetDict) -> dict[str, Any]:
-    """How many faces each split has, and hashes over which faces they are, and over their labels, whatever their order."""
+    """Identify the splits of a set, whatever the order of their rows.
+
+    Returns:
+        `splits`, the number of faces in each; `splits_sha256`, a hash over which face is in which; `manifest_sha256`, one
+        over their labels.
+    """
     groups, labels, counts = [], [], {}
     for name, split in faces.items():
         columns = [name for name in ("group", "age", "age_low", "age_high", "gender") if name in split.column_names]
         counts[name] = 0
-        for row in split.select_columns(columns):  # one at a time: a stream is as long as it is
+        for row in split.select_columns(columns):  # one at a time, because a stream has no length
             groups.append(f"{name} {row['group']}")
             labels.append(f"{name} {[row[column] for column in columns]}")
             counts[name] += 1
@@ -126,12 +120,16 @@ def _hash(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def command_line(paths: Sequence[str] = ()) -> str:
-    """How this run was started, as one would type it; of `paths` only their names, and no token."""
+def command_line(private_paths: Sequence[str] = ()) -> str:
+    """The command that started this process, as one would type it, without a token.
+
+    Args:
+        private_paths: shown by their last part only.
+    """
     module = sys.modules["__main__"].__spec__
     words = [*_launcher(), *(("-m", module.name) if module else (Path(sys.argv[0]).name,))]
     for previous, word in pairwise(["", *sys.argv[1:]]):
-        for path in paths:
+        for path in private_paths:
             # also inside JSON, where it stands in quotes
             word = public_name(path) if word == path else word.replace(json.dumps(path), json.dumps(public_name(path)))
         words.append("..." if re.fullmatch(TOKEN, previous) else re.sub(f"^({TOKEN}=).*", r"\1...", word))
@@ -139,13 +137,13 @@ def command_line(paths: Sequence[str] = ()) -> str:
 
 
 def _launcher() -> list[str]:
-    """What starts as many processes as there are, by the configurations in trainer/accelerate."""
+    """The command that starts this many processes, with one of the configurations in trainer/accelerate."""
     processes = int(os.environ.get("WORLD_SIZE", 1))
     if processes == 1:
         return ["python"]
-    on_gpus = "multi_machine" if _machines() > 1 else "multi_gpu" if torch.cuda.is_available() else "cpu"
-    kind = "fsdp" if os.environ.get("ACCELERATE_USE_FSDP") == "true" else on_gpus
-    words = ["accelerate", "launch", "--config_file", f"trainer/accelerate/{kind}.yaml"]
+    plain = "multi_machine" if _machines() > 1 else "multi_gpu" if torch.cuda.is_available() else "cpu"
+    config = "fsdp" if os.environ.get("ACCELERATE_USE_FSDP") == "true" else plain
+    words = ["accelerate", "launch", "--config_file", f"trainer/accelerate/{config}.yaml"]
     words += ["--num_machines", str(_machines())] if _machines() > 1 else []
     return [*words, "--num_processes", str(processes)]
 
@@ -167,6 +165,7 @@ def _commit() -> str | None:
 
 
 def cpu_name() -> str:
+    """The processor's name in /proc/cpuinfo; elsewhere than on Linux its architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -124,9 +124,9 @@ def trained(tmp_path) -> str:
     return str(tmp_path / "trained")
 
 
-def test_start_from_a_trained_model(trained):
+def test_fine_tuning_a_model(trained):
     before = AgeGenderModel.from_pretrained(trained).eval()
-    arguments = ModelArguments(start_from=trained, age_ranges=["0-17", "18+"], gender_label_smoothing=0.1)
+    arguments = ModelArguments(finetune_from=trained, age_ranges=["0-17", "18+"], gender_label_smoothing=0.1).resolved()
     model, processor = build_model(arguments)
     assert arguments.image_size == processor.size["height"] == 32
     assert model.config.age_range_labels == ["0-17", "18+"]
@@ -137,21 +137,21 @@ def test_start_from_a_trained_model(trained):
         torch.testing.assert_close(model.eval()(pictures).age_logits, before(pictures).age_logits, rtol=0, atol=0)
 
 
-def test_what_a_trained_model_averages_and_drops_stays_unless_given(tmp_path):
+def test_a_fine_tuned_model_keeps_flip_tta_and_dropout_unless_given(tmp_path):
     arguments = ModelArguments(backbone_config=TINY_VIT, image_size=32, flip_tta=True, head_dropout=0.1)
     save_model_folder(*build_model(arguments), tmp_path / "first")
     for changes, expected in (
         ({}, (True, 0.1)),
         ({"flip_tta": False, "head_dropout": 0.0}, (False, 0.0)),
     ):
-        model, _ = build_model(ModelArguments(start_from=str(tmp_path / "first"), **changes))
+        model, _ = build_model(ModelArguments(finetune_from=str(tmp_path / "first"), **changes))
         assert (model.config.flip_tta, model.config.head_dropout) == expected
     model, _ = build_model(ModelArguments(backbone_config=TINY_VIT, image_size=32))
     assert (model.config.flip_tta, model.config.head_dropout) == (False, 0.0)
 
 
-def test_start_from_a_trained_model_at_another_size(trained, tmp_path):
-    model, processor = build_model(ModelArguments(start_from=trained, image_size=64))
+def test_fine_tuning_a_model_at_another_size(trained, tmp_path):
+    model, processor = build_model(ModelArguments(finetune_from=trained, image_size=64))
     save_model_folder(model, processor, tmp_path / "larger")
     larger = AgeGenderModel.from_pretrained(tmp_path / "larger").eval()
     assert larger.backbone.embeddings.position_embeddings.shape == (1, 17, 16)
@@ -164,10 +164,10 @@ def test_start_from_a_trained_model_at_another_size(trained, tmp_path):
     ("options", "message"),
     [
         ({}, "Set one of"),
-        ({"backbone": "x", "start_from": "y"}, "Set one of"),
-        ({"start_from": "/nowhere"}, "no model of this kind at /nowhere"),
+        ({"backbone": "x", "finetune_from": "y"}, "Set one of"),
+        ({"finetune_from": "/nowhere"}, "no age-and-gender model at /nowhere"),
     ],
 )
-def test_nothing_to_start_from(options, message):
+def test_no_model_to_train(options, message):
     with pytest.raises(RecipeError, match=message):
-        ModelArguments(**options)
+        ModelArguments(**options).resolved()

@@ -213,10 +213,10 @@ def test_processes_for_gpus_that_are_not_there(monkeypatch):
 def test_every_recipe_is_valid(recipe, tmp_path):
     # use_cpu: bf16 is refused where there is neither a GPU nor this
     overrides = ["--use_cpu", "true"]
-    if "start_from: outputs/" in recipe.read_text():  # of another recipe, which nobody has run here
-        overrides += ["--start_from", "model"]
+    if "finetune_from: outputs/" in recipe.read_text():  # of another recipe, which nobody has run here
+        overrides += ["--finetune_from", "model"]
     model_args, data_args, *_, training_args = parse_recipe([str(recipe), *overrides], ARGUMENT_CLASSES)
-    assert model_args.start_from or model_args.backbone or model_args.backbone_config
+    assert model_args.finetune_from or model_args.backbone or model_args.backbone_config
     assert data_args.dataset
     assert training_args.load_best_model_at_end
     assert f"-m trainer.train {recipe}" in recipe.read_text()

@@ -63,7 +63,7 @@ def test_a_stream_resumed_after_its_first_pass_says_that_the_order_changes(strea
     main([*stream, "--max_steps", "7"])
     shutil.rmtree(tmp_path / "run")
     shutil.rmtree(tmp_path / "run.checkpoints/checkpoint-7")
-    assert "goes on with the beginning of a pass" not in caplog.text
+    assert "resumes at the beginning of an epoch" not in caplog.text
     main([*stream, "--max_steps", "7", "--resume_from_checkpoint", "true"])
-    assert "goes on with the beginning of a pass" in caplog.text
+    assert "resumes at the beginning of an epoch" in caplog.text
     assert len(losses(record_of(tmp_path / "run"))) == 7

@@ -13,6 +13,7 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
 from model.modeling_age_gender import AgeGenderModel
+from model_card.hub_checks import HubError
 from tests.support.made_up_faces import write_utkface_folder
 from trainer.arguments import METRICS, ReportArguments
 from trainer.checkpoints import last_whole_checkpoint
@@ -199,7 +200,7 @@ def test_a_checkpoint_that_is_named_gets_no_way_around_the_checks(faces, finishe
     ("overrides", "message"),
     [
         (["--resume_from_checkpoint", "nowhere"], "No checkpoint at nowhere"),
-        (["--backbone", "user/repo"], "Set one of `start_from` .* and `backbone_config`"),
+        (["--backbone", "user/repo"], "Set one of `finetune_from` .* and `backbone_config`"),
         (["--age_class_weights", "cubic"], "age_class_weights must be none, sqrt or balanced, got 'cubic'"),
         (["--age_ranges", "0-17", "19+"], "18 is in no range"),
     ],
@@ -212,7 +213,7 @@ def test_arguments_that_cannot_be_used(faces, tmp_path, overrides, message):
 def test_a_push_without_a_login_is_refused_before_training(faces, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "")
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no_token"))
-    with pytest.raises(OSError, match="hf auth login"):
+    with pytest.raises(HubError, match="hf auth login"):
         train(faces, tmp_path / "run", "--push_to_hub", "true")
     assert not (tmp_path / "run.checkpoints").exists()
 
@@ -232,5 +233,5 @@ def test_onnx_is_known_to_be_impossible_before_training(faces, tmp_path, monkeyp
         train(faces, tmp_path / "run", "--onnx", "true", "--report", "true")
     with pytest.raises(RecipeError, match="leave out report: false"):
         train(faces, tmp_path / "run", "--onnx", "true")
-    assert ReportArguments().writes_onnx(pushes=True) is False
+    assert ReportArguments().exports_onnx(pushes=True) is False
     assert "pushed without ONNX files: they need onnxscript" in caplog.text

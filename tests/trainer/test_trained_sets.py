@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, DatasetDict
 
-from model_card.trained_sets import otherwise_split
+from model_card.run_record import trained_on_other_splits
 from scripts import cross_validate
 from scripts.tune import read_arguments, tune
 from tests.support.made_up_faces import write_utkface_folder
 from tests.support.tiny_model import save_tiny_model
 from trainer.arguments import Arguments
+from trainer.build_model import ModelArguments
 from trainer.data.loading import DataArguments, load_faces
-from trainer.evaluation.held_out import check_start, check_start_splits
+from trainer.finetuning import check_same_seed, check_same_splits, describe_finetuned
 from trainer.recipe import RecipeError
-from trainer.run_record import describe_splits, describe_start
+from trainer.run_record import describe_splits
 from trainer.train import main, prepare_faces
 
 
@@ -27,7 +28,7 @@ def write_run(folder: Path, dataset: str, splits: str, start: Path | None = None
         "arguments": {"dataset": dataset},
         "data": {"splits_sha256": splits, "seed": 0, "also_trained_on": [{"dataset": "both", "splits_sha256": "b"}]},
         "seconds": 60,
-        "started_from": start and describe_start(str(start), None),
+        "started_from": start and describe_finetuned(ModelArguments(finetune_from=str(start))),
     }
     folder.mkdir(exist_ok=True)
     (folder / "training_run.json").write_text(json.dumps(run))
@@ -40,18 +41,18 @@ def test_three_runs_in_a_row(tmp_path):
     third = write_run(tmp_path / "third", "renamed", "2", tmp_path / "second")
     assert third["started_from"]["seconds"] == 120
     assert [known["dataset"] for known in third["started_from"]["trained_on"]] == ["others", "both", "faces"]
-    assert otherwise_split(third) == ["faces"], "the same splits under another name are the same pictures"
+    assert trained_on_other_splits(third) == ["faces"], "the same splits under another name are the same pictures"
 
 
 def test_another_seed_would_train_on_what_was_held_out(tmp_path):
     save_tiny_model(tmp_path / "first")
     write_run(tmp_path / "first", "faces", "1")
-    recipe = [str(ROOT / "trainer/recipes/fine_tune.yaml"), "--start_from", str(tmp_path / "first")]
+    recipe = [str(ROOT / "trainer/recipes/fine_tune.yaml"), "--finetune_from", str(tmp_path / "first")]
     recipe += ["--dataset", str(tmp_path / "faces"), "--output_dir", str(tmp_path / "second"), "--use_cpu", "true"]
     with pytest.raises(RecipeError, match=r"trained on faces with data_seed 0; with 1 .* Set data_seed: 0\."):
         main([*recipe, "--data_seed", "1"])
-    check_start(describe_start(str(tmp_path / "first"), None), ["faces"], seed=0)
-    check_start(describe_start(str(tmp_path / "first"), None), ["other faces"], seed=1)
+    check_same_seed(describe_finetuned(ModelArguments(finetune_from=str(tmp_path / "first"))), ["faces"], seed=0)
+    check_same_seed(describe_finetuned(ModelArguments(finetune_from=str(tmp_path / "first"))), ["other faces"], seed=1)
 
 
 @pytest.fixture
@@ -60,37 +61,38 @@ def fine_tuning(tmp_path) -> list[str]:
     args = DataArguments(dataset=str(write_utkface_folder(tmp_path / "faces", count=60, size=40)))
     save_tiny_model(tmp_path / "first")
     write_run(tmp_path / "first", "faces", describe_splits(load_faces(args, seed=0))["splits_sha256"])
-    recipe = [str(ROOT / "trainer/recipes/fine_tune.yaml"), "--start_from", str(tmp_path / "first")]
+    recipe = [str(ROOT / "trainer/recipes/fine_tune.yaml"), "--finetune_from", str(tmp_path / "first")]
     recipe += ["--dataset", args.dataset, "--output_dir", str(tmp_path / "second"), "--use_cpu", "true"]
     return [*recipe, "--num_train_epochs", "1", "--disable_tqdm", "true"]
 
 
 def test_splits_of_the_same_seed_may_differ_too(fine_tuning):
-    refused = pytest.raises(RecipeError, match=r"first was trained on faces, split otherwise: .* without folds")
-    for other in (["--test_share", "0.3"], ["--split_by", "picture_purged", "--validation_share", "0.2"]):
+    refused = pytest.raises(RecipeError, match=r"first was trained on other splits of faces: .* without folds")
+    for other in (["--test_fraction", "0.3"], ["--split_by", "picture_purged", "--validation_fraction", "0.2"]):
         with refused:
             main([*fine_tuning, *other])
     with refused:
         cross_validate.main([*fine_tuning, "--folds", "3"])
     with refused:
-        tune(*read_arguments([*fine_tuning, "--test_share", "0.3", "--metric_for_best_model", "age_mae"]))
-    prepare_faces(Arguments.parse(fine_tuning))
+        tune(*read_arguments([*fine_tuning, "--test_fraction", "0.3", "--metric_for_best_model", "age_mae"]))
+    args = Arguments.parse(fine_tuning)
+    prepare_faces(args, describe_finetuned(args.model))
 
 
 def test_a_set_under_another_name_of_its_family_is_not_taken_for_another(tmp_path):
     known = DatasetDict(train=Dataset.from_dict({"group": ["a", "b"]}))
     write_run(tmp_path / "start", "FairFace-train-40k.tar.gz", describe_splits(known)["splits_sha256"])
-    start = describe_start(str(tmp_path / "start"), None)
+    start = describe_finetuned(ModelArguments(finetune_from=str(tmp_path / "start")))
     other = DatasetDict(train=known["train"].select([0]))
     for name in ("HuggingFaceM4/FairFace", "fairface"):
-        with pytest.raises(RecipeError, match=r"was trained on FairFace-train-40k.tar.gz, split otherwise"):
-            check_start_splits(start, [(name, other)])
-        check_start_splits(start, [(name, known)])
-    check_start_splits(start, [("nu-delta/utkface", other)])
+        with pytest.raises(RecipeError, match=r"was trained on other splits of FairFace-train-40k.tar.gz"):
+            check_same_splits(start, [(name, other)])
+        check_same_splits(start, [(name, known)])
+    check_same_splits(start, [("nu-delta/utkface", other)])
 
 
 def test_weights_of_unknown_training(tmp_path):
-    start = describe_start(str(tmp_path), None)
+    start = describe_finetuned(ModelArguments(finetune_from=str(tmp_path)))
     assert (start["trained_on"], start["seconds"]) == ([], None)
     (tmp_path / "again").mkdir()
     run = {
@@ -100,4 +102,4 @@ def test_weights_of_unknown_training(tmp_path):
         "started_from": start,
     }
     (tmp_path / "again" / "training_run.json").write_text(json.dumps(run))
-    assert describe_start(str(tmp_path / "again"), None)["seconds"] is None
+    assert describe_finetuned(ModelArguments(finetune_from=str(tmp_path / "again")))["seconds"] is None

@@ -18,7 +18,7 @@ from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.metrics_text import format_metrics
 from model_card.requirements import WEIGHTS, sha256
-from trainer.atomic_files import write_whole
+from trainer.atomic_files import write_atomically
 from trainer.data.arguments import DataArguments
 from trainer.evaluation.figures import draw_figures
 from trainer.evaluation.held_out import EvaluationError, HeldOut, load_held_out, load_outside
@@ -202,4 +202,4 @@ def with_earlier(metrics: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     # allow_nan=False: a NaN would make a file that other languages cannot read
-    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

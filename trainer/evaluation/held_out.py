@@ -1,60 +1,19 @@
 """Which faces a model may be measured on: none that it was trained on."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from model_card.trained_sets import may_be_same, otherwise_split
+from model_card.run_record import RUN_RECORD, may_be_same, read_run_record, trained_on_other_splits
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces, load_whole_set
-from trainer.recipe import RecipeError
-from trainer.run_record import RUN_RECORD, describe_splits, public_name, read_run_record
+from trainer.run_record import describe_splits, public_name
 
 
 class EvaluationError(ValueError):
     """The evaluation cannot be done as asked; the message says what to do."""
-
-
-def check_start(start: dict[str, Any], datasets: Iterable[str], seed: int) -> None:
-    """Before training goes on from a model on `datasets` that are split by `seed`.
-
-    Args:
-        start: what `describe_start` says of the model.
-
-    Raises:
-        RecipeError: it was trained on one of them as split by another seed.
-    """
-    names = {known["dataset"] for known in start["trained_on"]}
-    both = sorted(names.intersection(datasets))
-    if both and start["data_seed"] != seed:
-        raise RecipeError(
-            f"{start['model']} was trained on {' and '.join(both)} with data_seed {start['data_seed']}; with {seed} most "
-            f"pictures to validate and test on would be among those. Set data_seed: {start['data_seed']}."
-        )
-
-
-def check_start_splits(start: dict[str, Any], sets: Iterable[tuple[str, DatasetDict]]) -> None:
-    """Before training goes on from a model, when its sets are split: not by the seed alone (folds, shares, max_samples).
-
-    Args:
-        start: what `describe_start` says of the model.
-        sets: name and splits of each set to train on.
-
-    Raises:
-        RecipeError: it was trained on one of them as split otherwise.
-    """
-    seen = {known["splits_sha256"] for known in start["trained_on"]}
-    for name, splits in sets:
-        known = next((one["dataset"] for one in start["trained_on"] if may_be_same(one["dataset"], name)), None)
-        if known and describe_splits(splits)["splits_sha256"] not in seen:
-            raise RecipeError(
-                f"{start['model']} was trained on {known}, split otherwise: pictures to validate and test on may be among "
-                "those. Split it as that training did (its training_run.json says how), which means without folds, or "
-                f"start from a model that was not trained on it. If this is another set than {known}, rename it."
-            )
 
 
 def check_held_out(splits: DatasetDict, data_args: DataArguments, run: dict[str, Any]) -> None:
@@ -78,7 +37,7 @@ def check_outside(splits: DatasetDict, data_args: DataArguments, split: str, run
     """
     dataset = public_name(data_args.dataset)
     rename = f"If these are other pictures than those of {{}}, rename {dataset}."
-    before = next((known for known in otherwise_split(run) if may_be_same(known, dataset)), None)
+    before = next((known for known in trained_on_other_splits(run) if may_be_same(known, dataset)), None)
     if before:
         raise EvaluationError(
             f"The model that this one was trained on from had seen {before}, in other splits. {rename.format(before)}"

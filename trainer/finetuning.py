@@ -1,0 +1,95 @@
+"""What a run must know about the model that it fine-tunes: the sets it has seen, and that it saw no held-out picture.
+
+A model that was trained on a set must be fine-tuned on the same splits of it. Otherwise the new run would validate and test
+on pictures that the model was trained on.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetDict, IterableDatasetDict
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+from model_card.run_record import RUN_RECORD, may_be_same, read_run_record, trained_sets
+from trainer.build_model import ModelArguments
+from trainer.recipe import RecipeError
+from trainer.run_record import describe_splits, public_name
+
+
+def describe_finetuned(args: ModelArguments) -> dict[str, Any] | None:
+    """The `started_from` of a run's record: which model the run fine-tunes, and how that one was trained.
+
+    Returns:
+        None if the run fine-tunes no model, else
+        `model` and `revision`; `trained_on`, the sets that it and the models before it have seen, whose terms of use its
+        weights carry on; `data_seed` of its splits; `seconds`, how long all these trainings took together; `record`, how
+        it was made. The last three are None where it has no training_run.json.
+
+    Raises:
+        RecipeError: the Hub does not give its record.
+    """
+    name_or_path, revision = args.finetune_from, args.finetune_revision
+    if not name_or_path:
+        return None
+    folder: Path | None = Path(name_or_path)
+    if not Path(name_or_path).is_dir():
+        try:
+            folder = Path(hf_hub_download(name_or_path, RUN_RECORD, revision=revision)).parent
+        except EntryNotFoundError:
+            folder = None
+        except HfHubHTTPError as error:
+            raise RecipeError(f"finetune_from: {RUN_RECORD} of {name_or_path} cannot be read: {error}") from error
+    run = folder and read_run_record(folder)
+    earlier = (run and run.get("started_from")) or {"trained_on": [], "seconds": 0}
+    sets = trained_sets(run) if run else []
+    return {
+        "model": public_name(name_or_path),
+        "revision": revision,
+        "trained_on": [*sets, *(known for known in earlier["trained_on"] if known not in sets)],
+        "data_seed": run["data"]["seed"] if run else None,
+        "seconds": run["seconds"] + earlier["seconds"] if run and earlier["seconds"] is not None else None,
+        "record": run and {name: run.get(name) for name in ("command", "commit", "recipe_text", "log_history")},
+    }
+
+
+def check_same_seed(finetuned: dict[str, Any], datasets: Iterable[str], seed: int) -> None:
+    """Before the sets are read: compare the seed that splits them.
+
+    Args:
+        finetuned: what `describe_finetuned` returned.
+        datasets: public names of the sets to train on.
+        seed: this run's `data_seed`.
+
+    Raises:
+        RecipeError: the model was trained on one of these sets, split by another seed.
+    """
+    both = sorted({known["dataset"] for known in finetuned["trained_on"]}.intersection(datasets))
+    if both and finetuned["data_seed"] != seed:
+        raise RecipeError(
+            f"{finetuned['model']} was trained on {' and '.join(both)} with data_seed {finetuned['data_seed']}; with "
+            f"{seed} most pictures to validate and test on would be among those. Set data_seed: {finetuned['data_seed']}."
+        )
+
+
+def check_same_splits(finetuned: dict[str, Any], sets: Iterable[tuple[str, DatasetDict | IterableDatasetDict]]) -> None:
+    """After the sets are split: compare the splits, which folds, fractions and max_samples change too.
+
+    Args:
+        finetuned: what `describe_finetuned` returned.
+        sets: public name and splits of each set to train on.
+
+    Raises:
+        RecipeError: the model was trained on other splits of one of these sets.
+    """
+    seen = {known["splits_sha256"] for known in finetuned["trained_on"]}
+    for name, splits in sets:
+        known = next((one["dataset"] for one in finetuned["trained_on"] if may_be_same(one["dataset"], name)), None)
+        if known and describe_splits(splits)["splits_sha256"] not in seen:
+            raise RecipeError(
+                f"{finetuned['model']} was trained on other splits of {known}: pictures to validate and test on may be "
+                "among its training pictures. Split the set as that training did (see its training_run.json), which means "
+                f"without folds, or fine-tune a model that was not trained on it. If this is another set than {known}, "
+                "rename it."
+            )
