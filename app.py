@@ -1,41 +1,43 @@
 """The demo: pictures and webcam in, apparent age and gender out; a thin page over one pipeline. Run: `python app.py`."""
 
 import argparse
+import ctypes
 import os
 import signal
 import sys
 from pathlib import Path
 
-from demo.limits import SPACE_PROXIES, Door, say_busy
-from demo.uploads import cleaned_up, own_folder
+from demo.limits import SPACE_PROXIES, RequestLimits
+from demo.uploads import delete_uploads, own_folder
 
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported, which asks at once
-# Else it keeps a list of who asked when, and makes a table of its 10,000 rows after every request.
+# This file is the process's entry, so it sets the environment. It does so before the first import of gradio, which reads
+# GRADIO_TEMP_DIR while it is imported:
+# https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/route_utils.py#L1444
+os.environ["GRADIO_TEMP_DIR"] = str(own_folder())
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# Gradio lists who asked when, and makes a table of up to 10,000 requests after every one of them:
+# https://github.com/gradio-app/gradio/issues/13154 and, since 6.25, https://github.com/gradio-app/gradio/pull/13756.
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
-os.environ["GRADIO_TEMP_DIR"] = str(own_folder())
 if "SPACE_ID" in os.environ:
-    os.environ.setdefault("FORWARDED_ALLOW_IPS", SPACE_PROXIES)
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", SPACE_PROXIES)  # uvicorn's
 
 import gradio as gr
-import pillow_heif  # noqa: F401 - image_loading can do without it, a demo cannot: iPhones' pictures
+import pillow_heif  # noqa: F401 - optional for model/image_loading.py, but iPhones send HEIF pictures to a demo
 from starlette.middleware import Middleware
 
-from demo.gradio_changes import FairQueue, JsonMCPServer
-from demo.page import THEME, build_demo
-from demo.serving import ModelNotServable, find_model
-from demo.settings import Settings, keep_few_heaps
+from demo.gradio_changes import install_gradio_changes
+from demo.page import CSS_FILE, THEME, build_demo
+from demo.serving import find_model
+from demo.settings import Settings, SettingsError
+from demo.texts import GRADIO_WORDS
+from model.errors import AgeGenderError
 
 
-HERE = Path(__file__).resolve().parent
-SESSIONS = 500  # whose last answer is remembered; every API call counts as one, so this bounds the memory
-WORDS = {  # in place of Gradio's own, for browsers set to English
-    "audio.record": "Start",  # the webcam's button says "Record", but nothing is recorded
-    "upload_text.drop_image": "Drop a picture here",
-    "upload_text.drop_file": "Drop pictures here",
-    "upload_text.click_to_upload": "Click to choose",
-}
+M_ARENA_MAX = -8  # mallopt's parameter in malloc.h
+MALLOC_ARENAS = 2
+MAX_SESSIONS = 500  # whose state Gradio keeps; every API call counts as one, so this bounds the memory
 
 
 def main() -> int:
@@ -43,40 +45,59 @@ def main() -> int:
         description=__doc__, epilog=Settings.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.parse_args()
-    keep_few_heaps()  # before anything starts a thread
-    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    limit_malloc_arenas()
     try:
-        settings = Settings.from_environment()
-        models = [find_model(choice) for choice in settings.models]
-        _ = models[0].pipeline  # read now, so that the first visitor need not wait
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (ModelNotServable, ValueError, OSError) as error:
+        serve(Settings.from_environment())
+    except AgeGenderError as error:
         print(error, file=sys.stderr)
         return 1
+    return 0
+
+
+def limit_malloc_arenas() -> bool:
+    """Whether the C library took it; to be called before threads are started.
+
+    glibc gives every thread an arena of its own. What pictures leave behind in many arenas is freed, but never handed back
+    to the system. A fixed M_MMAP_THRESHOLD as well saves a little more, but makes pictures with many faces a third slower.
+    """
+    try:
+        return bool(ctypes.CDLL(None).mallopt(M_ARENA_MAX, MALLOC_ARENAS))
+    except (AttributeError, OSError, TypeError):  # another system, or another C library
+        return False
+
+
+def serve(settings: Settings) -> None:
+    """Serve the page until Ctrl-C or SIGTERM. Raises `AgeGenderError` for what the operator has to mend."""
+    models = [find_model(choice) for choice in settings.models]
+    _ = models[0].pipeline  # read its weights now, so that the first visitor need not wait
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"GRADIO_TEMP_DIR must name a folder that can be written to: {error}.") from error
     picture_bytes = settings.max_picture_mb * 1_000_000
-    limits = {
-        "requests_per_minute": settings.requests_per_minute,
-        "upload_bytes": settings.max_pictures * picture_bytes + 1_000_000,
-        "other_bytes": 2 * picture_bytes,  # a picture as base64 in JSON, and room to spare
-    }
-    # Gradio asks for its classes by these names and lets nobody pass others.
-    gr.mcp.GradioMCPServer, gr.queueing.Queue = JsonMCPServer, FairQueue
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that what follows cleans up
+    request_limits = Middleware(
+        RequestLimits,
+        requests_per_minute=settings.requests_per_minute,
+        upload_bytes=settings.max_pictures * picture_bytes + 1_000_000,
+        other_bytes=2 * picture_bytes,  # a picture as base64 in JSON, and room to spare
+    )
+    install_gradio_changes()
     page = build_demo(models, settings)
-    with cleaned_up(folder, settings.keep_seconds, page.temp_file_sets):
-        # api_open would let a POST to /gradio_api/run/predict pass by the queue.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that the uploads are deleted at the end
+    with delete_uploads(folder, settings.keep_seconds, page.temp_file_sets):
+        # With api_open, Gradio's default, a POST to /gradio_api/run/predict would not wait in the queue.
         page.queue(max_size=settings.queue_size, api_open=False).launch(
-            app_kwargs={"middleware": [Middleware(Door, **limits)], "exception_handlers": {503: say_busy}},
+            app_kwargs={"middleware": [request_limits]},
             theme=THEME,
-            css_paths=HERE / "demo" / "page.css",
+            css_paths=CSS_FILE,
             max_file_size=f"{settings.max_picture_mb}mb",
             auth=settings.auth,
             run_history=False,
-            state_session_capacity=SESSIONS,
-            i18n=gr.I18n(en=WORDS),
+            state_session_capacity=MAX_SESSIONS,
+            i18n=gr.I18n(en=GRADIO_WORDS),
             footer_links=["api"],
         )
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,18 +3,27 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
-from demo.gradio_changes import FACES_SCHEMA, ApiOutput, StrictBlocks
-from demo.handlers import BUSY, CHOICES, CHOOSE, DEFAULT_CHOICE, FIND, Answers, ask_for_whole
+from demo import texts
+from demo.api import add_endpoint
+from demo.gradio_changes import StrictBlocks
+from demo.handlers import DEFAULT_RANGES, Handlers, ask_for_whole
 from demo.rendering import message
 from demo.serving import ServedModel, about_markdown
-from demo.settings import Settings, duration
+from demo.settings import Settings
+from demo.texts import duration
+from model.configuration_age_gender import RANGE_SETS
 
 
-# System fonts: the page asks nothing of any other server.
-# The colours that Soft draws too pale are darkened: text to a contrast of 4.5 to 1, borders of fields to 3 to 1 (WCAG AA).
+HERE = Path(__file__).resolve().parent
+CSS_FILE, JS_FILE = HERE / "web" / "page.css", HERE / "web" / "page.js"
+EXAMPLES = [str(HERE.parent / "examples" / "astronaut.jpg")]
+FRAME_SECONDS = 0.3  # between two frames of a live webcam
+# System fonts, so that the page makes no request to other servers. The colours that Soft draws too pale are darkened: text
+# to a contrast of 4.5 to 1, borders of fields to 3 to 1 (WCAG 2.2 AA).
 THEME = gr.themes.Soft(
     primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "Consolas", "monospace"]
 ).set(
@@ -44,11 +53,6 @@ THEME = gr.themes.Soft(
     body_background_fill="*neutral_50",
     body_background_fill_dark="*neutral_950",
 )
-
-
-HERE = Path(__file__).resolve().parent
-EXAMPLES = [str(HERE.parent / "examples" / "astronaut.jpg")]
-FRAME_SECONDS = 0.3
 SCROLL_TO_ANSWER = """() => {
   const notice = document.querySelector('#notice')
   if (document.querySelector('#picture img') && notice.getBoundingClientRect().top > 0.8 * window.innerHeight)
@@ -57,77 +61,63 @@ SCROLL_TO_ANSWER = """() => {
 CLOSE_SNAPSHOT_CAMERA = """() => {
   if (document.querySelector('#picture video')) document.querySelector('#picture [aria-label="Upload file"]').click()
 }"""
-NAME_EXAMPLE = """() => document.querySelectorAll('#examples button').forEach(
-  button => button.setAttribute('aria-label', 'Use the picture of astronaut Eileen Collins'))"""
-WEBCAM_BUSY = "The webcam is busy with other visitors. Yours starts by itself as soon as a place is free."
-NO_CAMERA = (
-    "The camera does not start. Allow it in your browser, and close other programs that use it. It works only at an https "
-    "address, or on the computer that runs this demo."
-)
-WEBCAM_OFF = "The webcam is off. It stops by itself after {limit}; you can start it again."
-TITLE = "Age and gender, by appearance"
-INTRODUCTION = """
-<h1>How old does this face look?</h1>
-<p>Guesses the age and gender that faces <b>appear</b> to have. A guess about looks, often years off.
-<b>Never use it to decide anything about a person</b>: not identity, age checks, hiring, policing or access.</p>
-<p class="quiet">Nothing is stored: your picture is deleted within {keep}, its copy with boxes at most {keep} after it was
-drawn. Pictures of the live webcam are never written to disk, and answers are not logged.</p>
-"""
-# Only /predict is part of the API.
-PRIVATE = {"api_visibility": "private", "show_progress": "minimal"}
-# What needs no model passes by the queue.
-AT_ONCE = {"queue": False, "preprocess": False} | PRIVATE
+# The example's thumbnail has no accessible name of its own.
+NAME_EXAMPLE = f"""() => document.querySelectorAll('#examples button').forEach(
+  button => button.setAttribute('aria-label', {json.dumps(texts.USE_EXAMPLE)}))"""
+
+# Options of events. Only /predict is part of the API.
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
+UNQUEUED: dict[str, Any] = {"queue": False, "preprocess": False} | PRIVATE  # events that need no model
 
 
 def build_demo(models: list[ServedModel], settings: Settings) -> gr.Blocks:
-    answers = Answers(models, settings.max_pictures)
-    names = list(answers.models)
-    # All predictions but the webcams' share one limit.
-    on_model = {"concurrency_id": "model", "concurrency_limit": settings.concurrency, "preprocess": False}
+    handlers = Handlers(models, settings.max_pictures)
+    names = list(handlers.models)
+    # All predictions share one limit, except those of webcams.
+    on_model: dict[str, Any] = {
+        "concurrency_id": "model",
+        "concurrency_limit": settings.concurrency,
+        "preprocess": False,
+    }
 
-    with StrictBlocks(title=TITLE, analytics_enabled=False) as demo:
-        gr.HTML(INTRODUCTION.format(keep=duration(settings.keep_seconds)), elem_id="introduction")
+    with StrictBlocks(title=texts.TITLE, analytics_enabled=False) as demo:
+        gr.HTML(texts.INTRODUCTION.format(keep=duration(settings.keep_seconds)), elem_id="introduction")
         model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1, elem_id="model")
         with gr.Tabs():
             with gr.Tab("Picture") as picture_tab:
-                _picture_tab(answers, settings, model, on_model)
+                _picture_tab(handlers, settings, model, on_model)
             with gr.Tab("Webcam") as webcam_tab:
-                webcam_parts = _webcam_tab(answers, settings, model)
+                webcam_parts = _webcam_tab(handlers, settings, model)
             with gr.Tab("Several") as several_tab:
-                _several_tab(answers, settings, model, on_model)
+                _several_tab(handlers, settings, model, on_model)
             with gr.Tab("About") as about_tab:
-                _about_tab(answers, model, about_tab)
+                _about_tab(handlers, model, about_tab)
         _turn_cameras_off(picture_tab, webcam_tab, [several_tab, about_tab], webcam_parts)
-        demo.load(None, js=NAME_EXAMPLE)  # its thumbnail has no words for those who do not see it
-        demo.load(None, js=(HERE / "page.js").read_text(encoding="utf-8"))
-        _add_endpoint(answers, on_model)
+        demo.load(None, js=NAME_EXAMPLE)
+        demo.load(None, js=JS_FILE.read_text(encoding="utf-8"))
+        add_endpoint(handlers, on_model)
     return demo
 
 
-def _picture_tab(answers: Answers, settings: Settings, model: gr.Dropdown, on_model: dict) -> None:
+def _picture_tab(handlers: Handlers, settings: Settings, model: gr.Dropdown, on_model: dict[str, Any]) -> None:
     with gr.Row():
         with gr.Column():
             picture = gr.Image(
                 type="filepath",
                 sources=["upload", "clipboard", "webcam"],
-                label=f"Your picture (up to {settings.max_picture_mb} MB)",
-                alt_text="The picture you chose",
+                label=texts.PICTURE.format(megabytes=settings.max_picture_mb),
+                alt_text=texts.PICTURE_ALT,
                 height=270,
                 elem_id="picture",
             )
-            gr.HTML(message(NO_CAMERA, "problem"), elem_id="no-snapshot")  # page.css shows it where it is so
-            gr.Examples(
-                EXAMPLES,
-                picture,
-                label="Or try this one: astronaut Eileen Collins (NASA, public domain)",
-                elem_id="examples",
-            )
+            gr.HTML(message(texts.NO_CAMERA, "problem"), elem_id="no-snapshot")  # page.css shows it when needed
+            gr.Examples(EXAMPLES, picture, label=texts.EXAMPLES, elem_id="examples")
             ranges = _ranges_choice("picture-ranges")
-            show_looked = gr.Checkbox(label="Show where the model looked", elem_id="show-looked")
+            show_saliency = gr.Checkbox(label=texts.SALIENCY, info=texts.SALIENCY_HELP, elem_id="show-saliency")
         with gr.Column():
-            notice = gr.HTML(message(CHOOSE), elem_id="notice")
-            again = gr.Button("Try again", elem_id="again")  # page.css shows it after a refusal
-            whole = gr.Button("Treat the whole picture as one face", visible=False, elem_id="whole")
+            notice = gr.HTML(message(texts.CHOOSE), elem_id="notice")
+            again = gr.Button(texts.TRY_AGAIN, elem_id="again")  # page.css shows it after a refusal
+            whole = gr.Button(texts.WHOLE_PICTURE, visible=False, elem_id="whole")
             drawn = gr.Image(
                 show_label=False,
                 format="jpeg",
@@ -137,36 +127,34 @@ def _picture_tab(answers: Answers, settings: Settings, model: gr.Dropdown, on_mo
                 elem_id="drawn",
             )
             cards = gr.HTML(elem_id="cards")
-    kept = gr.State(time_to_live=settings.keep_seconds)
-    # On the page, because a State changed by an event without the queue triggers nothing.
+    state = gr.State(time_to_live=settings.keep_seconds)
+    # Textboxes, because a State that an unqueued event changes triggers no event.
     whole_path, ask_again = (gr.Textbox(visible="hidden") for _ in range(2))
-    # One event for all that needs the model, so that no answer overtakes a later one.
-    shown = [drawn, notice, cards, kept, whole]
+    shown = [drawn, notice, cards, state, whole]
+    # One event for all that needs the model, so that no earlier answer replaces a later one.
     answer = gr.on(
-        [picture.change, show_looked.change, model.change, ask_again.change],
-        answers.show,
-        [picture, ranges, show_looked, model, whole_path],
+        [picture.change, show_saliency.change, model.change, ask_again.change],
+        handlers.show,
+        [picture, ranges, show_saliency, model, whole_path],
         shown,
         trigger_mode="always_last",
         **PRIVATE,
         **on_model,
     )
-    refusal = answer.failure(answers.refused, [kept, picture, model], shown, **AT_ONCE)
-    for shown_now in (answer, refusal):
-        shown_now.then(None, js=SCROLL_TO_ANSWER)
-    in_ranges = [kept, ranges, picture, model]
-    answer.then(answers.catch_up, in_ranges, [notice, cards], **AT_ONCE)
-    ranges.change(answers.change_ranges, in_ranges, [notice, cards, ask_again], **AT_ONCE)
-    whole.click(ask_for_whole, picture, [whole_path, ask_again], **AT_ONCE)
-    again.click(lambda: time.monotonic(), None, ask_again, **AT_ONCE)
+    refusal = answer.failure(handlers.refused, [state, picture, model], shown, **UNQUEUED)
+    for event in (answer, refusal):
+        event.then(None, js=SCROLL_TO_ANSWER)
+    in_ranges = [state, ranges, picture, model]
+    answer.then(handlers.catch_up, in_ranges, [notice, cards], **UNQUEUED)
+    ranges.change(handlers.change_ranges, in_ranges, [notice, cards, ask_again], **UNQUEUED)
+    whole.click(ask_for_whole, picture, [whole_path, ask_again], **UNQUEUED)
+    again.click(lambda: time.monotonic(), None, ask_again, **UNQUEUED)
 
 
-def _webcam_tab(answers: Answers, settings: Settings, model: gr.Dropdown) -> list[gr.components.Component]:
-    """-> the camera, what is shown of it, and what is remembered of it: to be emptied where the tab is left."""
+def _webcam_tab(handlers: Handlers, settings: Settings, model: gr.Dropdown) -> list[gr.components.Component]:
+    """-> the camera, what is shown of it, and its state: all to be emptied when the visitor leaves the tab."""
     gr.HTML(
-        f"<p>Live, as in a mirror: about {1 / FRAME_SECONDS:.0f} pictures a second are looked at, for up to "
-        f"{duration(settings.webcam_seconds)} at a time. Leaving this tab turns the camera off. "
-        "For a single snapshot, use the camera button below the picture on the Picture tab.</p>"
+        f"<p>{texts.WEBCAM.format(frames_per_second=1 / FRAME_SECONDS, limit=duration(settings.webcam_seconds))}</p>"
     )
     with gr.Row():
         with gr.Column(elem_id="mirror"):
@@ -185,12 +173,12 @@ def _webcam_tab(answers: Answers, settings: Settings, model: gr.Dropdown) -> lis
             overlay = gr.HTML(elem_id="overlay")
         with gr.Column():
             ranges = _ranges_choice("webcam-ranges")
-            gr.HTML(message(NO_CAMERA, "problem"), elem_id="no-webcam")  # page.css shows it where it is so
-            gr.HTML(message(WEBCAM_BUSY), elem_id="webcam-busy")  # page.css shows it to who waits
+            gr.HTML(message(texts.NO_CAMERA, "problem"), elem_id="no-webcam")  # page.css shows it when needed
+            gr.HTML(message(texts.WEBCAM_BUSY), elem_id="webcam-busy")  # page.css shows it while waiting
             live_cards = gr.HTML(elem_id="live-cards")
     tracks = gr.State(time_to_live=settings.keep_seconds)
     stream = webcam.stream(
-        answers.show_live,
+        handlers.show_live,
         [webcam, ranges, tracks, model],
         [overlay, live_cards, tracks],
         stream_every=FRAME_SECONDS,
@@ -200,48 +188,51 @@ def _webcam_tab(answers: Answers, settings: Settings, model: gr.Dropdown) -> lis
         api_visibility="private",
         show_progress="hidden",
     )
-    # After Stop and after the time limit, at which Gradio would join the queue anew. Also where there was no place, for which
-    # it would ask again with every frame: by the browser, so that it is before the next one.
+    # The camera is taken off the page after Stop, after the time limit (Gradio would join the queue again:
+    # https://github.com/gradio-app/gradio/pull/9173) and after a refusal (Gradio would ask again with every frame). The browser
+    # does the last one itself, so that it happens before the next frame.
     webcam_parts = [webcam, overlay, live_cards, tracks]
-    off = WEBCAM_OFF.format(limit=duration(settings.webcam_seconds))
-    ended = stream.then(  # not `success`, which Stop is none
+    off = texts.WEBCAM_OFF.format(limit=duration(settings.webcam_seconds))
+    ended = stream.then(  # not `success`: Stop is not one
         lambda: (gr.update(visible=False), "", message(off), None), None, webcam_parts, queue=False, **PRIVATE
     )
-    hidden_and_told = [{"__type__": "update", "visible": False}, "", message(BUSY, "problem")]
-    refused = stream.failure(None, None, webcam_parts[:3], js=f"() => {json.dumps(hidden_and_told)}")
+    hide_and_tell = [{"__type__": "update", "visible": False}, "", message(texts.BUSY, "problem")]
+    refused = stream.failure(None, None, webcam_parts[:3], js=f"() => {json.dumps(hide_and_tell)}")
     for hidden in (ended, refused):
         hidden.then(lambda: gr.update(visible=True), None, webcam, queue=False, **PRIVATE)
     return webcam_parts
 
 
-def _several_tab(answers: Answers, settings: Settings, model: gr.Dropdown, on_model: dict) -> None:
+def _several_tab(handlers: Handlers, settings: Settings, model: gr.Dropdown, on_model: dict[str, Any]) -> None:
     pictures = gr.File(
         file_count="multiple",
         file_types=["image"],
-        label=f"Up to {settings.max_pictures} pictures of up to {settings.max_picture_mb} MB each",
+        label=texts.SEVERAL.format(pictures=settings.max_pictures, megabytes=settings.max_picture_mb),
         height=160,
         elem_id="pictures",
     )
     ranges = _ranges_choice("several-ranges")
-    start = gr.Button(FIND, variant="primary", elem_id="start")
+    start = gr.Button(texts.FIND, variant="primary", elem_id="start")
     gallery = gr.HTML(elem_id="gallery")
     table_notice = gr.HTML(elem_id="table-notice")
     table = gr.HTML(elem_id="table")
-    rows = gr.State(time_to_live=settings.keep_seconds)
-    shown, in_ranges = [gallery, table_notice, table], [rows, ranges, pictures, model]
-    found = start.click(answers.show_several, [pictures, ranges, model], [gallery, table, rows], **PRIVATE, **on_model)
+    state = gr.State(time_to_live=settings.keep_seconds)
+    shown, in_ranges = [gallery, table_notice, table], [state, ranges, pictures, model]
+    found = start.click(
+        handlers.show_several, [pictures, ranges, model], [gallery, table, state], **PRIVATE, **on_model
+    )
     for event in (ranges.change, found.success):
-        event(answers.change_several_ranges, in_ranges, shown, **AT_ONCE)
-    found.failure(lambda: message(BUSY, "problem"), None, table_notice, **AT_ONCE)
-    # What is shown is not about these. By the browser, so that it cannot come after the answer that is asked for next.
+        event(handlers.change_several_ranges, in_ranges, shown, **UNQUEUED)
+    found.failure(lambda: message(texts.BUSY, "problem"), None, table_notice, **UNQUEUED)
+    # Clear answers to other pictures. The browser does it, so that it cannot come after the answer that is asked for next.
     gr.on([pictures.change, model.change], None, None, shown, js="() => ['', '', '']", **PRIVATE)
 
 
-def _about_tab(answers: Answers, model: gr.Dropdown, tab: gr.Tab) -> None:
+def _about_tab(handlers: Handlers, model: gr.Dropdown, tab: gr.Tab) -> None:
     about = gr.Markdown(elem_id="about")
-    gr.on(  # sent when it is asked for: its figures would slow the first screen down
+    gr.on(  # sent when the tab is opened: the figures of the card would slow down the first screen
         [tab.select, model.change],
-        lambda name: about_markdown(answers.served(name)),
+        lambda name: about_markdown(handlers.served(name)),
         model,
         about,
         queue=False,
@@ -250,7 +241,7 @@ def _about_tab(answers: Answers, model: gr.Dropdown, tab: gr.Tab) -> None:
 
 
 def _turn_cameras_off(picture_tab: gr.Tab, webcam_tab: gr.Tab, others: list[gr.Tab], webcam_parts: list) -> None:
-    """When their tab is left. Taking a component off the page ends the camera's tracks; Gradio's own Stop does not."""
+    """When the visitor leaves their tab. Only hiding the component ends the camera's tracks; Gradio's Stop does not."""
     webcam_tab.select(lambda: (gr.update(visible=True), "", "", None), None, webcam_parts, queue=False, **PRIVATE)
     for tab in (picture_tab, *others):
         tab.select(lambda: (gr.update(visible=False), "", "", None), None, webcam_parts, queue=False, **PRIVATE)
@@ -260,27 +251,11 @@ def _turn_cameras_off(picture_tab: gr.Tab, webcam_tab: gr.Tab, others: list[gr.T
 
 def _ranges_choice(elem_id: str) -> gr.Dropdown:
     return gr.Dropdown(
-        CHOICES,
-        value=DEFAULT_CHOICE,
+        [(f"{name}: {ranges}", name) for name, ranges in RANGE_SETS.items()],
+        value=DEFAULT_RANGES,
         allow_custom_value=True,
-        label="Age ranges",
-        info="Choose a set, or type your own such as 0-17, 18-39, 40+ and press Enter",
+        label=texts.AGE_RANGES,
+        info=texts.AGE_RANGES_HELP,
         elem_id=elem_id,
         elem_classes="choice",
-    )
-
-
-def _add_endpoint(answers: Answers, on_model: dict) -> None:
-    """POST /gradio_api/call/predict, `gradio_client`'s api_name="/predict" and, with GRADIO_MCP_SERVER=True, an MCP tool."""
-    api_picture = gr.Image(type="filepath", visible=False, label="picture")
-    api_detect = gr.Checkbox(True, visible=False, label="detect")
-    api_ranges = gr.Textbox(DEFAULT_CHOICE, visible=False, label="age_ranges")
-    names = list(answers.models)
-    api_model = gr.Dropdown(names, value=names[0], visible=False, label="model")
-    gr.Button(visible=False).click(
-        answers.predict,
-        [api_picture, api_detect, api_ranges] + [api_model] * (len(names) > 1),
-        ApiOutput(None, FACES_SCHEMA, "faces"),
-        api_name="predict",
-        **on_model,
     )

@@ -1,21 +1,43 @@
-"""Where the model looked: the pixels of a face whose change would move its answer most."""
+"""Saliency maps by SmoothGrad: which pixels of a face would change the predicted age or gender most."""
+
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image
+from transformers import PreTrainedModel
 
-from model.modeling_age_gender import AgeGenderModel
+from demo.rendering import data_url
+from model.pipeline_age_gender import PreparedFaces
 
 
-NOISY_COPIES, NOISE = 8, 0.15  # SmoothGrad; the noise in units of the normalised picture
-BLUR = 1 / 28  # of the crop's side: finer detail is noise of the gradient, not of the face
+MAX_SALIENCY_MAPS = 8  # faces of a picture that get maps: a face with maps takes as long as sixteen without
+NOISY_COPIES, NOISE = 8, 0.15  # of SmoothGrad; the standard deviation in units of the normalised pixels
+BLUR = 1 / 28  # of the crop's side; finer detail is noise of the gradient
 
 
-def looked_at(model: AgeGenderModel, pixel_values: torch.Tensor) -> dict[str, np.ndarray]:
+def add_saliency_maps(
+    model: PreTrainedModel, prepared: PreparedFaces, faces: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Copies of the pipeline's answers; the first `MAX_SALIENCY_MAPS` that have one get `saliency_maps`.
+
+    `saliency_maps`: "age" and "gender" -> the face in grey with its map in colour, as a data URL.
+    """
+    faces = list(faces)
+    answered = [index for index, face in enumerate(faces) if not face["abstained"]]
+    for index in answered[:MAX_SALIENCY_MAPS]:
+        crop, maps = prepared.crops[index], saliency_maps(model, prepared.pixel_values[index])
+        pictures = {name: data_url(Image.fromarray(colour_by_map(crop, heat))) for name, heat in maps.items()}
+        faces[index] = {**faces[index], "saliency_maps": pictures}
+    return faces
+
+
+def saliency_maps(model: PreTrainedModel, pixel_values: torch.Tensor) -> dict[str, np.ndarray]:
     """Maps for one face, "age" and "gender", each (S, S) from 0 to 1.
 
-    Gradient times input, averaged over noisy copies (Smilkov et al., "SmoothGrad", 2017), of the expected age and of the
-    difference between the genders.
+    Gradient times input, averaged over noisy copies (Smilkov et al., "SmoothGrad", 2017, https://arxiv.org/abs/1706.03825),
+    of the expected age and of the difference between the gender logits.
 
     Args:
         pixel_values: (3, S, S), as the pipeline's `preprocess` returns them for one face.
@@ -26,25 +48,23 @@ def looked_at(model: AgeGenderModel, pixel_values: torch.Tensor) -> dict[str, np
     with torch.enable_grad():
         output = model(copies)
         years = torch.arange(output.age_logits.shape[1], device=model.device)
-        answers = {
+        outputs = {
             "age": (output.age_logits.softmax(dim=1) * years).sum(),
             "gender": (output.gender_logits[:, 0] - output.gender_logits[:, 1]).sum(),
         }
-        gradients = {
-            name: torch.autograd.grad(answer, copies, retain_graph=True)[0] for name, answer in answers.items()
-        }
+        gradients = {name: torch.autograd.grad(value, copies, retain_graph=True)[0] for name, value in outputs.items()}
     return {name: _to_map((gradient * copies).detach()) for name, gradient in gradients.items()}
 
 
-def heat_over(crop_rgb: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """(S, S, 3) uint8 and (S, S) from 0 to 1 -> the crop in grey, brightly coloured where the map is high."""
+def colour_by_map(crop_rgb: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """(S, S, 3) uint8 and (S, S) from 0 to 1 -> (S, S, 3) uint8: the crop in grey, brightly coloured where the map is high."""
     grey = np.repeat(crop_rgb.mean(axis=2, keepdims=True), 3, axis=2)
     colours = cv2.cvtColor(cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     return np.clip(0.55 * grey + 0.75 * colours * heat[..., None] ** 0.5, 0, 255).astype(np.uint8)
 
 
 def _to_map(contributions: torch.Tensor) -> np.ndarray:
-    """(copies, 3, S, S) -> (S, S), blurred and scaled to 1 at its brightest."""
+    """(copies, 3, S, S) -> (S, S), blurred and scaled to a maximum of 1."""
     heat = contributions.mean(dim=0).abs().sum(dim=0).float().cpu().numpy()
     heat = cv2.GaussianBlur(heat, (0, 0), BLUR * len(heat))
     return heat / max(float(heat.max()), 1e-9)

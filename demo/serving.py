@@ -1,4 +1,4 @@
-"""Which files of a model folder, or of a repository on the Hub, the demo reads."""
+"""The models that are served: their files are fetched and checked at the start, their cards shown on the About tab."""
 
 import base64
 import hashlib
@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import RepoCard, snapshot_download
 from huggingface_hub.errors import (
     HFValidationError,
     LocalEntryNotFoundError,
@@ -21,30 +21,31 @@ from transformers import AutoImageProcessor
 
 from demo.settings import ModelChoice
 from model.configuration_age_gender import AgeGenderConfig
+from model.errors import AgeGenderError
 from model.face_detection import YUNET_FILE
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 
 
-# No .py: the demo runs the classes beside it, never code from elsewhere.
+# Not *.py: the demo runs the classes in model/ beside it, never code from elsewhere.
 MODEL_FILES = ["*.json", "*.safetensors", YUNET_FILE, "README.md", "figures/*"]
 REQUIRED_FILES = ["config.json", "preprocessor_config.json"]
 
 
-class ModelNotServable(Exception):
-    """The message says what was expected, what was found and what to do."""
+class ModelNotServable(AgeGenderError):
+    """There is no model of this kind where the operator said, or it cannot be read."""
 
 
 class ServedModel:
-    """A model's files, checked; its weights are read at first use and kept.
+    """A model whose files have been checked. Its weights are read at first use and kept.
 
-    name, revision: what to call it on the page; folder: where its files lie.
+    name, revision: what the page calls it; folder: where its files lie.
     """
 
     def __init__(self, name: str, revision: str, folder: Path):
         self.name, self.revision, self.folder = name, revision, folder
         self._pipeline: AgeGenderPipeline | None = None
-        self._lock = threading.Lock()  # visitors who come while it is being read wait for it
+        self._lock = threading.Lock()  # other visitors wait while the first one's request reads it
 
     @property
     def pipeline(self) -> AgeGenderPipeline:
@@ -63,7 +64,7 @@ class ServedModel:
 
 
 def find_model(choice: ModelChoice) -> ServedModel:
-    """Fetch and check a model's files. Raises `ModelNotServable`, whose message is meant for the operator."""
+    """Fetch and check the files of a model. Raises `ModelNotServable` with a message for the operator."""
     model_id = choice.model_id
     is_folder = Path(model_id).is_dir()
     folder = Path(model_id).resolve() if is_folder else _download(model_id, choice.revision)
@@ -81,9 +82,9 @@ def find_model(choice: ModelChoice) -> ServedModel:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except ValueError as error:
         raise ModelNotServable(f"{model_id}: its config.json is not readable ({error}).") from error
-    if kind != AgeGenderConfig.model_type:  # it would load all the same, with heads of random weights
+    if kind != AgeGenderConfig.model_type:  # transformers would load it all the same, with random weights in the heads
         raise ModelNotServable(
-            f"{model_id} is no age-and-gender model: its config.json names the type {kind!r}, expected "
+            f"{model_id} is not an age-and-gender model: its config.json names the type {kind!r}, expected "
             f"{AgeGenderConfig.model_type!r}."
         )
     # a snapshot's folder is its commit
@@ -92,7 +93,7 @@ def find_model(choice: ModelChoice) -> ServedModel:
 
 
 def _digest(folder: Path) -> str:
-    """By which weights without a commit are told apart; of a single file it is its SHA-256, as its metrics.json names it."""
+    """Identifies weights without a commit. For a single file it is the SHA-256 that its metrics.json names."""
     digest = hashlib.sha256()
     for weights in sorted(folder.glob("*.safetensors")):
         digest.update(weights.read_bytes())
@@ -100,7 +101,7 @@ def _digest(folder: Path) -> str:
 
 
 def _download(model_id: str, revision: str | None) -> Path:
-    """The commit's files in the Hub's cache; what is cached already is served without a network."""
+    """The folder of the commit in the Hub's cache. Files that are there already need no network."""
     try:
         return Path(snapshot_download(model_id, revision=revision, allow_patterns=MODEL_FILES))
     except HFValidationError as error:
@@ -124,23 +125,19 @@ def _download(model_id: str, revision: str | None) -> Path:
 
 
 def about_markdown(served: ServedModel) -> str:
-    """What is being served, then README.md of its folder without the metadata block and with its figures inside."""
+    """Name and revision of the model, then its README.md without the metadata block and with its figures inside."""
     heading = f"**Served here:** `{served.name}`, {served.revision}."
     card = served.folder / "README.md"
     if not card.is_file():
         return f"{heading}\n\nThis model has no card (README.md in its folder), so nothing is known about its quality."
-    return f"{heading}\n\n---\n\n{embed_figures(strip_front_matter(card.read_text(encoding='utf-8')), served.folder)}"
-
-
-def strip_front_matter(text: str) -> str:
-    """Without the YAML block between two lines of three dashes that a Hub card starts with."""
-    return re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL).lstrip()
+    text = RepoCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).text.lstrip()
+    return f"{heading}\n\n---\n\n{embed_figures(text, served.folder)}"
 
 
 def embed_figures(markdown: str, folder: Path) -> str:
     """`![x](figures/a.png)` -> the same with the picture as a data URL.
 
-    Gradio would not serve them as files: in the Hub's cache they are links that lead out of any folder it is allowed.
+    Gradio does not serve them as files: in the Hub's cache they are links out of every folder that it is allowed to serve.
     """
 
     def embed(match: re.Match) -> str:

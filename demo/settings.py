@@ -1,12 +1,17 @@
 """What the operator sets through environment variables, checked before anything is loaded."""
 
-import ctypes
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+
+from model.errors import AgeGenderError
 
 
 DEFAULT_MODEL = str(Path(__file__).resolve().parents[1] / "model")
+
+
+class SettingsError(AgeGenderError):
+    """An environment variable cannot be used. The message names it, what was expected and what it holds."""
 
 
 @dataclass(frozen=True)
@@ -24,20 +29,20 @@ class Settings:
 
     MODEL_ID            a Hub id, or a folder shaped like model/ (default: the model/ beside app.py)
     MODEL_REVISION      a branch, tag or commit of that Hub id
-    MODEL_IDS           several to choose from on the page, the first one to begin with, in place of MODEL_ID:
+    MODEL_IDS           several models in place of MODEL_ID; visitors choose one on the page and start with the first:
                         user/one@v1,user/two or, with names of your own, Small=user/one@v1,Large=user/two
     MAX_PICTURE_MB      largest picture in megabytes (20)
     MAX_PICTURES        most pictures in one go (20)
-    REQUESTS_PER_MINUTE of one client, after which it is told to wait; a picture takes two, to send and to ask (120)
+    REQUESTS_PER_MINUTE of one client, which is told to wait after that many; a picture takes two, upload and question (120)
     QUEUE_SIZE          pictures that may wait; further ones are told that the demo is busy (50)
-    CONCURRENCY         predictions that run at the same time, live webcams apart (2)
+    CONCURRENCY         predictions that run at the same time, apart from live webcams (2)
     WEBCAM_VIEWERS      live webcams at the same time; as many may wait (4)
     WEBCAM_SECONDS      how long a live webcam may run (120)
     KEEP_SECONDS        after which uploaded and drawn pictures are deleted (600)
     DEMO_AUTH           name:password, with commas between several; unset leaves the demo open. Not with GRADIO_MCP_SERVER
-    GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_MCP_SERVER and others are Gradio's own. In GRADIO_TEMP_DIR the demo makes
-    a folder of its own. Behind a proxy set FORWARDED_ALLOW_IPS to its address or network, so that clients are told apart
-    (a Space does so by itself).
+    GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_MCP_SERVER and others are Gradio's own. The demo makes a folder of its own
+    in GRADIO_TEMP_DIR. Behind a proxy set FORWARDED_ALLOW_IPS to the proxy's address or network, so that the request limits
+    see each client's own address (on a Space it is set already).
     """
 
     models: list[ModelChoice] = field(default_factory=lambda: [ModelChoice("model", DEFAULT_MODEL)])
@@ -53,24 +58,19 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> "Settings":
-        """Raises `ValueError` for a variable that is not understood: its name, what was expected and what it holds."""
+        """Raises `SettingsError`."""
         auth = _read_auth(os.environ.get("DEMO_AUTH", ""))
         if auth and os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true":
-            raise ValueError(
+            raise SettingsError(
                 "DEMO_AUTH and GRADIO_MCP_SERVER cannot be set together: Gradio's MCP tool cannot log in, and takes "
                 "pictures from people who have not. Unset one of them."
             )
-        numbers = [name for name, field in cls.__dataclass_fields__.items() if field.type is int]
-        return cls(
-            models=_read_models(),
-            auth=auth,
-            **{name: _read_number(name.upper(), cls.__dataclass_fields__[name].default) for name in numbers},
-        )
-
-
-def duration(seconds: int) -> str:
-    """`90` -> "90 seconds", `600` -> "10 minutes"; never less than it is."""
-    return f"{seconds} seconds" if seconds < 120 else f"{-(-seconds // 60)} minutes"
+        numbers = {
+            setting.name: _read_number(setting.name.upper(), setting.default)
+            for setting in fields(cls)
+            if isinstance(setting.default, int)
+        }
+        return cls(models=_read_models(), auth=auth, **numbers)
 
 
 def _read_models() -> list[ModelChoice]:
@@ -84,7 +84,7 @@ def _read_models() -> list[ModelChoice]:
         model_id, _, revision = place.partition("@")
         choices.append(ModelChoice(name or _default_name(place), model_id, revision or None))
     if not all(choice.model_id for choice in choices) or len({choice.name for choice in choices}) < len(choices):
-        raise ValueError(
+        raise SettingsError(
             "MODEL_IDS must list models with commas between, no two of one name: user/repo, user/repo@revision or a "
             f"folder, each also as name=user/repo; it is {text!r}."
         )
@@ -100,31 +100,18 @@ def _read_number(name: str, default: int) -> int:
     if not text:
         return default
     if not text.isdigit() or int(text) < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1; it is {text!r}. Unset it for {default}.")
+        raise SettingsError(f"{name} must be a whole number of at least 1; it is {text!r}. Unset it for {default}.")
     return int(text)
 
 
 def _read_auth(text: str) -> list[tuple[str, str]] | None:
+    """Names and passwords. The error does not repeat the text, which holds passwords."""
     if not text:
         return None
-    pairs = [tuple(pair.strip().split(":", 1)) for pair in text.split(",")]
-    if not all(len(pair) == 2 and all(pair) for pair in pairs):
-        # the text holds passwords: it is not repeated
-        raise ValueError("DEMO_AUTH must read name:password, or name:password,name2:password2; it does not.")
+    pairs = []
+    for entry in text.split(","):
+        name, _, password = entry.strip().partition(":")
+        if not name or not password:
+            raise SettingsError("DEMO_AUTH must read name:password, or name:password,name2:password2; it does not.")
+        pairs.append((name, password))
     return pairs
-
-
-M_ARENA_MAX = -8  # mallopt's parameter in malloc.h
-ARENAS = 2
-
-
-def keep_few_heaps() -> bool:
-    """Whether the C library took it; to be called before threads are started.
-
-    glibc would give every thread a heap of its own, and what pictures leave behind in many heaps is freed but never
-    handed back. A fixed M_MMAP_THRESHOLD as well would save some more, but makes pictures with many faces a third slower.
-    """
-    try:
-        return bool(ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS))
-    except (AttributeError, OSError, TypeError):  # another system, or another C library
-        return False

@@ -1,4 +1,4 @@
-"""All faces of several pictures as one table, with the same rows as a CSV file that never touches the server's disk."""
+"""All faces of several pictures as one table, and the same rows as a CSV file that is never written to the server's disk."""
 
 import base64
 import csv
@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from demo.rendering import gender_shares
 from model.pipeline_age_gender import UNSURE
@@ -19,21 +20,22 @@ COLUMNS = (
     "to (years)",
     "age range (years)",
     "gender by looks",
-    "how sure",
+    "confidence",
     "note",
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """One face (`number`, the pipeline's answer), or a picture without one and why (`note`)."""
+    """One face (its `number` and the pipeline's answer), or a picture without an answer and the reason (`note`)."""
 
     picture: str
     number: int | None = None
-    face: dict | None = None
+    face: dict[str, Any] | None = None
     note: str = ""
 
     def cells(self) -> list[str]:
+        """One text for each of `COLUMNS`."""
         face = self.face
         if face is None:
             return [self.picture, *[""] * 7, self.note]
@@ -53,12 +55,13 @@ class Row:
 
 
 def answers_table(rows: Sequence[Row]) -> str:
-    """HTML table with a download link; empty where there is nothing to tell."""
+    """An HTML table with a link that downloads it as CSV; an empty text for no rows."""
     if not rows:
         return ""
     head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row.cells())}</tr>" for row in rows)
-    data = base64.b64encode(to_csv(rows).encode("utf-8-sig")).decode()  # the mark lets spreadsheets see UTF-8
+    # by its byte order mark a spreadsheet recognises UTF-8
+    data = base64.b64encode(to_csv(rows).encode("utf-8-sig")).decode()
     return (
         f'<p><a class="download" download="faces.csv" href="data:text/csv;base64,{data}">Download as CSV</a></p>'
         '<div class="answers-table" tabindex="0" role="region" aria-label="All faces">'
@@ -67,6 +70,7 @@ def answers_table(rows: Sequence[Row]) -> str:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
+    """The rows under `COLUMNS`, as text without a byte order mark."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(COLUMNS)
@@ -75,5 +79,5 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def _plain_text(cell: str) -> str:
-    """A file called "=cmd()" must stay text when a spreadsheet opens the table."""
+    """So that a spreadsheet runs no file name such as "=cmd()": https://owasp.org/www-community/attacks/CSV_Injection"""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

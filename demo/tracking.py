@@ -1,4 +1,4 @@
-"""The same number and a calm answer for the same face from frame to frame."""
+"""Face tracking for the live webcam: a face keeps its number, and its prediction is averaged over frames."""
 
 from dataclasses import dataclass, field, replace
 
@@ -8,14 +8,14 @@ import torch
 from model.pipeline_age_gender import FaceLogits
 
 
-MIN_IOU = 0.3  # boxes of one face in two frames a third of a second apart overlap at least this much
-NEWEST_SHARE = 0.35  # of the running means: after six frames, or two seconds, a change is nine tenths there
-MAX_MISSED_FRAMES = 3  # then a face that was lost starts anew
+MIN_IOU = 0.3  # the boxes of one face in two frames a third of a second apart overlap by at least this much
+NEWEST_WEIGHT = 0.35  # in the moving averages: after six frames, or two seconds, they have followed a change by 90 %
+MAX_MISSED_FRAMES = 3  # a face that is missing for longer starts anew
 
 
 @dataclass
 class Track:
-    """One face over time: its number, and the running means of its box (4,) and logits."""
+    """One face over time: its number, and the moving averages of its box (4,) and logits."""
 
     number: int
     box_xyxy: np.ndarray
@@ -24,50 +24,50 @@ class Track:
     missed_frames: int = 0
 
     def average(self, newest: "Track") -> None:
-        self.box_xyxy = (1 - NEWEST_SHARE) * self.box_xyxy + NEWEST_SHARE * newest.box_xyxy
-        self.age_logits = torch.lerp(self.age_logits, newest.age_logits, NEWEST_SHARE)
-        self.gender_logits = torch.lerp(self.gender_logits, newest.gender_logits, NEWEST_SHARE)
+        self.box_xyxy = (1 - NEWEST_WEIGHT) * self.box_xyxy + NEWEST_WEIGHT * newest.box_xyxy
+        self.age_logits = torch.lerp(self.age_logits, newest.age_logits, NEWEST_WEIGHT)
+        self.gender_logits = torch.lerp(self.gender_logits, newest.gender_logits, NEWEST_WEIGHT)
         self.missed_frames = 0
 
 
 @dataclass
 class Tracks:
-    """The faces before one visitor's webcam as `model` sees them; kept for that session only, and only while it lasts."""
+    """The faces before one visitor's webcam, as `model` sees them. Gradio keeps them for the visitor's session only."""
 
     model: str = ""
     tracks: list[Track] = field(default_factory=list)
 
-    def steady(self, logits: FaceLogits) -> tuple[list[int], FaceLogits]:
-        """Number the faces of a frame, and replace their boxes and logits by running means.
+    def smooth(self, logits: FaceLogits) -> tuple[list[int], FaceLogits]:
+        """Number the faces of a frame, and average their boxes and logits with those of earlier frames.
 
         Returns:
-            The number of each of the N faces, and `logits` with the means, for the pipeline's `postprocess`.
+            The number of each of the N faces, and `logits` with the averages, for the pipeline's `postprocess`.
         """
         faces = logits.prepared.faces
         newest = [
             Track(0, face.box_xyxy, age, gender)
             for face, age, gender in zip(faces, logits.age_logits, logits.gender_logits, strict=True)
         ]
-        matched = self._match(newest)
-        seen = [matched[index] for index in range(len(newest))]
-        if not seen:
+        track_of = self._match(newest)
+        tracks = [track_of[index] for index in range(len(newest))]
+        if not tracks:
             return [], logits
-        steady_faces = [replace(face, box_xyxy=track.box_xyxy) for face, track in zip(faces, seen, strict=True)]
-        return [track.number for track in seen], FaceLogits(
-            replace(logits.prepared, faces=steady_faces),
-            age_logits=torch.stack([track.age_logits for track in seen]),
-            gender_logits=torch.stack([track.gender_logits for track in seen]),
+        smooth_faces = [replace(face, box_xyxy=track.box_xyxy) for face, track in zip(faces, tracks, strict=True)]
+        return [track.number for track in tracks], FaceLogits(
+            replace(logits.prepared, faces=smooth_faces),
+            age_logits=torch.stack([track.age_logits for track in tracks]),
+            gender_logits=torch.stack([track.gender_logits for track in tracks]),
         )
 
     def _match(self, newest: list[Track]) -> dict[int, Track]:
-        """Index in `newest` -> its track: largest overlap first; what overlaps nothing gets the lowest free number."""
+        """Index in `newest` -> its track: greedily by largest overlap; a new face gets the lowest free number."""
         overlaps = iou_matrix(_boxes(newest), _boxes(self.tracks))
         for track in self.tracks:
             track.missed_frames += 1
         matched: dict[int, Track] = {}
         while overlaps.size and overlaps.max() >= MIN_IOU:
-            index, known = np.unravel_index(overlaps.argmax(), overlaps.shape)
-            matched[int(index)] = self.tracks[known]
+            index, known = map(int, np.unravel_index(overlaps.argmax(), overlaps.shape))
+            matched[index] = self.tracks[known]
             self.tracks[known].average(newest[index])
             overlaps[index, :], overlaps[:, known] = -1, -1
         self.tracks = [track for track in self.tracks if track.missed_frames <= MAX_MISSED_FRAMES]
@@ -88,6 +88,6 @@ def iou_matrix(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
     """(N, 4), (M, 4) -> (N, M) intersection over union."""
     top_left = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
     bottom_right = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
-    shared = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
+    intersection = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
     area_a, area_b = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a_xyxy, b_xyxy))
-    return shared / np.maximum(area_a[:, None] + area_b[None, :] - shared, 1e-9)
+    return intersection / np.maximum(area_a[:, None] + area_b[None, :] - intersection, 1e-9)

@@ -1,6 +1,7 @@
-"""What the page and the API are sent, read into pictures."""
+"""Pictures that visitors send: how they are read, and how their files are deleted again after the stated time."""
 
 import base64
+import binascii
 import logging
 import os
 import re
@@ -16,84 +17,95 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from model.image_loading import load_rgb
+from model.image_loading import PictureError, PictureNotFoundError, load_rgb
 
 
 logger = logging.getLogger(__name__)
+FOLDER_PREFIX, LOCK_FILE = "age-gender-demo-", "in-use.lock"
+FOLDER_NAME = re.compile(FOLDER_PREFIX + "[0-9a-f]{16}")
+SWEEP_SECONDS = 60.0  # the longest time between two searches for old files
 
 
-class Deleted(ValueError):
-    """The picture was kept for as long as the page says."""
+class PictureDeletedError(PictureError):
+    """The uploaded file is gone: it was kept for as long as the page says."""
 
 
 def read_upload(picture: dict | None) -> np.ndarray:
-    """(H, W, 3). Gradio has checked that the path is one of its own uploads. Raises `ValueError`, `Deleted`."""
+    """Read an uploaded picture, (H, W, 3) uint8. Gradio has checked that the path is one of its own uploads.
+
+    Raises:
+        PictureDeletedError: the file has been deleted. PictureError: there is no file, or it is not a usable picture.
+    """
     path = path_of(picture)
     if not path:
-        raise ValueError("Expected a picture file; none came. Upload one.")
+        raise PictureError("Expected a picture file; none came. Upload one.")
     try:
         return load_rgb(path)
-    except FileNotFoundError:
-        raise Deleted("This picture has been deleted in the meantime. Choose it again.") from None
-
-
-def read_frame(frame: dict) -> np.ndarray:
-    """(H, W, 3) of a webcam's picture as a data URL, which Gradio would decode before anybody asked for its size."""
-    head, mark, data = str(isinstance(frame, dict) and frame.get("url")).partition(";base64,")
-    if not mark or not head.startswith("data:image/"):
-        raise ValueError("Expected a webcam's picture as a data URL.")
-    return load_rgb(base64.b64decode(data))
+    except PictureNotFoundError:
+        raise PictureDeletedError("This picture has been deleted in the meantime. Choose it again.") from None
 
 
 def path_of(picture: dict | None) -> str | None:
+    """The path in Gradio's description of a file; None where there is none."""
     path = picture.get("path") if isinstance(picture, dict) else None
     return path if isinstance(path, str) else None
 
 
-PREFIX, LOCK = "age-gender-demo-", "in-use.lock"
-OWN_NAME = re.compile(PREFIX + "[0-9a-f]{16}")
-LOOK_SECONDS = 60.0  # between two looks at most
+def read_frame(frame: dict) -> np.ndarray:
+    """Read a webcam's frame, (H, W, 3) uint8, from a data URL. Gradio itself would decode it without a limit of its size.
+
+    Raises:
+        PictureError: `frame["url"]` is not a data URL, or does not hold a usable picture.
+    """
+    head, mark, data = str(isinstance(frame, dict) and frame.get("url")).partition(";base64,")
+    if not mark or not head.startswith("data:image/"):
+        raise PictureError("Expected a webcam's picture as a data URL.")
+    try:
+        return load_rgb(base64.b64decode(data))
+    except binascii.Error:
+        raise PictureError("Expected a webcam's picture as a data URL in base64; it is damaged.") from None
 
 
 def own_folder() -> Path:
-    """A new name for GRADIO_TEMP_DIR inside the folder that it names, or inside the system's one for temporary files.
+    """A new folder name for GRADIO_TEMP_DIR, inside the folder that it names or the system's for temporary files.
 
-    No other process has it, so that whatever lies there may be deleted. Asked again, it is the same.
+    No other process uses the folder, so everything in it may be deleted. Once GRADIO_TEMP_DIR names it, it stays the same.
     """
     parent = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()).resolve()
-    return parent if OWN_NAME.fullmatch(parent.name) else parent / f"{PREFIX}{secrets.token_hex(8)}"
+    return parent if FOLDER_NAME.fullmatch(parent.name) else parent / f"{FOLDER_PREFIX}{secrets.token_hex(8)}"
 
 
-def as_own(path: str) -> str:
-    """A file in the folder of another demo (before a restart, or a replica) under the name it would have in this one's."""
-    return re.sub(rf"^.*{OWN_NAME.pattern}(?=[/\\])", lambda _: str(own_folder()), path)
+def in_own_folder(path: str) -> str:
+    """The path with this process's folder in place of that of another demo (before a restart, or a replica)."""
+    return re.sub(rf"^.*{FOLDER_NAME.pattern}(?=[/\\])", lambda _: str(own_folder()), path)
 
 
 @contextmanager
-def cleaned_up(folder: Path, keep_seconds: float, known_files: Iterable[set[str]] = ()) -> Iterator[None]:
-    """Nothing that comes into `folder` during the block stays for longer than `keep_seconds`; at its end all is deleted.
+def delete_uploads(folder: Path, keep_seconds: float, gradio_files: Iterable[set[str]] = ()) -> Iterator[None]:
+    """During the block delete what is older than `keep_seconds`, at its end the whole folder.
 
-    What lies there already is the page's own and stays. Folders beside it go too if their demo was killed.
+    What lies in the folder at the start belongs to the page and stays. Folders of killed demos beside it are deleted too.
+    Gradio's own `delete_cache` leaves uploads that were broken off: it knows only files that it has listed.
 
     Args:
-        known_files: Gradio's lists of the files it has written, from which the deleted ones are struck.
+        gradio_files: Gradio's lists of the files it has written; deleted files are removed from them.
     """
-    pages_own, ended = set(folder.rglob("*")), threading.Event()
-    look_seconds = min(keep_seconds / 2, LOOK_SECONDS)
+    files_of_page, ended = set(folder.rglob("*")), threading.Event()
+    sweep_seconds = min(keep_seconds / 2, SWEEP_SECONDS)
 
-    def look_regularly() -> None:
+    def sweep_regularly() -> None:
         while True:
-            _delete_dead_neighbours(folder)
-            delete_older(folder, keep_seconds - look_seconds, pages_own)
-            for files in known_files:
+            _delete_folders_of_killed_demos(folder)
+            delete_older(folder, keep_seconds - sweep_seconds, files_of_page)
+            for files in gradio_files:
                 files -= {file for file in tuple(files) if not os.path.exists(file)}
-            if ended.wait(look_seconds):
+            if ended.wait(sweep_seconds):
                 return
 
-    lock = FileLock(folder / LOCK)  # the system takes it back from a demo that is killed
+    lock = FileLock(folder / LOCK_FILE)  # the operating system releases it when the process is killed
     lock.acquire()
-    pages_own.add(folder / LOCK)
-    thread = threading.Thread(target=look_regularly, daemon=True)
+    files_of_page.add(folder / LOCK_FILE)
+    thread = threading.Thread(target=sweep_regularly, daemon=True)
     thread.start()
     try:
         yield
@@ -104,35 +116,38 @@ def cleaned_up(folder: Path, keep_seconds: float, known_files: Iterable[set[str]
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def delete_older(folder: Path, seconds: float, but: Collection[Path] = ()) -> None:
-    """By the time of the last change, which a file that is being written keeps renewing."""
+def delete_older(folder: Path, seconds: float, keep: Collection[Path] = ()) -> None:
+    """Delete files and empty folders that were last changed more than `seconds` ago, except those in `keep`.
+
+    A file that is being written is changed all the time, so it stays.
+    """
     limit, old = time.time() - seconds, []
     for path in folder.rglob("*"):
         with suppress(FileNotFoundError):  # an upload that has got its final name meanwhile
-            if path not in but and _changed(path) < limit:
+            if path not in keep and _last_change(path) < limit:
                 old.append(path)
-    for path in sorted(old, reverse=True):  # what a folder holds before the folder
+    for path in sorted(old, reverse=True):  # the content of a folder before the folder
         with suppress(OSError):  # a folder that has got another file, or a file that Windows has open
             path.rmdir() if path.is_dir() else path.unlink()
 
 
-def _changed(path: Path) -> float:
-    """Seconds since 1970. What is sent can carry an old mtime, and Windows' ctime is that of the creation."""
+def _last_change(path: Path) -> float:
+    """Seconds since 1970. An uploaded file can carry an old mtime, and on Windows ctime is the time of creation."""
     status = path.lstat()
     return max(status.st_mtime, status.st_ctime)
 
 
-def _delete_dead_neighbours(folder: Path) -> None:
-    for neighbour in folder.parent.glob(f"{PREFIX}*"):
-        lock = neighbour / LOCK
-        is_ours = OWN_NAME.fullmatch(neighbour.name) and not neighbour.is_symlink()
-        if neighbour == folder or not is_ours or not lock.exists():
+def _delete_folders_of_killed_demos(folder: Path) -> None:
+    for neighbour in folder.parent.glob(f"{FOLDER_PREFIX}*"):
+        lock = neighbour / LOCK_FILE
+        is_of_demo = FOLDER_NAME.fullmatch(neighbour.name) and not neighbour.is_symlink()
+        if neighbour == folder or not is_of_demo or not lock.exists():
             continue
         try:
-            if time.time() - _changed(lock) > LOOK_SECONDS:  # else it may be about to be locked
+            if time.time() - _last_change(lock) > SWEEP_SECONDS:  # a younger one may be about to be locked
                 with FileLock(lock, timeout=0):
                     shutil.rmtree(neighbour, ignore_errors=True)
         except Timeout:
-            pass  # its demo is alive
-        except OSError as error:  # another user's
-            logger.warning("a temporary folder could not be looked through: %s", error.strerror)
+            pass  # its demo is running
+        except OSError as error:  # it belongs to another user
+            logger.warning("a temporary folder could not be searched: %s", error.strerror)

@@ -1,4 +1,4 @@
-"""The machine's Chromium, driven by Playwright, with a film in place of its camera."""
+"""The machine's Chromium, driven by Playwright: a film in place of its camera, and files chosen as a visitor chooses them."""
 
 import io
 import shutil
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Playwright
+    from playwright.sync_api import Browser, FileChooser, Page, Playwright
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -46,3 +46,10 @@ def write_film(path: Path, picture: Image.Image) -> Path:
     frame.save(buffer, "JPEG", quality=92)
     path.write_bytes(buffer.getvalue() * 30)
     return path
+
+
+def open_file_chooser(page: "Page", place: str) -> "FileChooser":
+    """Click the visible drop zone in `place`, a CSS selector; `set_files` of the result chooses files."""
+    with page.expect_file_chooser() as chooser:
+        page.locator(f"{place} button.upload-container").click()
+    return chooser.value

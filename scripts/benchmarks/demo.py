@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
@@ -24,15 +25,18 @@ import torch
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
 
-from demo.handlers import Answers
+from demo.handlers import Handlers
 from demo.rendering import draw_faces, thumbnail
 from demo.serving import find_model
 from demo.settings import DEFAULT_MODEL, ModelChoice
 from model.face_alignment import align
 from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
-from scripts.benchmarks.browser import NoBrowser, launch_chromium
+from scripts.benchmarks.browser import NoBrowser, launch_chromium, open_file_chooser
 
+
+if TYPE_CHECKING:
+    from playwright.sync_api import FileChooser, Page
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTRAIT = ROOT / "examples" / "astronaut.jpg"
@@ -56,23 +60,22 @@ def picture_with_faces(faces: int) -> bytes:
 
 
 def milliseconds(
-    action: Callable[[], object], repeats: int, undo: Callable[[], object] = lambda: None
+    action: Callable[[], object], repeats: int, prepare: Callable[[], object] = lambda: None
 ) -> tuple[float, float]:
-    """50th and 95th percentile, after one run to warm up; `undo` comes before each run and is not timed."""
-    action()
+    """50th and 95th percentile, after one run to warm up. `prepare` comes before each run and is not timed."""
     times = []
-    for _ in range(repeats):
-        undo()
+    for _ in range(repeats + 1):
+        prepare()
         start = time.perf_counter()
         action()
         times.append(1000 * (time.perf_counter() - start))
-    return float(np.percentile(times, 50)), float(np.percentile(times, 95))
+    return float(np.percentile(times[1:], 50)), float(np.percentile(times[1:], 95))
 
 
 def measure(
-    answers: Answers, detector: YuNetDetector, path: Path, faces: int, repeats: int
+    handlers: Handlers, detector: YuNetDetector, path: Path, faces: int, repeats: int
 ) -> dict[str, tuple[float, float]]:
-    pipe = answers.served(None).pipeline
+    pipe = handlers.served(None).pipeline
     config = pipe.model.config
     image_rgb = load_rgb(path)
     image, found = Image.fromarray(image_rgb), detector.detect(image_rgb)
@@ -94,7 +97,7 @@ def measure(
         ),
         "model": milliseconds(lambda: pipe.forward(prepared), repeats),
         "draw": milliseconds(draw, repeats),
-        "picture to page": milliseconds(lambda: answers.show(upload, ""), repeats),
+        "picture to page": milliseconds(lambda: handlers.show(upload, ""), repeats),
     }
 
 
@@ -144,34 +147,39 @@ def first_answer(api: str, picture: bytes) -> None:
 
 
 def measure_clicks(page_url: str, repeats: int) -> dict[int, tuple[float, float]]:
-    """Faces -> p50 and p95 in milliseconds from handing a picture to the page until its cards and boxes are shown."""
+    """Faces -> p50 and p95 in milliseconds from choosing a picture in the file chooser until its cards and boxes are shown."""
     from playwright.sync_api import sync_playwright  # of requirements-dev.txt
 
-    times = {}
     with sync_playwright() as playwright:
         browser = launch_chromium(playwright)
         page = browser.new_page()
-        # Else the browser, which is shown the same picture again, asks for its boxed copy once alone.
+        # The same picture is shown again and again: without this the browser would fetch its boxed copy only once.
         page.context.new_cdp_session(page).send("Network.setCacheDisabled", {"cacheDisabled": True})
         page.goto(page_url)
         page.get_by_role("tab", name="About").wait_for()
-        for faces in FACES:
-            file = {"name": "picture.jpg", "mimeType": "image/jpeg", "buffer": picture_with_faces(faces)}
-
-            def choose(file: dict = file, last_card: int = faces - 1) -> None:
-                page.set_input_files("#picture input[type=file]", file)
-                page.locator("#cards .face-card").nth(last_card).wait_for()
-                page.wait_for_function("document.querySelector('#drawn img')?.complete")
-
-            def clear() -> None:
-                page.locator("#picture").get_by_label("Remove Image").click()
-                for shown in ("#cards .face-card", "#drawn img"):
-                    page.locator(shown).first.wait_for(state="detached")
-
-            times[faces] = milliseconds(choose, repeats, clear)
-            clear()
+        times = {faces: measure_click(page, faces, repeats) for faces in FACES}
         browser.close()
     return times
+
+
+def measure_click(page: "Page", faces: int, repeats: int) -> tuple[float, float]:
+    picture = picture_with_faces(faces)
+    choosers: list[FileChooser] = []
+
+    def clear_and_open_chooser() -> None:
+        remove = page.locator("#picture").get_by_label("Remove Image")
+        if remove.is_visible():
+            remove.click()
+        for shown in ("#cards .face-card", "#drawn img"):
+            page.locator(shown).first.wait_for(state="detached")
+        choosers.append(open_file_chooser(page, "#picture"))
+
+    def choose() -> None:
+        choosers.pop().set_files({"name": "picture.jpg", "mimeType": "image/jpeg", "buffer": picture})
+        page.locator("#cards .face-card").nth(faces - 1).wait_for()
+        page.wait_for_function("document.querySelector('#drawn img')?.complete")
+
+    return milliseconds(choose, repeats, prepare=clear_and_open_chooser)
 
 
 def measure_fresh_process(model: str, repeats: int) -> None:
@@ -197,14 +205,14 @@ def main() -> None:
     start = time.perf_counter()
     served = find_model(ModelChoice(Path(arguments.model).name, arguments.model))
     _ = served.pipeline  # read at its first use
-    answers, detector = Answers([served], max_pictures=1), YuNetDetector(served.folder / YUNET_FILE)
+    handlers, detector = Handlers([served], max_pictures=1), YuNetDetector(served.folder / YUNET_FILE)
     print(f"{served.name}, {torch.get_num_threads()} threads, loaded in {time.perf_counter() - start:.1f} s")
     for faces in FACES:
         print(f"\n{faces} pasted in 1280 x 720: milliseconds at p50 and p95")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "picture.jpg"
             path.write_bytes(picture_with_faces(faces))
-            stages = measure(answers, detector, path, faces, arguments.repeats)
+            stages = measure(handlers, detector, path, faces, arguments.repeats)
         stages["two ViT-B, forward only"] = measure_two_vit_b(faces, max(3, arguments.repeats // 5))
         for stage, (p50, p95) in stages.items():
             print(f"  {stage:<28}{p50:8.1f}{p95:8.1f}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from scripts.benchmarks.browser import NoBrowser, launch_chromium, write_film
+from scripts.benchmarks.browser import NoBrowser, launch_chromium, open_file_chooser, write_film
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,23 +28,22 @@ def show_start(page: Page) -> None:
 
 
 def show_picture(page: Page) -> None:
-    page.set_input_files("#picture input[type=file]", PORTRAIT)
+    open_file_chooser(page, "#picture").set_files(PORTRAIT)
     page.locator("#cards .face-card img").wait_for()
     page.locator("#drawn img").wait_for()
 
 
-def show_where_it_looked(page: Page) -> None:
-    page.get_by_label("Show where the model looked").check()
-    page.set_input_files("#picture input[type=file]", PORTRAIT)
-    page.locator("#cards .looked-at img").first.wait_for()
+def show_saliency(page: Page) -> None:
+    page.get_by_label("Show saliency maps").check()
+    open_file_chooser(page, "#picture").set_files(PORTRAIT)
+    page.locator("#cards .saliency img").first.wait_for()
 
 
 def show_no_face(page: Page) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (640, 480), "olive").save(buffer, "PNG")
-    page.set_input_files(
-        "#picture input[type=file]", {"name": "x.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
-    )
+    picture = {"name": "x.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+    open_file_chooser(page, "#picture").set_files(picture)
     page.locator("#whole").wait_for()
 
 
@@ -57,7 +56,7 @@ def show_webcam(page: Page) -> None:
 
 def show_several(page: Page) -> None:
     page.get_by_role("tab", name="Several").click()
-    page.set_input_files("#pictures input[type=file]", [PORTRAIT])
+    open_file_chooser(page, "#pictures").set_files(PORTRAIT)
     page.locator("#pictures").get_by_text("astronaut").first.wait_for()
     page.locator("#start").click()
     page.locator("#table table").wait_for()
@@ -71,7 +70,7 @@ def show_about(page: Page) -> None:
 VIEWS = {
     "start": show_start,
     "upload": show_picture,
-    "looked": show_where_it_looked,
+    "saliency": show_saliency,
     "no_face": show_no_face,
     "webcam": show_webcam,
     "several": show_several,

@@ -20,7 +20,7 @@ from skimage.data import astronaut
 from transformers import AutoImageProcessor
 
 import app
-from demo.gradio_changes import FACES_SCHEMA
+from demo.api import FACES_SCHEMA
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from tests.support.demo_server import ROOT, DemoServer

@@ -33,7 +33,9 @@ def test_picture_is_boxed_and_has_a_card_in_any_ranges(page: Page, portrait: Pat
     upload(page, portrait)
     card = page.locator("#cards .face-card")
     expect(card).to_have_count(1)
-    expect(card).to_contain_text(re.compile(r"Looks about \d+ years old.*Looks (fe)?male \(\d+% sure\)", re.DOTALL))
+    expect(card).to_contain_text(
+        re.compile(r"Looks about \d+ years old.*Looks (fe)?male \(\d+% confidence\)", re.DOTALL)
+    )
     expect(card.locator("li")).to_have_count(9)
     drawn = page.locator("#drawn img")
     expect(drawn).to_have_attribute("alt", re.compile(r"1 face found\. face 1: \d+ years, looks (fe)?male"))
@@ -76,16 +78,16 @@ def test_answer_is_to_what_was_chosen_last(page: Page, two: Path):
     bars = page.locator("#cards .face-card li")
     expect(bars).to_have_count(9)
     asked = hold_first_question(page)
-    page.locator("#show-looked input").check()
+    page.locator("#show-saliency input").check()
     type_ranges(page, "#picture-ranges", "0-17, 18+")
     expect(bars).to_have_count(2)  # without the model
     drop(page, two)
-    expect(page.locator("#picture img")).to_have_attribute("src", re.compile("dropped.png"))
+    expect(page.locator("#picture img")).to_have_attribute("src", re.compile("two.png"))
     type_ranges(page, "#picture-ranges", "0-17, 18-59, 60+")
     expect(page.locator("#picture-ranges input")).to_have_value("0-17, 18-59, 60+")
     assert len(asked) == 1
     asked[0].continue_()
-    expect(page.locator("#cards .looked-at img")).to_have_count(4)
+    expect(page.locator("#cards .saliency img")).to_have_count(4)
     expect(bars).to_have_count(6)
     assert len(asked) == 2
 
@@ -95,11 +97,11 @@ def test_ranges_changed_after_the_question_are_those_of_the_answer(page: Page, p
     bars = page.locator("#cards .face-card li")
     expect(bars).to_have_count(9)
     asked = hold_first_question(page)
-    page.locator("#show-looked input").check()
+    page.locator("#show-saliency input").check()
     type_ranges(page, "#picture-ranges", "0-17, 18+")
     expect(bars).to_have_count(2)
     asked[0].continue_()
-    expect(page.locator("#cards .looked-at img")).to_have_count(2)
+    expect(page.locator("#cards .saliency img")).to_have_count(2)
     expect(bars).to_have_count(2)
     assert len(asked) == 1
 
@@ -120,11 +122,11 @@ def test_a_refused_question_leaves_no_answer_to_another_picture(page: Page, port
     type_ranges(page, "#picture-ranges", "0-17, 18+")  # asks anew
     expect(card.locator("li")).to_have_count(2)
     refuse_once()
-    page.get_by_label("Show where the model looked").check()
+    page.get_by_label("Show saliency maps").check()
     expect(notice).to_contain_text("No answer this time")
     expect(card).to_have_count(1)  # this picture's own
     again.click()
-    expect(page.locator("#cards .looked-at img")).to_have_count(2)
+    expect(page.locator("#cards .saliency img")).to_have_count(2)
     expect(again).to_be_hidden()
 
 
@@ -148,7 +150,7 @@ def test_visitors_see_nothing_of_each_other(browser: Browser, demo: DemoServer, 
 
 def test_keyboard_alone_reaches_a_picture_and_its_answer(page: Page):
     page.get_by_role("tab", name="Picture").focus()
-    for place, key in (("#picture", None), ("#examples", "Enter"), ("#show-looked", "Space")):
+    for place, key in (("#picture", None), ("#examples", "Enter"), ("#show-saliency", "Space")):
         for _ in range(20):
             page.keyboard.press("Tab")
             if page.evaluate("place => document.activeElement.closest(place) !== null", place):
@@ -156,7 +158,7 @@ def test_keyboard_alone_reaches_a_picture_and_its_answer(page: Page):
         assert page.evaluate("place => document.activeElement.closest(place) !== null", place), place
         if key:
             page.keyboard.press(key)
-    expect(page.locator("#cards .looked-at img")).to_have_count(2)
+    expect(page.locator("#cards .saliency img")).to_have_count(2)
 
 
 def test_picture_is_pasted_from_the_clipboard(page: Page, portrait: Path):
@@ -194,8 +196,8 @@ def test_picture_without_a_face_says_so_and_can_be_taken_as_one(page: Page, tmp_
     expect(page.locator("#notice")).to_contain_text("No face was found")
     page.locator("#whole").click()
     expect(page.locator("#cards .face-card")).to_have_count(1)
-    page.locator("#show-looked input").check()
-    expect(page.locator("#cards .looked-at img")).to_have_count(2)  # still as one face
+    page.locator("#show-saliency input").check()
+    expect(page.locator("#cards .saliency img")).to_have_count(2)  # still as one face
 
 
 def test_kind_of_picture_that_the_browser_cannot_show_is_answered_and_said(page: Page, portrait: Path, tmp_path: Path):
@@ -223,7 +225,7 @@ def test_page_tells_who_asks_too_often(browser: Browser, guarded: DemoServer, po
         for _ in range(40):
             httpx.post(f"{guarded.url}/login", data={"username": "ann", "password": "wrong"}, headers=address)
         told = r"Too many requests: at most 40 a minute\. Try again in \d+ seconds"
-        upload(page, portrait)
+        drop(page, portrait)
         expect(page.get_by_text(re.compile(f"^HTTP 429: {told}")).first).to_be_visible()
         page.locator("#examples button").click()  # its file is there already: the question is what is refused
         expect(page.get_by_text(re.compile(f"^{told}")).first).to_be_visible()

@@ -22,7 +22,7 @@ from transformers import AutoImageProcessor
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import demo.limits
-from demo.limits import OWN_HEADER, OWN_SECRET, SPACE_PROXIES, Door
+from demo.limits import INTERNAL_HEADER, INTERNAL_SECRET, SPACE_PROXIES, RequestLimits
 from demo.serving import ModelNotServable, find_model
 from demo.settings import ModelChoice
 from model.modeling_age_gender import AgeGenderModel
@@ -142,9 +142,9 @@ def test_who_asks_too_often_is_told_when_to_come_back_and_others_are_served(guar
 
 @pytest.fixture
 def post(monkeypatch: pytest.MonkeyPatch) -> Callable[..., httpx.Response]:
-    """`post(path, now, body)` to a Space's door that lets three a minute through, and bodies of 100 bytes, uploads of 200."""
-    door = Door(PlainTextResponse("in"), requests_per_minute=3, upload_bytes=200, other_bytes=100)
-    space = httpx.ASGITransport(ProxyHeadersMiddleware(door, SPACE_PROXIES), client=("10.16.0.9", 1))
+    """`post(path, now, body)` on a Space that allows three requests a minute, bodies of 100 bytes and uploads of 200."""
+    limits = RequestLimits(PlainTextResponse("in"), requests_per_minute=3, upload_bytes=200, other_bytes=100)
+    space = httpx.ASGITransport(ProxyHeadersMiddleware(limits, SPACE_PROXIES), client=("10.16.0.9", 1))
 
     async def send(path: str, content: bytes, headers: dict) -> httpx.Response:
         async with httpx.AsyncClient(transport=space, base_url="http://demo") as http:
@@ -189,10 +189,12 @@ def test_a_visitor_is_whom_the_proxy_saw_whatever_the_visitor_claims(
 
 
 @pytest.mark.parametrize(
-    ("secret", "fourth"), [(OWN_SECRET, 200), (OWN_SECRET[:-1], 429), ("", 429)], ids=["own", "nearly", "none"]
+    ("secret", "fourth"),
+    [(INTERNAL_SECRET, 200), (INTERNAL_SECRET[:-1], 429), ("", 429)],
+    ids=["own", "nearly", "none"],
 )
 def test_what_the_server_asks_itself_is_not_counted_again(post: Callable[..., httpx.Response], secret, fourth):
-    assert [post(headers={OWN_HEADER: secret}).status_code for _ in range(4)] == [200, 200, 200, fourth]
+    assert [post(headers={INTERNAL_HEADER: secret}).status_code for _ in range(4)] == [200, 200, 200, fourth]
 
 
 def test_body_has_a_largest_size(post: Callable[..., httpx.Response]):
@@ -204,7 +206,10 @@ def test_body_has_a_largest_size(post: Callable[..., httpx.Response]):
 
 @pytest.mark.parametrize(
     ("config", "expected"),
-    [('{"model_type": "vit"}', "no age-and-gender model: its config.json names the type 'vit'"), ("{", "not readable")],
+    [
+        ('{"model_type": "vit"}', "not an age-and-gender model: its config.json names the type 'vit'"),
+        ("{", "not readable"),
+    ],
 )
 def test_folder_of_another_kind_of_model_is_refused_at_the_start(tmp_path: Path, config: str, expected: str):
     (tmp_path / "config.json").write_text(config)

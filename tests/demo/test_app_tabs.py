@@ -21,7 +21,7 @@ def test_several_pictures_become_one_table(page: Page, portrait: Path, tmp_path:
     bad.write_bytes(b"not a picture")
     page.get_by_role("tab", name="Several").click()
     expect(page.locator("#pictures")).to_contain_text("Up to 20 pictures of up to 20 MB each")
-    page.set_input_files("#pictures input[type=file]", [portrait, bad])
+    upload(page, portrait, bad, place="#pictures")
     expect(page.locator("#pictures")).to_contain_text("bad")
     page.locator("#start").click()
     expect(page.locator("#table tbody tr")).to_have_count(2)
@@ -40,7 +40,7 @@ def test_several_pictures_become_one_table(page: Page, portrait: Path, tmp_path:
     page.locator("#pictures").get_by_label("Clear").click()
     expect(picture).to_have_count(0)
     expect(page.locator("#table tr")).to_have_count(0)
-    page.set_input_files("#pictures input[type=file]", [portrait])
+    upload(page, portrait, place="#pictures")
     page.locator("#start").click()
     expect(page.locator("#table tbody tr")).to_have_count(1)
 
@@ -180,9 +180,9 @@ def test_page_is_accessible(browser: Browser, demo: DemoServer, portrait: Path, 
                 if violation["impact"] in ("serious", "critical")
             ]
 
-        page.get_by_label("Show where the model looked").check()
+        page.get_by_label("Show saliency maps").check()
         upload(page, portrait)
-        expect(page.locator("#cards .looked-at img")).to_have_count(2)
+        expect(page.locator("#cards .saliency img")).to_have_count(2)
         look("Picture")
         page.get_by_role("tab", name="Picture").focus()
         page.keyboard.press("Tab")
@@ -192,7 +192,7 @@ def test_page_is_accessible(browser: Browser, demo: DemoServer, portrait: Path, 
         expect(page.locator("#overlay svg[data-faces='1']")).to_be_visible()
         look("Webcam")
         page.get_by_role("tab", name="Several").click()
-        page.set_input_files("#pictures input[type=file]", [portrait])
+        upload(page, portrait, place="#pictures")
         page.locator("#start").click()
         expect(page.locator("#table tbody tr")).to_have_count(1)
         look("Several")

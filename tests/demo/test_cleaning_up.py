@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from demo.uploads import LOCK, cleaned_up, delete_older, own_folder
+from demo.uploads import LOCK_FILE, delete_older, delete_uploads, own_folder
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def soon(is_so: Callable[[], bool]) -> bool:
 def test_what_comes_is_deleted_with_its_folder_and_the_pages_own_stays(folder: Path):
     example = write(folder / "hash" / "example.jpg")
     known = {str(example)}
-    with cleaned_up(folder, keep_seconds=1, known_files=[known]):
+    with delete_uploads(folder, keep_seconds=1, gradio_files=[known]):
         half_sent, picture = write(folder / "tmp1"), write(folder / "hash2" / "a.jpg")
         known.add(str(picture))
         assert soon(lambda: not half_sent.exists() and not picture.parent.exists())
@@ -59,11 +59,11 @@ def test_what_a_killed_demo_left_is_deleted_and_nobody_elses_files_are(folder: P
     dead, alive, foreign = own_folder(), own_folder(), folder.parent / "age-gender-demo-backup"
     for place in (dead, alive, foreign, folder.parent / "elsewhere"):
         write(place / "hash" / "a.jpg")
-        write(place / LOCK)
+        write(place / LOCK_FILE)
     link = folder.parent / "age-gender-demo-0123456789abcdef"
     link.symlink_to(folder.parent / "elsewhere")
-    monkeypatch.setattr("demo.uploads.LOOK_SECONDS", -1)  # none of them is about to be locked
-    with FileLock(alive / LOCK), cleaned_up(folder, keep_seconds=600):
+    monkeypatch.setattr("demo.uploads.SWEEP_SECONDS", -1)  # none of them is about to be locked
+    with FileLock(alive / LOCK_FILE), delete_uploads(folder, keep_seconds=600):
         assert soon(lambda: not dead.exists())
     left = {path.parents[1].name for path in folder.parent.rglob("a.jpg")}
     assert left == {alive.name, foreign.name, "elsewhere"}

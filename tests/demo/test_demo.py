@@ -14,10 +14,11 @@ from PIL import Image
 
 from demo.handlers import read_ranges, rebin
 from demo.rendering import FACE_COLOURS, draw_faces, face_cards, figure, message, overlay_svg, thumbnail
-from demo.saliency import looked_at
-from demo.serving import ModelNotServable, embed_figures, find_model, strip_front_matter
-from demo.settings import ModelChoice, Settings, duration
+from demo.saliency import saliency_maps
+from demo.serving import ModelNotServable, ServedModel, about_markdown, embed_figures, find_model
+from demo.settings import ModelChoice, Settings, SettingsError
 from demo.table import Row, to_csv
+from demo.texts import duration
 from demo.tracking import MAX_MISSED_FRAMES, Tracks
 from model.face_alignment import Face
 from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput
@@ -49,7 +50,7 @@ def test_folder_without_weights_says_what_is_missing(tmp_path: Path):
 @pytest.mark.parametrize("text", ["nobody", "a:b,c", ":", "a:"])
 def test_auth_that_is_not_understood_is_refused_without_repeating_it(monkeypatch: pytest.MonkeyPatch, text: str):
     monkeypatch.setenv("DEMO_AUTH", text)
-    with pytest.raises(ValueError, match="DEMO_AUTH must read name:password") as caught:
+    with pytest.raises(SettingsError, match="DEMO_AUTH must read name:password") as caught:
         Settings.from_environment()
     assert text not in str(caught.value).split()
 
@@ -74,7 +75,7 @@ def test_spreadsheet_reads_a_file_name_as_text():
 def test_table_reads_well_whether_sure_or_not():
     table = to_csv([Row("a.jpg", 1, FACE), Row("a.jpg", 2, UNSURE), Row("b.jpg", note="No face found.")])
     assert table.splitlines() == [
-        "picture,face,age by looks (years),from (years),to (years),age range (years),gender by looks,how sure,note",
+        "picture,face,age by looks (years),from (years),to (years),age range (years),gender by looks,confidence,note",
         "a.jpg,1,34,27,42,30-39,female,91%,",
         'a.jpg,2,34,27,42,30-39,unsure,,"male 48%, female 52%"',
         "b.jpg,,,,,,,,No face found.",
@@ -82,8 +83,10 @@ def test_table_reads_well_whether_sure_or_not():
 
 
 @pytest.mark.parametrize("text", ["---\nlicense: other\n---\n# Card\n---\nmore", "# Card\n---\nmore"])
-def test_card_is_shown_without_its_metadata(text: str):
-    assert strip_front_matter(text) == "# Card\n---\nmore"
+def test_card_is_shown_without_its_metadata(tmp_path: Path, text: str):
+    (tmp_path / "README.md").write_text(text)
+    shown = about_markdown(ServedModel("tiny", "a local folder", tmp_path))
+    assert shown == "**Served here:** `tiny`, a local folder.\n\n---\n\n# Card\n---\nmore"
 
 
 def test_figures_of_a_card_are_shown_even_where_they_are_links(tmp_path: Path):
@@ -104,9 +107,13 @@ def words(html: str) -> str:
     [
         (
             FACE,
-            "2 Looks about 34 years old Probably between 27 and 42 years (true for about 80% of faces) Looks female (91% sure)",
+            "2 Looks about 34 years old Probably between 27 and 42 years . For about 80% of faces such an interval contains the "
+            "true age. Looks female (91% confidence)",
         ),
-        (UNSURE, "Gender: unsure (male 48%, female 52%): the model names a gender only when at least 70% sure"),
+        (
+            UNSURE,
+            "Gender: unsure (male 48%, female 52%). The model names a gender only at a confidence of 70% or more.",
+        ),
         (NO_ANSWER, "2 No answer for this face The face is &lt;9&gt; pixels wide."),
     ],
     ids=["sure", "unsure", "no answer"],
@@ -153,15 +160,15 @@ def frame(*faces: tuple[float, float]) -> FaceLogits:
 
 def test_a_face_keeps_its_number_and_its_answer_moves_slowly():
     tracks = Tracks()
-    assert tracks.steady(frame((0, 1.0), (300, 5.0)))[0] == [1, 2]
-    numbers, steady = tracks.steady(frame((310, 5.0), (10, 2.0)))  # listed the other way round
+    assert tracks.smooth(frame((0, 1.0), (300, 5.0)))[0] == [1, 2]
+    numbers, smooth = tracks.smooth(frame((310, 5.0), (10, 2.0)))  # listed the other way round
     assert numbers == [2, 1]
-    assert 1.0 < steady.age_logits[1, 0] < 1.5
-    assert 0 < steady.prepared.faces[1].box_xyxy[0] < 5
-    assert tracks.steady(frame((15, 2.0), (800, 9.0)))[0] == [1, 3]  # 2 is still expected back
+    assert 1.0 < smooth.age_logits[1, 0] < 1.5
+    assert 0 < smooth.prepared.faces[1].box_xyxy[0] < 5
+    assert tracks.smooth(frame((15, 2.0), (800, 9.0)))[0] == [1, 3]  # 2 is still expected back
     for _ in range(MAX_MISSED_FRAMES + 1):
-        assert tracks.steady(frame())[0] == []
-    assert tracks.steady(frame((300, 5.0)))[0] == [1]  # all are forgotten
+        assert tracks.smooth(frame())[0] == []
+    assert tracks.smooth(frame((300, 5.0)))[0] == [1]  # all are forgotten
 
 
 def test_a_thumbnail_shows_what_the_picture_has_of_a_face():
@@ -204,7 +211,7 @@ def test_overlay_holds_readable_text_inside_the_frame():
         assert int(x) + int(width) <= 641
 
 
-class LooksAtOneCorner(AgeGenderModel):
+class AnswersByOneCorner(AgeGenderModel):
     """Its answers depend on the upper left quarter of the crop alone."""
 
     def forward(self, pixel_values: torch.Tensor) -> AgeGenderOutput:
@@ -214,8 +221,8 @@ class LooksAtOneCorner(AgeGenderModel):
 
 
 def test_map_is_bright_where_the_answer_comes_from():
-    model = LooksAtOneCorner(tiny_model().config)
-    maps = looked_at(model, torch.ones(3, IMAGE_SIZE, IMAGE_SIZE))
+    model = AnswersByOneCorner(tiny_model().config)
+    maps = saliency_maps(model, torch.ones(3, IMAGE_SIZE, IMAGE_SIZE))
     assert set(maps) == {"age", "gender"}
     for heat in maps.values():
         assert heat.shape == (IMAGE_SIZE, IMAGE_SIZE)

@@ -1,6 +1,5 @@
 """Visitors of the demo in a real Chromium, and what they do on its page."""
 
-import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from skimage.data import astronaut
 
-from scripts.benchmarks.browser import NoBrowser, launch_chromium, write_film
+from scripts.benchmarks.browser import NoBrowser, launch_chromium, open_file_chooser, write_film
 from tests.support.demo_server import DemoServer
 
 
@@ -44,22 +43,24 @@ def visit(browser: Browser, demo: DemoServer, **options: object) -> Iterator[Pag
     assert [url for url in requests if not url.startswith((demo.url, "data:", "blob:"))] == []
 
 
-def upload(page: Page, path: Path) -> None:
-    page.set_input_files("#picture input[type=file]", path)
+def upload(page: Page, *paths: Path, place: str = "#picture") -> None:
+    """Click the visible drop zone and choose files in the browser's file chooser."""
+    open_file_chooser(page, place).set_files(paths)
 
 
-def drop(page: Page, path: Path) -> None:
-    """As dragged from the visitor's desktop onto the picture, or the place for one."""
-    files = page.evaluate_handle(
-        """data => {
-          const files = new DataTransfer()
-          const bytes = Uint8Array.from(atob(data), character => character.charCodeAt(0))
-          files.items.add(new File([bytes], 'dropped.png', {type: 'image/png'}))
-          return files
-        }""",
-        base64.b64encode(path.read_bytes()).decode(),
-    )
-    page.dispatch_event("#picture .upload-container", "drop", {"dataTransfer": files})
+def drop(page: Page, *paths: Path, place: str = "#picture") -> None:
+    """Drag files from the visitor's desktop, and drop them where `place` is on the screen."""
+    box = page.locator(f"{place} .upload-container").first.bounding_box()
+    assert box is not None, f"{place} is not visible"
+    browser = page.context.new_cdp_session(page)
+    event = {
+        "x": box["x"] + box["width"] / 2,
+        "y": box["y"] + box["height"] / 2,
+        "data": {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1},
+    }
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.send("Input.dispatchDragEvent", {"type": kind, **event})
+    browser.detach()
 
 
 def type_ranges(page: Page, where: str, ranges: str) -> None:
@@ -68,7 +69,7 @@ def type_ranges(page: Page, where: str, ranges: str) -> None:
 
 
 def hold_first_question(page: Page) -> list[Route]:
-    """The questions to the model from now on; the first waits for its `continue_()`, with all that was chosen by then."""
+    """The requests to the model from now on; the first waits for its `continue_()`, with all that was chosen by then."""
     asked = []
 
     def meet(route: Route) -> None:

@@ -1,6 +1,6 @@
-() => { // What the browser alone learns, marked on the page for page.css to tell: no camera, a picture it cannot show.
+() => { // Marks on the page what only the browser knows, for page.css: that there is no camera, that it cannot show a picture.
   const marks = document.body.classList
-  const devices = navigator.mediaDevices // there is none at an http address of another computer
+  const devices = navigator.mediaDevices // undefined at the http address of another computer
   marks.toggle('no-camera', !devices)
   if (devices) {
     const start = devices.getUserMedia.bind(devices)
