@@ -12,7 +12,8 @@ WEIGHTS = "model.safetensors"
 METRICS = "metrics.json"  # what an evaluation writes
 CARD = "README.md"
 COMPARISON = "onnx/comparison.json"  # what scripts.export_onnx measured
-REQUIRED_FILES = ("config.json", "preprocessor_config.json", WEIGHTS, METRICS, RUN_RECORD)
+NETWORK_FILES = ("config.json", "preprocessor_config.json", WEIGHTS)  # without which no model can be loaded
+REQUIRED_FILES = (*NETWORK_FILES, METRICS, RUN_RECORD)
 REQUIRED_METRICS = (
     "split",
     "pictures",

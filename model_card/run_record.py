@@ -6,13 +6,14 @@ from typing import Any
 
 
 RUN_RECORD = "training_run.json"  # the trainer writes it after the weights: a folder that holds it is trained
-RENAMED_ARGUMENTS = {  # old name -> name today; records of earlier versions hold the old ones
+RENAMED_ARGUMENTS = {  # old name -> name today; recipes and records of earlier versions hold the old ones
     "mirror_average": "flip_tta",
     "start_from": "finetune_from",
     "start_revision": "finetune_revision",
     "validation_share": "validation_fraction",
     "test_share": "test_fraction",
     "max_unusable_share": "max_unusable_fraction",
+    "outside": "external",
 }
 FAMILIES = ("utkface", "fairface")  # data sets that circulate under many names, such as FairFace-train-40k.tar.gz
 

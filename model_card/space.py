@@ -16,14 +16,14 @@ from huggingface_hub.repocard import metadata_load
 
 from model.face_detection import YUNET_FILE
 from model_card.hub_checks import HubError, check_name, check_signed_in, check_visibility, hub_errors
-from model_card.requirements import CARD, WEIGHTS
+from model_card.requirements import CARD, NETWORK_FILES
 
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("app.py", "demo/*.py", "demo/*.css", "demo/*.js", "examples/*.jpg", "model/*.py")
+FILES = ("app.py", "demo/**/*.py", "demo/**/*.css", "demo/**/*.js", "examples/*.jpg", "model/*.py")
 NOT_NEEDED = "model/handler.py"  # of Inference Endpoints
 REQUIREMENTS = ROOT / "deploy" / "requirements.txt"  # what these files import, in the versions the image has too
-MODEL_FILES = ("config.json", "preprocessor_config.json", WEIGHTS, YUNET_FILE)  # without which the demo cannot run
+MODEL_FILES = (*NETWORK_FILES, YUNET_FILE)  # without which the demo cannot run
 # ZeroGPU lends its GPU to functions that ask for it by a decorator, which this app does not use.
 HARDWARE = [hardware.value for hardware in SpaceHardware if hardware is not SpaceHardware.ZERO_A10G]
 CARD_TEXT = """\
@@ -92,7 +92,9 @@ def space_files(model_id: str, revision: str, hardware: str | None = None) -> di
     """Path -> content of all files of the Space: code, assets, pinned requirements, and a card with the front matter."""
     paths = [path.relative_to(ROOT).as_posix() for pattern in FILES for path in sorted(ROOT.glob(pattern))]
     files = {path: (ROOT / path).read_bytes() for path in paths if path != NOT_NEEDED}
-    files["requirements.txt"] = REQUIREMENTS.read_bytes().replace(b"+cpu", b"")  # a Space may have a GPU
+    lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+    pinned = [line.removesuffix("+cpu") for line in lines if not line.startswith("#")]  # a Space may have a GPU
+    files["requirements.txt"] = "".join(f"{line}\n" for line in pinned).encode()
     files[CARD] = _card(model_id, revision, hardware).encode()
     return files
 

@@ -14,8 +14,8 @@ from transformers import AutoImageProcessor
 
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
-from model_card.push import HubError
-from scripts.deploy_space import deploy_space, space_files
+from model_card.hub_checks import HubError
+from model_card.space import deploy_space, space_files
 from tests.support.clean_environment import make_clean_environment
 from tests.support.demo_server import ROOT, DemoServer
 from tests.support.hub_server import HubServer

@@ -1,4 +1,4 @@
-"""Bootstrap intervals: each score is a function of how often each face is drawn, computed for many draws at once."""
+"""Bootstrap intervals: each score is a function of how often each face was drawn, evaluated for many draws at once."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -7,18 +7,18 @@ import numpy as np
 
 
 Statistic = Callable[[np.ndarray], np.ndarray]  # (draws, N) weights -> (draws,) scores, nan where undefined
-MAX_CELLS = 4_000_000  # weights handled at once: bounds the memory on large sets
+MAX_CELLS = 4_000_000  # weights in one chunk: bounds the memory on large sets
 
 
 class Bootstrap:
     """Percentile intervals from resampled faces.
 
-    Groups of near-identical pictures are drawn together (the cluster bootstrap), because copies are no independent
-    evidence. With one face per group it is the ordinary bootstrap.
+    Near-duplicates are drawn together (the cluster bootstrap), because they are not independent. With one face per group
+    it is the ordinary bootstrap.
 
     Args:
         groups: (N,) group of each face, any hashable values.
-        draws: number of resamples. seed: of the draws, so that a report can be reproduced.
+        draws: number of resamples. seed: of the draws.
 
     Example:
         >>> Bootstrap(np.arange(4), draws=200).interval(mean_of(np.array([1.0, 1.0, 1.0, 1.0])))
@@ -58,7 +58,7 @@ def mean_of(values: np.ndarray) -> Statistic:
 def ratio_of(numerator: np.ndarray, denominator: np.ndarray) -> Statistic:
     """Sum of (N,) over sum of (N,): precision, recall and F1 of one class have this form."""
 
-    def statistic(weights):
+    def statistic(weights: np.ndarray) -> np.ndarray:
         total = weights @ denominator
         return np.divide(weights @ numerator, total, out=np.full(len(weights), np.nan), where=total > 0)
 
@@ -66,10 +66,10 @@ def ratio_of(numerator: np.ndarray, denominator: np.ndarray) -> Statistic:
 
 
 def median_of(values: np.ndarray) -> Statistic:
-    """Median of (N,) values: halfway between the first at which half of the weight is reached and the first beyond it."""
+    """Median of (N,) values: the mean of the values at which the cumulated weight reaches, and exceeds, one half."""
     order = np.argsort(values)
 
-    def statistic(weights):
+    def statistic(weights: np.ndarray) -> np.ndarray:
         reached = np.cumsum(weights[:, order], axis=1)
         half = reached[:, -1:] / 2
         return (values[order][(reached >= half).argmax(axis=1)] + values[order][(reached > half).argmax(axis=1)]) / 2
@@ -78,15 +78,15 @@ def median_of(values: np.ndarray) -> Statistic:
 
 
 def macro_of(labels: np.ndarray, predictions: np.ndarray, score: Literal["precision", "recall", "f1"]) -> Statistic:
-    """Mean of a score over the classes that are labelled at all; (N,) class indices.
+    """Mean of a score over the classes that have labelled faces; (N,) class indices.
 
-    A rare class that a draw misses keeps its score of the whole set: left out, or counted as 0, it would shift the interval.
+    A rare class that a draw misses keeps its score on the whole set. Left out, or counted as 0, it would shift the interval.
     """
     classes = np.unique(labels)
     is_label, is_predicted = (values[:, None] == classes for values in (labels, predictions))  # (N, classes)
     is_hit = is_label & is_predicted
 
-    def by_class(weights):
+    def by_class(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(draws, N) -> (draws, classes), and how often each class was drawn."""
         hits, labelled, predicted = (weights @ mask for mask in (is_hit, is_label, is_predicted))
         possible = {"precision": predicted, "recall": labelled, "f1": (labelled + predicted) / 2}[score]
@@ -94,7 +94,7 @@ def macro_of(labels: np.ndarray, predictions: np.ndarray, score: Literal["precis
 
     whole, _ = by_class(np.ones((1, len(labels))))
 
-    def statistic(weights):
+    def statistic(weights: np.ndarray) -> np.ndarray:
         scores, labelled = by_class(weights)
         return np.where(labelled > 0, scores, whole).mean(axis=1)
 
@@ -102,12 +102,12 @@ def macro_of(labels: np.ndarray, predictions: np.ndarray, score: Literal["precis
 
 
 def auc_of(is_positive: np.ndarray, scores: np.ndarray) -> Statistic:
-    """Area under the ROC curve: the weight of (positive, negative) pairs in the right order, ties counting half."""
+    """Area under the ROC curve: the weight of (positive, negative) pairs that are ranked correctly, ties counting half."""
     order = np.argsort(scores)
     starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])  # first of each run of equal scores
     positive = is_positive[order].astype(np.float64)
 
-    def statistic(weights):
+    def statistic(weights: np.ndarray) -> np.ndarray:
         weights = weights[:, order]
         positives = np.add.reduceat(weights * positive, starts, axis=1)
         negatives = np.add.reduceat(weights * (1 - positive), starts, axis=1)
@@ -125,7 +125,7 @@ def calibration_error_of(confidence: np.ndarray, correct: np.ndarray, bins: int 
     in_bin = bin_of[:, None] == np.arange(bins)  # (N, bins)
     gap = in_bin * (correct.astype(np.float64) - confidence)[:, None]
 
-    def statistic(weights):
+    def statistic(weights: np.ndarray) -> np.ndarray:
         return np.abs(weights @ gap).sum(axis=1) / weights.sum(axis=1)
 
     return statistic

@@ -1,8 +1,8 @@
 """The card's figures, drawn from an evaluation and a training log. None shows a face."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -21,12 +21,13 @@ from trainer.plotting import BLUE, GREY, ORANGE, points, save_figures
 def draw_figures(
     evaluation: Evaluation, report: dict[str, Any], log_history: Sequence[dict[str, Any]], folder: Path
 ) -> list[Path]:
-    """Write each figure that has something to show into `folder` as PNG, and return their paths.
+    """Write each figure for which there is data into `folder` as PNG, and return their paths.
 
     Args:
-        report: of `evaluation`. log_history: the Trainer's; empty where the model's run is not known.
+        report: the content of `metrics.json` for `evaluation`.
+        log_history: the Trainer's; empty where the model has no record.
     """
-    figures = {}
+    figures: dict[str, Figure] = {}
     heads = list(_heads(evaluation))
     if heads:
         figures["confusion"] = draw_confusion(heads)
@@ -44,8 +45,17 @@ def draw_figures(
     return save_figures(figures, folder)
 
 
-def _heads(evaluation: Evaluation):
-    """(title, class names, (N,) labels, (N, classes) probabilities) of each head that has labelled faces."""
+class Head(NamedTuple):
+    """The classes of one head, (N,) labels and (N, classes) probabilities of the faces that are labelled."""
+
+    title: str
+    names: list[str]
+    labels: np.ndarray
+    probs: np.ndarray
+
+
+def _heads(evaluation: Evaluation) -> Iterator[Head]:
+    """Each head that has labelled faces."""
     predictions, config = evaluation.predictions, evaluation.config
     range_probs = range_probabilities(predictions.age_probs, config.age_ranges)
     ranges = range_indices(predictions.age_labels, config.age_ranges)
@@ -55,53 +65,55 @@ def _heads(evaluation: Evaluation):
     ):
         known = labels != IGNORE_INDEX
         if known.any():
-            yield title, names, labels[known], probs[known]
+            yield Head(title, names, labels[known], probs[known])
 
 
-def draw_confusion(heads: Sequence[tuple]) -> Figure:
-    """Share of each labelled class (row) that got each answer (column)."""
+def draw_confusion(heads: Sequence[Head]) -> Figure:
+    """Percentage of each labelled class (row) that was predicted as each class (column)."""
     figure, axes = _panels(len(heads))
     for ax, (title, names, labels, probs) in zip(axes, heads, strict=True):
         counts = np.zeros((len(names), len(names)), dtype=int)
         np.add.at(counts, (labels, probs.argmax(axis=1)), 1)
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.ndindex(shares.shape):
+        fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        ax.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(fractions.shape):
             if counts[row, column]:
-                color = "white" if shares[row, column] > 0.5 else "black"
-                ax.text(column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", color=color, size=8)
+                color = "white" if fractions[row, column] > 0.5 else "black"
+                ax.text(
+                    column, row, f"{100 * fractions[row, column]:.0f}", ha="center", va="center", color=color, size=8
+                )
         ax.set_xticks(range(len(names)), names, rotation=45, ha="right")
         ax.set_yticks(range(len(names)), [f"{name} ({n})" for name, n in zip(names, counts.sum(axis=1), strict=True)])
-        ax.set(title=f"{title}: % of each label", xlabel="answered", ylabel="labelled (faces)")
+        ax.set(title=f"{title}: % of each label", xlabel="predicted", ylabel="labelled (faces)")
     return figure
 
 
-def draw_roc(heads: Sequence[tuple]) -> Figure:
-    """Each class against the rest."""
+def draw_roc(heads: Sequence[Head]) -> Figure:
+    """One ROC curve per class, against the rest."""
     figure, axes = _panels(len(heads))
     for ax, (title, names, labels, probs) in zip(axes, heads, strict=True):
         for index, name in enumerate(names):
-            # of two classes the second says it all
+            # the curve of one of two classes mirrors the other's
             if not 0 < (labels == index).sum() < len(labels) or (len(names) == 2 and index == 0):
                 continue
             false_positives, true_positives, _ = roc_curve(labels == index, probs[:, index])
-            color = colormaps["viridis"](0.9 * index / (len(names) - 1))  # neighbouring ranges in neighbouring colours
+            color = colormaps["viridis"](0.9 * index / (len(names) - 1))  # adjacent ranges in similar colours
             ax.plot(false_positives, true_positives, label=name, color=color, linewidth=1.3)
         ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
-        ax.set(title=f"{title}: each against the rest", xlabel="false positive rate", ylabel="true positive rate")
+        ax.set(title=f"{title}: one-vs-rest ROC", xlabel="false positive rate", ylabel="true positive rate")
         _legend(ax)
     return figure
 
 
-def draw_reliability(heads: Sequence[tuple]) -> Figure:
-    """How often an answer is right that is given with a certain probability."""
+def draw_reliability(heads: Sequence[Head]) -> Figure:
+    """Reliability diagram: accuracy of the predictions by their confidence."""
     figure, axes = _panels(len(heads))
     for ax, (title, _, labels, probs) in zip(axes, heads, strict=True):
         correct = probs.argmax(axis=1) == labels
         observed, stated = calibration_curve(correct, probs.max(axis=1).clip(0, 1), n_bins=10)
-        ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="as it should be")
+        ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="perfect calibration")
         ax.plot(stated, observed, color=BLUE, marker="o", markersize=4, label="measured")
-        ax.set(title=f"{title}: calibration", xlabel="probability of the answer", ylabel="share of answers right")
+        ax.set(title=f"{title}: reliability", xlabel="confidence", ylabel="accuracy")
         ax.set(xlim=(0, 1.02), ylim=(0, 1.02))
         _legend(ax)
     return figure
@@ -125,7 +137,7 @@ def draw_age_error(by_age: Sequence[dict[str, Any]]) -> Figure:
     figure, (ax,) = _panels(1)
     positions = np.arange(len(by_age))
     points(ax, positions - 0.1, [row["mae"] for row in by_age], BLUE, "mean absolute error")
-    points(ax, positions + 0.1, [row["bias"] for row in by_age], ORANGE, "bias (above 0: too old)")
+    points(ax, positions + 0.1, [row["bias"] for row in by_age], ORANGE, "bias (above 0: estimated too old)")
     ax.axhline(0, color=GREY, linewidth=1)
     ax.set_xticks(positions, [f"{row['age_range']}\n{row['mae']['n']}" for row in by_age])
     ax.set(title="Age error", xlabel="labelled age, faces", ylabel="years")
@@ -134,7 +146,7 @@ def draw_age_error(by_age: Sequence[dict[str, Any]]) -> Figure:
 
 
 def draw_risk_coverage(abstention: dict[str, Any]) -> Figure:
-    """Gender accuracy among the faces answered, when the least sure are left out."""
+    """Risk-coverage curve: gender accuracy when the model abstains on the least confident faces."""
     figure, (ax,) = _panels(1)
     rows = [row for row in abstention["curve"] if row["accuracy"]["value"] is not None]
     points(ax, np.array([100 * row["answered"] for row in rows]), [row["accuracy"] for row in rows], BLUE, None, 100)
@@ -143,7 +155,7 @@ def draw_risk_coverage(abstention: dict[str, Any]) -> Figure:
         label = f"stored threshold, {abstention['threshold']:.2f}"
         ax.plot(100 * answered, 100 * accuracy, color=ORANGE, marker="D", linestyle="", label=label)
         _legend(ax)
-    ax.set(title="Gender: leaving out the unsure", xlabel="% of faces answered", ylabel="% of answers right")
+    ax.set(title="Gender: abstention", xlabel="coverage (% of faces answered)", ylabel="accuracy of the answers (%)")
     return figure
 
 
@@ -155,7 +167,7 @@ def draw_groups(groups: Sequence[dict[str, Any]]) -> Figure:
     figure, axes = _panels(2)
     for ax, metric, scale, label in (
         (axes[0], "age_mae", 1, "mean absolute error of age (years)"),
-        (axes[1], "gender_accuracy", 100, "gender right (%)"),
+        (axes[1], "gender_accuracy", 100, "gender accuracy (%)"),
     ):
         shown = [(position, row[metric]) for position, row in enumerate(rows) if row[metric]["value"] is not None]
         if shown:
@@ -167,7 +179,7 @@ def draw_groups(groups: Sequence[dict[str, Any]]) -> Figure:
 
 
 def draw_learning_curves(log_history: Sequence[dict[str, Any]]) -> Figure:
-    """Loss and metric of each head on training faces (varied, as the model sees them) and on validation, by epoch."""
+    """Loss and metric of each head on training faces (augmented) and on validation faces, by epoch."""
     figure, axes = _panels(4)
     for ax, title, train_key, validation_key in (
         (axes[0], "Age loss", "age_loss", "eval_age_loss"),

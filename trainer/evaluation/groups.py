@@ -7,20 +7,21 @@ import numpy as np
 
 from model.configuration_age_gender import age_range_label, parse_age_ranges
 from model.modeling_age_gender import IGNORE_INDEX
+from model_card.metrics_text import Score
 from trainer.data.labels import UNKNOWN_RACE
 from trainer.evaluation.bootstrap import ratio_of
-from trainer.evaluation.predictions import Evaluation, Score
+from trainer.evaluation.predictions import Evaluation
 from trainer.metrics import range_indices
 
 
-CELL_AGES = "0-19, 20-39, 40-59, 60+"  # coarse, so that a race x gender x age cell of a usual test split has faces
-MINIMUM_SUPPORT = 30  # faces a group needs before it can be called the worst
+CELL_AGES = "0-19, 20-39, 40-59, 60+"  # coarse, so that each race x gender x age cell of a usual test split has faces
+MINIMUM_SUPPORT = 30  # faces; a smaller cell is not compared
 
 
 def score_groups(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """One row a group: what it is `by`, its race, gender and age, `n`, `age_mae` and `gender_accuracy`.
+    """One row per group: `by` which factors, its race, gender and age, `n`, `age_mae` and `gender_accuracy`.
 
-    A group without a face is left out, and faces whose race, gender or age is unknown are in no group by it.
+    Empty groups are left out. Faces whose race, gender or age is unknown belong to no group by that factor.
     """
     factors = _factors(evaluation)
     rows = []
@@ -35,7 +36,9 @@ def score_groups(evaluation: Evaluation) -> list[dict[str, Any]]:
                         **group,
                         "n": int(members.sum()),
                         "age_mae": evaluation.mean(np.abs(evaluation.error), members & evaluation.has_age),
-                        "gender_accuracy": evaluation.share(evaluation.gender_correct, members & evaluation.has_gender),
+                        "gender_accuracy": evaluation.proportion(
+                            evaluation.gender_correct, members & evaluation.has_gender
+                        ),
                     }
                 )
     return rows
@@ -45,8 +48,8 @@ def worst_groups(evaluation: Evaluation, groups: list[dict[str, Any]]) -> dict[s
     """For age error and gender accuracy the worst and the best cell of `score_groups`, and the gap between them.
 
     Race x gender x age cells of at least `MINIMUM_SUPPORT` faces are compared; where races are unknown, gender x age.
-    The gap's interval is that of the difference of these two cells. They were picked for being the extremes, so on
-    other faces the gap between them is rather smaller.
+    The interval is that of the difference between these two cells. They are picked as the extremes, so the gap is biased
+    upwards: on other faces it tends to be smaller.
     """
     by = "race x gender x age" if any(group["by"] == "race x gender x age" for group in groups) else "gender x age"
     factors, names = _factors(evaluation), by.split(" x ")
@@ -69,24 +72,24 @@ def worst_groups(evaluation: Evaluation, groups: list[dict[str, Any]]) -> dict[s
 
 
 def _gap(evaluation: Evaluation, values: np.ndarray, one: np.ndarray, other: np.ndarray) -> Score:
-    """By how much the means of (N,) values over the faces of two (N,) masks differ."""
+    """Absolute difference of the means of (N,) values over the faces of two (N,) masks."""
     faces = one | other
     means = [ratio_of(values[faces] * mask[faces], 1.0 * mask[faces]) for mask in (one, other)]
     sign = 1 if values[one].mean() >= values[other].mean() else -1
 
-    def statistic(weights):
+    def statistic(weights: np.ndarray) -> np.ndarray:
         return sign * (means[0](weights) - means[1](weights))
 
     return evaluation.score(statistic, faces)
 
 
 def _members(factors: dict[str, tuple[list[str], np.ndarray]], group: dict[str, str]) -> np.ndarray:
-    """(N,) mask of the faces that are what `group` says of each factor in it."""
+    """(N,) mask of the faces that have the value which `group` names for each of its factors."""
     return np.logical_and.reduce([factors[name][1] == value for name, value in group.items()])
 
 
 def _factors(evaluation: Evaluation) -> dict[str, tuple[list[str], np.ndarray]]:
-    """For race, gender and age: the names of the groups in order, and the (N,) name of each face's, or "unknown"."""
+    """For race, gender and age: the names of the groups in order, and the (N,) group of each face, or "unknown"."""
     predictions, config = evaluation.predictions, evaluation.config
     ranges = parse_age_ranges(CELL_AGES, config.max_age)
     age_names = [age_range_label(low, high, config.max_age) for low, high in ranges]

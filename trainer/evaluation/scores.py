@@ -1,27 +1,38 @@
-"""Scores of both heads: age error, age ranges in several sets, gender, and each class against the rest."""
+"""Scores of both heads: age error, age ranges in several sets, gender, each class against the rest, calibration."""
 
-import copy
-import time
 from collections.abc import Sequence
-from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.metrics import confusion_matrix
 
 from model.configuration_age_gender import RANGE_SETS, age_range_label, parse_age_ranges
 from model.decoding_age_gender import age_interval, range_probabilities
-from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
+from model.modeling_age_gender import IGNORE_INDEX
+from model_card.metrics_text import Score
 from trainer.evaluation.bootstrap import auc_of, calibration_error_of, macro_of, mean_of, median_of, ratio_of
 from trainer.evaluation.groups import score_groups, worst_groups
-from trainer.evaluation.predictions import Evaluation, Score, rounded
+from trainer.evaluation.predictions import Evaluation, rounded
 from trainer.metrics import range_indices
-from trainer.run_record import cpu_name
+
+
+def report_scores(evaluation: Evaluation) -> dict[str, Any]:
+    """The part of `metrics.json` that follows from predictions and labels; a head without labelled faces is left out."""
+    groups = score_groups(evaluation)
+    report: dict[str, Any] = {
+        "bootstrap": {"draws": len(evaluation.bootstrap.weights), "level": evaluation.bootstrap.level}
+    }
+    if evaluation.has_age.any():
+        report["age"] = score_age(evaluation)
+    report["age_ranges"] = score_age_ranges(evaluation)
+    if evaluation.has_gender.any():
+        report["gender"] = score_gender(evaluation) | {"abstention": score_abstention(evaluation)}
+    report["calibration"] = score_calibration(evaluation)
+    return report | {"groups": groups, "worst_group": worst_groups(evaluation, groups)}
 
 
 def score_age(evaluation: Evaluation) -> dict[str, Any]:
-    """Error and bias of the estimate in years, over all faces and by labelled age, beside always the same answer."""
+    """Error and bias of the estimate in years, over all faces and by labelled age, beside the median baseline."""
     faces = evaluation.has_age
     error, size = evaluation.error[faces], np.abs(evaluation.error[faces])
     if evaluation.baseline_age is None:
@@ -51,9 +62,9 @@ def score_age(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def score_age_ranges(evaluation: Evaluation) -> dict[str, Any]:
-    """One entry a range set: those in common use, and the model's own if it is none of them."""
+    """One entry per range set: those in common use, and the model's own if it is none of them."""
     max_age = evaluation.config.max_age
-    starts = {name: parse_age_ranges(text)[-1][0] for name, text in RANGE_SETS.items()}  # of the open range at the end
+    starts = {name: parse_age_ranges(text)[-1][0] for name, text in RANGE_SETS.items()}  # of the last, open range
     sets = {name: parse_age_ranges(text, max_age) for name, text in RANGE_SETS.items() if starts[name] <= max_age}
     if evaluation.config.age_ranges not in sets.values():
         sets["the model's own"] = evaluation.config.age_ranges
@@ -82,7 +93,7 @@ def _score_range_set(evaluation: Evaluation, ranges: list[list[int]]) -> dict[st
 
 
 def score_gender(evaluation: Evaluation) -> dict[str, Any]:
-    """Accuracy, macro scores, AUC and each class, beside always the same answer."""
+    """Accuracy, macro scores, AUC and each class, beside the majority-class baseline."""
     faces, names = evaluation.has_gender, evaluation.config.gender_names
     labels, probs = evaluation.predictions.gender_labels[faces], evaluation.predictions.gender_probs[faces]
     answers, correct = probs.argmax(axis=1), evaluation.gender_correct[faces].astype(float)
@@ -99,14 +110,14 @@ def score_gender(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _baseline(evaluation: Evaluation, names: Sequence[str], labels: np.ndarray, faces: np.ndarray) -> dict[str, Any]:
-    """Always answering the commonest class of these faces."""
+    """The majority-class baseline: predict the commonest label of these faces for each of them."""
     commonest = int(np.bincount(labels).argmax())
-    right = (labels == commonest).astype(float)
-    return {"answer": names[commonest], "accuracy": evaluation.score(mean_of(right), faces)}
+    correct = (labels == commonest).astype(float)
+    return {"answer": names[commonest], "accuracy": evaluation.score(mean_of(correct), faces)}
 
 
 def _macro(evaluation: Evaluation, labels: np.ndarray, answers: np.ndarray, faces: np.ndarray) -> dict[str, Any]:
-    """Mean F1, precision and recall over the classes that are labelled at all."""
+    """Mean F1, precision and recall over the classes that have labelled faces."""
     return {
         f"macro_{name}": evaluation.score(macro_of(labels, answers, name), faces)
         for name in ("f1", "precision", "recall")
@@ -116,7 +127,7 @@ def _macro(evaluation: Evaluation, labels: np.ndarray, answers: np.ndarray, face
 def _classes(
     evaluation: Evaluation, names: Sequence[str], labels: np.ndarray, probs: np.ndarray, faces: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and one-against-rest AUC of each class; `labels` and `probs` are those of `faces`."""
+    """Precision, recall, F1 and one-vs-rest AUC of each class; `labels` and `probs` are those of `faces`."""
     answers = probs.argmax(axis=1)
     classes = []
     for index, name in enumerate(names):
@@ -126,8 +137,8 @@ def _classes(
         if labelled.any():
             f1_parts = 2.0 * (labelled & answered), 1.0 * labelled + answered
             row |= {
-                "precision": evaluation.share(labelled, answered),
-                "recall": evaluation.share(answered, labelled),
+                "precision": evaluation.proportion(labelled, answered),
+                "recall": evaluation.proportion(answered, labelled),
                 "f1": evaluation.score(ratio_of(*f1_parts), faces) | count,
             }
         if labelled.any() and not labelled.all():
@@ -137,7 +148,7 @@ def _classes(
 
 
 def score_calibration(evaluation: Evaluation) -> dict[str, Any]:
-    """Expected calibration error of both heads; share of labelled ages inside the age interval, and its width."""
+    """Expected calibration error of both heads; coverage and width of the age interval, also by age and race."""
     report: dict[str, Any] = {}
     if evaluation.has_gender.any():
         confidence = evaluation.predictions.gender_probs.max(axis=1)
@@ -155,7 +166,7 @@ def score_calibration(evaluation: Evaluation) -> dict[str, Any]:
         width = (high - low + 1).astype(float)  # inclusive years: "30 to 34" is five years wide
 
         def part(faces: np.ndarray) -> dict[str, Any]:
-            return {"coverage": evaluation.share(inside, faces), "width_years": evaluation.mean(width, faces)}
+            return {"coverage": evaluation.proportion(inside, faces), "width_years": evaluation.mean(width, faces)}
 
         races = evaluation.predictions.races
         report["age_interval"] = {
@@ -172,66 +183,27 @@ def score_calibration(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def score_abstention(evaluation: Evaluation) -> dict[str, Any]:
-    """What answering only above a confidence brings: the stored threshold, and the risk-coverage curve."""
+    """Accuracy when the model abstains at low confidence: at the stored threshold, and along the risk-coverage curve."""
     confidence, threshold = evaluation.predictions.gender_probs.max(axis=1), evaluation.config.gender_threshold
     curve = []
-    for share in (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5):
-        lowest = np.quantile(confidence[evaluation.has_gender], 1 - share)
+    for fraction in (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5):
+        lowest = np.quantile(confidence[evaluation.has_gender], 1 - fraction)
         answered = evaluation.has_gender & (confidence >= lowest)
         curve.append(
             {
-                "answered": share,
+                "answered": fraction,
                 "threshold": rounded(lowest),
-                "accuracy": evaluation.share(evaluation.gender_correct, answered),
+                "accuracy": evaluation.proportion(evaluation.gender_correct, answered),
             }
         )
     answered = confidence >= threshold
     return {
         "threshold": rounded(threshold),
         "answered": evaluation.mean(answered.astype(float), evaluation.has_gender),
-        "accuracy": evaluation.share(evaluation.gender_correct, answered & evaluation.has_gender),
+        "accuracy": evaluation.proportion(evaluation.gender_correct, answered & evaluation.has_gender),
         "curve": curve,
     }
 
 
 def _ece(evaluation: Evaluation, confidence: np.ndarray, correct: np.ndarray, faces: np.ndarray) -> Score:
     return evaluation.score(calibration_error_of(confidence[faces], correct[faces]), faces)
-
-
-WARM_UP, TIMED = 5, 30  # forward passes
-
-
-def network_cost(model: AgeGenderModel) -> dict[str, Any]:
-    """`milliseconds_on_one_core`, the median of 30 passes of one face in fp32, and which `processor` that is.
-
-    The mirror image is included where the model averages over both; finding and cutting out the face is not.
-    """
-    on_cpu = copy.deepcopy(model).cpu().float().eval()
-    pixel_values = torch.zeros(1, 3, model.config.image_size, model.config.image_size)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        seconds = [_seconds(on_cpu, pixel_values) for _ in range(WARM_UP + TIMED)][WARM_UP:]
-    finally:
-        torch.set_num_threads(threads)
-    return {"milliseconds_on_one_core": round(1000 * median(seconds), 1), "processor": cpu_name()}
-
-
-def _seconds(model: AgeGenderModel, pixel_values: torch.Tensor) -> float:
-    start = time.perf_counter()
-    with torch.inference_mode():
-        model(pixel_values)
-    return time.perf_counter() - start
-
-
-def report_scores(evaluation: Evaluation) -> dict[str, Any]:
-    """The part of `metrics.json` that predictions and labels decide; what has no labelled face is left out."""
-    groups = score_groups(evaluation)
-    report = {"bootstrap": {"draws": len(evaluation.bootstrap.weights), "level": evaluation.bootstrap.level}}
-    if evaluation.has_age.any():
-        report["age"] = score_age(evaluation)
-    report["age_ranges"] = score_age_ranges(evaluation)
-    if evaluation.has_gender.any():
-        report["gender"] = score_gender(evaluation) | {"abstention": score_abstention(evaluation)}
-    report["calibration"] = score_calibration(evaluation)
-    return report | {"groups": groups, "worst_group": worst_groups(evaluation, groups)}

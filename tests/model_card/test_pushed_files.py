@@ -19,7 +19,6 @@ from tests.support.hub_server import HubServer
 
 
 ROOT = Path(__file__).resolve().parents[2]
-FIGURE = "figures/risk_coverage.png"
 
 
 def test_what_others_put_into_the_repository_is_not_the_models():
@@ -35,13 +34,6 @@ def change(path: Path, **values) -> None:
     """Other values in a JSON file; None removes one."""
     content = json.loads(path.read_text()) | values
     path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
-
-
-def replace(path: Path, pattern: str, replacement: str) -> None:
-    """Other text in a file, which must hold the pattern."""
-    text, count = re.subn(pattern, replacement, path.read_text(), count=1)
-    assert count, pattern
-    path.write_text(text)
 
 
 @pytest.mark.parametrize(
@@ -69,15 +61,6 @@ def replace(path: Path, pattern: str, replacement: str) -> None:
         (lambda f: (f / "pipeline_age_gender.py").unlink(), "pipeline_age_gender.py is missing"),
         (lambda f: (f / "face_detection_yunet.onnx").unlink(), "face_detection_yunet.onnx is missing"),
         (lambda f: (f / "requirements.txt").unlink(), "requirements.txt is missing, without which handler.py cannot"),
-        (lambda f: (f / "README.md").unlink(), "README.md is missing"),
-        (lambda f: (f / "README.md").write_text("# Faces\n"), "README.md has no metadata"),
-        (lambda f: (f / "README.md").write_text("---\na: [\n---\n"), "README.md's metadata is not YAML"),
-        (lambda f: replace(f / "README.md", "license: other\n", ""), "README.md's metadata does not say 'license'"),
-        (lambda f: replace(f / "README.md", "license: other", "license: mit"), "gives the licence 'mit', not 'other'"),
-        (lambda f: replace(f / "README.md", "pipeline_tag: .*\n", ""), "metadata does not say 'pipeline_tag'"),
-        (lambda f: replace(f / "README.md", r"\d+\.\d\d \[", "4.72 ["), "README.md states 4.72 ["),
-        (lambda f: replace(f / "README.md", "## Limits", "Right in 99.87 %.\n\n## Limits"), "README.md states 99.87,"),
-        (lambda f: (f / FIGURE).unlink(), f"README.md shows {FIGURE}, which is missing"),
         (lambda f: (f / "figures/learning_curves.png").unlink(), "figures/learning_curves.png is missing"),
         (
             lambda f: (f / "training_run.json").write_text(f'{{"token": "{HubServer.token}"}}'),
@@ -105,7 +88,6 @@ def test_the_refusal_names_everything_that_is_missing(tmp_path: Path):
             "metrics.json",
             "training_run.json",
             "face_detection_yunet.onnx",
-            "README.md",
         )
     ]
 
