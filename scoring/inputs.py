@@ -1,16 +1,19 @@
-"""What people type -> sources of pictures."""
+"""From what a user names, such as a folder, a pattern or a dataset, to sources of pictures and what is known of them."""
 
 import glob
+import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
-from itertools import groupby, takewhile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from model.image_loading import SUFFIXES
 from scoring.output import parts_folder
-from scoring.sources import VIDEO_SUFFIXES, Archive, Entry, Folder, Listed, ListFile, Source, Video
+from scoring.sources import Archive, Entry, Folder, InputError, Listed, ListFile, Source
 from scoring.tables import HubDataset, ParquetFile
+from scoring.video import VIDEO_SUFFIXES, Video
 from trainer.data.archives import ARCHIVE_SUFFIXES
 
 
@@ -29,18 +32,21 @@ def open_sources(
     frames_per_second: float = 1.0,
     output: Path | None = None,
 ) -> list[Source]:
-    """The sources that `names` stand for, in the order given; patterns like "photos/*.jpg" in sorted order.
+    """Open what `names` stand for, in the order given; the files that fit a pattern are sorted.
 
     Args:
-        image_column: of parquet files and datasets on the Hub. revision: of the latter.
-        output: where the results go: no pattern fits it, nor the parts of it that a kill left beside it.
+        names: see `EXPECTED`.
+        image_column: column of pictures in parquet files and datasets on the Hub.
+        revision: branch, tag or commit of a dataset on the Hub.
+        frames_per_second: how many frames of each second of a video are taken.
+        output: file of the results, which no pattern matches, nor the unfinished parts beside it.
 
     Raises:
-        FileNotFoundError: nothing at a path, or a pattern that fits nothing.
-        ValueError: `frames_per_second` is not above 0, or the input is parquet files of which none can be used.
+        InputError: there is nothing at a path, a pattern fits nothing, `frames_per_second` is not above 0, or the input
+            is only parquet files of which none can be read.
     """
     if not frames_per_second > 0:
-        raise ValueError(f"Expected --frames-per-second above 0, got {frames_per_second}.")
+        raise InputError(f"Expected --frames-per-second above 0, got {frames_per_second}.")
     expanded = [name for given in names for name in _expand(given, output)]
     sources: list[Source] = []
     for is_single, run in groupby(expanded, _is_single):
@@ -48,32 +54,54 @@ def open_sources(
             sources.append(Listed(tuple(run)))
         else:
             sources += [_open(name, image_column, revision, frames_per_second) for name in run]
-    unusable = [table.problem for table in takewhile(_is_unusable_table, sources)]
-    if unusable and len(unusable) == len(sources):  # one bad file has a row that says so, nothing else is a mistake
-        raise ValueError(unusable[0])
+    problems = [source.problem if isinstance(source, ParquetFile) else None for source in sources]
+    if problems and all(problems):  # one bad file among others has a row that says so; all bad is a mistake
+        raise InputError(problems[0])
     return sources
 
 
 def all_entries(sources: Iterable[Source]) -> Iterator[Entry]:
+    """The pictures of all sources, in order."""
     return (entry for source in sources for entry in source)
 
 
+@dataclass(frozen=True)
+class InputSummary:
+    """How many pictures there are (of videos an estimate), and a hash that changes when they do."""
+
+    pictures: int
+    signature: str
+
+    @classmethod
+    def of(cls, sources: Sequence[Source]) -> "InputSummary":
+        """
+        Raises:
+            InputError: there is no picture.
+        """
+        counts = [source.count() for source in sources]
+        if not sum(counts):
+            raise InputError("Expected pictures in the input, found none.")
+        signatures = "\n".join(f"{count} {source.signature()}" for count, source in zip(counts, sources, strict=True))
+        return cls(sum(counts), hashlib.sha256(signatures.encode(errors="surrogateescape")).hexdigest())
+
+
 def _expand(name: str, output: Path | None) -> list[str]:
+    """The files that fit a pattern, sorted; any other name as it is."""
     if _is_url(name) or Path(name).exists() or not glob.has_magic(name):
         return [name]
     found = sorted(set(glob.glob(name, recursive=True)))
-    if "**" in name:  # which fits the files in the folders too
+    if "**" in name:  # it matches the folders' files too
         found = [path for path in found if not Path(path).is_dir()]
-    # a .txt among pictures is rather a README than a list
+    # a .txt among pictures is more likely a README than a list
     found = [path for path in found if not path.lower().endswith(LIST_SUFFIX)]
     if output:
-        found = [path for path in found if not _is_ours(Path(os.path.abspath(path)), Path(os.path.abspath(output)))]
+        found = [path for path in found if not _is_output(Path(os.path.abspath(path)), Path(os.path.abspath(output)))]
     if not found:
-        raise FileNotFoundError(f"The pattern {name} fits no file (a {LIST_SUFFIX} of paths must be named in full).")
+        raise InputError(f"The pattern {name} fits no file (a {LIST_SUFFIX} of paths must be named in full).")
     return found
 
 
-def _is_ours(path: Path, output: Path) -> bool:
+def _is_output(path: Path, output: Path) -> bool:
     return path == output or parts_folder(output) in (path, *path.parents)
 
 
@@ -82,13 +110,9 @@ def _is_url(name: str) -> bool:
 
 
 def _is_single(name: str) -> bool:
-    """Is it one picture, or to be tried as one?"""
+    """Whether it is one picture, or a file that is tried as one."""
     several = (*ARCHIVE_SUFFIXES, *VIDEO_SUFFIXES, LIST_SUFFIX, ".parquet")
     return _is_url(name) or (Path(name).is_file() and not name.lower().endswith(several))
-
-
-def _is_unusable_table(source: Source) -> bool:
-    return isinstance(source, ParquetFile) and source.problem is not None
 
 
 def _open(name: str, image_column: str, revision: str | None, frames_per_second: float) -> Source:
@@ -98,7 +122,7 @@ def _open(name: str, image_column: str, revision: str | None, frames_per_second:
     if not path.exists():
         if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not suffix.endswith(SUFFIXES):
             return HubDataset(name, image_column, revision)
-        raise FileNotFoundError(f"There is nothing at {name}. Expected {EXPECTED}.")
+        raise InputError(f"There is nothing at {name}. Expected {EXPECTED}.")
     if suffix.endswith(LIST_SUFFIX):
         return ListFile(path)
     if suffix.endswith(".parquet"):

@@ -1,4 +1,4 @@
-"""Answers as the rows of a table, and tables as parquet, JSON lines or CSV."""
+"""What is written: the rows, and the folder of finished parts from which a stopped run resumes."""
 
 import csv
 import json
@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,14 +15,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from model.errors import AgeGenderError
 from scoring.scorer import Scored
-from trainer.atomic_files import fill_whole, sync, write_whole
+from trainer.atomic_files import fill_atomically, sync, write_atomically
 
 
+OUTPUT_SUFFIXES = (".parquet", ".csv", ".jsonl")
 CSV_COLUMNS = (
     *("picture", "file", "seconds", "face", "x0", "y0", "x1", "y1", "detection_score", "age", "age_low", "age_high"),
     *("age_range", "gender", "gender_probability", "abstained", "error"),
 )
+_MERGED = "merged"  # marks parts that are joined already: a kill may come before they are removed
+
+
+class OutputError(AgeGenderError):
+    """The results cannot be written there."""
+
+
+@dataclass(frozen=True)
+class OutputCounts:
+    """What an output holds. errors: pictures that could not be used."""
+
+    pictures: int
+    faces: int
+    errors: int
 
 
 def table_schema(age_range_labels: Iterable[str], gender_names: Iterable[str]) -> pa.Schema:
@@ -49,8 +67,8 @@ def table_schema(age_range_labels: Iterable[str], gender_names: Iterable[str]) -
 
 
 def answer_rows(scored: Scored) -> list[dict[str, Any]]:
-    """At least one row; what is not known is left out."""
-    start = {"picture": scored.index, "file": scored.name}
+    """The rows of one picture, at least one; unknown values are left out."""
+    start: dict[str, Any] = {"picture": scored.index, "file": scored.name}
     if scored.seconds is not None:
         start["seconds"] = scored.seconds
     if scored.problem is not None:
@@ -63,52 +81,35 @@ def answer_rows(scored: Scored) -> list[dict[str, Any]]:
     ]
 
 
-def table_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """The rows of `answer_rows` back from a table of them."""
-    for row in table.to_pylist():
-        yield {name: value for name, value in row.items() if value is not None}
-
-
 def write_json_lines(rows: Iterable[dict[str, Any]], file: IO[str]) -> None:
+    """One JSON object a row, flushed at once: a long run can be watched."""
     for row in rows:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        file.flush()  # a long run can be watched
+        file.flush()
 
 
-class CsvWriter:
-    """One column a field; distributions only as their most probable answer and, for gender, its probability."""
-
-    def __init__(self, file: IO[str]):
-        self._writer = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore")
-        self._writer.writeheader()
-
-    def write(self, rows: Iterable[dict[str, Any]]) -> None:
-        for row in rows:
-            flat = dict(row)
-            flat |= dict(zip(("x0", "y0", "x1", "y1"), row.get("box") or (), strict=False))
-            flat |= dict(zip(("age_low", "age_high"), row.get("age_interval") or (), strict=False))
-            if row.get("genders"):
-                flat["gender_probability"] = max(row["genders"].values())
-            self._writer.writerow(flat)
-
-
-OUTPUT_SUFFIXES = (".parquet", ".csv", ".jsonl")
-_MERGED = "merged"  # written just before the output appears: a kill between that and the clearing up is told by it
-
-
-class MissingPartsError(RuntimeError):
-    """Not every part was written; the message says where, and what to do."""
+def write_csv(rows: Iterable[dict[str, Any]], file: IO[str]) -> None:
+    """A header and a line a row. Of the distributions, CSV holds the most probable answer and the gender's probability."""
+    writer = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore")
+    writer.writeheader()
+    for row in rows:
+        flat = dict(row)
+        flat |= dict(zip(("x0", "y0", "x1", "y1"), row.get("box") or (), strict=False))
+        flat |= dict(zip(("age_low", "age_high"), row.get("age_interval") or (), strict=False))
+        if row.get("genders"):
+            flat["gender_probability"] = max(row["genders"].values())
+        writer.writerow(flat)
 
 
 def parts_folder(output: Path) -> Path:
+    """Where the parts of an unfinished output are."""
     return output.with_name(output.name + ".parts")
 
 
 class Parts:
-    """The folder `OUTPUT.parts`: settings.json and one parquet file for each `part_size` pictures of the input.
+    """The folder `OUTPUT.parts`: settings.json, and one parquet file for each `part_size` pictures of the input.
 
-    A part appears under its name only when it is whole, so that a part that is there is done. Parts are numbered by
-    the pictures they hold, whichever process wrote them.
+    A part appears under its name only when it is whole, so a part that is there is done.
     """
 
     def __init__(self, output: Path, schema: pa.Schema):
@@ -116,74 +117,86 @@ class Parts:
         self.folder = parts_folder(output)
 
     def is_finished(self) -> bool:
-        """Was this output completed, though a kill may have left the parts behind?"""
+        """Whether the output is complete, though a kill may have left some of the folder."""
         return self.output.exists() and (self.folder / _MERGED).exists()
 
     def begin(self, settings: dict[str, Any]) -> None:
-        """Start anew, or go on with what was begun under the same settings.
+        """Start a new run, or resume one that was started with the same settings.
 
         Raises:
-            ValueError: it was begun with other settings, whose results would be mixed with these.
+            OutputError: the run was started with other settings, whose rows would be mixed with these; or the folder
+                cannot be written.
         """
         path = self.folder / "settings.json"
-        if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._remove_parts()  # of a finished run, whose clearing up was cut off
-            write_whole(path, json.dumps(settings, indent=1) + "\n")
-            return
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name in settings if settings[name] != begun.get(name)]
+        with self._disk_errors_explained():
+            if not path.exists():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._remove_parts()  # of a finished run: a kill stopped their removal
+                write_atomically(path, json.dumps(settings, indent=1) + "\n")
+                return
+            started = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name in settings if settings[name] != started.get(name)]
         if changed:
-            raise ValueError(
+            raise OutputError(
                 f"{self.folder} contains a run with another {', '.join(changed)}. Resume it with the same options, choose "
                 "another --output, or remove that folder to start again."
             )
 
     def done(self) -> set[int]:
+        """The numbers of the parts that are written."""
         names = (re.fullmatch(r"part-(\d+)\.parquet", path.name) for path in self.folder.iterdir())
         return {int(name[1]) for name in names if name}
 
     def write(self, part: int, rows: Iterable[dict[str, Any]]) -> None:
+        """
+        Raises:
+            OutputError: the part cannot be written.
+        """
         table = pa.Table.from_pylist(list(rows), self.schema)
-        fill_whole(self._path(part), lambda file: pq.write_table(table, file, compression="zstd"))
+        with self._disk_errors_explained():
+            fill_atomically(self._path(part), lambda file: pq.write_table(table, file, compression="zstd"))
 
-    def merge(self, count: int) -> dict[str, int]:
-        """Join parts 0 to `count` - 1 into the output, one in memory at a time, and clear up.
-
-        Returns:
-            How many pictures, faces and errors there are.
+    def merge(self, count: int) -> OutputCounts:
+        """Join parts 0 to `count` - 1 into the output, with one in memory at a time, and remove the folder.
 
         Raises:
-            MissingPartsError: a part is not in the folder; what is there stays.
+            OutputError: a part is missing, or the output cannot be written; the folder stays.
         """
-        missing = set(range(count)) - self.done()
-        if missing:
-            raise MissingPartsError(
-                f"{len(missing)} of {count} parts are missing in {self.folder}. Start the command again."
-            )
         merged = self.folder / f"output{self.output.suffix}"
-        counts = {"pictures": 0, "faces": 0, "errors": 0}
+        pictures = faces = errors = 0
 
         def tables() -> Iterator[pa.Table]:
+            nonlocal pictures, faces, errors
             for part in range(count):
                 table = pq.read_table(self._path(part), schema=self.schema)
-                counts["pictures"] += len(pc.unique(table["picture"]))
-                counts["faces"] += len(table) - table["face"].null_count
-                counts["errors"] += len(table) - table["error"].null_count
+                pictures += len(pc.unique(table["picture"]))
+                faces += len(table) - table["face"].null_count
+                errors += len(table) - table["error"].null_count
                 yield table
 
-        _write_tables(tables(), self.schema, merged)
-        sync(merged)
-        (self.folder / _MERGED).touch()
-        os.replace(merged, self.output)
-        self.clear()
-        return counts
+        with self._disk_errors_explained():
+            _write_tables(tables(), self.schema, merged)
+            sync(merged)
+            (self.folder / _MERGED).touch()
+            os.replace(merged, self.output)
+            self.clear()
+        return OutputCounts(pictures, faces, errors)
 
     def clear(self) -> None:
-        """The parts first: what a kill leaves says that they were merged, and under which settings they were written."""
-        self._remove_parts()
-        (self.folder / "settings.json").unlink(missing_ok=True)
-        shutil.rmtree(self.folder)
+        """Remove the folder, the parts first: if a kill stops it, the rest still says that they were joined."""
+        with self._disk_errors_explained():
+            self._remove_parts()
+            (self.folder / "settings.json").unlink(missing_ok=True)
+            shutil.rmtree(self.folder)
+
+    @contextmanager
+    def _disk_errors_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder} cannot be written or read: {error}. Mend that, then start the same command again: it resumes."
+            ) from error
 
     def _remove_parts(self) -> None:
         for part in self.done():
@@ -199,10 +212,12 @@ def _write_tables(tables: Iterator[pa.Table], schema: pa.Schema, path: Path) -> 
             for table in tables:
                 writer.write_table(table)
         return
+    rows = (row for table in tables for row in _table_rows(table))
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv_writer = CsvWriter(file) if path.suffix == ".csv" else None
-        for table in tables:
-            if csv_writer:
-                csv_writer.write(table_rows(table))
-            else:
-                write_json_lines(table_rows(table), file)
+        (write_csv if path.suffix == ".csv" else write_json_lines)(rows, file)
+
+
+def _table_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of `answer_rows`, from a table of them."""
+    for row in table.to_pylist():
+        yield {name: value for name, value in row.items() if value is not None}

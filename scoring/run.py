@@ -1,70 +1,178 @@
-"""Score an input into a file, in one process or several, going on where an earlier run was stopped."""
+"""One scoring run: what `python -m scripts.predict` does with its options."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from tqdm.auto import tqdm
+from transformers import AutoImageProcessor
 
-from scoring.inputs import all_entries
-from scoring.output import Parts, answer_rows
+from model.configuration_age_gender import AgeGenderConfig, age_range_label
+from model.errors import AgeGenderError
+from model.modeling_age_gender import AgeGenderModel
+from model.pipeline_age_gender import ModelFileError
+from scoring.inputs import InputSummary, all_entries, open_sources
+from scoring.output import (
+    OUTPUT_SUFFIXES,
+    OutputCounts,
+    OutputError,
+    Parts,
+    answer_rows,
+    table_schema,
+    write_json_lines,
+)
 from scoring.scorer import Scorer, read_entries
 from scoring.sources import Entry, Source
+from trainer.devices import needs_cpu
+
+
+class OptionError(AgeGenderError):
+    """The options of a run do not fit together, or are out of range."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What lies ahead: how many pictures (of videos an estimate), and what they are known by."""
-
-    pictures: int
-    signature: str
-
-    @classmethod
-    def of(cls, sources: Sequence[Source]) -> "Plan":
-        """
-        Raises:
-            ValueError: there is no picture.
-        """
-        counts = [source.count() for source in sources]
-        if not sum(counts):
-            raise ValueError("Expected pictures in the input, found none.")
-        signatures = "\n".join(f"{count} {source.signature()}" for count, source in zip(counts, sources, strict=True))
-        return cls(sum(counts), hashlib.sha256(signatures.encode(errors="surrogateescape")).hexdigest())
-
-
-def score_to_file(
-    scorer: Scorer,
-    sources: Sequence[Source],
-    parts: Parts,
-    state: PartialState,
-    settings: dict[str, Any],
-    *,
-    part_size: int,
-) -> dict[str, int] | None:
-    """Score what is not done yet and, when every process has finished, join the parts into the output.
-
-    The input is cut into parts of `part_size` pictures; process `rank` of N takes parts rank, rank + N, ... A kill
-    costs each process at most the part it was at, and the next run may have another number of processes.
-
-    Args:
-        settings: what the answers depend on; a run can only be continued under the same ones.
-
-    Returns:
-        In the main process: how many pictures, faces and pictures with an error the output has.
+class ScoringOptions:
+    """The options of `python -m scripts.predict`, where `--help` explains them.
 
     Raises:
-        ValueError: nothing to score, or the parts were begun under other settings or with another input.
-        MissingPartsError: the processes did not all write into the same folder.
+        OptionError: numbers below 1, or options that exclude each other.
+        OutputError: the output has another suffix than `OUTPUT_SUFFIXES`.
     """
-    if state.is_main_process:
-        plan = Plan.of(sources)
-        parts.begin(settings | {"pictures per part": part_size, "input": plan.signature})
-    state.wait_for_everyone()
-    done, rank, processes = parts.done(), state.process_index, state.num_processes
+
+    inputs: Sequence[str]
+    output: Path | None = None
+    model: str = "model"
+    model_revision: str | None = None
+    crops: bool = False
+    detector: str | None = None
+    age_ranges: str | None = None
+    image_column: str = "image"
+    dataset_revision: str | None = None
+    frames_per_second: float = 1.0
+    device: str = "auto"
+    onnx_file: str | None = None
+    bf16: bool = False
+    batch_size: int = 64
+    workers: int | None = None
+    part_size: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.output and self.output.suffix not in OUTPUT_SUFFIXES:
+            raise OutputError(f"Expected --output to end in {', '.join(OUTPUT_SUFFIXES)}; got {self.output}.")
+        workers = 1 if self.workers is None else self.workers
+        if min(self.batch_size, self.part_size, workers) < 1:
+            raise OptionError("Expected --batch-size, --part-size and --workers of 1 or more.")
+        if self.bf16 and self.onnx_file:
+            raise OptionError("Expected --bf16 or --onnx-file; got both. An ONNX file has its own precision.")
+
+    def open_sources(self) -> list[Source]:
+        return open_sources(
+            self.inputs,
+            image_column=self.image_column,
+            revision=self.dataset_revision,
+            frames_per_second=self.frames_per_second,
+            output=self.output,
+        )
+
+    @property
+    def answer_options(self) -> dict[str, Any]:
+        """What the pipeline is told about every picture."""
+        return {"detect": not self.crops, "detector": self.detector, "age_ranges": self.age_ranges}
+
+
+def score_to_file(options: ScoringOptions) -> OutputCounts | None:
+    """Score the input into `options.output`, or resume the run that was stopped; None where it is complete already.
+
+    Raises:
+        AgeGenderError: an option, the model, the input or the output cannot be used.
+    """
+    assert options.output is not None
+    sources = options.open_sources()
+    model, scorer = load_scorer(options)
+    parts = Parts(options.output, answer_schema(model.config, scorer))
+    if parts.is_finished():
+        parts.clear()
+        return None
+    if options.output.exists():
+        raise OutputError(f"{options.output} exists already. Choose another --output, or remove it.")
+    settings = {
+        "model": weights_digest(model),
+        "configuration": model.config.to_json_string(),
+        "bf16": options.bf16,
+        "onnx_file": scorer.onnx_sha256,
+        **options.answer_options,
+    }
+    return score_in_parts(scorer, sources, parts, settings, part_size=options.part_size)
+
+
+def print_rows(options: ScoringOptions) -> None:
+    """Score the input and print each row as a line of JSON.
+
+    Raises:
+        AgeGenderError: an option, the model or the input cannot be used.
+    """
+    sources = options.open_sources()
+    _, scorer = load_scorer(options)
+    pictures = read_entries(all_entries(sources))
+    progress = tqdm(scorer.score(pictures), total=InputSummary.of(sources).pictures, unit=" pictures")
+    write_json_lines((row for scored in progress for row in answer_rows(scored)), sys.stdout)
+
+
+def load_scorer(options: ScoringOptions) -> tuple[AgeGenderModel, Scorer]:
+    """
+    Raises:
+        DeviceError: the device is not there.
+        ModelFileError: the model, or a file of it, cannot be read.
+        AgeGenderError: the pipeline cannot use an option.
+    """
+    accelerator = None if needs_cpu(options.device) else torch.accelerator.current_accelerator()
+    revision = options.model_revision or "main"
+    try:
+        model = AgeGenderModel.from_pretrained(
+            options.model, revision=revision, dtype=torch.bfloat16 if options.bf16 else torch.float32
+        )
+        processor = AutoImageProcessor.from_pretrained(options.model, revision=revision)
+        scorer = Scorer(
+            model,
+            processor,
+            device=accelerator or "cpu",
+            revision=options.model_revision,
+            onnx_file=options.onnx_file,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            **options.answer_options,
+        )
+    except OSError as error:
+        raise ModelFileError(f"The model {options.model} cannot be loaded: {error}") from error
+    return model, scorer
+
+
+def answer_schema(config: AgeGenderConfig, scorer: Scorer) -> Any:
+    """The `pyarrow.Schema` of the rows that `scorer` answers."""
+    labels = [age_range_label(low, high, config.max_age) for low, high in scorer.age_ranges]
+    return table_schema(labels, config.gender_names)
+
+
+def score_in_parts(
+    scorer: Scorer, sources: Sequence[Source], parts: Parts, settings: dict[str, Any], *, part_size: int
+) -> OutputCounts:
+    """Score the parts that are not written yet, `part_size` pictures each, and join all parts into the output.
+
+    Args:
+        settings: what the answers depend on; a run can only be resumed with the same settings and the same input.
+
+    Raises:
+        InputError: there is no picture.
+        OutputError: the parts belong to another run, or cannot be written.
+    """
+    summary = InputSummary.of(sources)
+    parts.begin(settings | {"pictures per part": part_size, "input": summary.signature})
+    done = parts.done()
     count = 0
 
     def counted() -> Iterator[Entry]:
@@ -73,31 +181,22 @@ def score_to_file(
             count += 1
             yield entry
 
-    def is_mine(index: int) -> bool:
-        part = index // part_size
-        return part % processes == rank and part not in done
+    def is_wanted(index: int) -> bool:
+        return index // part_size not in done
 
     progress = tqdm(
-        scorer.score(read_entries(counted(), is_mine)),
-        total=_mine(plan.pictures, is_mine, part_size) if state.is_main_process else None,
-        desc="Scoring" if processes == 1 else f"Scoring, process 1 of {processes}",
+        scorer.score(read_entries(counted(), is_wanted)),
+        total=sum(is_wanted(index) for index in range(summary.pictures)),
+        desc="Scoring",
         unit=" pictures",
-        disable=not state.is_main_process,
     )
     for part, pictures in groupby(progress, key=lambda scored: scored.index // part_size):
         parts.write(part, (row for scored in pictures for row in answer_rows(scored)))
-    state.wait_for_everyone()
-    return parts.merge(-(-count // part_size)) if state.is_main_process else None
+    return parts.merge(-(-count // part_size))
 
 
-def _mine(pictures: int, is_mine: Callable[[int], bool], part_size: int) -> int:
-    """How many of the pictures are left to this process."""
-    starts = range(0, pictures, part_size)
-    return sum(min(part_size, pictures - start) for start in starts if is_mine(start))
-
-
-def digest(model: torch.nn.Module) -> str:
-    """Of all weights: tells a model from one that was trained again into the same folder."""
+def weights_digest(model: torch.nn.Module) -> str:
+    """A hash of all weights: it changes when a model is trained again into the same folder."""
     total = hashlib.sha256()
     for name, weights in model.state_dict().items():
         total.update(name.encode())

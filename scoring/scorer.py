@@ -1,6 +1,5 @@
-"""Prepare items in threads ahead of whoever uses them, in their order and within a bound."""
+"""The pipeline's answers for any number of pictures: threads prepare them ahead of the model, which takes many faces at once."""
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -8,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-import cv2
 import torch
 from transformers import BaseImageProcessor
 
@@ -16,90 +14,17 @@ from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline, PreparedFaces
 from model_card.requirements import sha256
 from scoring.sources import Content, Entry
-from trainer.devices import keep_freed_memory, usable_cores
+from trainer.devices import usable_cores
 
 
-Item, Prepared = TypeVar("Item"), TypeVar("Prepared")
+Item = TypeVar("Item")
+Prepared = TypeVar("Prepared")
 _END = object()
-
-
-class Prefetcher(Generic[Item, Prepared]):
-    """Iterating gives `prepare(item)` for every item, in order. Threads and not processes: decoders, OpenCV and torch
-    let go of the interpreter's lock, and pictures need not be copied from one process to another.
-
-    Args:
-        weigh: how much of `limit` one prepared item takes until `release` is called for it. No item is taken while
-            that much is waiting, so that memory is bounded by `limit` and what `workers` + 2 items add to it.
-    """
-
-    def __init__(
-        self,
-        items: Iterable[Item],
-        prepare: Callable[[Item], Prepared],
-        weigh: Callable[[Prepared], int],
-        *,
-        workers: int,
-        limit: int,
-    ):
-        self._items, self._prepare, self._weigh = items, prepare, weigh
-        self._workers, self._limit = workers, limit
-        self._changed = threading.Condition()
-        self._in_hand, self._waiting, self._stopped = 0, 0, False
-        self._results: queue.SimpleQueue[Future | BaseException | object] = queue.SimpleQueue()
-
-    def __iter__(self) -> Iterator[Prepared]:
-        with ThreadPoolExecutor(self._workers, "prepare") as pool:
-            feeder = threading.Thread(target=self._feed, args=(pool,), name="feed")
-            feeder.start()
-            try:
-                while (result := self._results.get()) is not _END:
-                    if isinstance(result, BaseException):
-                        raise result
-                    yield result.result()
-            finally:
-                with self._changed:
-                    self._stopped = True
-                    self._changed.notify_all()
-                feeder.join()
-                pool.shutdown(cancel_futures=True)
-
-    def release(self, weight: int) -> None:
-        """Prepared items of this weight are done with."""
-        with self._changed:
-            self._waiting -= weight
-            self._changed.notify_all()
-
-    def _feed(self, pool: ThreadPoolExecutor) -> None:
-        try:
-            for item in self._items:
-                with self._changed:
-                    self._changed.wait_for(
-                        lambda: self._stopped or (self._in_hand < self._workers + 2 and self._waiting < self._limit)
-                    )
-                    if self._stopped:
-                        return
-                    self._in_hand += 1
-                self._results.put(pool.submit(self._work, item))
-            self._results.put(_END)
-        except BaseException as error:  # raised again where the results are awaited
-            self._results.put(error)
-
-    def _work(self, item: Item) -> Prepared:
-        weight = 0
-        try:
-            prepared = self._prepare(item)
-            weight = self._weigh(prepared)
-            return prepared
-        finally:
-            with self._changed:
-                self._in_hand -= 1
-                self._waiting += weight
-                self._changed.notify_all()
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An entry that was read: its place in the input, and its content or the problem with it."""
+    """An entry that was read. `index`: its place in the input, from 0. `problem`: why there is no content."""
 
     index: int
     name: str
@@ -110,7 +35,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Scored:
-    """The pipeline's answer for each face of one picture, or why there is none."""
+    """The pipeline's answer for each face of one picture, or the problem with the picture."""
 
     index: int
     name: str
@@ -120,25 +45,43 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class _PreparedPicture:
     picture: Picture  # without its content
-    found: PreparedFaces | None = None  # without its crops
+    faces: PreparedFaces | None = None  # without their crops; None where there is a problem
 
     @property
     def weight(self) -> int:
-        return max(len(self.found.faces), 1) if self.found else 1
+        return max(len(self.faces.faces), 1) if self.faces else 1
+
+
+def read_entries(entries: Iterable[Entry], wanted: Callable[[int], bool] = lambda index: True) -> Iterator[Picture]:
+    """Read the entries whose index is wanted; the others are only counted."""
+    for index, entry in enumerate(entries):
+        if wanted(index):
+            content = problem = None
+            try:
+                content = entry.read()
+            except Exception as error:  # files are damaged in more ways than their readers' documented errors
+                problem = explain(error)
+            yield Picture(index, entry.name, entry.seconds, content, problem)
+
+
+def explain(error: Exception) -> str:
+    """What a row says of a picture. The type is named where the message alone may not be clear."""
+    return str(error) if isinstance(error, (ValueError, OSError)) and str(error) else f"{type(error).__name__}: {error}"
 
 
 class Scorer:
-    """Answers as `AgeGenderPipeline` does, for any number of pictures.
-
-    In the whole process, OpenCV has one thread a picture from then on and, on a CPU, freed memory is kept.
+    """Scores any number of pictures, with the answers of `AgeGenderPipeline`.
 
     Args:
-        onnx_file: of the model, as `AgeGenderPipeline` takes it.
-        batch_size: faces that go through the model together, of however many pictures.
-        workers: threads that decode and detect; unless given, as many as there are cores for each process here.
+        revision, onnx_file: as `AgeGenderPipeline` takes them.
+        batch_size: faces that go through the model together, from any number of pictures.
+        workers: threads that decode and detect; by default one for each core.
         options: of the pipeline's call: detect, detector, min_score, age_ranges.
+
+    Raises:
+        AgeGenderError: an option or a file of the model cannot be used.
     """
 
     def __init__(
@@ -153,78 +96,136 @@ class Scorer:
         workers: int | None = None,
         **options: Any,
     ):
-        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        self.batch_size, self.workers = batch_size, workers or max(1, usable_cores() // processes)
+        self.batch_size, self.workers = batch_size, workers or usable_cores()
         options |= {"model": model, "image_processor": image_processor, "device": device, "revision": revision}
         self._pipe = AgeGenderPipeline(onnx_file=onnx_file, **options)
-        # One pipeline a thread: a detector is locked while it looks at a picture. They share the model.
-        pipes = [self._pipe, *(AgeGenderPipeline(**options) for _ in range(self.workers - 1))]
+        # One pipeline a thread, since a detector takes one picture at a time. They share the model.
         self._idle: queue.SimpleQueue[AgeGenderPipeline] = queue.SimpleQueue()
-        for pipe in pipes:
+        for pipe in (self._pipe, *(AgeGenderPipeline(**options) for _ in range(self.workers - 1))):
             self._idle.put(pipe)
-        cv2.setNumThreads(1)  # pictures are shared among the workers, not each picture among OpenCV's own threads
-        if torch.device(device).type == "cpu":
-            keep_freed_memory()
 
     @property
     def onnx_sha256(self) -> str | None:
-        """Of the file that computes, if there is one."""
-        return self._pipe.onnx_model and sha256(self._pipe.onnx_model.path)
+        """Hash of the ONNX file that computes, if one does."""
+        return sha256(self._pipe.onnx_model.path) if self._pipe.onnx_model else None
 
     @property
     def age_ranges(self) -> list[list[int]]:
-        """What the answers are given in: the option's ranges, else the model's own."""
+        """The ranges of the answers: those of the options, else the model's own."""
         return self._pipe.age_ranges
 
     def score(self, pictures: Iterable[Picture]) -> Iterator[Scored]:
-        """One `Scored` a picture, in order. A picture that cannot be used never ends it."""
-        ahead = Prefetcher(
-            pictures, self._prepare, lambda found: found.weight, workers=self.workers, limit=2 * self.batch_size
+        """One `Scored` a picture, in order. A picture that cannot be used has a problem and does not end it."""
+        prepared = Prefetcher(
+            pictures, self._prepare, lambda item: item.weight, workers=self.workers, limit=2 * self.batch_size
         )
-        batch: list[_Prepared] = []
-        for found in ahead:
-            batch.append(found)
-            if sum(item.weight for item in batch) >= self.batch_size:
+        batch: list[_PreparedPicture] = []
+        for item in prepared:
+            batch.append(item)
+            weight = sum(item.weight for item in batch)
+            if weight >= self.batch_size:
                 yield from self._answer(batch)
-                ahead.release(sum(item.weight for item in batch))
+                prepared.release(weight)
                 batch = []
         yield from self._answer(batch)
 
-    def _prepare(self, picture: Picture) -> _Prepared:
+    def _prepare(self, picture: Picture) -> _PreparedPicture:
         named = replace(picture, content=None)
         if picture.problem:
-            return _Prepared(named)
+            return _PreparedPicture(named)
         pipe = self._idle.get()
         try:
-            found = pipe.prepare(picture.content)
-            return _Prepared(
-                named, replace(found, crops=[])
-            )  # the model reads the pixel values: crops only take memory
-        except Exception as error:  # decoders raise many types on what they were never tested on: its row says which
-            return _Prepared(replace(named, problem=explain(error)))
+            faces = pipe.prepare(picture.content)
+            # The model reads the pixel values: the crops would only take memory.
+            return _PreparedPicture(named, replace(faces, crops=[]))
+        except Exception as error:  # decoders raise many types on damaged pictures
+            return _PreparedPicture(replace(named, problem=explain(error)))
         finally:
             self._idle.put(pipe)
 
-    def _answer(self, batch: list[_Prepared]) -> Iterator[Scored]:
-        found = [item.found for item in batch if item.found]
-        answers = iter(self._pipe.answer(found, faces_per_forward=self.batch_size))
+    def _answer(self, batch: list[_PreparedPicture]) -> Iterator[Scored]:
+        faces = [item.faces for item in batch if item.faces]
+        answers = iter(self._pipe.answer(faces, faces_per_forward=self.batch_size))
         for item in batch:
-            picture, faces = item.picture, next(answers) if item.found else []
-            yield Scored(picture.index, picture.name, picture.seconds, faces, picture.problem)
+            picture = item.picture
+            answer = next(answers) if item.faces else []
+            yield Scored(picture.index, picture.name, picture.seconds, answer, picture.problem)
 
 
-def read_entries(entries: Iterable[Entry], wanted: Callable[[int], bool] = lambda index: True) -> Iterator[Picture]:
-    """Read the entries whose place in the input is wanted; the others are only counted."""
-    for index, entry in enumerate(entries):
-        if wanted(index):
-            content = problem = None
+class Prefetcher(Generic[Item, Prepared]):
+    """Yields `prepare(item)` for each item, in order; threads prepare the next ones meanwhile.
+
+    Threads, because decoders, OpenCV and torch release the interpreter's lock, and processes would copy each picture.
+
+    Args:
+        weigh: the weight of a prepared item. It counts until the caller passes it to `release`.
+        workers: number of threads.
+        limit: no item is taken while prepared items of this weight wait or are in use. With the `workers` + 2 items in
+            preparation this bounds the memory.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[Item],
+        prepare: Callable[[Item], Prepared],
+        weigh: Callable[[Prepared], int],
+        *,
+        workers: int,
+        limit: int,
+    ):
+        self._items, self._prepare, self._weigh = items, prepare, weigh
+        self._workers, self._limit = workers, limit
+        self._changed = threading.Condition()  # guards the next three
+        self._in_preparation, self._prepared_weight, self._stopped = 0, 0, False
+        self._results: queue.SimpleQueue[Future[Prepared] | BaseException | object] = queue.SimpleQueue()
+
+    def __iter__(self) -> Iterator[Prepared]:
+        with ThreadPoolExecutor(self._workers, "prepare") as pool:
+            feeder = threading.Thread(target=self._feed, args=(pool,), name="feed")
+            feeder.start()
             try:
-                content = entry.read()
-            except Exception as error:  # as in `_prepare`
-                problem = explain(error)
-            yield Picture(index, entry.name, entry.seconds, content, problem)
+                while (result := self._results.get()) is not _END:
+                    if isinstance(result, BaseException):
+                        raise result
+                    assert isinstance(result, Future)
+                    yield result.result()
+            finally:
+                with self._changed:
+                    self._stopped = True
+                    self._changed.notify_all()
+                feeder.join()
+                pool.shutdown(cancel_futures=True)
 
+    def release(self, weight: int) -> None:
+        """The caller no longer uses prepared items of this weight."""
+        with self._changed:
+            self._prepared_weight -= weight
+            self._changed.notify_all()
 
-def explain(error: Exception) -> str:
-    """What a row says of a picture; errors made for people speak for themselves."""
-    return str(error) if isinstance(error, (ValueError, OSError)) and str(error) else f"{type(error).__name__}: {error}"
+    def _feed(self, pool: ThreadPoolExecutor) -> None:
+        try:
+            for item in self._items:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopped or self._has_room())
+                    if self._stopped:
+                        return
+                    self._in_preparation += 1
+                self._results.put(pool.submit(self._work, item))
+            self._results.put(_END)
+        except BaseException as error:  # the iterating thread raises it
+            self._results.put(error)
+
+    def _has_room(self) -> bool:
+        return self._in_preparation < self._workers + 2 and self._prepared_weight < self._limit
+
+    def _work(self, item: Item) -> Prepared:
+        weight = 0
+        try:
+            prepared = self._prepare(item)
+            weight = self._weigh(prepared)
+            return prepared
+        finally:
+            with self._changed:
+                self._in_preparation -= 1
+                self._prepared_weight += weight
+                self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Pictures in the column of a table: a parquet file, or a dataset on the Hub."""
+"""Pictures in a column of a table: a parquet file, or a dataset on the Hub."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,27 +10,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import DatasetDict, Image
 
-from scoring.sources import Content, Entry, failing, version_of
+from scoring.sources import Content, Entry, InputError, failing, version_of
 from trainer.data.arguments import DataArguments
 from trainer.data.sources import as_text, load_hub
 
 
-ROWS_AT_ONCE = 32  # read from a parquet file: a row is a whole picture
+ROWS_AT_ONCE = 32  # bounds memory: a row is a whole picture
 
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """Rows of one file. The column holds encoded pictures, paths, or both as `datasets` writes them ({bytes, path}).
+    """The rows of one file. The column holds encoded pictures, paths, or both as `datasets` writes them ({bytes, path}).
 
-    It is open only while it is looked at: an input may be more files than a process may hold open.
+    The file is open only while it is read: an input may have more files than a process may hold open.
     """
 
     path: Path
     column: str
 
     def __iter__(self) -> Iterator[Entry]:
-        if self.problem:  # the files beside it count
-            yield Entry(as_text(str(self.path)), failing(ValueError(self.problem)))
+        if self.problem:  # the other files are still scored
+            yield Entry(as_text(str(self.path)), failing(InputError(self.problem)))
             return
         row = 0
         with self._open() as file:
@@ -45,7 +45,7 @@ class ParquetFile:
 
     @property
     def problem(self) -> str | None:
-        """Why no row of it can be read."""
+        """Why no row can be read, if so."""
         return self._count_and_problem[1]
 
     def signature(self) -> str:
@@ -59,15 +59,15 @@ class ParquetFile:
                 return file.metadata.num_rows, None
         except (pa.ArrowException, OSError) as error:
             return 1, f"{self.path} cannot be read as a parquet file ({error}): is the download complete?"
-        except ValueError as error:
+        except InputError as error:
             return 1, str(error)
 
     def _open(self) -> pq.ParquetFile:
-        return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20)  # else a whole row group is read
+        return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20)  # do not read a whole row group
 
 
 class _RowGroup:
-    """Reads forwards, a few rows at a time, and nothing before the first row is asked for."""
+    """Reads a row group forwards, `ROWS_AT_ONCE` rows at a time, and nothing before the first row is wanted."""
 
     def __init__(self, file: pq.ParquetFile, group: int, column: str):
         self._open = partial(file.iter_batches, ROWS_AT_ONCE, row_groups=[group], columns=[column])
@@ -80,18 +80,19 @@ class _RowGroup:
         while index >= self._start + len(self._rows):
             self._start, self._rows = self._start + len(self._rows), pa.array([])
             batch = next(self._batches, None)
-            if batch is None:  # it ended at an error, which an earlier row told
-                raise ValueError("the file is damaged before this row")
+            if batch is None:  # the reader ended at an error, which an earlier row reports
+                raise InputError("the file is damaged before this row")
             self._rows = batch.column(0)
         return _content(self._rows[index - self._start].as_py())
 
 
 @dataclass(frozen=True)
 class HubDataset:
-    """All splits of a dataset on the Hub, one after the other, from the copy that `datasets` keeps in its cache.
+    """All splits of a dataset on the Hub, sequentially, from the copy that `datasets` keeps in its cache.
 
     Raises:
-        ValueError: no such dataset, no connection, or no such column.
+        DatasetError: no such dataset, or no connection; when the pictures are counted or read.
+        InputError: no such column.
     """
 
     repo_id: str
@@ -108,7 +109,7 @@ class HubDataset:
         return sum(map(len, self._splits.values()))
 
     def signature(self) -> str:
-        # the names of the files on the Hub hold the commit
+        # the URLs of the files on the Hub contain the commit
         files = sorted(file for split in self._splits.values() for file in split.info.download_checksums or ())
         return "|".join([self.repo_id, self.column, *map(str, self._splits.items()), *files])
 
@@ -129,7 +130,7 @@ def _read_row(rows: Any, row: int, column: str) -> Content:
 
 def _check_column(column: str, columns: list[str], where: str) -> None:
     if column not in columns:
-        raise ValueError(
+        raise InputError(
             f"{where} has no column {column!r}, only {', '.join(columns)}. Name the column of pictures with --image-column."
         )
 
@@ -138,5 +139,5 @@ def _content(value: dict | bytes | str | None) -> Content:
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if not isinstance(value, (bytes, str)):
-        raise ValueError(f"Expected an encoded picture or a path in this row, got {type(value).__name__}.")
+        raise InputError(f"Expected an encoded picture or a path in this row, got {type(value).__name__}.")
     return value

@@ -1,0 +1,114 @@
+"""Pictures from a video: frames sampled by the clock."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+
+from scoring.sources import Entry, InputError, failing, version_of
+from trainer.data.sources import as_text
+
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mjpeg")
+
+
+@dataclass(frozen=True)
+class Video:
+    """The first frame at or after 0, 1 / frames_per_second, 2 / frames_per_second ... seconds.
+
+    A video of which more than a tenth of the frames is missing or damaged has one more entry that says so.
+    """
+
+    path: Path
+    frames_per_second: float
+
+    def __iter__(self) -> Iterator[Entry]:
+        name = as_text(str(self.path))
+        decoded = sampled = 0
+        seconds = 0.0
+        try:
+            with _opened(self.path) as container:
+                expected = _expected_frames(container)
+                for seconds, frame in _timed_frames(container):
+                    decoded += 1
+                    if seconds + 1e-6 >= sampled / self.frames_per_second:
+                        yield Entry(name, partial(_upright_rgb, frame), seconds)
+                        sampled = math.floor((seconds + 1e-6) * self.frames_per_second) + 1
+        except InputError as error:
+            yield Entry(name, failing(error))
+            return
+        if decoded < 0.9 * expected:  # headers are often wrong by a few frames
+            problem = f"damaged: only {decoded} of {expected:.0f} frames can be read"
+            yield Entry(name, failing(InputError(problem)), seconds)
+
+    def count(self) -> int:
+        try:
+            with _opened(self.path) as container:
+                fraction = min(self.frames_per_second / _frame_rate(container), 1)
+                return max(math.ceil(_expected_frames(container) * fraction), 1)
+        except InputError:
+            return 1
+
+    def signature(self) -> str:
+        return f"{self.path}|{version_of(self.path)}|{self.frames_per_second}"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[av.container.InputContainer]:
+    """
+    Raises:
+        InputError: it is not a video; or, while it is read, too damaged to go on.
+    """
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise InputError("not a video: it holds no pictures")
+            yield container
+    except av.FFmpegError as error:
+        raise InputError(f"not a video, or damaged: {error.strerror}") from error
+
+
+def _timed_frames(container: av.container.InputContainer) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Every frame that can be decoded, with its seconds from the start."""
+    stream = container.streams.video[0]
+    start = float((stream.start_time or 0) * (stream.time_base or 0))
+    seconds = 0.0
+    for index, frame in enumerate(_frames(container)):
+        clock = (frame.time or 0.0) - start
+        # Files with a varying frame rate carry a time for each frame; some carry none at all.
+        seconds = clock if clock > seconds or not index else index / _frame_rate(container)
+        yield seconds, frame
+
+
+def _frames(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.InvalidDataError:  # the frames after a damaged one can still be decoded
+            continue
+        yield from frames
+
+
+def _expected_frames(container: av.container.InputContainer) -> float:
+    """How many frames the header says there are to be shown; 0 where it does not say."""
+    # The frames of an MP4 include those that its edit list hides, as where a phone trimmed it; its duration does not.
+    held = 0 if "mp4" in container.format.name else container.streams.video[0].frames
+    return held or (container.duration or 0) / av.time_base * _frame_rate(container)
+
+
+def _frame_rate(container: av.container.InputContainer) -> float:
+    stream = container.streams.video[0]
+    return float(stream.average_rate or stream.guessed_rate or 25)
+
+
+def _upright_rgb(frame: av.VideoFrame) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, turned as the video says: phones store frames as the sensor lies."""
+    image_rgb = frame.to_ndarray(format="rgb24", interpolation="BICUBIC")
+    return np.ascontiguousarray(np.rot90(image_rgb, frame.rotation // 90))
