@@ -1,8 +1,9 @@
-"""Configuration of the two-head age-and-gender classifier: backbone, label names, crop geometry, loss, calibration."""
+"""Configuration of the two-head age-and-gender classifier, and the age ranges it can answer in."""
 
+import operator
 import re
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -11,10 +12,10 @@ from transformers.configuration_utils import SubConfigSpec
 from .errors import AgeGenderError
 
 
-TASK = "age-gender-classification"  # as which transformers knows the pipeline
+TASK = "age-gender-classification"  # the pipeline's name in transformers
 MAX_AGE = 116  # the oldest age in UTKFace
 
-# Sets in common use. Accuracies on different sets cannot be compared with each other.
+# Sets in common use. Accuracies on two different sets cannot be compared.
 RANGE_SETS = {
     "FairFace-9": "0-2, 3-9, 10-19, 20-29, 30-39, 40-49, 50-59, 60-69, 70+",
     "DIT825-5": "0-24, 25-49, 50-74, 75-99, 100+",
@@ -22,34 +23,51 @@ RANGE_SETS = {
     "4 bins": "0-17, 18-39, 40-59, 60+",
 }
 
-# Mean of the five landmarks YuNet finds on UTKFace's aligned chips, as fractions of the chip's side, viewer's left
-# first: eye, eye, nose, mouth corner, mouth corner. Aligning a face onto it reproduces the training geometry.
+# The alignment template: the mean of the five landmarks that YuNet finds on UTKFace's aligned crops, as fractions of the
+# crop's side. Eye, eye, nose, mouth corner, mouth corner, the viewer's left first.
 UTKFACE_LANDMARKS_XY = [[0.2995, 0.2835], [0.6870, 0.2795], [0.5065, 0.5025], [0.3255, 0.6750], [0.6660, 0.6715]]
 
 
-def parse_age_ranges(text: str | Iterable[str], max_age: int = MAX_AGE) -> list[list[int]]:
-    """Read ranges as people write them: `"0-17, 18-39, 40+"` or `["0-17", "18-39", "40+"]` -> `[[0, 17], [18, 39], [40, 116]]`.
+def parse_age_ranges(ranges: str | Sequence[str] | Sequence[Sequence[int]], max_age: int = MAX_AGE) -> list[list[int]]:
+    """Read age ranges in any of the ways that people and files give them.
+
+    Args:
+        ranges: the name of a set in `RANGE_SETS`; text such as `"0-17, 18-39, 40+"`, in one string or one a range; or
+            inclusive pairs of years, such as `[[0, 17], [18, 39], [40, 116]]`.
+
+    Returns:
+        Inclusive `[low, high]` years that cover 0 to `max_age` in order, each year once.
 
     Raises:
-        AgeGenderError: a part is not a range, or the ranges overlap or do not cover 0 to `max_age` years.
+        AgeGenderError: a part is not a range, or the ranges overlap or do not cover all years. The message names the
+            first mistake and how to correct it.
     """
-    parts = re.split(r"[,;\n]", text) if isinstance(text, str) else list(text)
-    ranges = []
-    for part in (part.strip() for part in parts if part.strip()):
-        match = re.fullmatch(r"(\d+)\s*(?:[-–]\s*(\d+)|(\+))?", part)
+    if not isinstance(ranges, Sequence):
+        raise AgeGenderError(f"Expected age ranges such as '0-17, 18+' or [[0, 17], [18, {max_age}]]; got {ranges!r}.")
+    if isinstance(ranges, str):
+        ranges = [part for part in re.split(r"[,;\n]", RANGE_SETS.get(ranges, ranges)) if part.strip()]
+    pairs = [_parse_range(part, max_age) for part in ranges]
+    _check_coverage(pairs, max_age)
+    return pairs
+
+
+def _parse_range(part: Any, max_age: int) -> list[int]:
+    """`"0-17"`, `"40+"`, `"5"` (a single year) or `[0, 17]`."""
+    if isinstance(part, str):
+        match = re.fullmatch(r"(\d+)\s*(?:[-–]\s*(\d+)|(\+))?", part.strip())
         if match is None:
-            raise AgeGenderError(f"Age range {part!r} is not understood. Write ranges as '0-17, 18-39, 40+'.")
+            raise AgeGenderError(f"Age range {part.strip()!r} is not understood. Write ranges as '0-17, 18-39, 40+'.")
         low, high, is_open = int(match[1]), match[2], match[3]
-        ranges.append([low, max_age if is_open else int(high) if high else low])
-    return check_age_ranges(ranges, max_age)
+        return [low, max_age if is_open else int(high) if high else low]
+    try:
+        low, high = map(operator.index, part)
+    except (TypeError, ValueError):
+        raise AgeGenderError(f"Expected an age range as two whole years, [low, high]; got {part!r}.") from None
+    return [low, high]
 
 
-def check_age_ranges(ranges: Sequence[Sequence[int]], max_age: int = MAX_AGE) -> list[list[int]]:
-    """Return `ranges` as lists of inclusive `[low, high]` years if they cover 0..`max_age` in order, without gap or overlap.
-
-    Raises:
-        AgeGenderError: it names the first gap, overlap or reversed range, and how to mend it.
-    """
+def _check_coverage(ranges: list[list[int]], max_age: int) -> None:
+    """Inclusive `ranges` must cover 0 to `max_age` years in order, without gap or overlap."""
     expected = f"Age ranges must cover 0 to {max_age} years in order, each year once"
     if not ranges:
         raise AgeGenderError(f"{expected}; got none.")
@@ -67,7 +85,6 @@ def check_age_ranges(ranges: Sequence[Sequence[int]], max_age: int = MAX_AGE) ->
         raise AgeGenderError(f"{expected}; the years from {next_year} on are in no range: end with {next_year}+.")
     if next_year > max_age + 1:
         raise AgeGenderError(f"{expected}; the last range ends at {next_year - 1}: end it at {max_age}, or write '+'.")
-    return [list(pair) for pair in ranges]
 
 
 def age_range_label(low: int, high: int, max_age: int = MAX_AGE) -> str:
@@ -83,23 +100,26 @@ class AgeGenderConfig(PreTrainedConfig):
     backbone_config: configuration of any vision backbone in transformers; a ViT by default.
     stem_channels: channels of the stride-2 convolutions that replace a ViT's patch projection; None keeps it.
     pooling: `"mean"` over all tokens, the class token included, or `"cls"`, the first token.
-    image_size: side in pixels of the square crop the model looks at.
+    image_size: side in pixels of the square crop that is the model's input.
     max_age: the age head has one output a year, 0 to `max_age`.
-    age_ranges: inclusive `[low, high]` years; they must cover 0..`max_age`. Changing them needs no retraining.
-    gender_names: names of the outputs of the gender head. What is annotated is binary appearance, nothing else.
-    age_sigma_years: width of the Gaussian around the labelled year that the age head is trained on.
-    age_weights: weight of each year in the age loss, `max_age + 1` numbers; None weighs all alike.
-    range_loss_weight, gender_loss_weight: weights beside the year loss, which has weight 1.
-    gender_label_smoothing: share of the gender target spread over both outputs while training.
-    head_dropout: share of the pooled features that both heads do without in each training step.
+    age_ranges: inclusive `[low, high]` years; they must cover 0 to `max_age`. Changing them needs no retraining.
+        FairFace's nine by default.
+    gender_names: names of the outputs of the gender head. The labels are binary and by appearance.
+    age_sigma_years: standard deviation, in years, of the Gaussian target around the labelled year.
+    age_weights: weight of each year in the age loss, `max_age + 1` numbers; None gives all the same weight.
+    range_loss_weight, gender_loss_weight: weights of these losses; the year loss has weight 1.
+    gender_label_smoothing: fraction of the gender target that is spread over both outputs in training.
+    head_dropout: dropout probability of the pooled features before both heads.
     flip_tta: average the logits of each crop and its horizontal flip (test-time augmentation): twice the computation.
-    landmarks_xy: where two eyes, nose and two mouth corners lie on the crop, as fractions of its side.
-    cascade_crop: corners x0, y0, x1, y1 of the crop, as fractions of a Haar cascade's box, where no landmarks are known.
-    age_estimate: how one number is read from the distribution of years; chosen on validation.
-    interval_coverage: share of faces whose labelled age the age interval is meant to hold.
-    interval_mass: central mass of the year distribution that reached `interval_coverage` on validation.
-    gender_threshold: below this probability the answer is "unsure".
-    min_face_pixels: faces whose box is narrower than this get no answer.
+    landmarks_xy: where the eyes, the nose and the mouth corners lie on the crop, (5, 2) fractions of its side, the
+        viewer's left first. `UTKFACE_LANDMARKS_XY` by default.
+    cascade_crop: corners x0, y0, x1, y1 of the crop as fractions of a Haar cascade's box, which has no landmarks; None
+        takes those measured for `UTKFACE_LANDMARKS_XY`.
+    age_estimate: statistic of the year distribution that is the estimated age; chosen on the validation split.
+    interval_coverage: fraction of faces whose labelled age the age interval should contain.
+    interval_mass: central mass of the year distribution that reached `interval_coverage` on the validation split.
+    gender_threshold: abstention threshold: below this probability the gender is "unsure".
+    min_face_pixels: the pipeline abstains on faces whose box is narrower than this.
 
     Example:
         >>> AgeGenderConfig(age_ranges=[[0, 17], [18, 116]]).age_range_labels
@@ -107,7 +127,7 @@ class AgeGenderConfig(PreTrainedConfig):
     """
 
     model_type = "age_gender"
-    attribute_map = {"mirror_average": "flip_tta"}  # its name in configurations saved before version 0.2
+    attribute_map = {"mirror_average": "flip_tta"}  # the key that older config.json files use
     keys_to_ignore_at_inference = ["age_loss", "gender_loss", "hidden_states", "attentions"]
     sub_configs_defaults = {"backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="vit")}
 
@@ -140,12 +160,12 @@ class AgeGenderConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.gender_names = list(self.gender_names)
         self.landmarks_xy = self.landmarks_xy or UTKFACE_LANDMARKS_XY
-        self.set_age_ranges(self.age_ranges or parse_age_ranges(RANGE_SETS["FairFace-9"], self.max_age))
+        self.set_age_ranges(self.age_ranges or "FairFace-9")
 
-    def set_age_ranges(self, ranges: Sequence[Sequence[int]]) -> None:
-        """Answer in other ranges from now on. Raises `AgeGenderError` for ranges that leave a gap or overlap."""
-        self.age_ranges = check_age_ranges(ranges, self.max_age)
-        # Any tool that reads a classifier's names finds the ranges here instead of LABEL_0.
+    def set_age_ranges(self, ranges: str | Sequence[str] | Sequence[Sequence[int]]) -> None:
+        """Replace the ranges, in any form that `parse_age_ranges` reads. Raises `AgeGenderError` as it does."""
+        self.age_ranges = parse_age_ranges(ranges, self.max_age)
+        # Tools that read a classifier's label names find the ranges here instead of LABEL_0.
         self.id2label = dict(enumerate(self.age_range_labels))
         self.label2id = {label: index for index, label in self.id2label.items()}
 

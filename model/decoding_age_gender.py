@@ -1,4 +1,4 @@
-"""From logits to answers: probabilities, one age in years, an age interval. NumPy only, so that ONNX users share it."""
+"""Decode logits: probabilities, an age in years, an age interval, age ranges. NumPy only, so it works without torch."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -15,8 +15,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def estimate_age(age_probs: np.ndarray, estimate: Literal["median", "mean"] = "median") -> np.ndarray:
     """(N, years) probabilities -> (N,) years.
 
-    The median minimises the expected absolute error. A year's probability is spread evenly over the year, so that the
-    median moves smoothly instead of jumping from year to year.
+    The median minimises the expected absolute error. Each year's probability is spread evenly over that year, so that
+    the median changes smoothly and not in steps of a year.
     """
     years = np.arange(age_probs.shape[1])
     if estimate == "mean":
@@ -29,35 +29,37 @@ def estimate_age(age_probs: np.ndarray, estimate: Literal["median", "mean"] = "m
 
 
 def age_interval(age_probs: np.ndarray, mass: float) -> np.ndarray:
-    """(N, years) -> (N, 2) inclusive years that hold the central `mass` of each distribution.
+    """(N, years) probabilities -> (N, 2) inclusive years that contain the central `mass`, 0 to 1, of each distribution.
 
-    `mass` is chosen on validation pictures so that the interval holds the labelled age at the stated rate: split
-    conformal prediction on the distribution (Chernozhukov et al., 2021), so hard faces get wide intervals.
+    `conformal_mass` chooses `mass`: split conformal prediction on the distribution (Chernozhukov et al.,
+    "Distributional conformal prediction", 2021), which gives hard faces wide intervals.
     """
     return np.stack([_quantile_year(age_probs, (1 - mass) / 2), _quantile_year(age_probs, (1 + mass) / 2)], axis=1)
 
 
 def conformal_mass(age_probs: np.ndarray, age_years: np.ndarray, coverage: float) -> float:
-    """The `mass` for which `age_interval` holds a new face's labelled age with probability `coverage`.
+    """The `mass` for which `age_interval` contains a new face's labelled age with probability `coverage`.
 
     Args:
-        age_probs: (N, years) on pictures that were not trained on; age_years: (N,) their labels; coverage: 0 to 1.
+        age_probs: (N, years) probabilities for faces that were not trained on.
+        age_years: (N,) their labels, in whole years.
+        coverage: 0 to 1.
     """
     rows = np.arange(len(age_probs))
     up_to = np.cumsum(age_probs, axis=1)[rows, age_years]
     below = up_to - age_probs[rows, age_years]
-    # Smallest central mass whose interval holds the label: 0 where the label is the median year.
+    # The smallest central mass whose interval contains the label: 0 where the label is the median year.
     needed = np.maximum.reduce([1 - 2 * up_to, 2 * below - 1, np.zeros(len(rows))])
     rank = min(int(np.ceil((len(rows) + 1) * coverage)), len(rows))
     return float(np.sort(needed)[rank - 1])
 
 
 def range_probabilities(age_probs: np.ndarray, age_ranges: Sequence[Sequence[int]]) -> np.ndarray:
-    """(N, years) -> (N, ranges): each range is the sum of its years."""
+    """(N, years) -> (N, ranges) probabilities: each range is the sum of its years."""
     return np.stack([age_probs[:, low : high + 1].sum(axis=1) for low, high in age_ranges], axis=1)
 
 
 def _quantile_year(age_probs: np.ndarray, quantile: float) -> np.ndarray:
     """(N,) first year up to which at least `quantile` of the probability lies."""
-    # 1e-6: a sum of float32 probabilities may stop short of 1, and then no year would reach a quantile near it
+    # 1 - 1e-6, because a sum of float32 probabilities may stay below 1 and then no year would reach the quantile
     return (np.cumsum(age_probs, axis=1) >= min(quantile, 1 - 1e-6)).argmax(axis=1)

@@ -1,4 +1,4 @@
-"""From a face's landmarks or box to the square crop the model was trained on."""
+"""Align a face: from its landmarks or box to the square crop that the model is trained on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from .errors import AgeGenderError
 
-# The corners x0, y0, x1, y1 of UTKFace's aligned chips, as fractions of YuNet's box and of the cascade's: means that
+
+# Corners x0, y0, x1, y1 of UTKFace's aligned crops, as fractions of YuNet's box and of the cascade's: the means that
 # `python -m scripts.benchmarks.detection --calibrate` prints.
 YUNET_CROP = (-0.102, 0.058, 1.102, 1.027)
 CASCADE_CROP = (0.025, 0.103, 0.989, 1.067)
@@ -17,11 +19,11 @@ CASCADE_CROP = (0.025, 0.103, 0.989, 1.067)
 class Face:
     """One face in an upright picture.
 
-    box_xyxy: (4,) left, top, right, bottom in pixels; may reach past the picture's edge.
-    score: the detector's confidence, 0 to 1; None from the cascade, which gives none, and for boxes from elsewhere.
-    landmarks_xy: (5, 2) pixels, viewer's left first: eye, eye, nose, mouth corner, mouth corner; None if unknown.
-    box_crop, roll_degrees: where the training crop lies around this kind of box (fractions of it) and how far the head
-        is tilted, clockwise as seen: both used for faces without landmarks.
+    box_xyxy: (4,) left, top, right, bottom in pixels; may extend past the picture's edge.
+    score: the detector's confidence, 0 to 1; None if the detector gives none.
+    landmarks_xy: (5, 2) pixels: eye, eye, nose, mouth corner, mouth corner, the viewer's left first; None if unknown.
+    box_crop, roll_degrees: for a face without landmarks, where the training crop lies around the box, as fractions of
+        it, and how far the head is tilted, clockwise as seen.
     """
 
     box_xyxy: np.ndarray
@@ -30,24 +32,52 @@ class Face:
     box_crop: Sequence[float] = YUNET_CROP
     roll_degrees: float = 0.0
 
+    @classmethod
+    def from_box(cls, box: Sequence[float], picture_wh: tuple[int, int]) -> "Face":
+        """A face that another detector found: `box` is (x0, y0, x1, y1) in pixels of a picture of `picture_wh` pixels.
+
+        Raises:
+            AgeGenderError: the box is not four finite numbers, is empty, or lies outside the picture.
+        """
+        try:
+            box_xyxy = np.asarray(box, dtype=float)
+        except (TypeError, ValueError):
+            box_xyxy = np.empty(0)
+        if (
+            box_xyxy.shape != (4,)
+            or not np.isfinite(box_xyxy).all()
+            or (np.minimum(box_xyxy[2:], picture_wh) <= np.maximum(box_xyxy[:2], 0)).any()
+        ):
+            raise AgeGenderError(
+                "Expected boxes as (x0, y0, x1, y1) in pixels, with x0 < x1 and y0 < y1, that overlap the picture of "
+                f"{picture_wh[0]} x {picture_wh[1]} pixels; got {box!r}."
+            )
+        return cls(box_xyxy)
+
     @property
     def width(self) -> float:
         return float(self.box_xyxy[2] - self.box_xyxy[0])
 
+    @property
+    def center_xy(self) -> np.ndarray:
+        """(2,) pixels: the mean of the landmarks, or the middle of the box where there are none."""
+        points_xy = self.box_xyxy.reshape(2, 2) if self.landmarks_xy is None else self.landmarks_xy
+        return points_xy.mean(axis=0)
+
 
 def align(image_rgb: np.ndarray, face: Face, landmarks_xy: Sequence[Sequence[float]], size: int) -> np.ndarray:
-    """Cut `face` out as the (size, size, 3) uint8 crop the model looks at.
+    """Cut `face` out as the (size, size, 3) uint8 crop that is the model's input.
 
-    Past the picture's edge its last pixels are repeated. See `crop_matrix` for the geometry.
+    Past the picture's edge the edge pixels are repeated. `crop_matrix` describes the geometry.
     """
     return warp_square(image_rgb, crop_matrix(face, landmarks_xy, size), size)
 
 
 def crop_matrix(face: Face, landmarks_xy: Sequence[Sequence[float]], size: float) -> np.ndarray:
-    """(2, 3) matrix from picture to crop, both in pixels, the first pixel covering 0 to 1.
+    """(2, 3) matrix from picture to crop, both in pixels; the first pixel covers 0 to 1.
 
-    With landmarks: the similarity transform (rotation, scale, shift) that brings them closest to `landmarks_xy`, (5, 2)
-    fractions of the crop's side. Without: an upright square around the box.
+    With landmarks it is the similarity transform (rotation, scale, shift) that brings them closest to `landmarks_xy`,
+    (5, 2) fractions of the crop's side. Without, it maps `face.box_crop` turned by `face.roll_degrees`.
     """
     if face.landmarks_xy is not None:
         matrix = _similarity(face.landmarks_xy, np.asarray(landmarks_xy) * size)
@@ -62,13 +92,13 @@ def crop_matrix(face: Face, landmarks_xy: Sequence[Sequence[float]], size: float
 
 
 def resize_square(image_rgb: np.ndarray, size: int) -> np.ndarray:
-    """Bring a face crop to (size, size, 3), filtered as in `align`: the largest centred square of it."""
+    """Resize the largest centred square of a face crop to (size, size, 3), with the filter of `align`."""
     height, width = image_rgb.shape[:2]
     return warp_square(image_rgb, square_matrix(complex(width / 2, height / 2), min(height, width), size), size)
 
 
 def square_matrix(center: complex, side: complex, size: float) -> np.ndarray:
-    """(2, 3) matrix that brings a square to (size, size); `center` and `side` (its upper edge) are x + iy in pixels."""
+    """(2, 3) matrix that maps a square to (size, size); `center` and `side` (its upper edge) are x + iy in pixels."""
     factor = size / side
     return _similarity_matrix(factor, size / 2 * (1 + 1j) - factor * center)
 
@@ -80,8 +110,8 @@ def _similarity_matrix(factor: complex, shift: complex) -> np.ndarray:
 def warp_square(image_rgb: np.ndarray, matrix: np.ndarray, size: int, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
     """Apply (2, 3) `matrix`, which maps picture to crop with pixel (0, 0) covering 0 to 1, without aliasing.
 
-    A plain warp reads single pixels and would drop most of a large face; so it is drawn a whole multiple too large, and
-    the multiple averaged away.
+    OpenCV's warp interpolates single pixels, which skips most pixels of a large face. So the crop is drawn a whole
+    multiple too large and averaged down.
     """
     scale = np.hypot(matrix[0, 0], matrix[1, 0])
     multiple = int(np.ceil(min(1 / scale, 16) - 1e-6)) if scale < 1 else 1
@@ -94,7 +124,7 @@ def warp_square(image_rgb: np.ndarray, matrix: np.ndarray, size: int, border: in
 
 
 def _similarity(from_xy: np.ndarray, to_xy: np.ndarray) -> np.ndarray | None:
-    """(2, 3) similarity without mirroring that brings points (N, 2) closest to others; None if they are one point.
+    """(2, 3) similarity without reflection that brings points (N, 2) closest to others; None if they are one point.
 
     Least squares in closed form (Umeyama, 1991), in complex numbers: rotation and scale are one factor.
     """

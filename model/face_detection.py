@@ -1,4 +1,4 @@
-"""Find the faces in a picture: YuNet with landmarks, or the Haar cascade that OpenCV brings along."""
+"""Two face detectors: YuNet, which also finds landmarks, and the Haar cascade that comes with OpenCV."""
 
 import threading
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from .face_alignment import CASCADE_CROP, Face, crop_matrix, square_matrix, warp
 
 YUNET_FILE = "face_detection_yunet.onnx"  # ShiqiYu/libfacedetection.train, Apache-2.0
 
-# YuNet finds faces of about 30 to 500 pixels at the scale it looks at, so large pictures are searched at several.
+# YuNet finds faces of about 30 to 500 pixels, so it searches large pictures at several scales (longest sides in pixels).
 COARSE_SIDE, FINE_SIDES = 640, (1280, 1920)
-SMALL_FACE_PIXELS = 40
-CLOSE_SIDE, CANDIDATE_SCORE = 160, 0.4
-CASCADE_CLOSE_SIDE = 128
+SMALL_FACE_PIXELS = 40  # a finer scale is searched if the smallest face at this one is narrower, or none is found
+CANDIDATE_SCORE = 0.4  # of a first detection; `min_score` applies to the refined one
+YUNET_CROP_SIDE, CASCADE_CROP_SIDE = 160, 128  # pixels of the crop around a first detection, for the second one
 MIN_INPUT_SIDE = 64
-MAX_FACES = 300  # a bound on the time that one picture can take
+MAX_FACES = 300  # bounds the time that one picture can take
 
 
 class YuNetDetector:
@@ -28,20 +28,24 @@ class YuNetDetector:
 
     def __init__(self, weights_file: str | Path):
         self._weights_file = str(weights_file)
-        # One for each scale, as a network is planned anew whenever its input size changes. Not for the fine ones: such a
-        # network would keep up to 350 MB, and is made in a fortieth of the time it takes.
-        self._nets = {side: self._net(side) for side in (CLOSE_SIDE, COARSE_SIDE // 2, COARSE_SIDE)}
+        # One network a scale, because OpenCV plans a network again whenever its input size changes. None for the fine
+        # scales: it would hold up to 350 MB, and creating one takes a fortieth of the time that it runs.
+        self._nets = {side: self._net(side) for side in (YUNET_CROP_SIDE, COARSE_SIDE // 2, COARSE_SIDE)}
         self._lock = threading.Lock()  # a network keeps its input size and buffers between calls
 
-    def __reduce__(self):  # neither networks nor locks can be copied into the processes of a DataLoader
+    def __reduce__(self) -> tuple:  # networks and locks cannot be pickled for a DataLoader's worker processes
         return YuNetDetector, (self._weights_file,)
 
     def detect(self, image_rgb: np.ndarray, min_score: float = 0.7) -> list[Face]:
-        """(H, W, 3) uint8 -> at most `MAX_FACES` faces from left to right; an empty list where there are none."""
+        """(H, W, 3) uint8 -> at most `MAX_FACES` faces from left to right.
+
+        Args:
+            min_score: drop detections with a lower score, 0 to 1.
+        """
         longest = max(image_rgb.shape[:2])
         rows = self._detect_at(image_rgb, COARSE_SIDE)
         if not len(rows):
-            rows = self._detect_filling(image_rgb)
+            rows = self._detect_filling_face(image_rgb)
         previous_side = COARSE_SIDE
         for side in FINE_SIDES:
             scale = previous_side / longest
@@ -49,47 +53,51 @@ class YuNetDetector:
                 break
             rows = _merge(rows, self._detect_at(image_rgb, side))
             previous_side = side
-        surest_first = rows[rows[:, 14].argsort()[::-1][:MAX_FACES]]
+        best_first = rows[rows[:, 14].argsort()[::-1][:MAX_FACES]]
+        refined = [self._refine(image_rgb, _face_from_row(row)) for row in best_first]
         faces: list[Face] = []
-        for face in (self._with_close_landmarks(image_rgb, _face_from_row(row)) for row in surest_first):
-            # Looking closely, two detections may come to rest on one face.
-            if face is not None and face.score >= min_score and all(_distance(face, f) > f.width / 4 for f in faces):
+        for face in refined:
+            if face is None or face.score is None or face.score < min_score:
+                continue
+            # Two first detections may be refined to the same face.
+            if all(np.linalg.norm(face.center_xy - other.center_xy) > other.width / 4 for other in faces):
                 faces.append(face)
         return sorted(faces, key=lambda face: face.box_xyxy[0] + face.box_xyxy[2])
 
     def find_landmarks(self, image_rgb: np.ndarray, face: Face) -> Face:
-        """Add landmarks to a face whose box came from elsewhere; the same face where none are found inside the box."""
-        found = self._look_closely(image_rgb, face, margin=0.5)
-        found = found and self._with_close_landmarks(image_rgb, found)
-        return replace(face, landmarks_xy=found.landmarks_xy) if found else face
+        """Add landmarks to a face whose box another detector found; the same face if there are none inside the box."""
+        found = self._detect_in_crop(image_rgb, face, margin=0.5)
+        refined = found and self._refine(image_rgb, found)
+        return replace(face, landmarks_xy=refined.landmarks_xy) if refined else face
 
-    def _with_close_landmarks(self, image_rgb: np.ndarray, face: Face) -> Face | None:
-        """Look again at the face turned upright at one size: landmarks and score from there; None if no face is there.
+    def _refine(self, image_rgb: np.ndarray, face: Face) -> Face | None:
+        """Detect the face again in its own upright crop, for better landmarks and score; None if it is not found there.
 
-        In the whole picture landmarks are coarse on small faces and drawn towards upright on tilted ones: on faces of
-        40 to 60 pixels tilted up to 30 degrees the crop's corners are off by 16 % of its side, and by 5 % after this.
-        The second score tells faces from what only resembled one at a distance.
+        In the whole picture YuNet's landmarks are coarse on small faces and too upright on tilted ones. On faces of 40
+        to 60 pixels tilted by up to 30 degrees the crop's corners are off by 16 % of its side, and by 5 % after this.
+        The second score also rejects false detections.
         """
-        closest = None
+        refined = None
         for _ in range(3):
-            found = self._look_closely(image_rgb, closest or face, margin=0.25)
+            found = self._detect_in_crop(image_rgb, refined or face, margin=0.25)
             if found is None:
                 break
-            # How far the crop moves: the ratio of the two similarities, as one complex number
-            before, after = (complex(*crop_matrix(f, UTKFACE_LANDMARKS_XY, 1)[:, 0]) for f in (closest or face, found))
-            closest, change = found, after / before
+            # The ratio of the two similarities, as one complex number, is how far the crop turned and scaled.
+            before, after = (complex(*crop_matrix(f, UTKFACE_LANDMARKS_XY, 1)[:, 0]) for f in (refined or face, found))
+            refined, change = found, after / before
             if abs(np.angle(change, deg=True)) < 8 and 0.9 < abs(change) < 1.1:
                 break
-        return closest
+        return refined
 
-    def _look_closely(self, image_rgb: np.ndarray, face: Face, margin: float) -> Face | None:
-        """Detect in the face's crop with `margin` of its side around, 160 pixels wide; None if it is not there."""
-        side = CLOSE_SIDE / (1 + 2 * margin)
+    def _detect_in_crop(self, image_rgb: np.ndarray, face: Face, margin: float) -> Face | None:
+        """Detect in the face's crop plus `margin` of its side all around; None if the face is not found at its middle."""
+        side = YUNET_CROP_SIDE / (1 + 2 * margin)
         matrix = crop_matrix(face, UTKFACE_LANDMARKS_XY, side)
         matrix[:, 2] += margin * side
-        rows = self._detect_at(warp_square(image_rgb, matrix, CLOSE_SIDE, cv2.BORDER_CONSTANT), CLOSE_SIDE)
+        crop = warp_square(image_rgb, matrix, YUNET_CROP_SIDE, cv2.BORDER_CONSTANT)
+        rows = self._detect_at(crop, YUNET_CROP_SIDE)
         landmarks_xy = rows[:, 4:14].reshape(-1, 5, 2)
-        # Landmarks and not boxes: in profile the middle of the box lies far from the middle of the landmarks.
+        # By landmarks and not by boxes, because on profiles the two have different centres.
         expected_xy = (np.mean(UTKFACE_LANDMARKS_XY, axis=0) + margin) * side
         distances = np.linalg.norm(landmarks_xy.mean(axis=1) - expected_xy, axis=1)
         if not len(rows) or distances.min() > side / 4:
@@ -101,18 +109,18 @@ class YuNetDetector:
     def _net(self, side: int) -> cv2.FaceDetectorYN:
         return cv2.FaceDetectorYN.create(self._weights_file, "", (side, side), CANDIDATE_SCORE, 0.3, 5000)
 
-    def _detect_filling(self, image_rgb: np.ndarray) -> np.ndarray:
-        """A face that fills the picture: too large for the network at the usual scale, and lacking a surround to stand in."""
+    def _detect_filling_face(self, image_rgb: np.ndarray) -> np.ndarray:
+        """Shrink and pad the picture: a face that fills it is too large for the network and has no surroundings."""
         small = _shrink(image_rgb, 0.75 * COARSE_SIDE / 2 / max(image_rgb.shape[:2]))
         margin = max(small.shape[:2]) // 6
-        # Black, not the edge repeated: of faces cut 20 % inside UTKFace's chip 98 % were found against 57 %.
+        # With black padding 98 % of faces cut 20 % inside UTKFace's crop are found, with the edge repeated 57 %.
         rows = self._detect_at(cv2.copyMakeBorder(small, *[margin] * 4, cv2.BORDER_CONSTANT), COARSE_SIDE // 2)
         rows[:, [0, 1, *range(4, 14)]] -= margin
         rows[:, :14] *= np.tile(_scales_xy(image_rgb, small), 7)
         return rows
 
     def _detect_at(self, image_rgb: np.ndarray, longest_side: int) -> np.ndarray:
-        """(N, 15) in pixels of `image_rgb`: x, y, width, height, five landmarks, score; never enlarges the picture."""
+        """(N, 15) in pixels of `image_rgb`: x, y, width, height, five landmarks, score. It never enlarges the picture."""
         small = _shrink(image_rgb, longest_side / max(image_rgb.shape[:2]))
         # OpenCV 4.14 finds faces of infinite size, with score 1, in a strip of up to 32 pixels.
         missing = [max(MIN_INPUT_SIDE - side, 0) for side in small.shape[:2]]
@@ -129,9 +137,9 @@ class YuNetDetector:
 
 
 class CascadeDetector:
-    """OpenCV's packaged Haar cascade (Viola and Jones, 2001): nothing to download, no landmarks, no comparable score.
+    """OpenCV's packaged Haar cascade (Viola and Jones, 2001): no file of its own, no landmarks, no score.
 
-    It only knows upright faces, so the picture is searched upright and turned 20 degrees either way.
+    It only detects upright faces, so it searches the picture upright and turned by 20 degrees either way.
     """
 
     def __init__(self, box_crop: Sequence[float] = CASCADE_CROP):
@@ -139,46 +147,50 @@ class CascadeDetector:
         self._cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
         self._lock = threading.Lock()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return CascadeDetector, (self._box_crop,)
 
     def detect(self, image_rgb: np.ndarray, min_score: float = 0.0) -> list[Face]:
-        """(H, W, 3) uint8 -> faces from left to right. `min_score` is not used."""
+        """(H, W, 3) uint8 -> faces from left to right. The cascade gives no score for `min_score` to apply to."""
         scale = min(1.0, 800 / max(image_rgb.shape[:2]))
         grey = cv2.cvtColor(_shrink(image_rgb, scale), cv2.COLOR_RGB2GRAY)
         hits = [hit for roll_degrees in (0, -20, 20) for hit in self._detect_turned(grey, roll_degrees, 1.15, 24)]
         kept: list[_Hit] = []
-        for hit in sorted(hits, key=lambda hit: -hit.windows):  # a face is mostly found at two or three angles
+        for hit in sorted(hits, key=lambda hit: -hit.windows):  # most faces are found at two or three angles
             if all(abs(hit.center - other.center) > max(hit.side, other.side) / 2 for other in kept):
                 kept.append(hit)
-        seen_closely = (self._look_closely(grey, hit) for hit in kept)
-        faces = [self._face(hit, scale) for hit in seen_closely if hit is not None]
+        refined = (self._refine(grey, hit) for hit in kept)
+        faces = [self._face(hit, scale) for hit in refined if hit is not None]
         return sorted(faces, key=lambda face: face.box_xyxy[0] + face.box_xyxy[2])
 
-    def _look_closely(self, grey: np.ndarray, hit: "_Hit") -> "_Hit | None":
-        """Search around a hit at five angles and average what is found; None where too few windows agree.
+    def find_landmarks(self, image_rgb: np.ndarray, face: Face) -> Face:
+        """The same face: the cascade finds no landmarks."""
+        return face
 
-        Faces have 46 windows or more, what was taken for one 24 at most (110 pasted crops); and averaged, the crop's
-        corners are off by 5 % of its side instead of 8 %.
+    def _refine(self, grey: np.ndarray, hit: "_Hit") -> "_Hit | None":
+        """Search around a hit at five angles and average the hits; None where too few windows agree.
+
+        Of 110 pasted crops, faces have 46 windows or more and false detections 24 or fewer. Averaging brings the error of
+        the crop's corners from 8 % of its side to 5 %.
         """
         turn = np.exp(1j * np.deg2rad(hit.roll_degrees))
-        to_close = square_matrix(hit.center, 2 * hit.side * turn, CASCADE_CLOSE_SIDE)
-        close = warp_square(grey, to_close, CASCADE_CLOSE_SIDE)
-        middle, least = CASCADE_CLOSE_SIDE / 2, CASCADE_CLOSE_SIDE * 0.35
+        to_close = square_matrix(hit.center, 2 * hit.side * turn, CASCADE_CROP_SIDE)
+        close = warp_square(grey, to_close, CASCADE_CROP_SIDE)
+        middle, min_side = CASCADE_CROP_SIDE / 2, CASCADE_CROP_SIDE * 0.35
         hits = [
-            again for degrees in (-20, -10, 0, 10, 20) for again in self._detect_turned(close, degrees, 1.05, least)
+            again for degrees in (-20, -10, 0, 10, 20) for again in self._detect_turned(close, degrees, 1.05, min_side)
         ]
         hits = [again for again in hits if abs(again.center - complex(middle, middle)) < 0.3 * middle]
         windows = np.array([again.windows for again in hits])
         if windows.sum() < 25:
             return None
         center, side, roll_degrees = windows @ [(h.center, h.side, h.roll_degrees) for h in hits] / windows.sum()
-        scale = 2 * hit.side / CASCADE_CLOSE_SIDE
+        scale = 2 * hit.side / CASCADE_CROP_SIDE
         center = hit.center + (center - complex(middle, middle)) * scale * turn
         return _Hit(windows.sum(), center, side.real * scale, hit.roll_degrees + roll_degrees.real)
 
-    def _detect_turned(self, grey: np.ndarray, roll_degrees: float, step: float, least: float) -> list["_Hit"]:
-        """Faces tilted by about `roll_degrees` and at least `least` pixels wide, in sizes that grow by `step`."""
+    def _detect_turned(self, grey: np.ndarray, roll_degrees: float, step: float, min_side: float) -> list["_Hit"]:
+        """Faces tilted by about `roll_degrees` and at least `min_side` pixels wide, in sizes that grow by `step`."""
         height, width = grey.shape
         matrix = cv2.getRotationMatrix2D((width / 2, height / 2), roll_degrees, 1)
         cos, sin = abs(matrix[0, :2])
@@ -187,7 +199,7 @@ class CascadeDetector:
         turned = grey if roll_degrees == 0 else cv2.warpAffine(grey, matrix, turned_wh, borderMode=cv2.BORDER_REPLICATE)
         with self._lock:
             boxes_xywh, windows = self._cascade.detectMultiScale2(
-                turned, scaleFactor=step, minNeighbors=2, minSize=(int(least), int(least))
+                turned, scaleFactor=step, minNeighbors=2, minSize=(int(min_side), int(min_side))
             )
         back = np.linalg.inv(matrix[:, :2])
         return [
@@ -203,7 +215,7 @@ class CascadeDetector:
 
 @dataclass(frozen=True)
 class _Hit:
-    """What the cascade found: how many overlapping windows agree, centre x + iy and side in pixels, and tilt."""
+    """A detection of the cascade: how many overlapping windows agree, centre x + iy and side in pixels, and tilt."""
 
     windows: int
     center: complex
@@ -219,20 +231,15 @@ def _shrink(image_rgb: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _scales_xy(image_rgb: np.ndarray, small_rgb: np.ndarray) -> tuple[float, float]:
-    """Each side of the small one was rounded to whole pixels, so the two scales may differ a little."""
+    """The scale of each axis: the sides of the small picture were rounded to whole pixels."""
     return image_rgb.shape[1] / small_rgb.shape[1], image_rgb.shape[0] / small_rgb.shape[0]
 
 
 def _merge(rows: np.ndarray, more_rows: np.ndarray) -> np.ndarray:
-    """Detections at two scales as one (N, 15) list, each face once with its surer detection."""
+    """Join detections at two scales, (N, 15), and keep the one with the higher score of each face."""
     rows = np.concatenate([rows, more_rows])
     kept = cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 14].tolist(), 0.0, 0.3)
     return rows[np.asarray(kept, int)]
-
-
-def _distance(first: Face, second: Face) -> float:
-    """Pixels between the middles of the landmarks."""
-    return float(np.linalg.norm(first.landmarks_xy.mean(axis=0) - second.landmarks_xy.mean(axis=0)))
 
 
 def _face_from_row(row: np.ndarray) -> Face:

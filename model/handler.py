@@ -1,6 +1,6 @@
-"""Handler of Hugging Face Inference Endpoints: a request's picture in, the pipeline's answer out.
+"""Handler for Hugging Face Inference Endpoints: runs the pipeline on the picture of a request.
 
-The endpoint loads this file alone, by its path, so it imports none of its siblings.
+The endpoint loads this file by its path, outside of a package, so it imports none of its siblings.
 """
 
 import base64
@@ -23,8 +23,8 @@ class EndpointHandler:
 
     def __init__(self, path: str = ""):
         """`path`: the folder that holds the model's repository."""
-        # The endpoint's own download leaves every .onnx file out (create_artifact_filter in
-        # huggingface/huggingface-inference-toolkit), and without this one the pipeline finds fewer faces.
+        # The endpoint downloads no .onnx file, and without YuNet's the pipeline finds fewer faces. `create_artifact_filter`:
+        # https://github.com/huggingface/huggingface-inference-toolkit/blob/main/src/huggingface_inference_toolkit/utils.py
         if not Path(path, YUNET_FILE).is_file() and "HF_MODEL_ID" in os.environ:
             hf_hub_download(
                 os.environ["HF_MODEL_ID"], YUNET_FILE, revision=os.environ.get("HF_REVISION"), local_dir=path
@@ -34,21 +34,21 @@ class EndpointHandler:
     def __call__(self, data: dict[str, Any]) -> list:
         """
         Args:
-            data: "inputs" is a picture, or a list of pictures: base64 of a picture file (a data: URL will do), bytes, or
-                the PIL image that the endpoint makes of a request whose body is a picture. "parameters", if any, are
-                those of the pipeline: age_ranges, batch_size, boxes, detect, detector, min_score, return_years.
+            data: "inputs" is a picture, or a list of pictures. Each is the base64 of a picture file (or a data: URL),
+                bytes, or the PIL image that the endpoint makes of a request whose body is a picture. "parameters" are
+                optional, and those of the pipeline's call that `PARAMETERS` lists.
 
         Returns:
             One dict a face, from left to right; for a list of pictures one such list each.
 
         Raises:
-            ValueError: a picture or parameter cannot be used; the endpoint sends the message with status 400.
+            ValueError: a picture or a parameter cannot be used. The endpoint sends the message with status 400.
         """
         parameters = data.get("parameters") or {}
         unknown = sorted(set(parameters) - set(PARAMETERS))
         if unknown:
             raise ValueError(f"Unknown parameters: {', '.join(unknown)}. There are {', '.join(PARAMETERS)}.")
-        if "min_score" in parameters:  # in a request's address numbers arrive as text
+        if "min_score" in parameters:  # as text, if it was given in the request's URL
             parameters = parameters | {"min_score": float(parameters["min_score"])}
         inputs = data.get("inputs")
         pictures = [_read(picture) for picture in inputs] if isinstance(inputs, list) else _read(inputs)
@@ -56,7 +56,7 @@ class EndpointHandler:
 
 
 def _read(picture: Any) -> bytes | Image.Image:
-    """Text is always the picture itself: an address or a path would make the server fetch what the caller names."""
+    """Text is always base64: the server must not fetch a URL or a path that a caller names."""
     if isinstance(picture, (bytes, Image.Image)):
         return picture
     if not isinstance(picture, str):

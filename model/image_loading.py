@@ -1,4 +1,4 @@
-"""Bring any picture a user has (path, URL, bytes, PIL, NumPy; any common mode and format) to upright 8-bit RGB."""
+"""Load a picture from a path, a URL, bytes, PIL or NumPy, in any common format and mode, as upright 8-bit RGB."""
 
 import io
 import os
@@ -9,22 +9,22 @@ import numpy as np
 import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
-from huggingface_hub.utils import httpx  # the HTTP client that transformers brings along
+from huggingface_hub.utils import httpx  # the HTTP client that transformers already depends on
 
 from .errors import AgeGenderError
 
 
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; the largest common phone camera mode is 48 to 50 megapixels
-MAX_SIDE = 32_766  # pixels: OpenCV cuts no face out of a picture with a longer side
+MAX_SIDE = 32_766  # pixels: OpenCV's warpAffine takes no longer side
 MAX_DOWNLOAD_BYTES = 20_000_000
 DOWNLOAD_SECONDS = 20.0
-# Named, because Pillow would also hand a file to Ghostscript (EPS) or to readers nobody fuzzes.
+# A list, because Pillow would otherwise also use Ghostscript (EPS) and readers that are not fuzzed.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"),
-    *(".heic", ".heif"),  # without pillow-heif a picture that cannot be used, and not one that is passed over
+    *(".heic", ".heif"),  # even without pillow-heif: then such a file is an error and is not skipped silently
 )
-try:  # iPhones' format; who only scores JPEGs can do without
+try:  # optional: HEIC, the format of iPhones
     from pillow_heif import register_heif_opener
 except ImportError:
     pass
@@ -44,14 +44,14 @@ class PictureNotFoundError(PictureError, FileNotFoundError):
 def load_rgb(picture: str | Path | bytes | PIL.Image.Image | np.ndarray) -> np.ndarray:
     """Return `picture` as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
 
-    Transparency is laid over white, 16-bit grey is scaled to 8 bits, of an animation the first frame is taken.
+    Transparent pixels are blended with white, 16-bit grey is scaled to 8 bits, and of an animation the first frame is taken.
 
     Args:
         picture: path, http(s) URL, encoded bytes, PIL image, or uint8 array (H, W), (H, W, 1), RGB or RGBA.
 
     Raises:
-        PictureError: it is not a picture, is damaged, has more than `MAX_PIXELS` pixels or a side of more than `MAX_SIDE`,
-            or could not be fetched.
+        PictureError: it is not a picture, is damaged, has more than `MAX_PIXELS` pixels or a side longer than `MAX_SIDE`,
+            or could not be downloaded.
         PictureNotFoundError: there is no file at that path; also a FileNotFoundError.
     """
     if isinstance(picture, np.ndarray):
@@ -108,7 +108,7 @@ def _image_to_rgb(image: PIL.Image.Image, name: str) -> np.ndarray:
         if image.has_transparency_data:
             image = _over_white(image)
         return np.asarray(_in_mode(image, "RGB"))
-    except Exception as error:  # as above: truncated and corrupt data surface here
+    except Exception as error:  # many types again: Pillow reads truncated and corrupt data here
         raise PictureError(_damaged(name, error)) from error
 
 
@@ -116,7 +116,7 @@ def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
     try:
         turned = image.getexif().get(PIL.ExifTags.Base.Orientation, 1) != 1
         return PIL.ImageOps.exif_transpose(image) if turned else image
-    except Exception:  # a damaged EXIF block says nothing about the pixels
+    except Exception:  # the pixels may be fine even if the EXIF block is damaged
         return image
 
 
@@ -128,12 +128,12 @@ def _over_white(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _in_mode(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
-    """Without the copy that `convert` makes of a picture that is in that mode already."""
+    """`convert` without the copy that it makes of a picture that already has this mode."""
     return image if image.mode == mode else image.convert(mode)
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    """(H, W) of more than 8 bits -> uint8. Integers fill 16 bits; floats run to 1, or to 255."""
+    """(H, W) of more than 8 bits -> uint8. Integers are 16-bit values; floats end at 1, or at 255."""
     if np.issubdtype(values.dtype, np.floating):
         values = np.nan_to_num(values)
         return (values * (255 if values.max() <= 1 else 1)).clip(0, 255).astype(np.uint8)
@@ -192,4 +192,4 @@ def _too_large(name: str, pixels: str) -> str:
 
 
 def _damaged(name: str, error: Exception) -> str:
-    return f"Expected a whole picture, but {name} is damaged ({error}). Save or upload it again."
+    return f"Expected a complete picture, but {name} is damaged ({error}). Save or upload it again."

@@ -6,24 +6,25 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_age_gender import AgeGenderConfig
 from .errors import AgeGenderError
 
 
-IGNORE_INDEX = -100  # a label that is not known, as in torch's cross_entropy
+IGNORE_INDEX = -100  # an unknown label, as in torch's cross_entropy
 
 
 @dataclass
 class AgeGenderOutput(ModelOutput):
     """
-    loss: scalar, when labels were given: age_loss + gender_loss_weight * gender_loss.
-    age_loss, gender_loss: scalars, each head's own.
+    loss: scalar, if labels were given: age_loss + gender_loss_weight * gender_loss.
+    age_loss, gender_loss: scalars, if labels were given.
     age_logits: (B, max_age + 1), one a year.
     age_range_logits: (B, ranges); their softmax is exactly the sum of the years' probabilities in each range.
-    gender_logits: (B, 2).
+    gender_logits: (B, genders).
+    hidden_states, attentions: of the backbone, on request.
     """
 
     loss: torch.FloatTensor | None = None
@@ -39,8 +40,8 @@ class AgeGenderOutput(ModelOutput):
 class ConvStem(nn.Sequential):
     """(B, 3, H, W) -> (B, hidden, H / 2^n, W / 2^n): stride-2 convolutions in place of a ViT's patch projection.
 
-    Xiao et al., "Early Convolutions Help Transformers See Better" (2021). Without pretraining it decides whether a
-    small ViT learns faces at all.
+    Xiao et al., "Early Convolutions Help Transformers See Better" (2021). Without pretraining, a small ViT barely learns
+    from faces without it.
     """
 
     def __init__(self, channels: list[int], hidden_size: int):
@@ -54,13 +55,17 @@ class ConvStem(nn.Sequential):
 
     @property
     def weight(self) -> torch.Tensor:
-        """ViTModel.forward reads the dtype of its projection's weight."""
+        """The last layer's weight: `ViTModel.forward` casts its input to the dtype of its projection's `weight`.
+
+        https://github.com/huggingface/transformers/blob/main/src/transformers/models/vit/modeling_vit.py
+        """
         return self[-1].weight
 
 
 class AgeGenderModel(PreTrainedModel):
-    """`AgeGenderConfig.backbone_config`'s model, pooled, with a linear head for years and one for gender."""
+    """A vision backbone whose pooled features feed a linear head for years and one for gender."""
 
+    config: AgeGenderConfig
     config_class = AgeGenderConfig
     base_model_prefix = "backbone"
     main_input_name = "pixel_values"
@@ -72,7 +77,7 @@ class AgeGenderModel(PreTrainedModel):
 
     def __init__(self, config: AgeGenderConfig):
         super().__init__(config)
-        config.set_age_ranges(config.age_ranges)  # from_pretrained(..., age_ranges=...) sets them unchecked
+        config.set_age_ranges(config.age_ranges)  # checks those of from_pretrained(..., age_ranges=...)
         self.backbone = build_backbone(config.backbone_config)
         self._interpolates_positions = "interpolate_pos_encoding" in inspect.signature(self.backbone.forward).parameters
         width = backbone_width(config.backbone_config)
@@ -80,8 +85,9 @@ class AgeGenderModel(PreTrainedModel):
             patch_size = config.backbone_config.patch_size
             if 2 ** len(config.stem_channels) != patch_size:
                 raise AgeGenderError(
-                    f"{len(config.stem_channels)} stem_channels shrink a picture {2 ** len(config.stem_channels)} times, "
-                    f"but the backbone expects patches of {patch_size} pixels: make the two agree."
+                    f"Expected stem_channels for a backbone with patches of {patch_size} pixels; got "
+                    f"{len(config.stem_channels)} channels, which shrink a picture {2 ** len(config.stem_channels)} times. "
+                    "Give one channel for each halving."
                 )
             self.backbone.embeddings.patch_embeddings.projection = ConvStem(config.stem_channels, width)
         self.dropout = nn.Dropout(config.head_dropout)
@@ -91,13 +97,13 @@ class AgeGenderModel(PreTrainedModel):
 
     @classmethod
     def from_backbone(cls, name_or_path: str, **config_values) -> "AgeGenderModel":
-        """Start from any vision checkpoint of the Hub (or a folder), with new heads.
+        """A model with the weights of a vision checkpoint (a Hub id or a folder) as its backbone, and new heads.
 
         >>> model = AgeGenderModel.from_backbone("google/vit-base-patch16-224-in21k", pooling="cls")
         """
         backbone = AutoModel.from_pretrained(name_or_path)
         model = cls(AgeGenderConfig(backbone_config=backbone.config, **config_values))
-        # strict=False: a ViT's pooling layer is not used here, and a stem is new
+        # strict=False: a ViT's pooling layer is left out here, and a stem is not in the checkpoint
         model.backbone.load_state_dict(backbone.state_dict(), strict=False)
         return model
 
@@ -111,19 +117,22 @@ class AgeGenderModel(PreTrainedModel):
     ) -> AgeGenderOutput:
         """
         Args:
-            pixel_values: (B, 3, image_size, image_size), normalised as preprocessor_config.json says. Other sizes are
-                answered too, a ViT's by interpolating its position embeddings: for training at growing sizes.
+            pixel_values: (B, 3, image_size, image_size), normalised as preprocessor_config.json says. Other sizes work
+                too, for training at growing resolutions; a ViT then interpolates its position embeddings.
             age_labels: (B,) whole years, or (B, 2) inclusive ranges of years; -100 where unknown.
             gender_labels: (B,) index into `config.gender_names`; -100 where unknown.
             output_attentions: needs a backbone loaded with `attn_implementation="eager"`.
+
+        Returns:
+            The logits; with both labels also the losses.
         """
-        wanted = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+        options = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
         native_size = getattr(self.config.backbone_config, "image_size", self.config.image_size)
         if self._interpolates_positions and pixel_values.shape[-1] != native_size:
-            wanted["interpolate_pos_encoding"] = True
+            options["interpolate_pos_encoding"] = True
         flip_tta = self.config.flip_tta and not self.training
         crops = torch.cat([pixel_values, pixel_values.flip(-1)]) if flip_tta else pixel_values
-        features = self.backbone(crops, **{name: value for name, value in wanted.items() if value})
+        features = self.backbone(crops, **{name: value for name, value in options.items() if value})
         pooled = pool_features(features, self.config.pooling)
         if flip_tta:  # the heads are linear, so the mean of the features gives the mean of the logits
             pooled = pooled.unflatten(0, (2, -1)).mean(dim=0)
@@ -146,25 +155,25 @@ class AgeGenderModel(PreTrainedModel):
         )
 
 
-def build_backbone(config) -> PreTrainedModel:
-    """The backbone without the pooling layer some ViTs carry: its weights would never get a gradient, which DDP refuses."""
+def build_backbone(config: PreTrainedConfig) -> PreTrainedModel:
+    """The backbone, without the pooling layer of a ViT: its weights would get no gradient, which is an error in DDP."""
     try:
         return AutoModel.from_config(config, add_pooling_layer=False)
-    except TypeError:  # convolutional backbones pool without weights and know no such argument
+    except TypeError:  # convolutional backbones pool without weights and have no such argument
         return AutoModel.from_config(config)
 
 
-def backbone_width(config) -> int:
-    """Width of the backbone's last features. Configurations name it in four ways (MobileViT, ResNet, ViT, EfficientNet)."""
+def backbone_width(config: PreTrainedConfig) -> int:
+    """Channels of the backbone's last features, which MobileViT, ResNet, ViT and EfficientNet each name differently."""
     for name in ("neck_hidden_sizes", "hidden_sizes", "hidden_size", "hidden_dim"):
         width = getattr(config, name, None)
         if width is not None:
             return width if isinstance(width, int) else width[-1]
-    raise AgeGenderError(f"{type(config).__name__} names no width: expected a vision backbone with a hidden_size.")
+    raise AgeGenderError(f"Expected a vision backbone with a hidden_size; got a {type(config).__name__} without one.")
 
 
 def pool_features(features: ModelOutput, pooling: str) -> torch.Tensor:
-    """(B, tokens, C) -> (B, C) by `pooling`; convolutional backbones, (B, C, H, W), by the pooling they bring along."""
+    """(B, tokens, C) -> (B, C) by `pooling`; the (B, C, H, W) of a convolutional backbone by the backbone's own pooling."""
     if features.last_hidden_state.dim() == 4:
         return features.pooler_output.flatten(1)
     return features.last_hidden_state[:, 0] if pooling == "cls" else features.last_hidden_state.mean(dim=1)
@@ -181,26 +190,29 @@ def sum_into_ranges(age_logits: torch.Tensor, age_ranges: list[list[int]]) -> to
 
 
 def age_loss(age_logits: torch.Tensor, age_labels: torch.Tensor, config: AgeGenderConfig) -> torch.Tensor:
-    """Label distribution learning over years (Gao et al., 2017), plus cross-entropy on the ranges if weighted.
+    """Label distribution learning over years (Gao et al., 2017), plus `range_loss_weight` times cross-entropy on ranges.
 
-    A face labelled with a year is compared with a narrow Gaussian around it; a face labelled with a range is trained on
-    the probability inside that range. Faces without an age are skipped.
+    The target of a face labelled with a year is a narrow Gaussian around it; the loss of a face labelled with a range is
+    the negative log-probability of that range. Faces without an age are skipped.
+
+    Args:
+        age_logits: (B, years). age_labels: (B,) years or (B, 2) inclusive ranges; -100 where unknown.
     """
     low, high = (age_labels, age_labels) if age_labels.dim() == 1 else age_labels.unbind(dim=1)
     known = low != IGNORE_INDEX
     log_probs = age_logits.float().log_softmax(dim=1)  # (B, years)
     years = torch.arange(log_probs.shape[1], device=log_probs.device)
-    low, high = low.clamp(min=0)[:, None], high.clamp(min=0)[:, None]  # (B, 1); unknown rows get weight 0 below
+    low, high = low.clamp(min=0)[:, None], high.clamp(min=0)[:, None]  # (B, 1); unknown labels get weight 0 below
 
     target = (-((years - low) ** 2) / (2 * config.age_sigma_years**2)).softmax(dim=1)
     inside = log_probs.masked_fill((years < low) | (years > high), float("-inf")).logsumexp(dim=1)
     losses = torch.where((low == high).squeeze(1), -(target * log_probs).sum(dim=1), -inside)
     if config.range_loss_weight:
-        # not by device=, which waits for a GPU to have done all that it was told before
+        # torch.tensor(device=) would force a device synchronisation
         starts = torch.tensor([start for start, _ in config.age_ranges]).to(low.device, non_blocking=True)
         first, last = (torch.bucketize(year.squeeze(1), starts, right=True) - 1 for year in (low, high))
         range_losses = F.cross_entropy(sum_into_ranges(log_probs, config.age_ranges), first, reduction="none")
-        # a face labelled with years of two ranges may be in either
+        # a label that spans two ranges gives no target for this loss
         losses = losses + config.range_loss_weight * range_losses * (first == last)
 
     weights = known.float()
@@ -211,7 +223,11 @@ def age_loss(age_logits: torch.Tensor, age_labels: torch.Tensor, config: AgeGend
 
 
 def class_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Cross-entropy over the faces whose class is known; 0 (with a gradient) where a batch has none."""
+    """Cross-entropy over the faces with a known label; 0, with a gradient, for a batch without any.
+
+    Args:
+        logits: (B, classes). labels: (B,); -100 where unknown.
+    """
     losses = F.cross_entropy(
         logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=label_smoothing
     )

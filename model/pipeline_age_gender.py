@@ -1,7 +1,6 @@
-"""The pipeline: pictures in, one prediction a face out."""
+"""The transformers pipeline: pictures in, one answer a face out."""
 
 import os
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,20 +10,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from huggingface_hub.errors import RepositoryNotFoundError
 from torch.utils.data import DataLoader
-from transformers import AutoModel, Pipeline
+from transformers import AutoModel, BaseImageProcessor, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
-from transformers.utils import cached_file, logging
+from transformers.utils import logging
 
-from .configuration_age_gender import RANGE_SETS, TASK, age_range_label, check_age_ranges, parse_age_ranges
+from .configuration_age_gender import TASK, age_range_label, parse_age_ranges
 from .decoding_age_gender import age_interval, estimate_age, range_probabilities, softmax
 from .errors import AgeGenderError
 from .exported_age_gender import AgeGenderOnnxModel
 from .face_alignment import CASCADE_CROP, Face, align, resize_square
 from .face_detection import YUNET_FILE, CascadeDetector, YuNetDetector
 from .image_loading import load_rgb
+from .model_files import ModelFileError, fetch_file, find_file, revision_of_this_code
+from .modeling_age_gender import AgeGenderModel
 
 
 UNSURE = "unsure"
@@ -63,13 +63,13 @@ class FaceLogits:
 
 
 class AgeGenderPipeline(Pipeline):
-    """Estimate how old, and of which gender, the faces in a picture look.
+    """Estimate the age, and the gender by appearance, of every face in a picture.
 
     >>> pipe = pipeline("age-gender-classification", model="user/repo", trust_remote_code=True)
     >>> pipe("photo.jpg")                               # one dict a face, from left to right; [] without a face
     >>> pipe(["a.jpg", "b.jpg"], batch_size=32)         # one such list a picture
     >>> pipe(crop, detect=False)                        # the picture is a face crop already
-    >>> pipe("photo.jpg", boxes=[(10, 20, 90, 110)])    # faces found elsewhere
+    >>> pipe("photo.jpg", boxes=[(10, 20, 90, 110)])    # faces found by another detector
     >>> pipe("photo.jpg", age_ranges="0-17, 18+")       # the same prediction in other ranges
 
     or, from the repository's own classes: `AgeGenderPipeline(model=model, image_processor=image_processor)`.
@@ -77,57 +77,67 @@ class AgeGenderPipeline(Pipeline):
     A picture is a path, an http(s) URL, encoded bytes, a PIL image or a uint8 RGB array; see `load_rgb`.
     """
 
-    _load_image_processor = True
-    _load_tokenizer = False
-    _load_feature_extractor = False
-    _load_processor = False
+    # transformers declares these flags as None, which is one of their three values.
+    _load_image_processor = True  # type: ignore[assignment]
+    _load_tokenizer = False  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_processor = False  # type: ignore[assignment]
 
-    def __init__(self, *args, revision: str | None = None, onnx_file: str | None = None, **kwargs):
+    model: AgeGenderModel
+    image_processor: BaseImageProcessor
+
+    def __init__(self, *args: Any, revision: str | None = None, onnx_file: str | None = None, **kwargs: Any):
         """
         Args:
-            revision: where the model came from on the Hub, for its other files; needed only with the local classes.
-            onnx_file: compute with this file of the model, `"onnx/model_int8.onnx"` say, on onnxruntime.
+            revision: revision of the Hub repository that `model` was loaded from, for its other files. Only needed
+                with the local classes.
+            onnx_file: run this exported file of the model on onnxruntime, for example `"onnx/model_int8.onnx"`.
+
+        Raises:
+            ModelFileError: `onnx_file`, or the file of a detector that was asked for by name, cannot be read.
         """
         kwargs.setdefault("task", TASK)
         super().__init__(*args, **kwargs)
         self.model.eval()
-        name_or_path, revision = self.model.config.name_or_path, revision or _revision_of_this_code()
-        self.onnx_model = AgeGenderOnnxModel(_file_of_model(name_or_path, onnx_file, revision)) if onnx_file else None
-        self._yunet_file = _find_yunet(name_or_path, revision)
+        name_or_path, revision = self.model.config.name_or_path or "", revision or revision_of_this_code()
+        self.onnx_model = AgeGenderOnnxModel(fetch_file(name_or_path, onnx_file, revision)) if onnx_file else None
+        self._yunet_file = find_file(name_or_path, YUNET_FILE, revision)
         self._yunet = YuNetDetector(self._yunet_file) if self._yunet_file else None
         if self._yunet is None:
             logger.warning(f"No {YUNET_FILE} beside the model: OpenCV's cascade finds the faces, which misses more.")
-        self._detector(self._preprocess_params.get("detector"))  # fail now, and not at the first picture
+        self._detector(self._preprocess_params.get("detector"))  # fails now and not at the first picture
 
-    def __call__(self, inputs, boxes=None, **kwargs):
+    def __call__(  # type: ignore[override]  # the base class takes any positional argument, and ignores it
+        self, inputs: Any, boxes: Sequence | None = None, **kwargs: Any
+    ) -> Any:
         """
         Args:
             inputs: a picture, or a list or generator of pictures.
             boxes: x0, y0, x1, y1 in pixels of the upright picture, one a face; for a list of pictures one such list each.
             detect: False takes the whole picture (its largest centred square) as the face crop.
             detector: `"yunet"` or `"haar"`; by default YuNet, and OpenCV's cascade where YuNet's file is missing.
-            min_score: drop faces that YuNet is less sure of, 0 to 1.
+            min_score: drop faces that YuNet detects with a lower score, 0 to 1.
             age_ranges: answer in these ranges: `"0-17, 18+"`, `[[0, 17], [18, 116]]`, or the name of a set in `RANGE_SETS`.
-            return_years: add `year_probabilities`, the whole distribution the ranges are summed from.
+            return_years: add `year_probabilities`, the whole distribution that the ranges are summed from.
             batch_size: pictures whose faces go through the model together.
 
         Returns:
             A list with one dict a face, from left to right (given boxes keep their order); for a list of pictures, a list
-            of such lists. Plain Python numbers and strings:
+            of such lists; for a generator, a generator of them. Plain Python numbers and strings:
 
             - `box`: [x0, y0, x1, y1], pixels of the upright picture
-            - `detection_score`: 0 to 1; None where nothing gave one (cascade, given boxes, `detect=False`)
-            - `age`: years; `age_interval`: [low, high], years, which hold the labelled age in
-              `config.interval_coverage` of faces like those it was measured on
+            - `detection_score`: 0 to 1; None where there is none (cascade, given boxes, `detect=False`)
+            - `age`: in years; `age_interval`: [low, high], years that contain the labelled age for
+              `config.interval_coverage` of the faces it was calibrated on
             - `age_range`: the most probable range; `age_ranges`: {range: probability}
-            - `gender`: what the face looks like, or `"unsure"` below `config.gender_threshold`;
+            - `gender`: the gender by appearance, or `"unsure"` below `config.gender_threshold`;
               `genders`: {name: probability}
             - `abstained`: None, or why there is no answer: all fields from `age` to `genders` are None then
-            - `year_probabilities`, if asked for: `config.max_age + 1` numbers, one a year
+            - `year_probabilities`, if asked for: `config.max_age + 1` probabilities, one a year
 
         Raises:
-            PictureError: the picture cannot be used, or there is none at that path.
-            AgeGenderError: an option, the boxes or the ranges cannot be used, or YuNet's file is missing.
+            PictureError: a picture cannot be read.
+            AgeGenderError: boxes, ranges or another option cannot be used, or YuNet's file is missing.
         """
         if isinstance(inputs, tuple):
             inputs = list(inputs)
@@ -144,33 +154,34 @@ class AgeGenderPipeline(Pipeline):
                 inputs = {"picture": inputs, "boxes": boxes}
         return super().__call__(inputs, **kwargs)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
-        """As every pipeline does, with this code and YuNet's file: a folder that loads by itself."""
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save the model, its preprocessing, this code and YuNet's weights: a folder that loads by itself."""
         super().save_pretrained(save_directory, **kwargs)
         target = Path(save_directory, YUNET_FILE)
         if self._yunet_file and not (target.exists() and target.samefile(self._yunet_file)):
             shutil.copyfile(self._yunet_file, target)
 
-    def _sanitize_parameters(
+    def _sanitize_parameters(  # type: ignore[override]  # named parameters, so that an unknown option is an error
         self,
         detect: bool | None = None,
         detector: Literal["yunet", "haar"] | None = None,
         min_score: float | None = None,
         age_ranges: str | Sequence | None = None,
         return_years: bool | None = None,
-    ):
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if detector not in (None, "yunet", "haar"):
             raise AgeGenderError(f"Expected detector='yunet' or 'haar'; got {detector!r}.")
-        find = {"detect": detect, "detector": detector, "min_score": min_score}
-        answer = {"return_years": return_years}
-        if age_ranges is not None:
-            answer["age_ranges"] = _read_ranges(age_ranges, self.model.config.max_age)
-        return tuple({k: v for k, v in params.items() if v is not None} for params in (find, {}, answer))
+        ranges = None if age_ranges is None else parse_age_ranges(age_ranges, self.model.config.max_age)
+        for_preprocess = {"detect": detect, "detector": detector, "min_score": min_score}
+        for_postprocess = {"age_ranges": ranges, "return_years": return_years}
+        return _given(for_preprocess), {}, _given(for_postprocess)
 
-    def preprocess(
+    # What passes between the three steps is typed here; the base class declares dicts of tensors, hence the ignores.
+
+    def preprocess(  # type: ignore[override]
         self, inputs: Any, detect: bool = True, detector: str | None = None, min_score: float = 0.7
     ) -> PreparedFaces:
-        """Load one picture (or {"picture", "boxes"}), find its faces and align them."""
+        """Load one picture, or `{"picture": ..., "boxes": ...}`, find its faces and align them."""
         boxes = None
         if isinstance(inputs, dict):
             inputs, boxes = inputs["picture"], inputs["boxes"]
@@ -183,10 +194,11 @@ class AgeGenderPipeline(Pipeline):
             faces = [Face(np.array([0.0, 0.0, width, height]))]
             crops = [resize_square(image_rgb, config.image_size)]
         else:
+            finder = self._detector(detector)
             if boxes is None:
-                faces = self._detector(detector).detect(image_rgb, min_score)
+                faces = finder.detect(image_rgb, min_score)
             else:
-                faces = [self._face_from_box(image_rgb, box, detector) for box in boxes]
+                faces = [finder.find_landmarks(image_rgb, Face.from_box(box, (width, height))) for box in boxes]
             crops = [align(image_rgb, face, config.landmarks_xy, config.image_size) for face in faces]
         pixel_values = torch.empty(0, 3, config.image_size, config.image_size)
         if crops:
@@ -195,8 +207,81 @@ class AgeGenderPipeline(Pipeline):
             )["pixel_values"]
         return PreparedFaces(pixel_values, faces, crops, (width, height))
 
-    def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
-        """Pictures hold any number of faces, so a batch is joined by face and not padded by picture as in the base."""
+    def forward(self, prepared: PreparedFaces, **forward_params: Any) -> FaceLogits:  # type: ignore[override]
+        """Run the model on the faces of one picture."""
+        return self.forward_batch([prepared], **forward_params)[0]
+
+    def forward_batch(
+        self, prepared: Sequence[PreparedFaces], faces_per_forward: int = FACES_PER_FORWARD
+    ) -> list[FaceLogits]:
+        """Run the model on the faces of several pictures together, at most `faces_per_forward` at a time."""
+        return super().forward(list(prepared), faces_per_forward=faces_per_forward)
+
+    def _forward(  # type: ignore[override]
+        self, prepared: list[PreparedFaces], faces_per_forward: int
+    ) -> list[FaceLogits]:
+        """Tensors are moved to and from the device here: the base class only does so for those in dicts and lists."""
+        config = self.model.config
+        age_logits = [torch.empty(0, config.max_age + 1, dtype=torch.float64)]
+        gender_logits = [torch.empty(0, len(config.gender_names), dtype=torch.float64)]
+        counts = [len(item.faces) for item in prepared]
+        if sum(counts):
+            network = self.onnx_model or self.model
+            for chunk in torch.cat([item.pixel_values for item in prepared]).split(faces_per_forward):
+                output = network(chunk.to(self.device, self.dtype))
+                # To the CPU first: MPS has no float64 (https://github.com/pytorch/pytorch/issues/122602).
+                age_logits.append(output.age_logits.cpu().double())
+                gender_logits.append(output.gender_logits.cpu().double())
+        per_picture = (torch.cat(logits).split(counts) for logits in (age_logits, gender_logits))
+        return [FaceLogits(item, age, gender) for item, age, gender in zip(prepared, *per_picture, strict=True)]
+
+    def postprocess(  # type: ignore[override]
+        self, logits: FaceLogits, age_ranges: list[list[int]] | None = None, return_years: bool = False
+    ) -> list[dict[str, Any]]:
+        """Turn the logits of one picture's faces into the answer that `__call__` describes."""
+        config = self.model.config
+        age_ranges = age_ranges or config.age_ranges
+        labels = [age_range_label(low, high, config.max_age) for low, high in age_ranges]
+        year_probs = softmax(logits.age_logits.numpy())
+        gender_probs = softmax(logits.gender_logits.numpy())
+        ages, intervals = estimate_age(year_probs, config.age_estimate), age_interval(year_probs, config.interval_mass)
+        range_probs = range_probabilities(year_probs, age_ranges)
+
+        answers = []
+        for index, face in enumerate(logits.prepared.faces):
+            best_gender = int(gender_probs[index].argmax())
+            is_confident = gender_probs[index, best_gender] >= config.gender_threshold
+            prediction: dict[str, Any] = {
+                "age": float(ages[index]),
+                "age_interval": intervals[index].tolist(),
+                "age_range": labels[int(range_probs[index].argmax())],
+                "age_ranges": dict(zip(labels, range_probs[index].tolist(), strict=True)),
+                "gender": config.gender_names[best_gender] if is_confident else UNSURE,
+                "genders": dict(zip(config.gender_names, gender_probs[index].tolist(), strict=True)),
+            }
+            if return_years:
+                prediction["year_probabilities"] = year_probs[index].tolist()
+            abstained = None
+            if face.width < config.min_face_pixels:
+                prediction = dict.fromkeys(prediction)
+                abstained = f"The face is {face.width:.0f} pixels wide; at least {config.min_face_pixels} are needed."
+            box = np.clip(np.rint(face.box_xyxy), 0, np.tile(logits.prepared.size_wh, 2)).astype(int).tolist()
+            answers.append({"box": box, "detection_score": face.score, **prediction, "abstained": abstained})
+        return answers
+
+    def get_iterator(
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Batch by face: pictures hold any number of faces, and the base class would pad them to one shape.
+
+        See `pad_collate_fn` in https://github.com/huggingface/transformers/blob/main/src/transformers/pipelines/base.py
+        """
         if isinstance(inputs, Iterator):
             dataset = PipelineIterator(inputs, self.preprocess, preprocess_params)
             num_workers = min(num_workers, 1)  # several would each read the whole stream
@@ -210,81 +295,20 @@ class AgeGenderPipeline(Pipeline):
         return self.preprocess(picture, **self._preprocess_params)
 
     def answer(
-        self, prepared: Sequence[PreparedFaces], faces_per_forward: int = FACES_PER_FORWARD, **postprocess_params
+        self, prepared: Sequence[PreparedFaces], faces_per_forward: int = FACES_PER_FORWARD, **postprocess_params: Any
     ) -> list[list[dict[str, Any]]]:
-        """Answer for several prepared pictures, whose faces go through the model together: one list of faces a picture.
+        """`forward_batch` and `postprocess`: one list of answers a picture.
 
         Args:
-            postprocess_params: of `postprocess`, before the options this pipeline was made with.
+            postprocess_params: replace the options this pipeline was made with.
         """
         options = self._postprocess_params | postprocess_params
         return [self.postprocess(logits, **options) for logits in self.forward_batch(prepared, faces_per_forward)]
 
     @property
     def age_ranges(self) -> list[list[int]]:
-        """What answers are given in: the ranges this pipeline was made with, else the model's own."""
+        """The ranges of the answers: those this pipeline was made with, else the model's own."""
         return self._postprocess_params.get("age_ranges") or self.model.config.age_ranges
-
-    def forward(self, prepared: PreparedFaces, **forward_params) -> FaceLogits:
-        """Run the model on the faces of one picture."""
-        return self.forward_batch([prepared], **forward_params)[0]
-
-    def forward_batch(
-        self, prepared: Sequence[PreparedFaces], faces_per_forward: int = FACES_PER_FORWARD
-    ) -> list[FaceLogits]:
-        """Run the model on the faces of several pictures together, at most `faces_per_forward` at a time."""
-        return super().forward(list(prepared), faces_per_forward=faces_per_forward)
-
-    def _forward(self, prepared: list[PreparedFaces], faces_per_forward: int) -> list[FaceLogits]:
-        """Moves tensors to and from the device itself: the base class finds them in dicts and lists only."""
-        config = self.model.config
-        age_logits = [torch.empty(0, config.max_age + 1, dtype=torch.float64)]
-        gender_logits = [torch.empty(0, len(config.gender_names), dtype=torch.float64)]
-        counts = [len(item.faces) for item in prepared]
-        if sum(counts):
-            network = self.onnx_model or self.model
-            for chunk in torch.cat([item.pixel_values for item in prepared]).split(faces_per_forward):
-                output = network(chunk.to(self.device, self.dtype))
-                age_logits.append(output.age_logits.cpu().double())  # in this order: Apple's GPUs know no float64
-                gender_logits.append(output.gender_logits.cpu().double())
-        of_pictures = zip(
-            prepared, torch.cat(age_logits).split(counts), torch.cat(gender_logits).split(counts), strict=True
-        )
-        return [FaceLogits(*of_picture) for of_picture in of_pictures]
-
-    def postprocess(
-        self, logits: FaceLogits, age_ranges: list[list[int]] | None = None, return_years: bool = False
-    ) -> list[dict[str, Any]]:
-        """Logits of one picture's faces -> the answer that `__call__` describes."""
-        config = self.model.config
-        age_ranges = age_ranges or config.age_ranges
-        labels = [age_range_label(low, high, config.max_age) for low, high in age_ranges]
-        year_probs = softmax(logits.age_logits.numpy())
-        gender_probs = softmax(logits.gender_logits.numpy())
-        ages, intervals = estimate_age(year_probs, config.age_estimate), age_interval(year_probs, config.interval_mass)
-        range_probs = range_probabilities(year_probs, age_ranges)
-
-        answers = []
-        for index, face in enumerate(logits.prepared.faces):
-            best_gender = int(gender_probs[index].argmax())
-            is_sure = gender_probs[index, best_gender] >= config.gender_threshold
-            prediction = {
-                "age": float(ages[index]),
-                "age_interval": intervals[index].tolist(),
-                "age_range": labels[int(range_probs[index].argmax())],
-                "age_ranges": dict(zip(labels, range_probs[index].tolist(), strict=True)),
-                "gender": config.gender_names[best_gender] if is_sure else UNSURE,
-                "genders": dict(zip(config.gender_names, gender_probs[index].tolist(), strict=True)),
-            }
-            if return_years:
-                prediction["year_probabilities"] = year_probs[index].tolist()
-            abstained = None
-            if face.width < config.min_face_pixels:
-                prediction = dict.fromkeys(prediction)
-                abstained = f"The face is {face.width:.0f} pixels wide; at least {config.min_face_pixels} are needed."
-            box = _box_inside(face.box_xyxy, logits.prepared.size_wh)
-            answers.append({"box": box, "detection_score": face.score, **prediction, "abstained": abstained})
-        return answers
 
     @cached_property
     def _cascade(self) -> CascadeDetector:
@@ -295,72 +319,14 @@ class AgeGenderPipeline(Pipeline):
             raise ModelFileError(f"No {YUNET_FILE} beside the model. Put it there, or use detector='haar'.")
         return self._cascade if name == "haar" or self._yunet is None else self._yunet
 
-    def _face_from_box(self, image_rgb: np.ndarray, box: Sequence[float], detector: str | None) -> Face:
-        box_xyxy = np.asarray(box, dtype=float)
-        height, width = image_rgb.shape[:2]
-        if (
-            box_xyxy.shape != (4,)
-            or not np.isfinite(box_xyxy).all()
-            or (np.minimum(box_xyxy[2:], (width, height)) <= np.maximum(box_xyxy[:2], 0)).any()
-        ):
-            raise AgeGenderError(
-                f"Expected boxes as (x0, y0, x1, y1) in pixels, with x0 < x1 and y0 < y1, that touch the picture of "
-                f"{width} x {height} pixels; got {box!r}."
-            )
-        detector = self._detector(detector)
-        face = Face(box_xyxy)
-        return detector.find_landmarks(image_rgb, face) if detector is self._yunet else face
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given: those that were not keep the defaults of the method that takes them."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
-def _read_ranges(age_ranges: str | Sequence, max_age: int) -> list[list[int]]:
-    if isinstance(age_ranges, str):
-        return parse_age_ranges(RANGE_SETS.get(age_ranges, age_ranges), max_age)
-    if all(isinstance(part, str) for part in age_ranges):
-        return parse_age_ranges(age_ranges, max_age)
-    return check_age_ranges(age_ranges, max_age)
-
-
-def _box_inside(box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> list[int]:
-    return np.clip(np.rint(box_xyxy), 0, np.tile(size_wh, 2)).astype(int).tolist()
-
-
-class ModelFileError(AgeGenderError, FileNotFoundError):
-    """A file that belongs to the model is missing, or may not be read."""
-
-
-def _file_of_model(name_or_path: str, file: str, revision: str | None, **options: bool) -> str | None:
-    """As `cached_file`, whose own advice, to give `pipeline` a token, does not help: `pipeline` hands on no token."""
-    try:
-        return cached_file(name_or_path, file, revision=revision, **options)
-    except OSError as error:
-        if not isinstance(error.__cause__, RepositoryNotFoundError):
-            raise
-        raise ModelFileError(
-            f"{file} of {name_or_path} cannot be read. If the repository is private, set HF_TOKEN or run `hf auth login`: "
-            "a token given to `pipeline` serves the weights and the code alone."
-        ) from error
-
-
-def _find_yunet(name_or_path: str, revision: str | None) -> str | None:
-    """YuNet's file from the folder, or the Hub repository, that the model came from; else from beside this code."""
-    found = None
-    if name_or_path:
-        no_error = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-        try:
-            found = _file_of_model(name_or_path, YUNET_FILE, revision, **no_error)
-        except ModelFileError as error:
-            logger.warning(str(error))
-    beside = Path(__file__).with_name(YUNET_FILE)
-    return found or (str(beside) if beside.is_file() else None)
-
-
-def _revision_of_this_code() -> str | None:
-    """transformers puts code from the Hub into a module named after its commit, and tells the pipeline no other way."""
-    parts = __name__.split(".")
-    return parts[-2] if parts[0] == "transformers_modules" and re.fullmatch("[0-9a-f]{40}", parts[-2]) else None
-
-
-# AutoModel, not AgeGenderModel: config.json names the class, and `pipeline` looks that name up in transformers. Set by
-# hand because `register_pipeline` warns when two revisions of this file are loaded by one program.
+# AutoModel and not AgeGenderModel: config.json stores the class's name, which `pipeline` looks up in transformers. The
+# registry's own `register_pipeline` warns when a program loads two revisions of this file.
+# https://github.com/huggingface/transformers/blob/main/src/transformers/pipelines/base.py
 AgeGenderPipeline._registered_impl = {TASK: {"impl": AgeGenderPipeline, "pt": (AutoModel,)}}
 PIPELINE_REGISTRY.supported_tasks.setdefault(TASK, AgeGenderPipeline._registered_impl[TASK])

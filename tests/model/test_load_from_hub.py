@@ -184,6 +184,7 @@ def test_pushed_code_is_what_is_needed(pushed: Pushed):
         "face_detection.py",
         "handler.py",
         "image_loading.py",
+        "model_files.py",
         "modeling_age_gender.py",
         "exported_age_gender.py",
         "pipeline_age_gender.py",

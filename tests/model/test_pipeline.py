@@ -286,6 +286,7 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
             "face_alignment.py",
             "face_detection.py",
             "image_loading.py",
+            "model_files.py",
             "handler.py",
             "requirements.txt",
         ),
