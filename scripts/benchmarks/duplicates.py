@@ -17,8 +17,9 @@ from datasets import disable_progress_bars
 from scripts.benchmarks.measuring import peak_memory_mib
 from trainer.data.cleaning import fingerprint, fingerprint_pictures
 from trainer.data.duplicates import (
+    CHUNK,
+    CLEAR_SIMILARITY,
     EXACT_SEARCH_LIMIT,
-    SURE_CANDIDATE,
     THUMBNAIL_SIZE,
     VIEWS,
     candidate_pairs,
@@ -55,8 +56,8 @@ def read_thumbnails(datasets: list[str], cache_dir: str | None) -> tuple[list[st
 def descriptors_of(thumbnails: list[bytes], rows: np.ndarray, view: slice) -> np.ndarray:
     """(len(rows), D), computed in parts, as `group_duplicates` does."""
     parts = []
-    for start in range(0, len(rows), 8192):
-        pictures = [np.frombuffer(thumbnails[row], np.uint8) for row in rows[start : start + 8192]]
+    for start in range(0, len(rows), CHUNK):
+        pictures = [np.frombuffer(thumbnails[row], np.uint8) for row in rows[start : start + CHUNK]]
         stack = np.stack(pictures).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE)
         parts.append(spectral_descriptors(stack[:, view, view]))
     return np.concatenate(parts)
@@ -89,8 +90,8 @@ def main() -> None:
             group_duplicates, [hashes[row] for row in rows], [thumbnails[row] for row in rows].__getitem__
         )
         search = sum(
-            timed(candidate_pairs, descriptors_of(thumbnails, rows, view), sure)[0]
-            for view, sure in zip(VIEWS, (SURE_CANDIDATE, np.inf), strict=True)
+            timed(candidate_pairs, descriptors_of(thumbnails, rows, view), clear)[0]
+            for view, clear in zip(VIEWS, (CLEAR_SIMILARITY, np.inf), strict=True)
         )
         grouping = (total - search) / size
         print(

@@ -1,4 +1,4 @@
-"""Pictures of faces that never were, with copies and mischief among them, for the tests of the data."""
+"""Write made-up faces as files and archives, and make near-duplicates of them, for the tests of the data."""
 
 import io
 import tarfile
@@ -13,7 +13,7 @@ from tests.support.made_up_faces import draw_face
 
 
 def draw_detailed_face(seed: int, size: int = 120) -> Image.Image:
-    """A drawing with detail at every scale, as a photograph has: the copies that tests make of it can be recognised."""
+    """A drawing with detail at every scale, like a photograph, so that its near-duplicates can be recognised."""
     random = np.random.default_rng(seed)
     layers = [
         np.asarray(
@@ -33,7 +33,7 @@ def as_jpeg(picture: Image.Image, quality: int = 92) -> bytes:
     return buffer.getvalue()
 
 
-COPIES = {
+NEAR_DUPLICATES = {
     "re-encoded": lambda picture: Image.open(io.BytesIO(as_jpeg(picture, quality=40))),
     "mirrored": lambda picture: picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
     "brighter": lambda picture: ImageEnhance.Brightness(picture).enhance(1.3),
@@ -47,7 +47,7 @@ COPIES = {
 
 
 def face_files(count: int, seed: int = 0) -> dict[str, bytes]:
-    """{UTKFace name: JPEG} of `count` faces of all ages, both genders and five races, no two alike."""
+    """{UTKFace name: JPEG} of `count` faces of all ages, both genders and five races, no two of them duplicates."""
     random = np.random.default_rng(seed)
     files = {}
     for index in range(count):
@@ -66,7 +66,7 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def write_archive(path: Path, files: Iterable[tuple[str, bytes]]) -> Path:
-    """A .tar, .tar.gz, .tgz or .zip with these members in this order; names may repeat."""
+    """A .tar, .tar.gz, .tgz or .zip with these members in this order; a name may occur more than once."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in files:

@@ -1,10 +1,11 @@
-"""The faces that the tests of the data load, and what they ask of them."""
+"""The faces that the tests of the data load, and their manifest and labels for comparison."""
 
 import pandas as pd
 from datasets import DatasetDict
 
 from tests.support.faces_on_disk import face_files
-from trainer.data.loading import DataArguments, read_pictures
+from trainer.data.arguments import DataArguments
+from trainer.data.loading import read_pictures
 from trainer.data.manifest import build_manifest
 
 
@@ -16,7 +17,7 @@ def manifest_of(args: DataArguments, seed: int = 0) -> pd.DataFrame:
 
 
 def rows_of(faces: DatasetDict) -> dict[str, list]:
-    """What can be told without the file names: the same for the same pictures from anywhere."""
+    """Group and labels of every row in order: the same for the same pictures from any source."""
     return {
         split: list(zip(rows["group"], rows["age"], rows["gender"], rows["race"], strict=True))
         for split, rows in faces.items()

@@ -1,4 +1,4 @@
-"""Drawings that stand in for faces: brightness tells age and colour gender, so a model can learn them."""
+"""Drawings in place of faces: brightness encodes age and colour encodes gender, so that a model can learn them."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def draw_face(age_years: int, gender: int, seed: int, size: int = 64) -> Image.Image:
-    """A colour, brighter when older and reddish for gender 1, over a pattern of its own: no two pass for copies."""
+    """A colour, brighter when older and reddish for gender 1, over a random pattern, so that no two are near-duplicates."""
     pattern = np.random.default_rng(seed).integers(0, 256, (16, 16), dtype=np.uint8)
     level = 60 + int(age_years * 1.6)
     color = Image.new("RGB", (size, size), (level, level // (1 + gender), level // 2))
@@ -17,7 +17,7 @@ def draw_face(age_years: int, gender: int, seed: int, size: int = 64) -> Image.I
 
 
 def write_utkface_folder(folder: Path, count: int, size: int = 64, seed: int = 0) -> Path:
-    """Fill `folder` with `count` drawings named as UTKFace names its pictures; no two alike."""
+    """Fill `folder` with `count` drawings with UTKFace names, no two of them near-duplicates."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     for index in range(count):

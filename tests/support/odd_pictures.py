@@ -1,4 +1,4 @@
-"""Picture files, sound and unsound, that are sent to the demo."""
+"""Valid and malformed picture files that tests upload to the demo."""
 
 import io
 import struct
@@ -14,7 +14,7 @@ pillow_heif.register_heif_opener()
 
 
 def encoded(kind: str, picture: np.ndarray | None = None, **options: object) -> bytes:
-    """`picture`, or else the portrait."""
+    """`picture` as a file of this format; without `picture`, the portrait."""
     buffer = io.BytesIO()
     Image.fromarray(astronaut() if picture is None else picture).save(buffer, kind, **options)
     return buffer.getvalue()
@@ -22,7 +22,9 @@ def encoded(kind: str, picture: np.ndarray | None = None, **options: object) -> 
 
 def png(side: int, *more_chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG that claims `side` x `side` grey pixels in a few kilobytes."""
-    pixels = zlib.compress(bytes(side + 1) * min(side, 64))  # the first rows are enough: nobody should get to read more
+    pixels = zlib.compress(
+        bytes(side + 1) * min(side, 64)
+    )  # the first rows are enough: a picture of this size must be refused before
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)),
         *more_chunks,

@@ -1,8 +1,9 @@
-"""Faces cut loosely from photographs -> crops in the geometry the model looks at, found as the pipeline finds them."""
+"""Align unaligned crops of faces to the training template, with the detector of the pipeline."""
 
 import logging
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from datasets import DatasetDict, Features, Image, IterableDatasetDict, Value
 from PIL import Image as PilImage
@@ -15,7 +16,7 @@ from trainer.devices import forkable_opencv
 
 
 ALIGNMENT_VERSION = 2  # part of the cache key: raise it when the same pictures get other crops
-CROP_SIDE = 160  # pixels: more than any recipe from scratch looks at, and about what such sets show of a face
+CROP_SIDE = 160  # pixels: more than any recipe from scratch uses, and about what such sets show of a face
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +26,15 @@ def align_faces(
 ) -> DatasetDict | IterableDatasetDict:
     """Replace every `image` by the aligned (160, 160) crop of its largest face.
 
-    Where no face is found the whole picture is kept: no labelled picture is lost, and the splits stay what they were.
-    `datasets` caches the crops, so that no face is searched twice. `num_proc`: processes that search, unless streaming.
+    A picture without a detected face is resized as a whole: no labelled picture is lost, and the splits stay the same.
+    `datasets` caches the crops, so that each picture is searched once.
+
+    Args:
+        faces: splits with the columns of `load_faces`.
+        num_proc: processes that detect faces; a stream is aligned by the process that reads it.
+
+    Raises:
+        PictureError: a picture cannot be decoded.
     """
     aligned = {}
     for name, split in faces.items():
@@ -44,12 +52,12 @@ def align_faces(
             )
         missed = len(crops) - sum(crops["face_found"])
         if missed:
-            logger.warning(f"No face found in {missed} of the {len(crops)} pictures of {name}: each is used whole.")
+            logger.warning(f"No face detected in {missed} of the {len(crops)} pictures of {name}: each is used whole.")
         aligned[name] = crops.remove_columns(["face_found"])
     return type(faces)(aligned)
 
 
-def _align_row(row: dict, version: int = ALIGNMENT_VERSION) -> dict:
+def _align_row(row: dict[str, Any], version: int = ALIGNMENT_VERSION) -> dict[str, Any]:
     image_rgb = load_row_picture(row)
     found = _detector().detect(image_rgb)
     if found:

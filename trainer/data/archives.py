@@ -1,4 +1,7 @@
-"""Members of .tar, .tar.gz, .tgz and .zip archives, read into memory one by one: nothing is ever extracted."""
+"""Read the members of .tar, .tar.gz, .tgz and .zip archives into memory, one at a time. Nothing is written to disk.
+
+An archive is untrusted input: links, paths that leave the archive, and decompression bombs are refused.
+"""
 
 import lzma
 import tarfile
@@ -9,22 +12,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
+
+from trainer.data import DatasetError
 
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 MAX_MEMBER_BYTES = 64 * 2**20
-MAX_EXPANSION = 200  # times the archive's size: pictures hardly compress, a bomb of zeros does a thousandfold
-_SPARE_BYTES = 64 * 2**20  # a small archive may expand more
+MAX_EXPANSION = 200  # times the archive's size: pictures hardly compress, while zeros shrink a thousandfold
+_SPARE_BYTES = 64 * 2**20  # on top of that, so that a small archive may expand more
 
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError)
-# of one member: encrypted, its checksum is wrong, or it does not unpack
-_UNREADABLE = (RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+# what tarfile and zipfile raise for a damaged archive, and for a damaged or encrypted member of an intact one
+_DAMAGED_ARCHIVE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError)
+_DAMAGED_MEMBER = (RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
+_Entry = tuple[str, int, bool, Callable[[], bytes]]  # name, size in bytes, whether it is a plain file, how to read it
 
 
 @dataclass(frozen=True)
 class Member:
-    """One entry of an archive. `content` is None where `problem` says why it was not read."""
+    """One file of an archive. `content` is None where `problem` says why it was not read."""
 
     name: str
     content: bytes | None
@@ -36,28 +43,28 @@ def is_archive(path: Path) -> bool:
 
 
 def read_archive(path: Path) -> Iterator[Member]:
-    """Every entry of the archive but its folders, in the archive's order.
+    """Every member except folders, in the archive's order.
 
     Raises:
-        ValueError: the file is no archive, is damaged, or expands like a decompression bomb.
+        DatasetError: the file is not an archive, is damaged, or expands like a decompression bomb.
     """
     for _, read in open_archive(path):
         yield read()
 
 
 def open_archive(path: Path) -> Iterator[tuple[str, Callable[[], Member]]]:
-    """As `read_archive`, but each entry's name and a function that reads it, to be called before the next is asked for.
+    """As `read_archive`, with a function that reads the member in its place: it must be called before the next iteration.
 
     Raises:
-        ValueError: as `read_archive` does; also while an entry is read.
+        DatasetError: as `read_archive`; the returned function raises it too.
     """
     entries = _zip_entries if path.name.lower().endswith(".zip") else _tar_entries
     budget = path.stat().st_size * MAX_EXPANSION + _SPARE_BYTES
-    with _damage_explained(path):
+    with _damage_as_dataset_error(path):
         for name, size, is_file, read in entries(path):
             budget -= size
             if budget < 0:
-                raise ValueError(
+                raise DatasetError(
                     f"{path} expands to more than {MAX_EXPANSION} times its size, like a decompression bomb. "
                     "If you trust it, unpack it yourself and give the folder."
                 )
@@ -65,11 +72,11 @@ def open_archive(path: Path) -> Iterator[tuple[str, Callable[[], Member]]]:
 
 
 @contextmanager
-def _damage_explained(path: Path) -> Iterator[None]:
+def _damage_as_dataset_error(path: Path) -> Iterator[None]:
     try:
         yield
-    except _DAMAGE as error:
-        raise ValueError(f"{path} cannot be read as an archive ({error}): is the download complete?") from error
+    except _DAMAGED_ARCHIVE as error:
+        raise DatasetError(f"{path} cannot be read as an archive ({error}): is the download complete?") from error
 
 
 def _read_member(archive: Path, name: str, size: int, is_file: bool, read: Callable[[], bytes]) -> Member:
@@ -80,31 +87,41 @@ def _read_member(archive: Path, name: str, size: int, is_file: bool, read: Calla
         return Member(name, None, "link or device in archive: only plain files are read")
     if size > MAX_MEMBER_BYTES:
         return Member(name, None, f"too large: {size} bytes, at most {MAX_MEMBER_BYTES} are read")
-    with _damage_explained(archive):
+    with _damage_as_dataset_error(archive):
         try:
             return Member(name, read())
-        except _UNREADABLE as error:
+        except _DAMAGED_MEMBER as error:
             return Member(name, None, f"unreadable: {error}")
 
 
-def _tar_entries(path: Path) -> Iterator[tuple[str, int, bool, Callable[[], bytes]]]:
+def _tar_entries(path: Path) -> Iterator[_Entry]:
     with tarfile.open(path, "r|*") as archive:
         for info in archive:
             if not info.isdir():
-                yield info.name, info.size, info.isreg(), lambda info=info: _read(archive.extractfile(info))
+                yield info.name, info.size, info.isreg(), partial(_read_tar_member, archive, info)
 
 
-def _zip_entries(path: Path) -> Iterator[tuple[str, int, bool, Callable[[], bytes]]]:
+def _zip_entries(path: Path) -> Iterator[_Entry]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if not info.is_dir():
                 is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
-                yield info.filename, info.file_size, not is_link, lambda info=info: _read(archive.open(info))
+                yield info.filename, info.file_size, not is_link, partial(_read_zip_member, archive, info)
 
 
-def _read(file: BinaryIO) -> bytes:
+def _read_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(info)
+    assert file is not None, "only plain files are read"
+    return _read(file)
+
+
+def _read_zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    return _read(archive.open(info))
+
+
+def _read(file: IO[bytes]) -> bytes:
     with file:
         content = file.read(MAX_MEMBER_BYTES + 1)
     if len(content) > MAX_MEMBER_BYTES:
-        raise RuntimeError(f"more than {MAX_MEMBER_BYTES} bytes, whatever the archive's header says")
+        raise RuntimeError(f"it holds more than {MAX_MEMBER_BYTES} bytes, although its header says less")
     return content

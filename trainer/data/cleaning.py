@@ -1,4 +1,6 @@
-"""What the pictures show: their hashes, their groups of copies, and the labels that the copies agree on."""
+"""Find out what the pictures of a source show: their hashes, their groups of duplicates, and one label for each group."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,9 @@ from trainer.data.duplicates import grey_thumbnail, group_duplicates, pixel_hash
 from trainer.data.labels import UNKNOWN, UNKNOWN_RACE
 
 
-CLEANING_VERSION = 5  # part of the cache key: raise it when the same pictures get other hashes, thumbnails or groups
+# Part of the cache key. `datasets` does not see changes inside our functions: raise it when the same pictures get other
+# hashes, thumbnails or groups.
+CLEANING_VERSION = 5
 
 LABELS = ["age", "age_low", "age_high", "gender", "race"]
 _FINGERPRINT_FEATURES = Features(
@@ -24,32 +28,8 @@ _FINGERPRINT_FEATURES = Features(
 )
 
 
-def open_picture(image: dict) -> Image.Image:
-    """Decode {"bytes", "path"} as the pipeline does; it raises on what the pipeline would refuse."""
-    return Image.fromarray(load_rgb(image["path"] if image["bytes"] is None else image["bytes"]))
-
-
-def fingerprint(image: dict | None, version: int = CLEANING_VERSION) -> dict:
-    """Hash, thumbnail and number of pixels of one picture; `undecodable` says why there are none."""
-    nothing = {"pixel_hash": "", "thumbnail": b"", "pixels": 0, "undecodable": ""}
-    if image is None:
-        return nothing
-    try:
-        picture = open_picture(image)
-    # Pillow's decoders raise many things on damaged files (OSError, ValueError, SyntaxError, struct.error...), and one
-    # damaged file must not end the run: it is listed with its reason.
-    except Exception as error:
-        return nothing | {"undecodable": f"undecodable: {error}"}
-    return {
-        "pixel_hash": pixel_hash(picture),
-        "thumbnail": grey_thumbnail(picture).tobytes(),
-        "pixels": picture.width * picture.height,
-        "undecodable": "",
-    }
-
-
 def fingerprint_pictures(pictures: Dataset, num_proc: int | None = None) -> Dataset:
-    """`fingerprint` of every row of `trainer.data.sources`, cached by `datasets`: no picture is decoded twice for it."""
+    """`fingerprint` of every row of `trainer.data.sources`. `datasets` caches it, so each picture is decoded once."""
     return pictures.select_columns(["image"]).map(
         fingerprint,
         input_columns=["image"],
@@ -61,8 +41,32 @@ def fingerprint_pictures(pictures: Dataset, num_proc: int | None = None) -> Data
     )
 
 
+def fingerprint(image: dict[str, Any] | None, version: int = CLEANING_VERSION) -> dict[str, Any]:
+    """Hash, thumbnail and number of pixels of one undecoded picture; `undecodable` says why there are none."""
+    nothing = {"pixel_hash": "", "thumbnail": b"", "pixels": 0, "undecodable": ""}
+    if image is None:
+        return nothing
+    try:
+        picture = open_picture(image)
+    # Pillow's decoders raise many kinds of errors on damaged files (OSError, ValueError, SyntaxError, struct.error...).
+    # One damaged file must not end the run: it is listed with its reason.
+    except Exception as error:
+        return nothing | {"undecodable": f"undecodable: {error}"}
+    return {
+        "pixel_hash": pixel_hash(picture),
+        "thumbnail": grey_thumbnail(picture).tobytes(),
+        "pixels": picture.width * picture.height,
+        "undecodable": "",
+    }
+
+
+def open_picture(image: dict[str, Any]) -> Image.Image:
+    """Decode {"bytes", "path"} as the pipeline does, and refuse what the pipeline refuses."""
+    return Image.fromarray(load_rgb(image["path"] if image["bytes"] is None else image["bytes"]))
+
+
 def find_groups(fingerprints: Dataset) -> list[str]:
-    """The group of every row, "" where there are no pixels. Cached like the fingerprints."""
+    """The group of duplicates of every row, "" where the picture has no pixels. Cached like the fingerprints."""
     groups = fingerprints.with_format("arrow").map(
         _group_table,
         batched=True,
@@ -78,59 +82,61 @@ def _group_table(table: pa.Table, version: int) -> pa.Table:
     hashes = np.asarray(table["pixel_hash"], dtype=object)
     decoded = np.flatnonzero(hashes != "")
     groups = np.full(len(table), "", dtype=object)
-    thumbnails = table["thumbnail"]  # read where they lie on the disk, one by one
+    thumbnails = table["thumbnail"]  # memory-mapped: only the one that is read is in memory
     groups[decoded] = group_duplicates(
         hashes[decoded].tolist(), lambda index: memoryview(thumbnails[int(decoded[index])].as_buffer())
     )
     return pa.table({"group": pa.array(groups.tolist(), pa.string())})
 
 
-def settle_groups(table: pd.DataFrame, max_age_spread: int) -> pd.DataFrame:
-    """Keep one picture of each group, with the labels that its copies agree on.
+def merge_duplicates(table: pd.DataFrame, max_age_spread: int) -> pd.DataFrame:
+    """Keep one picture of each group of duplicates, with labels that all of the group support.
 
-    The rule: copies whose known genders differ, or whose ages are more than `max_age_spread` years apart, are all
-    dropped, since nothing says which label is right. Else the copy with most pixels stays, with the median of the
-    copies' ages (half a year rounds up; of age ranges, the years they share), and with their race if they agree on it.
+    A group whose known genders differ, or whose ages are more than `max_age_spread` years apart, is dropped as a whole:
+    nothing says which label is right. Of any other group the picture with most pixels stays. It gets the median age (half
+    a year rounds up; of age ranges, the years that all of them share), and the race if the group agrees on it.
 
     Args:
-        table: one row a picture with LABELS, file_name, pixel_hash, pixels, group and problem.
+        table: one row a picture, with the columns LABELS, file_name, pixel_hash, pixels, group and problem.
+        max_age_spread: in years.
 
     Returns:
-        The table with settled LABELS, and with `reason`: why a row is dropped, "" if it is kept.
+        The table with merged LABELS and a new column `reason`: why a row is dropped, "" if it is kept.
     """
     usable = table[table["problem"] == ""]
-    # content decides which copy stays; names only tell apart copies that agree in everything else
+    # content decides which picture stays; the file name decides between rows that agree in everything else
     order = ["group", "pixels", "pixel_hash", *LABELS, "file_name"]
     usable = usable.sort_values(order, ascending=[name != "pixels" for name in order])
-    settled, reasons = {}, {}
-    for _, copies in usable[usable.duplicated("group", keep=False)].groupby("group", sort=False):
-        labels, reason = _settle(copies, max_age_spread)
-        first = copies.index[0]
+    merged: dict[Any, dict[str, Any]] = {}  # index of a kept row -> its labels
+    reasons: dict[Any, str] = {}  # index of a dropped row -> why
+    for _, group in usable[usable.duplicated("group", keep=False)].groupby("group", sort=False):
+        labels, reason = _merge_labels(group, max_age_spread)
+        first = group.index[0]
         if reason:
-            reasons |= dict.fromkeys(copies.index, reason)
+            reasons |= dict.fromkeys(group.index, reason)
         else:
-            settled[first] = copies.loc[first, LABELS].to_dict() | labels
-            reasons |= dict.fromkeys(copies.index[1:], f"copy: of {copies.at[first, 'file_name']}")
+            merged[first] = group.loc[first, LABELS].to_dict() | labels
+            reasons |= dict.fromkeys(group.index[1:], f"copy: of {group.at[first, 'file_name']}")
     table = table.assign(reason=table["problem"])
     table.loc[list(reasons), "reason"] = list(reasons.values())
     for name in LABELS:
-        values = {row: labels[name] for row, labels in settled.items()}
+        values = {row: labels[name] for row, labels in merged.items()}
         table.loc[list(values), name] = pd.Series(values, dtype=table[name].dtype)
     return table
 
 
-def _settle(copies: pd.DataFrame, max_age_spread: int) -> tuple[dict, str]:
-    """(labels, "") of the one picture that all copies show, or ({}, why there are none)."""
-    genders = copies["gender"][copies["gender"] != UNKNOWN].unique()
+def _merge_labels(group: pd.DataFrame, max_age_spread: int) -> tuple[dict[str, Any], str]:
+    """(labels, "") for the picture that a group shows, or ({}, why its labels contradict each other)."""
+    genders = group["gender"][group["gender"] != UNKNOWN].unique()
     if len(genders) > 1:
         return {}, "contradicting genders: among copies of one picture"
-    races = copies["race"][copies["race"] != UNKNOWN_RACE].unique()
+    races = group["race"][group["race"] != UNKNOWN_RACE].unique()
     labels = {
         "gender": genders[0] if len(genders) else UNKNOWN,
         "race": races[0] if len(races) == 1 else UNKNOWN_RACE,
     }
-    ages = copies["age"][copies["age"] != UNKNOWN]
-    ranges = copies[copies["age_low"] != UNKNOWN]
+    ages = group["age"][group["age"] != UNKNOWN]
+    ranges = group[group["age_low"] != UNKNOWN]
     if len(ages):
         if ages.max() - ages.min() > max_age_spread:
             return {}, f"contradicting ages: {ages.min()} to {ages.max()} among copies of one picture"

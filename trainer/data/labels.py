@@ -1,4 +1,7 @@
-"""Labels from UTKFace file names and from table rows: what is certain is read, everything else gets a reason."""
+"""Read age, gender and race from a UTKFace file name or from the cells of a table row.
+
+Nothing is guessed: a label that is not understood gets a `problem`, which says why the picture must be dropped.
+"""
 
 import math
 import re
@@ -7,15 +10,18 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from model.configuration_age_gender import MAX_AGE
+from model.modeling_age_gender import IGNORE_INDEX
+from trainer.data import DatasetError
 
-UNKNOWN = -100  # the label that losses and metrics skip
-MAX_AGE = 116  # years; the oldest label of UTKFace
+
+UNKNOWN = IGNORE_INDEX  # losses and metrics skip it
 GENDERS = ("male", "female")  # 0 and 1, as in UTKFace
 RACES = ("White", "Black", "Asian", "Indian", "Others")
 UNKNOWN_RACE = "unknown"
 
-# A space or a missing dot before the suffix harms nothing. With three numbers the last one must be a long date, or
-# `25_0_2.jpg` would be read as a picture without race.
+# UTKFace has names with a space before the suffix, without its dot, or without a race. Where the race is missing, the
+# third number must be a date of eight digits or more: `25_0_2.jpg` lacks its date, not its race.
 _UTKFACE_NAME = re.compile(
     r"(\d+)_(\d+)_(?:(\d+)_(\d+)|(\d{8,})) *\.?(?:jpe?g|png|webp)(?:\.chip\.jpg)?", re.IGNORECASE | re.ASCII
 )
@@ -26,7 +32,15 @@ _UNKNOWN_WORDS = {"", "na", "n/a", "nan", "none", "null", "unknown"}
 
 @dataclass(frozen=True)
 class FaceLabels:
-    """Ages in whole years, -100 where unknown; an age range has no `age`. `problem` says why the face must be dropped."""
+    """Labels of one picture.
+
+    Attributes:
+        age: in whole years; -100 where it is unknown or only a range is known.
+        age_low, age_high: first and last year of the age range, equal for an exact age; -100 where unknown.
+        gender: 0 male, 1 female, -100 unknown.
+        race: one of RACES, or "unknown".
+        problem: why the picture must be dropped; "" if it can be used.
+    """
 
     age: int = UNKNOWN
     age_low: int = UNKNOWN
@@ -37,7 +51,7 @@ class FaceLabels:
 
 
 def labels_from_name(file_name: str) -> FaceLabels:
-    """Read `<age>_<gender>_<race>_<date>.jpg.chip.jpg`. A missing or unknown race leaves race unknown."""
+    """Read `<age>_<gender>_<race>_<date>.jpg.chip.jpg`, in any folder. A missing or undefined race becomes "unknown"."""
     match = _UTKFACE_NAME.fullmatch(file_name.rsplit("/", 1)[-1])
     if not match:
         return FaceLabels(problem="name not understood: expected <age>_<gender>_<race>_<date>.jpg")
@@ -53,12 +67,14 @@ def labels_from_name(file_name: str) -> FaceLabels:
 def labels_from_values(
     age: Any, gender: Any, race: Any, gender_words: Mapping[str, str], race_words: Mapping[str, str]
 ) -> FaceLabels:
-    """Read one row of a table. An empty value is unknown; a row without any label, or with a wrong one, is dropped.
+    """Read one row of a table. An empty cell is unknown; a row needs an age or a gender.
 
     Args:
         age: whole years, or a range such as "20-29", "(25, 32)", "70+" or "more than 70".
-        gender, race: words, whatever their case.
-        gender_words: lower-case word -> "male" or "female". race_words: lower-case word -> one of RACES.
+        gender: a word of `gender_words`, in upper or lower case.
+        race: a word of `race_words`, in upper or lower case; any other becomes "unknown".
+        gender_words: lower-case word -> "male" or "female".
+        race_words: lower-case word -> one of RACES.
     """
     low, high, problem = _age_bounds(_word(age))
     if problem:
@@ -82,13 +98,13 @@ def parse_words(text: str, targets: tuple[str, ...]) -> dict[str, str]:
     """`"Mann=male, Frau=female"` -> {"mann": "male", "frau": "female"}.
 
     Raises:
-        ValueError: something else than word=target, or a target that does not exist.
+        DatasetError: an item is not word=target, or its target is not one of `targets`.
     """
     words = {}
     for item in text.split(","):
         word, _, target = item.partition("=")
         if not word.strip() or target.strip() not in targets:
-            raise ValueError(f"Expected word=label with a label among {', '.join(targets)}, got {item.strip()!r}.")
+            raise DatasetError(f"Expected word=label with a label among {', '.join(targets)}, got {item.strip()!r}.")
         words[word.strip().lower()] = target.strip()
     return words
 
@@ -96,13 +112,13 @@ def parse_words(text: str, targets: tuple[str, ...]) -> dict[str, str]:
 def _word(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    # a column of whole numbers with gaps is read, and written to CSV, as floats
+    # pandas reads a column of whole numbers with gaps as floats
     word = re.sub(r"^(\d+)\.0+$", r"\1", str(value).strip().lower())
     return "" if word in _UNKNOWN_WORDS else word
 
 
 def _age_bounds(text: str) -> tuple[int, int, str]:
-    """(low, high, problem), both years included."""
+    """(low, high, problem): first and last year, -100 where unknown, and why the text is no age ("" if it is one)."""
     if not text:
         return UNKNOWN, UNKNOWN, ""
     if text.isdecimal():

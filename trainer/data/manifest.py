@@ -1,4 +1,7 @@
-"""The manifest: one row a file, with its hash, its group, its split, and whether it is kept or why not."""
+"""The manifest: one row for every file of a source, with its hash, group, split and labels, and whether it is kept or why not.
+
+Manifests are published with prepared sets and read back later, so the wording of a `reason` is part of the file format.
+"""
 
 from collections import Counter
 from pathlib import Path
@@ -6,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset, Value
 
+from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
-from trainer.data.cleaning import LABELS, find_groups, fingerprint_pictures, settle_groups
+from trainer.data.cleaning import LABELS, find_groups, fingerprint_pictures, merge_duplicates
 from trainer.data.labels import UNKNOWN
 from trainer.data.sources import LABEL_FEATURES
 from trainer.data.splits import SPLITS, shuffle_key, split_names, stratum
@@ -18,13 +22,18 @@ COLUMNS = ["file_name", "pixel_hash", "group", "split", "kept", "reason", *LABEL
 
 
 def build_manifest(pictures: Dataset, args: DataArguments, seed: int) -> pd.DataFrame:
-    """COLUMNS for every row of `pictures`, in its order; from `args.manifest` where one is given.
+    """COLUMNS for every row of `pictures`, in its order; splits and labels come from `args.manifest` if that is given.
 
-    LABELS are those to train with, SOURCE_LABELS those that the source gives. `reason` is "" where a picture is kept,
-    and else begins with a word or two and a colon.
+    LABELS are those to train with, SOURCE_LABELS those of the source. `reason` is "" for a picture that is kept, and
+    otherwise begins with a word or two and a colon.
+
+    Args:
+        pictures: what `trainer.data.loading.read_pictures` returns.
+        args: how to split, and what is too contradictory or unusable.
+        seed: of the splits.
 
     Raises:
-        ValueError: too much of the source is unusable, or it is not the source of the manifest.
+        DatasetError: too much of the source is unusable, or it is not the source of `args.manifest`.
     """
     fingerprints = fingerprint_pictures(pictures, args.num_proc)
     table = pictures.remove_columns(["image"]).to_pandas()
@@ -37,7 +46,7 @@ def build_manifest(pictures: Dataset, args: DataArguments, seed: int) -> pd.Data
         return apply_manifest(table, read_manifest(args.manifest), args.manifest)[COLUMNS]
     table["group"] = find_groups(fingerprints)
     if args.split_by == "group":
-        table = settle_groups(table, args.max_age_spread)
+        table = merge_duplicates(table, args.max_age_spread)
     else:
         table["reason"] = table["problem"]
     table = table.assign(kept=table["reason"] == "", split="")
@@ -49,20 +58,39 @@ def build_manifest(pictures: Dataset, args: DataArguments, seed: int) -> pd.Data
     return table[COLUMNS]
 
 
+def check_usable(table: pd.DataFrame, args: DataArguments) -> None:
+    """Raise DatasetError if more than `args.max_unusable_fraction` of the pictures have a problem.
+
+    Files that are not pictures do not count.
+    """
+    pictures = table[table["problem"] != "not a picture"]
+    failed = pictures[pictures["problem"] != ""]
+    if len(failed) > args.max_unusable_fraction * len(pictures):
+        reasons = Counter(failed["problem"].str.partition(":")[0]).most_common()
+        raise DatasetError(
+            f"{len(failed)} of the {len(pictures)} pictures of {args.dataset} cannot be used, more than the fraction of "
+            f"{args.max_unusable_fraction} that max_unusable_fraction allows: "
+            f"{', '.join(f'{count} {reason}' for reason, count in reasons)}. "
+            f"First: {failed.iloc[0]['file_name']}: {failed.iloc[0]['problem']}."
+        )
+
+
 def split_faces(table: pd.DataFrame, args: DataArguments, seed: int) -> list[str]:
-    """The split of each kept row."""
+    """The split of each kept row, stratified by age range and gender."""
     contents = content_keys(table)
     faces = table[table["kept"]]
     strata = [stratum(*cell) for cell in zip(faces["age_low"], faces["age_high"], faces["gender"], strict=True)]
-    return split_names(contents.tolist(), strata, seed, args.validation_share, args.test_share, args.folds, args.fold)
+    return split_names(
+        contents.tolist(), strata, seed, args.validation_fraction, args.test_fraction, args.folds, args.fold
+    )
 
 
 def content_keys(table: pd.DataFrame) -> pd.Series:
-    """A name for what each kept picture shows, distinct among them: its group, or its pixels where copies are kept."""
+    """A distinct name for the content of each kept picture: its group, or its pixel hash where duplicates are kept."""
     faces = table[table["kept"]]
     if faces["group"].is_unique:
         return faces["group"]
-    return (table["pixel_hash"] + ":" + _twin_numbers(table).astype(str))[table["kept"]]
+    return (table["pixel_hash"] + ":" + _duplicate_numbers(table).astype(str))[table["kept"]]
 
 
 def shuffled_rows(table: pd.DataFrame, split: str, seed: int) -> list[int]:
@@ -72,65 +100,60 @@ def shuffled_rows(table: pd.DataFrame, split: str, seed: int) -> list[int]:
 
 
 def face_features(manifest: pd.DataFrame) -> dict[str, Value]:
-    """The columns of a prepared face beside its `image`; age ranges only where some face has no single age."""
+    """The columns of a prepared face besides `image`. Age ranges are among them if a face has no exact age."""
     has_ranges = (manifest["kept"] & (manifest["age"] == UNKNOWN) & (manifest["age_low"] != UNKNOWN)).any()
     names = ["age", *(["age_low", "age_high"] if has_ranges else []), "gender", "race"]
     return {name: LABEL_FEATURES[name] for name in names} | {"file_name": Value("string"), "group": Value("string")}
 
 
-def check_usable(table: pd.DataFrame, args: DataArguments) -> None:
-    """Raises ValueError if more than the stated share of the pictures has a problem. Other kinds of files do not count."""
-    pictures = table[table["problem"] != "not a picture"]
-    failed = pictures[pictures["problem"] != ""]
-    if len(failed) > args.max_unusable_share * len(pictures):
-        reasons = Counter(failed["problem"].str.partition(":")[0]).most_common()
-        raise ValueError(
-            f"{len(failed)} of the {len(pictures)} pictures of {args.dataset} cannot be used, more than the share of "
-            f"{args.max_unusable_share} that max_unusable_share allows: "
-            f"{', '.join(f'{count} {reason}' for reason, count in reasons)}. "
-            f"First: {failed.iloc[0]['file_name']}: {failed.iloc[0]['problem']}."
-        )
-
-
 def write_manifest(manifest: pd.DataFrame, path: Path) -> None:
-    """Rows in an order that does not depend on that of the source."""
+    """Write a CSV whose rows are in the same order for every order of the source."""
     manifest.sort_values(["pixel_hash", "file_name", *SOURCE_LABELS]).to_csv(path, index=False)
 
 
 def read_manifest(path: str) -> pd.DataFrame:
-    """Raises ValueError if there is no such file or it is no manifest."""
+    """Read what `write_manifest` wrote.
+
+    Raises:
+        DatasetError: no such file, not a manifest, or unknown splits in it.
+    """
     texts = dict.fromkeys(["file_name", "pixel_hash", "group", "split", "reason", "race", "source_race"], str)
     try:
         manifest = pd.read_csv(path, dtype=texts, keep_default_na=False)
-    except (FileNotFoundError, ValueError) as error:
-        raise ValueError(
+    except (OSError, ValueError) as error:  # ValueError: pandas' ParserError and EmptyDataError, and UnicodeDecodeError
+        raise DatasetError(
             f"{path} cannot be read as the manifest.csv that scripts.prepare_data writes: {error}"
         ) from error
     missing = [name for name in COLUMNS if name not in manifest]
     if missing:
-        raise ValueError(f"{path} is not a manifest: it lacks the columns {', '.join(missing)}.")
+        raise DatasetError(f"{path} is not a manifest: it lacks the columns {', '.join(missing)}.")
     unknown = set(manifest["split"]) - {*SPLITS, ""}
     if unknown:
-        raise ValueError(f"{path} names unknown splits: {', '.join(sorted(unknown))}; expected {', '.join(SPLITS)}.")
+        raise DatasetError(f"{path} names unknown splits: {', '.join(sorted(unknown))}; expected {', '.join(SPLITS)}.")
     return manifest
 
 
 def apply_manifest(table: pd.DataFrame, manifest: pd.DataFrame, path: str) -> pd.DataFrame:
     """Give each picture the labels, group and split that the manifest has for the same pixels.
 
-    File names may be others than the manifest's, as long as every picture still has labels by its name or its row.
+    The file names may differ from the manifest's. Each picture still needs labels, by its name or its row.
+
+    Args:
+        table: the pictures, with SOURCE_LABELS, file_name, pixel_hash and problem.
+        manifest: what `read_manifest` returned.
+        path: of the manifest, for error messages.
 
     Raises:
-        ValueError: pictures that the manifest keeps are missing.
+        DatasetError: pictures that the manifest keeps are missing.
     """
     decoded = manifest[manifest["pixel_hash"] != ""]
-    keys = ["pixel_hash", "twin"]
-    decoded = decoded.assign(twin=_twin_numbers(decoded))[[*keys, "group", "split", "kept", "reason", *LABELS]]
-    table = table.assign(twin=_twin_numbers(table)).drop(columns=LABELS)
+    keys = ["pixel_hash", "number"]
+    decoded = decoded.assign(number=_duplicate_numbers(decoded))[[*keys, "group", "split", "kept", "reason", *LABELS]]
+    table = table.assign(number=_duplicate_numbers(table)).drop(columns=LABELS)
     result = table.merge(decoded, how="left", on=keys, validate="many_to_one", indicator="found")
     lost = int(decoded["kept"].sum()) - int(result["kept"].eq(True).sum())
     if lost:
-        raise ValueError(
+        raise DatasetError(
             f"{lost} of the {decoded['kept'].sum()} pictures that {path} keeps are not in this source: "
             "expected the set that it was made from, in any order, each picture labelled by its name or its row."
         )
@@ -145,6 +168,6 @@ def apply_manifest(table: pd.DataFrame, manifest: pd.DataFrame, path: str) -> pd
     return result
 
 
-def _twin_numbers(table: pd.DataFrame) -> pd.Series:
-    """Counts the pictures with the same pixels from 0, in an order that the order of the rows does not change."""
+def _duplicate_numbers(table: pd.DataFrame) -> pd.Series:
+    """Number the pictures with the same pixels from 0, whatever the order of the rows."""
     return table.sort_values([*SOURCE_LABELS, "file_name"]).groupby("pixel_hash").cumcount().reindex(table.index)

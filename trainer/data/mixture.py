@@ -1,4 +1,4 @@
-"""Training on several data sets at once: the first is chosen and measured on, the others only add training pictures."""
+"""Train on several data sets: the first one validates and tests, the others only add training pictures."""
 
 import json
 import logging
@@ -19,31 +19,37 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class SetArguments(DataArguments):
-    """A further set to train on."""
+    """A further data set to train on."""
 
-    repeat: int = field(default=1, metadata={"help": "How often a pass goes over its training pictures."})
+    repeat: int = field(default=1, metadata={"help": "How often an epoch goes over its training pictures."})
 
 
 @dataclass
 class MixtureArguments:
-    """What a pass over the training pictures consists of, beside the data set itself."""
+    """Which pictures an epoch consists of, besides those of the data set itself.
+
+    Raises:
+        RecipeError: a further set that is not understood, or a `repeat` below 1.
+    """
 
     also_train_on: list[str] | None = field(
         default=None,
         metadata={
             "help": "Further sets, each a mapping of data arguments (JSON on the command line), such as "
-            '\'{"dataset": "user/faces", "align": true}\', and of `repeat`. Their own validation and test splits are left '
-            "out of the training, to measure on."
+            '\'{"dataset": "user/faces", "align": true}\', and of `repeat`. Their own validation and test splits are held '
+            "out, so that the model can be evaluated on them."
         },
     )
     repeat: int = field(
-        default=1, metadata={"help": "How often a pass goes over the training pictures of the data set."}
+        default=1, metadata={"help": "How often an epoch goes over the training pictures of the data set."}
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.sets = [parse_set(text) for text in self.also_train_on or ()]
         if min(self.repeats) < 1:
-            raise RecipeError("A set must be repeated at least once in a pass: leave out a set that should not count.")
+            raise RecipeError(
+                "Every set is repeated at least once (repeat: 1): leave out a set that should not be trained on."
+            )
 
     @property
     def repeats(self) -> list[int]:
@@ -51,14 +57,14 @@ class MixtureArguments:
         return [self.repeat, *(one.repeat for one in self.sets)]
 
     def describe(self) -> dict[str, Any]:
-        """These arguments for the run's record, without where files lie on this machine."""
+        """These arguments for training_run.json, without paths on this machine."""
         defaults = asdict(SetArguments())
         sets = [asdict(one) | {"dataset": public_name(one.dataset)} for one in self.sets]
         changed = [{name: value for name, value in one.items() if value != defaults[name]} for one in sets]
         return {"repeat": self.repeat, "also_train_on": changed or None}
 
     def describe_sets(self, other_sets: list[DatasetDict]) -> list[dict[str, Any]]:
-        """The name, splits and hash of every further set, as `describe_splits` does for the first."""
+        """Name, splits and hashes of every further set, as `describe_splits` gives them for the first."""
         return [
             {"dataset": public_name(one.dataset)} | describe_splits(splits)
             for one, splits in zip(self.sets, other_sets, strict=True)
@@ -69,7 +75,7 @@ def parse_set(text: str) -> SetArguments:
     """Read `{"dataset": ..., "repeat": 2}`.
 
     Raises:
-        RecipeError: no mapping, no dataset in it, an unknown key or a value of the wrong type.
+        RecipeError: not a mapping, no dataset in it, an unknown key or a value of the wrong type.
     """
     try:
         values = json.loads(text)
@@ -81,10 +87,16 @@ def parse_set(text: str) -> SetArguments:
 
 
 def load_sets(args: MixtureArguments, faces: DatasetDict | IterableDatasetDict, seed: int) -> list[DatasetDict]:
-    """The splits of every further set beside `faces`.
+    """The splits of every further set.
+
+    Args:
+        args: name the sets.
+        faces: the splits of the first set.
+        seed: of the splits.
 
     Raises:
-        RecipeError: a stream among them, which cannot be mixed by shares.
+        RecipeError: one of the sets is a stream, whose size is not known.
+        DatasetError: as `load_faces`.
     """
     streaming = isinstance(faces, IterableDatasetDict)
     if args.sets and (streaming or any(one.streaming for one in args.sets)):
@@ -93,14 +105,14 @@ def load_sets(args: MixtureArguments, faces: DatasetDict | IterableDatasetDict, 
 
 
 def training_faces(sets: list[DatasetDict]) -> list[Dataset]:
-    """The training pictures of each set, without copies of those that the other sets measure on."""
+    """The training pictures of each set, without duplicates of what the other sets hold out."""
     held_out = [[splits["validation"], splits["test"]] for splits in sets]
     of_others = [[split for other in (*held_out[:i], *held_out[i + 1 :]) for split in other] for i in range(len(sets))]
-    return [without_copies(splits["train"], others) for splits, others in zip(sets, of_others, strict=True)]
+    return [without_duplicates(splits["train"], others) for splits, others in zip(sets, of_others, strict=True)]
 
 
-def without_copies(train: Dataset, held_out: list[Dataset]) -> Dataset:
-    """The pictures of `train` of which `held_out` has no identical or near-identical one (see trainer.data.duplicates)."""
+def without_duplicates(train: Dataset, held_out: list[Dataset]) -> Dataset:
+    """The pictures of `train` that have no duplicate in `held_out` (see trainer.data.duplicates)."""
     if not held_out:
         return train
     fingerprints = [
@@ -112,7 +124,9 @@ def without_copies(train: Dataset, held_out: list[Dataset]) -> Dataset:
     known = set(groups[:first])
     kept = [row for row, group in enumerate(groups[first:]) if group not in known]
     if len(kept) < len(train):
-        logger.warning(f"{len(train) - len(kept)} training pictures are copies of held-out ones and are left out.")
+        logger.warning(
+            f"{len(train) - len(kept)} training pictures are left out: they are duplicates of held-out ones."
+        )
     return train.select(kept)
 
 
@@ -127,7 +141,7 @@ def mix_training_faces(args: MixtureArguments, parts: list[Dataset]) -> Dataset:
 
 
 def _with_age_ranges(faces: Dataset) -> Dataset:
-    """An exact age is a range of one year, so that exact and ranged sets have the same columns."""
+    """An exact age is a range of one year, so sets with exact ages and with ranges get the same columns."""
     if "age_low" in faces.column_names:
         return faces
     ages, feature = faces["age"][:], faces.features["age"]

@@ -4,20 +4,22 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from datasets import DatasetDict
 from datasets.table import embed_table_storage
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-from huggingface_hub.utils import httpx
+from huggingface_hub.errors import RepositoryNotFoundError
 from tqdm.auto import tqdm
 
-from model_card.push import check_name, check_signed_in
+from model_card.hub_checks import HubError, check_name, check_signed_in, hub_errors
+from trainer.data import DatasetError
 from trainer.data.alignment import align_faces
-from trainer.data.card import describe_data, render_data_card
-from trainer.data.card_figures import draw_data_figures
-from trainer.data.loading import DataArguments, read_pictures, select_splits
+from trainer.data.arguments import DataArguments
+from trainer.data.card import draw_data_figures, render_data_card
+from trainer.data.loading import read_pictures, select_splits
 from trainer.data.manifest import build_manifest, write_manifest
+from trainer.data.report import describe_data
 
 
 @dataclass
@@ -27,92 +29,107 @@ class PrepareArguments:
     output_dir: str = field(metadata={"help": "Folder to write, which must not exist or be empty."})
     seed: int = field(default=0, metadata={"help": "Seed of the splits."})
     shard_size: int = field(
-        default=2000, metadata={"help": "Pictures in one parquet file; a stream has one reader a file at most."}
+        default=2000,
+        metadata={"help": "Pictures in one parquet file; a stream is read by at most one process for each file."},
     )
     push_to_hub: str | None = field(default=None, metadata={"help": "user/dataset to push it to, as one commit."})
     public: bool = field(default=False, metadata={"help": "Make that dataset public; it is private otherwise."})
 
 
-def prepare_data(args: PrepareArguments, data_args: DataArguments) -> dict:
-    """Write the prepared set to `args.output_dir`, push it if asked to, and return its figures.
+def prepare_data(args: PrepareArguments, data_args: DataArguments) -> dict[str, Any]:
+    """Write the prepared set to `args.output_dir` and push it if asked to.
+
+    Returns:
+        What `trainer.data.report.describe_data` says of it.
 
     Raises:
-        ValueError: what `load_faces` raises, a folder that holds something, or a push that cannot be.
+        DatasetError: the source cannot be used (see `load_faces`), or the folder is not empty or cannot be written.
+        HubError: the push would fail, or failed.
     """
     folder = Path(args.output_dir)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} holds something already: choose another --output-dir, or remove it first.")
+        raise DatasetError(f"{folder} is not empty: choose another output_dir, or remove it first.")
     if data_args.max_samples or data_args.streaming:
-        raise ValueError("max_samples and streaming are for training: a set is prepared as a whole.")
+        raise DatasetError("max_samples and streaming are for training: a set is prepared as a whole.")
     if args.push_to_hub:
-        check_push(args)
+        check_push(args.push_to_hub, args.public)
     pictures = read_pictures(data_args)
     manifest = build_manifest(pictures, data_args, args.seed)
     splits = select_splits(pictures, manifest, data_args, args.seed)
     if data_args.align:
         splits = align_faces(splits, data_args.num_proc)
-
-    # under another name until it is complete, so that a broken-off run cannot be taken for a prepared set
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    write_parquet(splits, unfinished / "data", args.shard_size)
-    write_manifest(manifest, unfinished / "manifest.csv")
-    figures = draw_data_figures(manifest, unfinished / "figures")
     report = describe_data(manifest)
-    (unfinished / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    card = render_data_card(report, [path.stem for path in figures], data_args, args.seed, args.push_to_hub)
-    (unfinished / "README.md").write_text(card, encoding="utf-8")
-    if folder.exists():
-        folder.rmdir()
-    unfinished.rename(folder)
+
+    # under another name until it is complete, so that an interrupted run cannot be mistaken for a prepared set
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        write_parquet(splits, unfinished / "data", args.shard_size)
+        write_manifest(manifest, unfinished / "manifest.csv")
+        figures = draw_data_figures(manifest, unfinished / "figures")
+        (unfinished / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        card = render_data_card(report, [path.stem for path in figures], data_args, args.seed, args.push_to_hub)
+        (unfinished / "README.md").write_text(card, encoding="utf-8")
+        if folder.exists():
+            folder.rmdir()
+        unfinished.rename(folder)
+    except OSError as error:
+        raise DatasetError(
+            f"The prepared set could not be written to {unfinished}: {error}. Is the disk full? Make room, or choose "
+            "another output_dir."
+        ) from error
     if args.push_to_hub:
-        push(folder, args)
+        push(folder, args.push_to_hub, args.public)
     return report
 
 
 def write_parquet(splits: DatasetDict, folder: Path, shard_size: int) -> None:
-    """`<split>-00000-of-00008.parquet` and so on, with the encoded pictures inside."""
+    """Write `<split>-00000-of-00008.parquet` and so on into a new folder, with the encoded pictures inside."""
     folder.mkdir(parents=True)
     for split, faces in splits.items():
         count = -(-len(faces) // shard_size)
         for index in tqdm(range(count), desc=f"Writing {split}", unit="file"):
             shard = faces.shard(count, index, contiguous=True)
-            # to_parquet writes paths as they are: pictures must be read into the table first
+            # to_parquet writes only the path of a picture that is a file, so its bytes are read into the table first
             shard = shard.with_format("arrow").map(
                 embed_table_storage, batched=True, batch_size=500, keep_in_memory=True
             )
             shard.with_format(None).to_parquet(folder / f"{split}-{index:05d}-of-{count:05d}.parquet")
 
 
-def check_push(args: PrepareArguments) -> None:
-    """Raises ValueError where the push would fail or publish what should be private: better known before the work."""
+def check_push(repo_id: str, public: bool) -> None:
+    """Check before the work that a push will succeed and will not publish what should be private.
+
+    Raises:
+        HubError: not signed in, `repo_id` is not user/name, no connection, or the dataset is public and `public` is not
+            set.
+    """
     check_signed_in()
-    check_name(args.push_to_hub, "dataset")
-    try:
-        existing = HfApi().dataset_info(args.push_to_hub)
-    except RepositoryNotFoundError:
-        return
-    if not existing.private and not args.public:
-        raise ValueError(
-            f"{args.push_to_hub} exists and is public: add --public if these pictures may be published there."
-        )
+    check_name(repo_id, "dataset")
+    with hub_errors(f"could not look up {repo_id}"):
+        try:
+            existing = HfApi().dataset_info(repo_id)
+        except RepositoryNotFoundError:
+            return
+    if not existing.private and not public:
+        raise HubError(f"{repo_id} exists and is public: add --public if these pictures may be published there.")
 
 
-def push(folder: Path, args: PrepareArguments) -> None:
-    """One commit with the whole folder; what an earlier push left of other shards is removed by it."""
+def push(folder: Path, repo_id: str, public: bool) -> None:
+    """Push the whole folder as one commit, which also removes the shards and figures of an earlier push.
+
+    Raises:
+        HubError: the Hub did not take it; the message says how to push the folder later.
+    """
     api = HfApi()
-    try:
-        api.create_repo(args.push_to_hub, repo_type="dataset", private=not args.public, exist_ok=True)
+    later = f"push it later with `hf upload {repo_id} {folder} . --repo-type dataset`"
+    with hub_errors(f"{folder} is complete, but could not be pushed to {repo_id} ({later})"):
+        api.create_repo(repo_id, repo_type="dataset", private=not public, exist_ok=True)
         commit = api.upload_folder(
-            repo_id=args.push_to_hub,
+            repo_id=repo_id,
             repo_type="dataset",
             folder_path=folder,
             delete_patterns=["data/*", "figures/*"],
             commit_message=f"Upload {folder.name}",
         )
-    except (HfHubHTTPError, httpx.TransportError) as error:
-        raise ValueError(
-            f"{folder} is complete, but could not be pushed to {args.push_to_hub}: {error}. Push it later with "
-            f"`hf upload {args.push_to_hub} {folder} . --repo-type dataset`."
-        ) from error
     print(f"Pushed to {commit.repo_url}")

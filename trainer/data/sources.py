@@ -1,4 +1,8 @@
-"""Labelled faces from a folder, an archive or the Hub: rows of an undecoded picture, its labels, and what is wrong."""
+"""Read a source of labelled faces as rows: an undecoded picture, its labels, and what is wrong with it.
+
+A source is a folder or an archive of picture files, or a table: a dataset on the Hub, or the parquet files that
+scripts.prepare_data wrote.
+"""
 
 import hashlib
 from collections.abc import Iterator
@@ -21,12 +25,16 @@ from datasets import (
     load_dataset,
 )
 from datasets.config import HF_DATASETS_CACHE
-from datasets.exceptions import DatasetGenerationError
+from datasets.exceptions import DatasetGenerationError, DatasetsError
+from huggingface_hub.utils import httpx
 
+from model.errors import AgeGenderError
 from model.image_loading import SUFFIXES, PictureError, load_rgb
+from trainer.data import DatasetError
 from trainer.data.archives import is_archive, read_archive
 from trainer.data.arguments import DataArguments
 from trainer.data.labels import FaceLabels, labels_from_name
+from trainer.data.splits import SPLITS
 from trainer.data.tables import METADATA_NAME, Columns, MetadataTables
 
 
@@ -40,104 +48,99 @@ LABEL_FEATURES = {
     "race": Value("string"),
 }
 _ROW_FEATURES = {"file_name": Value("string"), **LABEL_FEATURES, "problem": Value("string")}
+_FEATURES = Features({"image": Image(decode=False), **_ROW_FEATURES})
+
+_EXPECTED = "a folder, a .tar.gz, .tgz, .tar or .zip of pictures, or a Hub id such as nu-delta/utkface"
 
 
-def read_files(path: Path, columns: Columns, cache_dir: str | None = None) -> Dataset:
-    """A row for every file of a folder or archive: image, file_name, labels and problem, cached until a file changes.
-
-    Pictures of a folder stay paths, those of an archive become bytes in the cache. The labels come from `metadata.csv`
-    where there is one, else from UTKFace file names. `problem` is why a row must be dropped, "" if it need not be.
+def open_table(args: DataArguments) -> DatasetDict | IterableDatasetDict | None:
+    """The splits of a dataset on the Hub or of a prepared folder; None for a folder or archive of picture files.
 
     Raises:
-        ValueError: no folder or archive, a damaged archive, no picture, no label at all, a table without its columns; a
-            full disk.
+        DatasetError: as `load_hub`; or `dataset_splits` for a local path.
     """
-    check_files(path)
-    with caching_explained(str(path), cache_dir):
-        return Dataset.from_generator(
-            file_rows,
-            features=Features({"image": Image(decode=False), **_ROW_FEATURES}),
-            cache_dir=cache_dir,
-            gen_kwargs={"path": str(path), "columns": columns, "signature": _signature(path)},
+    path = Path(args.dataset).expanduser()
+    if not path.exists():
+        return load_hub(args)
+    if args.dataset_splits:
+        raise DatasetError(
+            f"dataset_splits is for datasets on the Hub, and {args.dataset} is a local path: leave it out."
         )
-
-
-@contextmanager
-def caching_explained(source: str, cache_dir: str | None) -> Iterator[None]:
-    """While `datasets` writes the rows of `source` into its cache, whose own error says nothing.
-
-    Raises:
-        ValueError: something is wrong with the source, or it could not be read or written.
-    """
-    try:
-        yield
-    except DatasetGenerationError as error:
-        if isinstance(error.__cause__, ValueError):
-            raise error.__cause__ from None
-        if isinstance(error.__cause__, OSError):
-            raise ValueError(
-                f"{source} could not be read into the cache at {cache_dir or HF_DATASETS_CACHE}: {error.__cause__}. Is the "
-                "disk full? Make room, or name another place with cache_dir."
-            ) from error
-        raise
-
-
-def stream_files(path: Path, columns: Columns) -> IterableDataset:
-    """The rows of `read_files`, one after the other."""
-    check_files(path)
-    return IterableDataset.from_generator(
-        file_rows,
-        features=Features({"image": Image(decode=False), **_ROW_FEATURES}),
-        gen_kwargs={"path": str(path), "columns": columns, "signature": _signature(path)},
-    )
-
-
-def check_files(path: Path) -> None:
-    if path.is_file() and not is_archive(path):
-        raise ValueError(f"{path} is a single file: expected a folder, a .tar.gz, .tgz, .tar or .zip, or a Hub id.")
+    files = {split: sorted(map(str, path.glob(f"data/{split}-*.parquet"))) for split in SPLITS}
+    return _load_table(args, "parquet", data_files=files) if all(files.values()) else None
 
 
 def load_hub(args: DataArguments) -> DatasetDict | IterableDatasetDict:
-    """`datasets.load_dataset`, of `args.dataset_splits` if given, with errors that say what to do."""
-    try:
-        with caching_explained(args.dataset, args.cache_dir):
-            splits = load_dataset(
-                args.dataset,
-                args.dataset_config,
-                revision=args.dataset_revision,
-                cache_dir=args.cache_dir,
-                streaming=args.streaming,
-            )
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{args.dataset!r} is neither a file or folder here nor a dataset on the Hub ({error}). Expected a folder or a "
-            ".tar.gz, .tgz, .tar or .zip of pictures, or a Hub id such as nu-delta/utkface (a private one needs "
-            "`hf auth login`)."
-        ) from error
-    except ConnectionError as error:
-        raise ValueError(
-            f"The Hub cannot be reached, and {args.dataset!r} is not in the cache ({error}). Try again with a connection, "
-            "or give a folder or archive of pictures."
-        ) from error
+    """All splits of a dataset on the Hub, or those that `args.dataset_splits` names.
+
+    Raises:
+        DatasetError: no such dataset, configuration, revision or split, no connection, damaged files, or a full disk.
+    """
+    path = Path(args.dataset)
+    if path.is_absolute() or is_archive(path) or args.dataset.startswith((".", "~")):
+        raise DatasetError(f"There is no file or folder {args.dataset}: expected {_EXPECTED}.")
+    splits = _load_table(args, args.dataset, args.dataset_config, revision=args.dataset_revision)
     missing = set(args.dataset_splits or ()) - set(splits)
     if missing:
-        raise ValueError(f"{args.dataset} has no split {', '.join(sorted(missing))}: it has {', '.join(splits)}.")
+        raise DatasetError(f"{args.dataset} has no split {', '.join(sorted(missing))}: it has {', '.join(splits)}.")
     return type(splits)({name: splits[name] for name in args.dataset_splits or splits})
 
 
-def as_text(name: str) -> str:
-    """A file name with \\xff and the like for bytes that are not UTF-8, which a table cannot hold."""
-    return name.encode(errors="backslashreplace").decode()
+def _load_table(args: DataArguments, *names: str | None, **options: Any) -> DatasetDict | IterableDatasetDict:
+    """`datasets.load_dataset`, with errors that say what to do."""
+    try:
+        with _cache_errors_explained(args.dataset, args.cache_dir):
+            return load_dataset(*names, cache_dir=args.cache_dir, streaming=args.streaming, **options)
+    except AgeGenderError:
+        raise
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{args.dataset!r} is neither a file or folder here nor a dataset on the Hub ({error}). Expected {_EXPECTED} "
+            "(a private one needs `hf auth login`)."
+        ) from error
+    except (ConnectionError, httpx.HTTPError) as error:
+        raise DatasetError(
+            f"The Hub cannot be reached, and {args.dataset!r} is not in the cache ({error}). Try again with a connection, "
+            "or give a folder or archive of pictures."
+        ) from error
+    except (DatasetsError, ValueError) as error:  # ValueError: not the form of a Hub id, or an unknown configuration
+        raise DatasetError(f"{args.dataset} cannot be loaded as a dataset: {error.__cause__ or error}") from error
+
+
+def read_files(path: Path, columns: Columns, cache_dir: str | None = None) -> Dataset:
+    """A row for every file of a folder or archive: image, file_name, labels and problem. Cached until a file changes.
+
+    Pictures of a folder stay paths, those of an archive become bytes in the cache. The labels come from `metadata.csv`
+    if there is one, otherwise from UTKFace file names. `problem` says why a row must be dropped; "" if it can be used.
+
+    Raises:
+        DatasetError: neither a folder nor an archive, a damaged archive, no picture, no label at all, a `metadata.csv`
+            without its columns, or a full disk.
+    """
+    with _cache_errors_explained(str(path), cache_dir):
+        return Dataset.from_generator(
+            _file_rows, features=_FEATURES, cache_dir=cache_dir, gen_kwargs=_row_arguments(path, columns)
+        )
+
+
+def stream_files(path: Path, columns: Columns) -> IterableDataset:
+    """The rows of `read_files`, read in order whenever they are iterated over."""
+    return IterableDataset.from_generator(_file_rows, features=_FEATURES, gen_kwargs=_row_arguments(path, columns))
 
 
 def label_rows(rows: Dataset | IterableDataset, columns: Columns, where: str) -> Dataset | IterableDataset:
-    """Rows of any table of pictures, in the shape of `read_files`.
+    """The rows of a table of pictures, in the form of `read_files`.
+
+    Args:
+        rows: any columns; classes of a `ClassLabel` are read by their names.
+        columns: which of them to read.
+        where: the name of the table, for error messages.
 
     Raises:
-        ValueError: a column is missing.
+        DatasetError: a column is missing.
     """
     if columns.image not in rows.column_names:
-        raise ValueError(
+        raise DatasetError(
             f"{where} has no column {columns.image!r}, only {', '.join(rows.column_names)}. "
             "Name the column of pictures with image_column."
         )
@@ -155,52 +158,72 @@ def label_rows(rows: Dataset | IterableDataset, columns: Columns, where: str) ->
     if columns.image != "image":
         rows = rows.rename_column(columns.image, "image")
     if isinstance(rows, IterableDataset):
-        return rows.map(_read_row, features=Features({"image": Image(decode=False), **_ROW_FEATURES}), **options)
-    # labels apart from the pictures, so that mapping them does not copy the pictures
+        return rows.map(_read_row, features=_FEATURES, **options)
+    # map over the labels alone, so that the pictures are not copied
     labels = rows.select_columns(others).map(
         _read_row, features=Features(_ROW_FEATURES), desc="Reading labels", **options
     )
     return concatenate_datasets([rows.select_columns(["image"]), labels], axis=1)
 
 
-def _read_row(row: dict, index: int, columns: Columns, class_names: dict[str, list[str]]) -> dict:
+def load_row_picture(row: dict[str, Any]) -> np.ndarray:
+    """Decode the `image` of a prepared row.
+
+    Returns:
+        (H, W, 3) uint8 RGB, upright.
+
+    Raises:
+        PictureError: it cannot be used, as may happen in a set prepared elsewhere; begins with the row's `file_name`.
+    """
+    try:
+        return load_rgb(row["image"])
+    except PictureError as error:
+        raise PictureError(f"{row['file_name']}: {error}") from error
+
+
+def as_text(name: str) -> str:
+    """A file name with \\xff and the like for bytes that are not UTF-8, which a table cannot hold."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+@contextmanager
+def _cache_errors_explained(source: str, cache_dir: str | None) -> Iterator[None]:
+    """While `datasets` writes rows into its cache, replace its DatasetGenerationError, which does not say what went wrong.
+
+    Raises:
+        AgeGenderError: the one that was raised while a row was read.
+        DatasetError: the source could not be read, or the cache could not be written.
+    """
+    try:
+        yield
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, AgeGenderError):
+            raise error.__cause__ from None
+        if isinstance(error.__cause__, OSError):
+            raise DatasetError(
+                f"{source} could not be read into the cache at {cache_dir or HF_DATASETS_CACHE}: {error.__cause__}. Is the "
+                "disk full? Make room, or name another place with cache_dir."
+            ) from error
+        raise
+
+
+def _read_row(row: dict[str, Any], index: int, columns: Columns, class_names: dict[str, list[str]]) -> dict[str, Any]:
     words = {name: names[row[name]] for name, names in class_names.items() if row[name] is not None and row[name] >= 0}
     unknown = dict.fromkeys(class_names)
     return {"file_name": f"row {index}", **asdict(columns.labels(row | unknown | words))}
 
 
-def _signature(path: Path) -> str:
-    """Changes when a file is added, removed, resized or rewritten."""
+def _row_arguments(path: Path, columns: Columns) -> dict[str, Any]:
+    """The arguments of `_file_rows`, which are the cache key: `signature` changes when a file does."""
+    if path.is_file() and not is_archive(path):
+        raise DatasetError(f"{path} is a single file: expected {_EXPECTED}.")
     stats = ((file, file.lstat()) for file in (_files(path) if path.is_dir() else [path]))
     lines = [str(SOURCE_VERSION), *(f"{file}|{stat.st_size}|{stat.st_mtime_ns}" for file, stat in stats)]
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+    signature = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+    return {"path": str(path), "columns": columns, "signature": signature}
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if not path.is_dir())
-
-
-def _entries(source: Path) -> Iterator[tuple[str, dict, str]]:
-    """(file name, picture as path or bytes, problem) of every file."""
-    if source.is_dir():
-        for path in _files(source):
-            if path.is_file():
-                problem = "" if path.stat().st_size else "empty file"
-            else:
-                problem = "unreadable: broken link or special file"
-            if as_text(str(path)) == str(path) or problem:
-                image = {"path": str(path), "bytes": None}
-            else:  # a table cannot hold that path
-                image = {"path": None, "bytes": path.read_bytes()}
-            yield path.relative_to(source).as_posix(), image, problem
-    else:
-        for member in read_archive(source):
-            problem = member.problem or ("" if member.content else "empty file")
-            yield member.name, {"path": None, "bytes": member.content}, problem
-
-
-def file_rows(path: str, columns: Columns, signature: str) -> Iterator[dict]:
-    """The rows of `read_files`. `signature` only tells `datasets` when its cache is out of date."""
+def _file_rows(path: str, columns: Columns, signature: str) -> Iterator[dict[str, Any]]:
     source = Path(path)
     tables = MetadataTables(source, columns)
     read_labels = tables.labels if tables.found else labels_from_name
@@ -222,24 +245,34 @@ def file_rows(path: str, columns: Columns, signature: str) -> Iterator[dict]:
     for file_name in tables.names_without_file():
         yield {"image": None, "file_name": file_name, **asdict(FaceLabels(problem="no file: only a metadata row"))}
     if not labelled and not unlabelled:
-        raise ValueError(f"{path} does not contain a picture ({' '.join(SUFFIXES)}), only {others} other files.")
+        raise DatasetError(f"{path} does not contain a picture ({' '.join(SUFFIXES)}), only {others} other files.")
     if not labelled:
         wanted = (
             f"a row in {METADATA_NAME}" if tables.found else "a name such as 25_1_2_20170116.jpg (age_gender_race_date)"
         )
-        raise ValueError(
+        raise DatasetError(
             f"None of the {len(unlabelled)} pictures in {path} has a label: expected {wanted}. "
             f"First: {unlabelled[0]}: {read_labels(unlabelled[0]).problem}."
         )
 
 
-def load_row_picture(row: dict[str, Any]) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of `image`, upright.
+def _entries(source: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """(file name, picture as path or bytes, problem) of every file."""
+    if source.is_dir():
+        for path in _files(source):
+            if path.is_file():
+                problem = "" if path.stat().st_size else "empty file"
+            else:
+                problem = "unreadable: broken link or special file"
+            image: dict[str, Any] = {"path": str(path), "bytes": None}
+            if as_text(str(path)) != str(path) and not problem:  # a table cannot hold that path
+                image = {"path": None, "bytes": path.read_bytes()}
+            yield path.relative_to(source).as_posix(), image, problem
+    else:
+        for member in read_archive(source):
+            problem = member.problem or ("" if member.content else "empty file")
+            yield member.name, {"path": None, "bytes": member.content}, problem
 
-    Raises:
-        PictureError: it cannot be used, as in a set prepared elsewhere; begins with the row's `file_name`.
-    """
-    try:
-        return load_rgb(row["image"])
-    except PictureError as error:
-        raise PictureError(f"{row['file_name']}: {error}") from error
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if not path.is_dir())

@@ -1,13 +1,15 @@
-"""Tables of labels: which column holds what, and the `metadata.csv` files of a folder or archive of pictures."""
+"""Read labels from tables: the columns of any table, and the `metadata.csv` files in a folder or archive of pictures."""
 
 import io
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
+from trainer.data import DatasetError
 from trainer.data.archives import read_archive
 from trainer.data.labels import GENDERS, RACES, FaceLabels, labels_from_values, parse_words
 
@@ -17,9 +19,9 @@ METADATA_NAME = "metadata.csv"
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a table keeps its labels, and in which words.
+    """Which columns of a table hold the labels, and what their words mean.
 
-    `age`, `gender` and `race` may name several columns, separated by commas: the first there is gets read.
+    `age`, `gender` and `race` may each name several columns, separated by commas: the first one that exists is read.
     """
 
     image: str = "image"
@@ -33,32 +35,43 @@ class Columns:
     )
 
     def check(self, available: Collection[str], where: str) -> None:
-        """Raises ValueError where the table cannot label anything, or the words are not word=label."""
+        """Check that a table with the columns `available` has labels.
+
+        Args:
+            where: the name of the table, for error messages.
+
+        Raises:
+            DatasetError: neither a column of ages nor one of genders, or words that are not word=label.
+        """
         parse_words(self.gender_words, GENDERS)
         parse_words(self.race_words, RACES)
         if not first_column(self.age, available) and not first_column(self.gender, available):
-            raise ValueError(
+            raise DatasetError(
                 f"{where} has neither a column of ages ({self.age}) nor one of genders ({self.gender}), only "
                 f"{', '.join(available)}. Name yours with age_column and gender_column."
             )
 
-    def labels(self, row: Mapping) -> FaceLabels:
-        age, gender, race = (row.get(first_column(names, row)) for names in (self.age, self.gender, self.race))
+    def labels(self, row: Mapping[str, Any]) -> FaceLabels:
+        """The labels of one row; a column that does not exist is unknown."""
+        age, gender, race = (row.get(first_column(names, row) or "") for names in (self.age, self.gender, self.race))
         return labels_from_values(
             age, gender, race, parse_words(self.gender_words, GENDERS), parse_words(self.race_words, RACES)
         )
 
 
 def first_column(names: str, available: Collection[str]) -> str | None:
-    """The first of the comma-separated names that is available."""
+    """The first of the comma-separated names that is available; None if there is none."""
     return next((name.strip() for name in names.split(",") if name.strip() in available), None)
 
 
 class MetadataTables:
-    """The rows of every `metadata.csv` of a folder or archive, by the path of the file they label."""
+    """The rows of every `metadata.csv` in a folder or archive, by the path of the file that they label.
+
+    Raises:
+        DatasetError: a `metadata.csv` is not a table, has no column `file_name`, or has no column of labels.
+    """
 
     def __init__(self, source: Path, columns: Columns):
-        """Raises ValueError for a table without a file_name column or without any column of labels."""
         self.columns = columns
         self.rows: dict[str, list[dict]] = {}
         self.file_counts: Counter[str] = Counter()
@@ -70,16 +83,17 @@ class MetadataTables:
     def _add(self, name: str, content: bytes) -> None:
         try:
             table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-        except ValueError as error:  # pandas' parser errors and wrong encodings alike
-            raise ValueError(f"{name} is not a table of comma-separated values: {error}") from error
+        except ValueError as error:  # pandas' ParserError and EmptyDataError, and UnicodeDecodeError
+            raise DatasetError(f"{name} is not a table of comma-separated values: {error}") from error
         if "file_name" not in table:
-            raise ValueError(f"{name} has no column file_name, only {', '.join(table)}.")
+            raise DatasetError(f"{name} has no column file_name, only {', '.join(table)}.")
         self.columns.check(list(table), name)
         folder = PurePosixPath(name).parent
         for row in table.to_dict("records"):
             self.rows.setdefault((folder / row["file_name"]).as_posix(), []).append(row)
 
     def labels(self, file_name: str) -> FaceLabels:
+        """The labels of one file, or a problem: no row, rows that contradict each other, or a row for several files."""
         rows = self.rows.get(PurePosixPath(file_name).as_posix(), [])
         if not rows:
             return FaceLabels(problem="no metadata row")
@@ -91,11 +105,12 @@ class MetadataTables:
         return labels.pop()
 
     def names_without_file(self) -> list[str]:
+        """The files that have a row and do not exist, sorted."""
         return sorted(set(self.rows) - {PurePosixPath(name).as_posix() for name in self.file_counts})
 
 
 def _tables(source: Path, file_counts: Counter[str]) -> Iterator[tuple[str, bytes]]:
-    """(path, content) of every metadata.csv; counts on the way how often each file name occurs."""
+    """(path, content) of every metadata.csv. Counts every file name in `file_counts` on the way."""
     if source.is_dir():
         for path in source.rglob("*"):
             if not path.is_dir():

@@ -1,11 +1,12 @@
-"""Pictures to batches: decode each face once at training size, then augment whole batches as tensors on the device."""
+"""From pictures to batches: decode each face once at training size, then augment whole batches on the device."""
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict, IterableDatasetDict, Value
+from datasets import Dataset, DatasetDict, Features, IterableDatasetDict, Value
 from torch import nn
 from torch.nn import functional as F
 
@@ -14,26 +15,28 @@ from trainer.data.sources import load_row_picture
 from trainer.devices import forkable_opencv
 
 
-LABELS = ("age", "age_low", "age_high", "gender")
+TARGETS = ("age", "age_low", "age_high", "gender")  # the columns that training needs besides the pixels
 DECODING_VERSION = 1  # part of the cache key: raise it when the same pictures get other pixels
 
 
 @dataclass
 class AugmentationArguments:
-    """How training pictures are varied; every strength is 0 for none."""
+    """Strengths of the random augmentation of training pictures; 0 switches one off."""
 
-    flip: float = field(default=0.5, metadata={"help": "Probability of mirroring a face."})
-    rotation_degrees: float = field(default=15.0, metadata={"help": "Largest rotation either way."})
+    flip: float = field(default=0.5, metadata={"help": "Probability of a horizontal flip."})
+    rotation_degrees: float = field(default=15.0, metadata={"help": "Largest rotation in either direction."})
     zoom_out: float = field(
-        default=0.3, metadata={"help": "Most that is seen around the face, as a share of the crop."}
+        default=0.3, metadata={"help": "Largest margin that is added around the crop, as a fraction of its side."}
     )
-    zoom_in: float = field(default=0.15, metadata={"help": "Most that is cut off the crop, as a share of its side."})
-    shift: float = field(default=0.08, metadata={"help": "Largest shift, as a share of the crop's side."})
+    zoom_in: float = field(
+        default=0.15, metadata={"help": "Largest part that is cut off the crop, as a fraction of its side."}
+    )
+    shift: float = field(default=0.08, metadata={"help": "Largest shift, as a fraction of the crop's side."})
     color: float = field(default=0.3, metadata={"help": "Strength of brightness, contrast and saturation changes."})
-    grayscale: float = field(default=0.1, metadata={"help": "Probability of losing all colour."})
-    blur: float = field(default=0.1, metadata={"help": "Probability of seeing the face at a third of its resolution."})
+    grayscale: float = field(default=0.1, metadata={"help": "Probability of converting a face to greyscale."})
+    blur: float = field(default=0.1, metadata={"help": "Probability of reducing a face to a third of its resolution."})
     erasing: float = field(
-        default=0.25, metadata={"help": "Probability of hiding a random rectangle (Zhong et al., 2017)."}
+        default=0.25, metadata={"help": "Probability of erasing a random rectangle (Zhong et al., 2017)."}
     )
 
 
@@ -43,16 +46,25 @@ def decode_faces(
     train_size: int,
     num_proc: int | None = None,
 ) -> DatasetDict | IterableDatasetDict:
-    """Replace `image` by `pixels`: raw RGB bytes of a square, `train_size` pixels wide in train, `image_size` elsewhere.
+    """Replace `image` by `pixels`, the raw RGB bytes of a square; of the other columns, keep TARGETS.
 
-    `datasets` caches the result on disk and maps it into memory, so that no JPEG is decoded twice and processes share
-    one copy. A streamed set is decoded as it flows.
+    `datasets` caches the result on disk and memory-maps it: each picture is decoded once, and processes share the memory.
+    A stream is decoded while it is read.
+
+    Args:
+        faces: splits with the columns of `trainer.data.loading.load_faces`.
+        image_size: side in pixels of the square in validation and test.
+        train_size: side in pixels in train.
+        num_proc: processes that decode; unused for a stream.
+
+    Raises:
+        PictureError: a picture cannot be decoded.
     """
     decoded = {}
     for name, split in faces.items():
-        unused = [column for column in split.column_names if column not in LABELS]
+        unused = [column for column in split.column_names if column not in TARGETS]
         size = train_size if name == "train" else image_size
-        options = {"fn_kwargs": {"size": size, "version": DECODING_VERSION}, "remove_columns": unused}
+        options: dict[str, Any] = {"fn_kwargs": {"size": size, "version": DECODING_VERSION}, "remove_columns": unused}
         if isinstance(split, Dataset):
             options["features"] = _decoded_features(split, unused)
             options |= {"num_proc": num_proc, "desc": f"Decoding {name}"}
@@ -61,11 +73,11 @@ def decode_faces(
     return type(faces)(decoded)
 
 
-def _decode_face(row: dict, size: int, version: int = DECODING_VERSION) -> dict:
+def _decode_face(row: dict[str, Any], size: int, version: int = DECODING_VERSION) -> dict[str, Any]:
     return {"pixels": resize_square(load_row_picture(row), size).tobytes()}
 
 
-def _decoded_features(split: Dataset, unused: list[str]):
+def _decoded_features(split: Dataset, unused: list[str]) -> Features:
     features = split.features.copy()
     for column in unused:
         del features[column]
@@ -73,11 +85,14 @@ def _decoded_features(split: Dataset, unused: list[str]):
     return features
 
 
-def collate_faces(rows: list[dict]) -> dict[str, torch.Tensor]:
-    """Decoded rows -> `pixel_values` (B, 3, S, S) uint8, `age_labels` (B,) or (B, 2), `gender_labels` (B,)."""
+def collate_faces(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Decoded rows -> `pixel_values` (B, 3, S, S) uint8, `age_labels` (B,) years or (B, 2) ranges, `gender_labels` (B,).
+
+    Labels are -100 where unknown.
+    """
     pixels = np.stack([np.frombuffer(row["pixels"], dtype=np.uint8) for row in rows])
     side = math.isqrt(pixels.shape[1] // 3)
-    if "age_low" in rows[0]:  # a set that knows ages as ranges, or a mixture
+    if "age_low" in rows[0]:  # a set, or one of a mixture, has age ranges
         ages = torch.tensor([_age_bounds(row) for row in rows])
     else:
         ages = torch.tensor([row["age"] for row in rows])
@@ -88,12 +103,21 @@ def collate_faces(rows: list[dict]) -> dict[str, torch.Tensor]:
     }
 
 
-def _age_bounds(row: dict) -> tuple[int, int]:
+def _age_bounds(row: dict[str, Any]) -> tuple[int, int]:
     return (row["age"], row["age"]) if row["age"] >= 0 else (row["age_low"], row["age_high"])
 
 
 class BatchTransform(nn.Module):
-    """(B, 3, S, S) uint8 -> (B, 3, size, size) float, normalised; varied when asked to augment."""
+    """Normalise batches of decoded faces and, in training, augment them.
+
+    Args:
+        image_size: side in pixels of what the model gets.
+        mean, std: of the three channels, in values from 0 to 1.
+        augmentation: strengths.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self, image_size: int, mean: list[float], std: list[float], augmentation: AugmentationArguments):
         super().__init__()
@@ -103,7 +127,7 @@ class BatchTransform(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, pixels: torch.Tensor, augment: bool, size: int | None = None) -> torch.Tensor:
-        """`size` is `image_size` unless given."""
+        """(B, 3, S, S) uint8 -> (B, 3, size, size) float, normalised; `size` is `image_size` unless given."""
         size = size or self.image_size
         images = pixels.float() / 255
         if augment:
@@ -112,29 +136,29 @@ class BatchTransform(nn.Module):
         elif images.shape[-1] != size:
             images = F.interpolate(images, size, mode="bilinear", antialias=True)
         images = images.sub(self.mean).div_(self.std)
-        return self._hide(images) if augment else images
+        return self._erase(images) if augment else images
 
     def _move(self, images: torch.Tensor, size: int) -> torch.Tensor:
-        """Mirror, rotate, zoom and shift each picture in one bilinear resampling."""
-        if images.shape[-1] > 1.5 * size:  # a bilinear reading skips pixels where it shrinks that much
+        """Flip, rotate, zoom and shift each picture in one bilinear resampling; blur some."""
+        if images.shape[-1] > 1.5 * size:  # bilinear sampling skips pixels when it shrinks that much
             images = F.interpolate(images, round(1.25 * size), mode="bilinear", antialias=True)
         options, batch, device = self.augmentation, len(images), images.device
         angle = _uniform(batch, device) * math.radians(options.rotation_degrees)
-        # A side longer than 1 looks at more than the crop. Zooming out leaves more to see than zooming in takes away.
+        # the side of the sampled square; above 1 it reaches beyond the crop
         zoom = torch.empty(batch, device=device).uniform_(1 - options.zoom_in, 1 + options.zoom_out)
-        mirror = torch.where(torch.rand(batch, device=device) < options.flip, -1.0, 1.0)
+        flip = torch.where(torch.rand(batch, device=device) < options.flip, -1.0, 1.0)
         cos, sin = zoom * angle.cos(), zoom * angle.sin()
         shift_xy = _uniform(2 * batch, device).view(2, batch) * 2 * options.shift  # the grid is 2 wide
-        theta = torch.stack([mirror * cos, -sin, shift_xy[0], mirror * sin, cos, shift_xy[1]], dim=1).view(batch, 2, 3)
+        theta = torch.stack([flip * cos, -sin, shift_xy[0], flip * sin, cos, shift_xy[1]], dim=1).view(batch, 2, 3)
         grid = F.affine_grid(theta, [batch, 3, size, size], align_corners=False)
         moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-        # drawn by the CPU: to ask a GPU which they are is to wait for it
+        # drawn on the CPU: `nonzero` on the device would force a synchronisation
         blurred = (torch.rand(batch) < options.blur).nonzero().squeeze(1).to(device, non_blocking=True)
         moved[blurred] = F.interpolate(F.avg_pool2d(moved[blurred], 3), size, mode="bilinear")
         return moved
 
     def _color(self, images: torch.Tensor) -> torch.Tensor:
-        """Brightness, contrast and saturation are one 3 x 3 matrix and one offset a picture."""
+        """Change brightness, contrast and saturation by one 3 x 3 matrix and one offset for each picture."""
         options, batch, device = self.augmentation, len(images), images.device
         brightness, contrast, saturation = (
             (1 + options.color * _uniform(3 * batch, device)).view(3, batch, 1, 1).unbind()
@@ -145,8 +169,8 @@ class BatchTransform(nn.Module):
         offset = brightness * (1 - contrast) * images.mean(dim=(1, 2, 3)).view(batch, 1, 1)
         return torch.baddbmm(offset, matrix, images.flatten(2)).clamp_(0, 1).view_as(images)
 
-    def _hide(self, images: torch.Tensor) -> torch.Tensor:
-        """Random erasing: a rectangle of 5 to 25 % of the picture becomes grey."""
+    def _erase(self, images: torch.Tensor) -> torch.Tensor:
+        """Random erasing: a rectangle of 5 to 25 % of the picture becomes 0, the mean colour."""
         batch, side, device = len(images), images.shape[-1], images.device
         area = torch.empty(batch, device=device).uniform_(0.05, 0.25)
         aspect = torch.empty(batch, device=device).uniform_(-0.7, 0.7).exp()
@@ -154,12 +178,12 @@ class BatchTransform(nn.Module):
         center_yx = torch.rand(2, batch, device=device) * side
         line = torch.arange(side, device=device)
         inside_y, inside_x = (line - center_yx[..., None]).abs() < half_hw[..., None]  # (B, side) each
-        hidden = inside_y[:, None, :, None] & inside_x[:, None, None, :]
-        return images.masked_fill_(hidden & _chosen(batch, self.augmentation.erasing, device)[..., None], 0.0)
+        inside = inside_y[:, None, :, None] & inside_x[:, None, None, :]
+        return images.masked_fill_(inside & _chosen(batch, self.augmentation.erasing, device)[..., None], 0.0)
 
 
 def _uniform(count: int, device: torch.device) -> torch.Tensor:
-    """(count,) numbers between -1 and 1."""
+    """(count,) random numbers between -1 and 1."""
     return torch.rand(count, device=device) * 2 - 1
 
 

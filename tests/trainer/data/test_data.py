@@ -1,4 +1,4 @@
-"""From pictures anywhere to splits: cleaned, grouped, reproducible, nothing lost on the way."""
+"""Every source gives the same splits: cleaned, grouped, reproducible, and nothing is lost."""
 
 import io
 import os
@@ -13,12 +13,13 @@ from PIL import Image as PILImage
 
 from tests.support.faces_on_disk import as_jpeg, draw_detailed_face, write_archive, write_folder
 from tests.support.loaded_faces import FILES, manifest_of, rows_of
-from trainer.data.loading import DataArguments, load_faces, read_pictures
+from trainer.data.arguments import DataArguments
+from trainer.data.loading import load_faces, read_pictures
 from trainer.data.manifest import build_manifest, write_manifest
 from trainer.data.splits import SPLITS
 
 
-SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
 SOURCES = {
@@ -60,7 +61,7 @@ def expected(folder, cache):
 def test_the_same_splits_from_every_source(kind, expected, arguments, tmp_path):
     faces = load_faces(arguments(SOURCES[kind](tmp_path, FILES)), seed=0)
     assert rows_of(faces) == expected
-    assert all(0.5 < len(faces[split]) / (len(FILES) * share) < 1.5 for split, share in SHARES.items())
+    assert all(0.5 < len(faces[split]) / (len(FILES) * fraction) < 1.5 for split, fraction in FRACTIONS.items())
 
 
 def test_columns_and_pictures(arguments, folder):
@@ -80,7 +81,7 @@ def test_columns_and_pictures(arguments, folder):
 
 
 def test_hub_columns_words_and_class_labels(arguments, monkeypatch):
-    """As sets on the Hub name their columns; the Hub itself is played in test_prepare_data."""
+    """With the column names of datasets on the Hub; test_prepare_data loads from a Hub server."""
     words = Features(picture=Image(), years=Value("float64"), sex=ClassLabel(names=["Mann", "Frau"]))
     rows = [
         {
@@ -114,14 +115,14 @@ def test_hub_columns_words_and_class_labels(arguments, monkeypatch):
 
 
 def test_age_ranges_and_missing_labels(arguments, tmp_path):
-    """As FairFace has them; either label may be missing, but not both."""
+    """As in FairFace; either label may be missing, but not both."""
     ranges = ["0-2", "3-9", "20-29", "more than 70", "70+", "(25, 32)", "41", "", "nan"]
     files, lines = {}, ["file_name,age_range,gender"]
     for index, (_, content) in enumerate(FILES.items()):
         files[f"{index}.jpg"] = content
         lines.append(f'{index}.jpg,"{ranges[index % len(ranges)]}",{("Male", "Female", "")[index // 20]}')
     files["metadata.csv"] = "\n".join(lines).encode()
-    args = arguments(write_folder(tmp_path / "faces", files), max_unusable_share=0.2)
+    args = arguments(write_folder(tmp_path / "faces", files), max_unusable_fraction=0.2)
     faces = load_faces(args, seed=0)
     assert faces["train"].features["age_low"] == faces["train"].features["age_high"] == Value("int32")
     manifest = manifest_of(args)
@@ -191,37 +192,37 @@ def test_streaming_needs_to_know_the_splits(arguments, folder):
     ("options", "message"),
     [
         ({"split_by": "file"}, "split_by must be one of group, picture, picture_purged, got 'file'"),
-        ({"validation_share": 0.6, "test_share": 0.4}, "leave something to train on, got 0.6 and 0.4"),
-        ({"test_share": 0.0}, "must be above 0"),
+        ({"validation_fraction": 0.6, "test_fraction": 0.4}, "leave something to train on, got 0.6 and 0.4"),
+        ({"test_fraction": 0.0}, "must be above 0"),
         ({"folds": 2}, "Expected 3 folds or more"),
-        ({"folds": 3, "validation_share": 0.7}, "leave nothing to train on"),
+        ({"folds": 3, "validation_fraction": 0.7}, "leave nothing to train on"),
         ({"folds": 5, "manifest": "m.csv"}, "A manifest says which split each picture is in"),
         ({"streaming": True, "align": True}, "Faces of a stream cannot be aligned"),
         ({"folds": 5, "fold": 5}, "a fold from 0 to folds - 1, got 5, 5"),
     ],
 )
-def test_arguments_that_make_no_sense(options, message):
+def test_arguments_that_contradict_each_other(options, message):
     with pytest.raises(ValueError, match=message):
         DataArguments(**options)
 
 
 @pytest.mark.slow
 def test_hub_id_that_does_not_exist(hub, arguments, tmp_path):
-    """In a process of its own: the client reads its endpoint when it is imported."""
-    code = "from trainer.data.loading import *; load_faces(DataArguments(dataset='user/nothing'), seed=0)"
+    """In its own process: the client reads its endpoint when it is imported."""
+    code = "from trainer.data.loading import DataArguments, load_faces; load_faces(DataArguments(dataset='user/nothing'), seed=0)"
     answer = run_python(code, hub.env)
     assert "'user/nothing' is neither a file or folder here nor a dataset on the Hub" in answer
 
 
 @pytest.mark.slow
 def test_no_network(tmp_path):
-    code = "from trainer.data.loading import *; load_faces(DataArguments(dataset='user/nothing'), seed=0)"
+    code = "from trainer.data.loading import DataArguments, load_faces; load_faces(DataArguments(dataset='user/nothing'), seed=0)"
     answer = run_python(code, {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)})
-    assert "ValueError: The Hub cannot be reached, and 'user/nothing' is not in the cache" in answer
+    assert "DatasetError: The Hub cannot be reached, and 'user/nothing' is not in the cache" in answer
 
 
 def run_python(code: str, env: dict[str, str]) -> str:
-    """The last line that Python complains with."""
+    """The last line of the traceback."""
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | env, capture_output=True, text=True, timeout=120
     )

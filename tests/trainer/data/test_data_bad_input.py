@@ -1,4 +1,4 @@
-"""Bad sources get a clear error or a counted drop; nothing is lost, and nothing is written where it should not be."""
+"""Bad input is a clear error or a counted drop; nothing is lost, and nothing is written where it should not be."""
 
 import io
 import os
@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 from tests.support.faces_on_disk import as_jpeg, draw_detailed_face, face_files, write_archive, write_folder
-from trainer.data import archives
-from trainer.data.loading import DataArguments, load_faces, read_pictures
+from trainer.data import DatasetError, archives
+from trainer.data.arguments import DataArguments
+from trainer.data.loading import load_faces, read_pictures
 from trainer.data.manifest import build_manifest
+from trainer.data.splits import SPLITS
 
 
 FILES = face_files(40)
@@ -23,10 +25,10 @@ OTHER = as_jpeg(draw_detailed_face(2, size=48))
 
 @pytest.fixture
 def manifest_of(cache):
-    """The manifest of a folder or archive, by file name; files that share a name are told apart by their order."""
+    """The manifest of a folder or archive, indexed by file name, which may occur more than once."""
 
     def build(path: Path, **options) -> pd.DataFrame:
-        args = DataArguments(dataset=str(path), cache_dir=cache, **{"max_unusable_share": 0.5} | options)
+        args = DataArguments(dataset=str(path), cache_dir=cache, **{"max_unusable_fraction": 0.5} | options)
         pictures = read_pictures(args)
         manifest = build_manifest(pictures, args, seed=0)
         assert len(manifest) == len(pictures), "every file has its row"
@@ -38,7 +40,7 @@ def manifest_of(cache):
 
 
 def error_of(path: Path, cache: str, **options) -> str:
-    with pytest.raises(ValueError, match=r".") as error:
+    with pytest.raises(DatasetError) as error:
         load_faces(DataArguments(dataset=str(path), cache_dir=cache, **options), seed=0)
     return str(error.value)
 
@@ -62,9 +64,22 @@ def test_undecodable_files_are_listed_and_dropped(manifest_of, tmp_path):
     assert (reasons == "").sum() == len(FILES)
 
 
-def test_splits_are_chosen_on_the_hub_only(tmp_path):
-    with pytest.raises(ValueError, match=r"dataset_splits is for sets of the Hub, and .* lies here: leave it out"):
-        DataArguments(dataset=str(tmp_path), dataset_splits=["train"])
+def test_splits_are_chosen_on_the_hub_only(cache, tmp_path):
+    message = error_of(tmp_path, cache, dataset_splits=["train"])
+    assert message == f"dataset_splits is for datasets on the Hub, and {tmp_path} is a local path: leave it out."
+
+
+@pytest.mark.parametrize("name", ["/nowhere/faces", "./nowhere", "~/nowhere", "faces.tar.gz", "faces.zip"])
+def test_a_path_that_does_not_exist_is_not_looked_up_on_the_hub(name, cache):
+    assert error_of(Path(name), cache).startswith(
+        f"There is no file or folder {Path(name)}: expected a folder, a .tar.gz"
+    )
+
+
+def test_a_damaged_prepared_set(cache, tmp_path):
+    for split in SPLITS:
+        write_folder(tmp_path, {f"data/{split}-00000-of-00001.parquet": b"not parquet"})
+    assert error_of(tmp_path, cache).startswith(f"{tmp_path} cannot be loaded as a dataset: ")
 
 
 def test_too_many_bad_files_are_an_error(cache, tmp_path):
@@ -72,8 +87,10 @@ def test_too_many_bad_files_are_an_error(cache, tmp_path):
     folder = write_folder(tmp_path / "faces", FILES | bad | {f"{i}.txt": b"not counted" for i in range(50)})
     message = error_of(folder, cache)
     assert "5 of the 45 pictures" in message
-    assert "the share of 0.1 that max_unusable_share allows: 5 undecodable. First: 20_0_0_20170101.jpg: " in message
-    load_faces(DataArguments(dataset=str(folder), cache_dir=cache, max_unusable_share=0.2), seed=0)
+    assert (
+        "the fraction of 0.1 that max_unusable_fraction allows: 5 undecodable. First: 20_0_0_20170101.jpg: " in message
+    )
+    load_faces(DataArguments(dataset=str(folder), cache_dir=cache, max_unusable_fraction=0.2), seed=0)
 
 
 def test_a_picture_too_large_to_decode(manifest_of, tmp_path):
@@ -84,7 +101,7 @@ def test_a_picture_too_large_to_decode(manifest_of, tmp_path):
 
 
 def test_kinds_of_pictures(manifest_of, tmp_path):
-    """Grey, 16-bit, palette, transparent, CMYK, iPhones' and animated pictures are all read."""
+    """Grey, 16-bit, palette, transparent, CMYK, HEIF and animated pictures are all read."""
     kinds = {
         "L": "jpg",
         "I;16": "png",
@@ -102,7 +119,7 @@ def test_kinds_of_pictures(manifest_of, tmp_path):
         picture = picture.convert("I").convert("I;16") if mode == "I;16" else picture.convert(mode)
         picture.save(buffer, {"jpg": "JPEG", "tiff": "TIFF", "heic": "HEIF"}.get(suffix, suffix))
         files[f"{30 + index}_0_0_20170101.{suffix}"] = buffer.getvalue()
-    # a name may not say .gif or .tiff to be one of UTKFace's: such pictures need a table
+    # a UTKFace name ends in .jpg, .png or .webp: other formats need a table
     table = "file_name,age\n" + "\n".join(f"{name},30" for name in files)
     manifest = manifest_of(
         write_folder(tmp_path / "faces", files | {"metadata.csv": table.encode()}), max_age_spread=99
@@ -218,7 +235,7 @@ def test_an_encrypted_or_damaged_zip_member_is_dropped(manifest_of, tmp_path):
         ("faces.rar", b"Rar!", "is a single file: expected a folder, a .tar.gz"),
     ],
 )
-def test_files_that_are_no_archives(name, content, message, cache, tmp_path):
+def test_files_that_are_not_archives(name, content, message, cache, tmp_path):
     (tmp_path / name).write_bytes(content)
     assert message in error_of(tmp_path / name, cache)
 
@@ -271,7 +288,7 @@ def test_nothing_to_train_on(files, message, suffix, cache, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["", ".tar.gz", ".zip"])
-def test_metadata_and_files_that_do_not_fit(suffix, manifest_of, tmp_path):
+def test_metadata_and_files_that_do_not_match(suffix, manifest_of, tmp_path):
     lines = ["file_name,age,gender"]
     lines += [f"{name},{name.split('_')[0]},{('m', 'f')[int(name.split('_')[1])]}" for name in FILES]
     lines += ["gone.jpg,20,m", "sub/twice.jpg,30,m", "sub/twice.jpg,31,m", "wrong.jpg,200,f", "robot.jpg,30,robot"]
@@ -291,14 +308,14 @@ def test_metadata_and_files_that_do_not_fit(suffix, manifest_of, tmp_path):
     assert manifest["kept"].sum() == len(FILES)
 
 
-def test_two_files_of_one_name_cannot_share_a_row(manifest_of, tmp_path):
+def test_two_files_of_one_name_do_not_share_a_row(manifest_of, tmp_path):
     table = "file_name,age\n" + "\n".join(f"{name},{name.split('_')[0]}" for name in FILES) + "\na.jpg,20\n"
     members = [*FILES.items(), ("a.jpg", PICTURE), ("a.jpg", OTHER), ("metadata.csv", table.encode())]
     reasons = manifest_of(write_archive(tmp_path / "faces.tar", members)).loc[["a.jpg"], "reason"]
     assert reasons.tolist() == ["ambiguous metadata: several files of this name share a row"] * 2
 
 
-def test_a_name_that_is_no_text(manifest_of, tmp_path):
+def test_a_name_that_is_not_utf8(manifest_of, tmp_path):
     folder = write_folder(tmp_path / "faces", FILES)
     os.rename(folder / next(iter(FILES)), os.fsencode(folder) + b"/20_0_0_2017\xff.jpg")
     os.rename(folder / list(FILES)[1], os.fsencode(folder) + b"/20_0_0_20170101.jp\xff")

@@ -1,4 +1,4 @@
-"""The real pack: what is odd in it is accounted for, and neither order nor names change the split."""
+"""The real UTKFace: its oddities are accounted for, and neither order nor names change the split."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,8 @@ import pytest
 from scripts.benchmarks.check_splits import find_leaks
 from tests.support.faces_on_disk import write_archive
 from trainer.data.archives import read_archive
-from trainer.data.loading import DataArguments, load_faces, read_pictures
+from trainer.data.arguments import DataArguments
+from trainer.data.loading import load_faces, read_pictures
 from trainer.data.manifest import build_manifest
 from trainer.data.splits import SPLITS
 
@@ -26,7 +27,7 @@ ODD_NAMES = {
 
 @pytest.fixture(scope="module")
 def part(shared_dir) -> list[tuple[str, bytes]]:
-    """Babies and the aged, among whom copies are frequent, and the odd names."""
+    """Ages with many duplicates, and the odd names."""
 
     def chosen() -> Iterator[tuple[str, bytes]]:
         for member in read_archive(shared_dir / "data" / "UTKFace.tar.gz"):
@@ -49,7 +50,7 @@ def shuffled(part: list[tuple[str, bytes]], path: Path, seed: int) -> DataArgume
     return DataArguments(dataset=str(write_archive(path / f"faces{seed}.tar.gz", files)), cache_dir=str(path / "cache"))
 
 
-def test_shuffled_copies_of_the_archive_give_the_same_split_without_leaks(part, tmp_path):
+def test_shuffled_archives_give_the_same_split_without_leaks(part, tmp_path):
     first, second = (load_faces(shuffled(part, tmp_path, seed), seed=0) for seed in (1, 2))
     for split in SPLITS:
         for column in ("group", "age", "gender", "race"):
@@ -57,7 +58,7 @@ def test_shuffled_copies_of_the_archive_give_the_same_split_without_leaks(part, 
     assert list(find_leaks(first)) == []
 
 
-def test_odd_names_and_copies_are_accounted_for(part, tmp_path):
+def test_odd_names_and_duplicates_are_accounted_for(part, tmp_path):
     args = shuffled(part, tmp_path, seed=1)
     manifest = build_manifest(read_pictures(args), args, seed=0).set_index("file_name")
     assert len(manifest) == len(part)

@@ -1,21 +1,21 @@
-"""Which pictures are kept, with which labels, and which split they fall into: by copies, folds and manifests."""
+"""Which pictures are kept, with which labels and in which split: with duplicates, folds and manifests."""
 
 from dataclasses import replace
 
 import pytest
 
-from tests.support.faces_on_disk import COPIES, as_jpeg, draw_detailed_face, write_archive, write_folder
+from tests.support.faces_on_disk import NEAR_DUPLICATES, as_jpeg, draw_detailed_face, write_archive, write_folder
 from tests.support.loaded_faces import FILES, manifest_of, rows_of
 from trainer.data.loading import load_faces, read_pictures
 from trainer.data.manifest import build_manifest, write_manifest
 from trainer.data.splits import SPLITS
 
 
-def test_no_copy_crosses_splits_and_one_is_kept(arguments, tmp_path):
+def test_no_duplicate_crosses_splits_and_one_is_kept(arguments, tmp_path):
     files, groups = {}, {}
     for index in range(60):
         picture = draw_detailed_face(index)
-        shown = [picture, *(change(picture).convert("RGB") for change in list(COPIES.values())[: index % 4])]
+        shown = [picture, *(change(picture).convert("RGB") for change in list(NEAR_DUPLICATES.values())[: index % 4])]
         for copy, content in enumerate(shown):
             name = f"{20 + index % 50}_{index % 2}_0_{copy:04d}{index:013d}.jpg"
             files[name] = as_jpeg(content)
@@ -61,7 +61,7 @@ def test_contradicting_labels_follow_the_rule(labels, kept, arguments, tmp_path)
         assert manifest["source_age"].tolist() == [int(label.split("_")[0]) for label in labels]
 
 
-def test_the_largest_copy_is_kept(arguments, tmp_path):
+def test_the_largest_duplicate_is_kept(arguments, tmp_path):
     picture = draw_detailed_face(1, size=160)
     copies = {
         "20_0_0_00000000000000001.jpg": as_jpeg(picture.resize((90, 90))),
@@ -83,7 +83,7 @@ def test_folds_test_every_group_once(arguments, folder):
     assert len(tested) == len(set(tested)) == len(FILES)
 
 
-def test_max_samples_takes_the_same_share_of_every_split(arguments, folder):
+def test_max_samples_takes_the_same_fraction_of_every_split(arguments, folder):
     args = arguments(folder)
     everything, few = load_faces(args, seed=0), load_faces(replace(args, max_samples=20), seed=0)
     for split in SPLITS:
@@ -91,9 +91,9 @@ def test_max_samples_takes_the_same_share_of_every_split(arguments, folder):
         assert few[split]["group"][:] == everything[split]["group"][: len(few[split])]
 
 
-def test_a_manifest_gives_the_splits_back(arguments, tmp_path):
+def test_a_manifest_reproduces_the_splits(arguments, tmp_path):
     folder = write_folder(tmp_path / "faces", FILES | {"broken.jpg": b"text", "18_0_0_20170101.jpg": b""})
-    args = arguments(folder, max_unusable_share=0.5)
+    args = arguments(folder, max_unusable_fraction=0.5)
     manifest = build_manifest(read_pictures(args), args, seed=7)
     write_manifest(manifest, tmp_path / "manifest.csv")
     renamed = write_archive(tmp_path / "faces.zip", [(f"a/{name}", content) for name, content in FILES.items()])

@@ -1,9 +1,9 @@
-"""Copies of a picture are found, whatever was done to them, and different pictures are not taken for copies."""
+"""Near-duplicates are found, however they were changed, and different pictures are not taken for duplicates."""
 
 import numpy as np
 import pytest
 
-from tests.support.faces_on_disk import COPIES, draw_detailed_face
+from tests.support.faces_on_disk import NEAR_DUPLICATES, draw_detailed_face
 from trainer.data.duplicates import (
     MIRROR_SIGNS,
     candidate_pairs,
@@ -28,29 +28,29 @@ def group(pictures):
     return group_duplicates([pixel_hash(p) for p in pictures], lambda index: grey_thumbnail(pictures[index]).tobytes())
 
 
-@pytest.mark.parametrize("kind", COPIES)
-def test_copies_share_a_group(originals, kind):
-    copies = [COPIES[kind](picture) for picture in originals[:10]]
+@pytest.mark.parametrize("kind", NEAR_DUPLICATES)
+def test_near_duplicates_share_a_group(originals, kind):
+    copies = [NEAR_DUPLICATES[kind](picture) for picture in originals[:10]]
     groups = group([*originals, *copies])
-    assert len(set(groups[:COUNT])) == COUNT, "different pictures were taken for copies"
+    assert len(set(groups[:COUNT])) == COUNT, "different pictures were taken for duplicates"
     assert groups[COUNT:].tolist() == groups[:10].tolist()
 
 
-def test_copies_of_copies_are_one_group(originals):
-    copies = [change(originals[0]) for change in COPIES.values()]
+def test_duplicates_of_duplicates_are_one_group(originals):
+    copies = [change(originals[0]) for change in NEAR_DUPLICATES.values()]
     groups = group([*originals, *copies])
     assert set(groups[COUNT:]) == {groups[0]}
 
 
 def test_groups_do_not_depend_on_order(originals):
-    pictures = [*originals, *(COPIES["mirrored"](picture) for picture in originals[:20])]
+    pictures = [*originals, *(NEAR_DUPLICATES["mirrored"](picture) for picture in originals[:20])]
     order = np.random.default_rng(1).permutation(len(pictures))
     shuffled = group([pictures[i] for i in order])
     assert shuffled.tolist() == group(pictures)[order].tolist()
 
 
 def test_a_group_is_named_by_the_smallest_hash_in_it(originals):
-    pictures = [originals[0], COPIES["brighter"](originals[0]), *originals[1:40]]
+    pictures = [originals[0], NEAR_DUPLICATES["brighter"](originals[0]), *originals[1:40]]
     hashes = [pixel_hash(picture) for picture in pictures]
     assert group(pictures)[0] == min(hashes[:2])
 
@@ -60,7 +60,7 @@ def test_few_pictures(originals, count):
     assert len(set(group(originals[:count]))) == count
 
 
-def test_pictures_of_one_grey_are_only_alike_if_identical():
+def test_uniform_pictures_are_duplicates_only_if_identical():
     flat = [draw_detailed_face(0).point(lambda _, level=level: level) for level in (0, 0, 90, 255)]
     assert len(set(group([*flat, *(draw_detailed_face(seed) for seed in range(40))]))) == 43
 
@@ -79,7 +79,7 @@ def test_mirror_signs_mirror_the_descriptor(originals):
     np.testing.assert_allclose(mirrored, spectral_descriptors(thumbnails) * MIRROR_SIGNS, atol=1e-5)
 
 
-def test_same_picture_says_which_way_round(originals):
+def test_same_picture_distinguishes_mirrored(originals):
     thumbnail = grey_thumbnail(originals[0])
     assert same_picture(thumbnail, thumbnail[:, ::-1].copy(), mirrored=True)
     assert not same_picture(thumbnail, thumbnail[:, ::-1].copy(), mirrored=False)

@@ -1,14 +1,14 @@
-"""What the labels of copies say about the errors that no model can avoid."""
+"""What the labels of duplicates say about the lowest error that a model can have."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from trainer.data.card import measure_label_noise
+from trainer.data.report import measure_label_noise
 
 
 def test_label_noise():
-    """Two pairs 4 and 0 years apart, one of them with different genders; a picture alone says nothing."""
+    """Two pairs 4 and 0 years apart, one of them with different genders; a single picture does not count."""
     manifest = pd.DataFrame(
         {
             "group": ["a", "a", "b", "b", "c", ""],

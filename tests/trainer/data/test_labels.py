@@ -1,4 +1,4 @@
-"""Labels as people write them, in file names, table cells and translations of words."""
+"""Labels in file names and table cells, and the words that name them."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from trainer.data.labels import FaceLabels, labels_from_name, labels_from_values
         ("24_0_1_20170116220224657 .jpg.chip.jpg", FaceLabels(24, 24, 24, 0, "Black")),  # a space
         ("55_0_0_20170116232725357jpg.chip.jpg", FaceLabels(55, 55, 55, 0, "White")),  # a missing dot
         ("61_1_20170109142408075.jpg.chip.jpg", FaceLabels(61, 61, 61, 1, "unknown")),  # no race
-        ("25_0_7_20170116174525125.jpg", FaceLabels(25, 25, 25, 0, "unknown")),  # a race that is none
+        ("25_0_7_20170116174525125.jpg", FaceLabels(25, 25, 25, 0, "unknown")),  # an undefined race
         ("0_0_0_20170116.jpg", FaceLabels(0, 0, 0, 0, "White")),
         ("116_1_3_20170116.png", FaceLabels(116, 116, 116, 1, "Indian")),
         ("117_0_0_20170116.jpg", "age out of range: 117, expected 0 to 116"),
@@ -63,6 +63,6 @@ def test_values(age, gender, expected):
 
 
 @pytest.mark.parametrize("words", ["male", "Mann=mal", "=male", "Mann=male,,Frau=female"])
-def test_words_that_map_nothing(words):
+def test_words_that_are_not_understood(words):
     with pytest.raises(ValueError, match="Expected word=label with a label among male, female, got"):
         parse_words(words, ("male", "female"))

@@ -1,4 +1,4 @@
-"""Several data sets in one recipe: exact ages and ranges side by side, loosely cut faces aligned first."""
+"""Several data sets in one recipe: exact ages with ranges, aligned faces with unaligned crops."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def write_ranged_folder(folder: Path, count: int) -> Path:
-    """Drawings labelled with age ranges in a metadata.csv, as FairFace is."""
+    """Drawings labelled with age ranges in a metadata.csv, like FairFace."""
     folder.mkdir()
     with open(folder / "metadata.csv", "w", newline="") as file:
         table = csv.writer(file)
@@ -48,7 +48,7 @@ def ranged(tmp_path_factory) -> Path:
     return write_ranged_folder(tmp_path_factory.mktemp("ranged") / "faces", count=80)
 
 
-def test_a_pass_goes_over_each_set_as_often_as_told(exact, ranged):
+def test_an_epoch_repeats_each_set_as_often_as_told(exact, ranged):
     mixture = MixtureArguments(also_train_on=[json.dumps({"dataset": str(ranged), "repeat": 2})], repeat=3)
     faces = load_faces(DataArguments(dataset=str(exact)), seed=0)
     train = decode_faces(faces, 32, 32)["train"]
@@ -74,7 +74,7 @@ def test_a_recipe_trains_on_several_sets(exact, ranged, tmp_path):
     pictures = record["data"]["splits"]["train"] + 2 * other["splits"]["train"]
     assert record["best_step"] <= 2 * -(-pictures // 16)
     steps = max(entry["step"] for entry in record["log_history"])
-    assert steps == 2 * -(-pictures // 16), "two passes over both sets in batches of 16"
+    assert steps == 2 * -(-pictures // 16), "two epochs over both sets in batches of 16"
     assert str(ranged) not in json.dumps(record["arguments"])
 
     evaluate_model(EvaluationArguments(model=str(output_dir), draws=20), DataArguments(dataset=str(exact)))
@@ -94,7 +94,7 @@ def test_a_recipe_trains_on_several_sets(exact, ranged, tmp_path):
         ('{"dataset": "x", "allign": true}', "also_train_on: unknown key 'allign'. Did you mean 'align'"),
         ('{"dataset": "x", "repeat": "often"}', "also_train_on: repeat: invalid int value: 'often'"),
         ('{"dataset": "x", "repeat": 0}', "at least once"),
-        ('{"dataset": "x", "validation_share": 2}', "validation_share"),
+        ('{"dataset": "x", "validation_fraction": 2}', "validation_fraction"),
     ],
 )
 def test_a_set_that_is_not_understood(text, message):
@@ -109,7 +109,7 @@ def test_a_stream_cannot_be_mixed(exact, ranged):
         load_sets(mixture, faces, seed=0)
 
 
-def test_copies_of_what_another_set_measures_on_are_left_out_of_training(exact, tmp_path):
+def test_duplicates_of_what_another_set_holds_out_are_left_out_of_training(exact, tmp_path):
     faces = load_faces(DataArguments(dataset=str(exact)), seed=0)
     folder = write_utkface_folder(tmp_path / "others", count=60, seed=5)
     for index, row in enumerate(row for split in faces.values() for row in split):
@@ -131,7 +131,7 @@ def test_copies_of_what_another_set_measures_on_are_left_out_of_training(exact, 
 
 
 @pytest.mark.parametrize("num_proc", [None, 2])
-def test_loosely_cut_faces_are_aligned_and_others_kept_whole(tmp_path, num_proc):
+def test_unaligned_crops_are_aligned_and_others_kept_whole(tmp_path, num_proc):
     folder = tmp_path / "loose"
     folder.mkdir()
     astronaut = Image.open(ROOT / "examples/astronaut.jpg").convert("RGB")
@@ -141,16 +141,16 @@ def test_loosely_cut_faces_are_aligned_and_others_kept_whole(tmp_path, num_proc)
         canvas.save(folder / f"{20 + index}_1_0_20170101{index:09d}.jpg")
     for index in range(12):
         draw_face(40 + index, 0, seed=index).save(folder / f"{40 + index}_0_0_20170102{index:09d}.jpg")
-    shares = {"validation_share": 0.3, "test_share": 0.3, "max_age_spread": 100}
-    faces = load_faces(DataArguments(dataset=str(folder), align=True, num_proc=num_proc, **shares), seed=0)
+    fractions = {"validation_fraction": 0.3, "test_fraction": 0.3, "max_age_spread": 100}
+    faces = load_faces(DataArguments(dataset=str(folder), align=True, num_proc=num_proc, **fractions), seed=0)
     rows = [row for split in faces.values() for row in split]
     assert {row["image"].size for row in rows} == {(CROP_SIDE, CROP_SIDE)}
     women = np.stack([np.asarray(row["image"], float) for row in rows if row["gender"] == 1])
-    assert np.abs(women - women.mean(axis=0)).mean() < 12, "one face, one crop, wherever it was"
+    assert np.abs(women - women.mean(axis=0)).mean() < 12, "the crops of one face are alike, wherever it was"
 
 
 def test_processes_that_decode_do_not_wait_for_their_parents_threads(tmp_path):
-    """As in a run that has just looked for copies, with OpenCV's threads."""
+    """As in a run that has just searched for duplicates with OpenCV's threads."""
     write_utkface_folder(tmp_path / "faces", count=40)
     script = f"""
 import cv2, numpy as np

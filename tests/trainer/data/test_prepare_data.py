@@ -1,4 +1,4 @@
-"""The prepared set: what is written, that it trains like its source, and that the Hub takes it and gives it back."""
+"""The prepared set: what is written, that it loads like its source, and that it can be pushed to the Hub and loaded."""
 
 import json
 import os
@@ -15,12 +15,20 @@ from PIL import Image
 from yaml import safe_load
 
 from scripts.benchmarks.check_splits import find_leaks
-from tests.support.faces_on_disk import COPIES, as_jpeg, draw_detailed_face, face_files, write_archive, write_folder
+from tests.support.faces_on_disk import (
+    NEAR_DUPLICATES,
+    as_jpeg,
+    draw_detailed_face,
+    face_files,
+    write_archive,
+    write_folder,
+)
 from tests.support.hub_server import HubServer
-from trainer.data.card import describe_data
-from trainer.data.loading import DataArguments, load_faces
+from trainer.data.arguments import DataArguments
+from trainer.data.loading import load_faces
 from trainer.data.manifest import read_manifest
 from trainer.data.preparation import PrepareArguments, prepare_data
+from trainer.data.report import describe_data
 from trainer.data.splits import SPLITS
 
 
@@ -28,11 +36,11 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def utkface_like() -> dict[str, bytes]:
-    """Faces with all that is wrong with UTKFace: copies, contradicting copies, unreadable files and names."""
+    """Faces with all the flaws of UTKFace: duplicates, contradicting labels, unreadable files and names."""
     files = face_files(60)
     for index in range(12):
         picture = draw_detailed_face(index, size=60)
-        copy = list(COPIES.values())[index % 3](picture).convert("RGB")
+        copy = list(NEAR_DUPLICATES.values())[index % 3](picture).convert("RGB")
         ages = (30, 30 + 2 * index)  # up to 22 years apart
         files[f"{ages[0]}_0_0_2018{index:013d}.jpg"] = as_jpeg(picture)
         files[f"{ages[1]}_{int(index == 1)}_0_2019{index:013d}.jpg"] = as_jpeg(copy)
@@ -67,7 +75,7 @@ def test_the_prepared_set_is_its_source_cleaned(raw, prepared):
             np.testing.assert_array_equal(np.asarray(ours["image"]), np.asarray(theirs["image"]))
 
 
-def test_a_set_of_which_nothing_is_dropped(tmp_path):
+def test_a_clean_set_is_kept_whole(tmp_path):
     faces = write_folder(tmp_path / "faces", face_files(30))
     report = prepare_data(PrepareArguments(output_dir=str(tmp_path / "prepared")), DataArguments(dataset=str(faces)))
     assert (report["kept"], report["reasons"]) == (30, {})
@@ -114,7 +122,7 @@ def test_every_file_is_accounted_for(prepared):
     assert report == json.loads(json.dumps(describe_data(manifest)))
 
 
-def test_the_card_says_what_the_report_says(prepared):
+def test_the_card_agrees_with_the_report(prepared):
     card = (prepared / "README.md").read_text()
     for text in (
         "87 files: 65 kept, 22 dropped.",
@@ -122,10 +130,10 @@ def test_the_card_says_what_the_report_says(prepared):
         "12 groups with 24 pictures: 12 of 2.",
         "non-commercial",
         "python -m scripts.prepare_data --dataset UTKFace.tar.gz --seed 0",
-        "the ages of two copies differ by 11.00 [",
+        "the ages of two duplicates differ by 11.00 [",
     ):
         assert text.lower() in card.lower(), text
-    assert "{{" not in card, "a part of the template was left"
+    assert "{{" not in card, "a part of the template was not rendered"
     assert str(prepared.parent) not in card
 
 
@@ -153,7 +161,7 @@ def test_max_samples_of_a_prepared_set(raw, prepared):
     assert {split: few[split]["group"][:] for split in SPLITS} == {s: everything[s]["group"][:] for s in SPLITS}
 
 
-def test_loosely_cut_faces_are_aligned_before_they_are_written(raw, prepared, tmp_path):
+def test_unaligned_crops_are_aligned_before_they_are_written(raw, prepared, tmp_path):
     folder = tmp_path / "aligned"
     aligned = replace(raw, align=True)
     prepare_data(PrepareArguments(output_dir=str(folder)), aligned)
@@ -161,7 +169,7 @@ def test_loosely_cut_faces_are_aligned_before_they_are_written(raw, prepared, tm
     written = load_faces(DataArguments(dataset=str(folder), cache_dir=raw.cache_dir), seed=0)
     assert {row["image"].size for row in written["test"]} == {(160, 160)}
     card = (folder / "README.md").read_text()
-    assert "turned upright and cut out" in card
+    assert "aligned to the training template" in card
     assert "--align True" in card
 
 
@@ -179,7 +187,7 @@ def test_a_manifest_reproduces_the_set(raw, prepared, tmp_path):
         ({"streaming": True, "folds": 5}, "Folds need all labels at once"),
     ],
 )
-def test_what_a_prepared_set_cannot_do(options, message, raw, prepared):
+def test_arguments_that_a_prepared_set_refuses(options, message, raw, prepared):
     with pytest.raises(ValueError, match=message):
         load_faces(replace(raw, dataset=str(prepared), **options), seed=0)
 
@@ -194,12 +202,12 @@ def test_a_set_is_prepared_as_a_whole(options, message, raw, tmp_path):
 
 def test_nothing_is_overwritten(raw, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="holds something already"):
+    with pytest.raises(ValueError, match="is not empty"):
         prepare_data(PrepareArguments(output_dir=str(tmp_path)), raw)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_broken_off_run_leaves_no_set(raw, tmp_path, monkeypatch):
+def test_an_interrupted_run_leaves_no_set(raw, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -217,7 +225,7 @@ def test_leaks_are_found_by_the_check(raw, tmp_path):
         f"30_0_0_{copy}{index:016d}.jpg": as_jpeg(picture.convert("RGB"))
         for index in range(12)
         for copy, picture in enumerate(
-            [draw_detailed_face(index, 60), COPIES["mirrored"](draw_detailed_face(index, 60))]
+            [draw_detailed_face(index, 60), NEAR_DUPLICATES["mirrored"](draw_detailed_face(index, 60))]
         )
     }
     args = replace(raw, dataset=str(write_folder(tmp_path / "faces", files)))
@@ -237,7 +245,7 @@ def test_leaks_are_found_by_the_check(raw, tmp_path):
 
 @pytest.mark.slow
 def test_push_stream_and_train_from_the_hub(raw, hub: HubServer, tmp_path):
-    """The commands as a user types them, with the real client, each in its own process."""
+    """The commands of a user, with the real client, each in its own process."""
 
     def run(*command: str, code: int = 0) -> str:
         done = subprocess.run(

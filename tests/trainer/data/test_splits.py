@@ -1,4 +1,4 @@
-"""Splits keep their shares in every stratum and depend on content and seed alone."""
+"""Splits keep their fractions in every stratum and depend on content and seed alone."""
 
 from collections import Counter
 
@@ -29,16 +29,16 @@ def test_stratum(ages, gender, expected):
     assert stratum(*ages, gender) == expected
 
 
-@pytest.mark.parametrize("shares", [(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (0.2,) * 5, (1 / 3,) * 3])
-def test_every_part_gets_its_share_of_each_stratum(shares):
-    parts = assign_parts(CONTENTS, STRATA, shares, seed=0)
+@pytest.mark.parametrize("fractions", [(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (0.2,) * 5, (1 / 3,) * 3])
+def test_every_part_gets_its_fraction_of_each_stratum(fractions):
+    parts = assign_parts(CONTENTS, STRATA, fractions, seed=0)
     for cell, size in Counter(STRATA).items():
-        inside = np.bincount([parts[i] for i in range(len(parts)) if STRATA[i] == cell], minlength=len(shares))
-        assert np.abs(inside - size * np.array(shares)).max() <= 1
+        inside = np.bincount([parts[i] for i in range(len(parts)) if STRATA[i] == cell], minlength=len(fractions))
+        assert np.abs(inside - size * np.array(fractions)).max() <= 1
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_part_gets_its_share_of_many_small_strata(seed):
+def test_a_part_gets_its_fraction_of_many_small_strata(seed):
     strata = [(i // 2, 0) for i in range(len(CONTENTS))]  # of two items each: no tenth of a stratum is an item
     sizes = np.bincount(assign_parts(CONTENTS, strata, (0.8, 0.1, 0.1), seed)) / len(CONTENTS)
     assert sizes == pytest.approx([0.8, 0.1, 0.1], abs=0.03)
@@ -63,7 +63,7 @@ def test_seeds_give_other_splits():
     assert both < 0.25 * (first == "test").sum()  # a tenth by chance
 
 
-def test_each_item_is_in_the_test_split_of_one_fold_and_a_share_of_the_others_validates():
+def test_each_item_is_in_the_test_split_of_one_fold():
     folds = np.array([split_names(CONTENTS, STRATA, seed=0, folds=5, fold=fold) for fold in range(5)])
     assert ((folds == "test").sum(axis=0) == 1).all()
     for names in folds:

@@ -1,4 +1,4 @@
-"""Batches: bytes in, normalised pictures out; augmentation stays within bounds and can be switched off."""
+"""Batches from decoded faces: normalised, and augmented within bounds."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def pixels():
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "I;16", "RGBA"])
-def test_training_sees_what_the_pipeline_sees(mode):
+def test_training_gets_the_same_pixels_as_the_pipeline(mode):
     values = np.random.default_rng(0).integers(0, 256, (32, 32, 4), dtype=np.uint8)
     grey_16_bit = values[..., 0].astype(np.uint16) * 257
     picture = {
@@ -41,7 +41,7 @@ def test_training_sees_what_the_pipeline_sees(mode):
 
 
 def test_a_picture_that_cannot_be_decoded_is_named():
-    """As a set that was prepared elsewhere may hold."""
+    """A set that was prepared elsewhere may hold one."""
     huge = {"image": Image.new("1", (8000, 8000)), "age": 30, "gender": 0, "file_name": "huge.png"}
     with pytest.raises(PictureError, match=r"^huge\.png: .* at most 50,000,000 pixels"):
         decode_faces(DatasetDict(train=Dataset.from_list([huge])), 32, 32)

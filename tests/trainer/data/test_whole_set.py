@@ -1,10 +1,11 @@
-"""A source as one set, to measure on."""
+"""A source as a single split, to measure a model on."""
 
 from tests.support.faces_on_disk import face_files, write_folder
-from trainer.data.loading import DataArguments, load_whole_set
+from trainer.data.arguments import DataArguments
+from trainer.data.loading import load_whole_set
 
 
-def test_a_part_of_an_unprepared_source_is_from_all_over_it(tmp_path):
+def test_max_samples_are_spread_over_an_unprepared_source(tmp_path):
     folder = write_folder(tmp_path / "faces", face_files(30))
     everything, few = (
         load_whole_set(DataArguments(dataset=str(folder), cache_dir=str(tmp_path / "cache"), max_samples=count))["all"]
