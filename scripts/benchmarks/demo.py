@@ -1,6 +1,5 @@
-"""How long the demo takes from picture to answer, by stage, beside the usual alternative: one ViT-B for age, one for gender;
-and, of a fresh process: from its start to its first answer, and from choosing a picture in a browser to its cards
-and its boxed copy.
+"""Time from picture to answer, by stage, beside a common alternative: one ViT-B for age and one for gender. And of a fresh
+process: from its start to its first answer, and in a browser from choosing a picture to its cards and its boxed copy.
 
 python -m scripts.benchmarks.demo                    # the model in model/
 python -m scripts.benchmarks.demo --model outputs/run --repeats 50

@@ -1,4 +1,4 @@
-"""Screenshots of the running demo with the public-domain picture it ships: the README's, or every view to look at.
+"""Screenshots of the running demo with its public-domain example picture: those of the README, or every view.
 
 python app.py &
 python -m scripts.maintenance.screenshots http://127.0.0.1:7860                      # the README's, into docs/screenshots

@@ -1,4 +1,4 @@
-"""The demo's promises beyond its page: the HTTP API, live frames, and how it starts or fails to."""
+"""The demo beyond its page: the HTTP API, live frames, and how the process starts or fails to start."""
 
 import base64
 import json
@@ -93,7 +93,7 @@ def test_telephones_pictures_are_read_upright(client: Client, photo: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_frames_that_come_while_one_is_looked_at_are_dropped(demo: DemoServer):
+def test_frames_that_come_while_one_is_analysed_are_dropped(demo: DemoServer):
     """All but the newest, so that a webcam never lags behind."""
 
     def frame(width: int, height: int) -> dict:

@@ -286,7 +286,7 @@ def ask_the_page(demo: DemoServer, http: httpx.Client) -> None:
 def test_whatever_is_sent_leaves_a_file_that_is_deleted(
     demo: DemoServer, http: httpx.Client, send: Callable[[DemoServer, httpx.Client], None]
 ):
-    """The files of all of these are looked for at the end, in `demo`."""
+    """The fixture `demo` checks at the end that all these files are gone."""
     before = set(demo.stored_files())
     send(demo, http)
     assert set(demo.stored_files()) - before
@@ -303,7 +303,7 @@ def test_a_picture_is_gone_after_the_stated_time(demo: DemoServer, http: httpx.C
 def test_a_copy_with_boxes_is_gone_after_the_stated_time_since_it_was_drawn_last(demo: DemoServer, http: httpx.Client):
     picture = upload(http, "private-name.jpg", encoded("JPEG", quality=90))
     page_asks(http, "picture", picture)
-    time.sleep(KEEP_SECONDS / 2)  # the picture's own time goes on
+    time.sleep(KEEP_SECONDS / 2)  # in which the uploaded picture itself grows old
     drawn = Path(re.search(r'"path": ?"([^"]+)"', page_asks(http, "picture", picture))[1])
     assert drawn in demo.stored_files()
     assert left_after_the_stated_time(demo) == []

@@ -1,4 +1,4 @@
-"""The demo's Picture tab in a real Chromium: what visitors see of their own picture, and of nobody else's."""
+"""The Picture tab in a real Chromium: visitors see the answers to their own pictures, and nobody else's."""
 
 import base64
 import io
@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from skimage.data import astronaut
 
 from tests.support.demo_server import DemoServer
-from tests.support.visitors import drop, hold_first_question, log_in, type_ranges, upload, visit
+from tests.support.visitors import drop, hold_first_question, log_in, tab_to, type_ranges, upload, visit
 
 
 pytestmark = pytest.mark.slow
@@ -56,7 +56,7 @@ def test_picture_is_boxed_and_has_a_card_in_any_ranges(page: Page, portrait: Pat
     )
     assert databases == []
     assert not re.search("portrait|predict|history|face|years", json.dumps(stores).lower()), stores
-    # at once: the model was asked for the picture, and not again for the ranges
+    # the model was asked once, for the picture, and not again for the ranges
     asked = page.evaluate("performance.getEntriesByType('resource').filter(r => r.name.includes('/queue/join')).length")
     assert asked == 1
 
@@ -73,7 +73,7 @@ def test_ranges_with_a_mistake_cost_no_answer(page: Page, portrait: Path):
 
 
 def test_answer_is_to_what_was_chosen_last(page: Page, two: Path):
-    """What the visitor changes while the model works: nothing is lost, and nothing older comes after."""
+    """Changes that a visitor makes while the model is at work are not lost, and no earlier answer replaces a later one."""
     page.locator("#examples button").click()
     bars = page.locator("#cards .face-card li")
     expect(bars).to_have_count(9)
@@ -151,11 +151,7 @@ def test_visitors_see_nothing_of_each_other(browser: Browser, demo: DemoServer, 
 def test_keyboard_alone_reaches_a_picture_and_its_answer(page: Page):
     page.get_by_role("tab", name="Picture").focus()
     for place, key in (("#picture", None), ("#examples", "Enter"), ("#show-saliency", "Space")):
-        for _ in range(20):
-            page.keyboard.press("Tab")
-            if page.evaluate("place => document.activeElement.closest(place) !== null", place):
-                break
-        assert page.evaluate("place => document.activeElement.closest(place) !== null", place), place
+        tab_to(page, place)
         if key:
             page.keyboard.press(key)
     expect(page.locator("#cards .saliency img")).to_have_count(2)
@@ -215,7 +211,7 @@ def test_kind_of_picture_that_the_browser_cannot_show_is_answered_and_said(page:
     assert page.evaluate(f"{said}.content") == "none"
 
 
-def test_page_tells_who_asks_too_often(browser: Browser, guarded: DemoServer, portrait: Path, two: Path):
+def test_page_tells_a_visitor_beyond_the_rate_limit(browser: Browser, guarded: DemoServer, portrait: Path, two: Path):
     address = {"X-Forwarded-For": "192.0.2.21"}
     with visit(browser, guarded, extra_http_headers=address) as page:
         log_in(page)
@@ -227,7 +223,7 @@ def test_page_tells_who_asks_too_often(browser: Browser, guarded: DemoServer, po
         told = r"Too many requests: at most 40 a minute\. Try again in \d+ seconds"
         drop(page, portrait)
         expect(page.get_by_text(re.compile(f"^HTTP 429: {told}")).first).to_be_visible()
-        page.locator("#examples button").click()  # its file is there already: the question is what is refused
+        page.locator("#examples button").click()  # its file is on the server already: the prediction is refused
         expect(page.get_by_text(re.compile(f"^{told}")).first).to_be_visible()
         expect(cards).to_have_count(0)  # they were of another picture
         expect(page.locator("#notice")).to_contain_text("you asked too often")

@@ -1,4 +1,4 @@
-"""What an operator limits: who may enter, how often, how many at once, and between which models they choose."""
+"""The login, the choice of models, the queue limits and the request limits."""
 
 import asyncio
 import base64
@@ -56,7 +56,7 @@ def upload(http: httpx.Client) -> dict:
 
 
 @pytest.mark.slow
-def test_nobody_enters_without_the_password(guarded: DemoServer):
+def test_without_the_password_nothing_is_served(guarded: DemoServer):
     with visitor(guarded, "192.0.2.1", login=False) as http:
         wrong = http.post("/login", data={"username": "ann", "password": "guess"})
         assert (wrong.status_code, "secret" in wrong.text) == (400, False)
@@ -89,7 +89,7 @@ def test_answers_come_from_the_model_chosen(guarded: DemoServer):
 
 
 @pytest.mark.slow
-def test_past_the_queue_everyone_is_told_that_it_is_busy_and_every_accepted_one_is_answered(guarded: DemoServer):
+def test_full_queue_refuses_with_a_message_and_every_accepted_request_is_answered(guarded: DemoServer):
     with visitor(guarded, "192.0.2.3") as http:
         picture = upload(http)
         with ThreadPoolExecutor(20) as threads:
@@ -107,7 +107,7 @@ def test_past_the_queue_everyone_is_told_that_it_is_busy_and_every_accepted_one_
 
 
 @pytest.mark.slow
-def test_webcams_that_wait_keep_no_picture_out(guarded: DemoServer):
+def test_waiting_webcams_leave_room_for_pictures(guarded: DemoServer):
     buffer = io.BytesIO()
     Image.new("RGB", (64, 48)).save(buffer, "JPEG")
     frame = {"url": "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()}
@@ -129,7 +129,7 @@ def test_webcams_that_wait_keep_no_picture_out(guarded: DemoServer):
 
 
 @pytest.mark.slow
-def test_who_asks_too_often_is_told_when_to_come_back_and_others_are_served(guarded: DemoServer):
+def test_client_beyond_its_rate_is_told_when_to_return_and_others_are_served(guarded: DemoServer):
     with visitor(guarded, "192.0.2.4", login=False) as http:
         guesses = [http.post("/login", data={"username": "ann", "password": str(n)}).status_code for n in range(41)]
         assert guesses == [400] * 40 + [429]
@@ -180,7 +180,7 @@ def test_the_minute_slides(post: Callable[..., httpx.Response]):
     ],
     ids=["IPv4", "IPv6"],
 )
-def test_a_visitor_is_whom_the_proxy_saw_whatever_the_visitor_claims(
+def test_client_is_identified_by_the_address_that_the_proxy_saw(
     post: Callable[..., httpx.Response], forwarded_for: list[str]
 ):
     assert [post(forwarded_for=seen).status_code for seen in forwarded_for] == [200, 200, 200, 429]
@@ -193,7 +193,7 @@ def test_a_visitor_is_whom_the_proxy_saw_whatever_the_visitor_claims(
     [(INTERNAL_SECRET, 200), (INTERNAL_SECRET[:-1], 429), ("", 429)],
     ids=["own", "nearly", "none"],
 )
-def test_what_the_server_asks_itself_is_not_counted_again(post: Callable[..., httpx.Response], secret, fourth):
+def test_internal_requests_are_not_counted(post: Callable[..., httpx.Response], secret, fourth):
     assert [post(headers={INTERNAL_HEADER: secret}).status_code for _ in range(4)] == [200, 200, 200, fourth]
 
 

@@ -1,8 +1,9 @@
-"""The demo's other tabs in a real Chromium, and the page as a whole: webcam, several pictures, the card, accessibility."""
+"""The other tabs in a real Chromium: webcam, several pictures, the model card; and the accessibility of the whole page."""
 
 import hashlib
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.support.demo_server import DemoServer
-from tests.support.visitors import log_in, start_webcam, type_ranges, upload, visit
+from tests.support.visitors import drop, log_in, start_webcam, tab_to, type_ranges, upload, visit
 
 
 pytestmark = pytest.mark.slow
@@ -41,6 +42,30 @@ def test_several_pictures_become_one_table(page: Page, portrait: Path, tmp_path:
     expect(picture).to_have_count(0)
     expect(page.locator("#table tr")).to_have_count(0)
     upload(page, portrait, place="#pictures")
+    page.locator("#start").click()
+    expect(page.locator("#table tbody tr")).to_have_count(1)
+
+
+def choose_by_keyboard(page: Page, path: Path) -> None:
+    page.get_by_role("tab", name="Several").focus()
+    tab_to(page, "#pictures")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(path)
+
+
+@pytest.mark.parametrize(
+    "choose",
+    [
+        pytest.param(lambda page, path: upload(page, path, place="#pictures"), id="mouse"),
+        pytest.param(choose_by_keyboard, id="keyboard"),
+        pytest.param(lambda page, path: drop(page, path, place="#pictures"), id="drag"),
+    ],
+)
+def test_pictures_are_chosen_in_every_way(page: Page, portrait: Path, choose: Callable[[Page, Path], None]):
+    page.get_by_role("tab", name="Several").click()
+    choose(page, portrait)
+    expect(page.locator("#pictures")).to_contain_text("portrait")
     page.locator("#start").click()
     expect(page.locator("#table tbody tr")).to_have_count(1)
 
@@ -77,7 +102,7 @@ def test_live_answer_follows_the_ranges(page: Page):
     expect(page.locator("#overlay svg[data-faces='1']")).to_be_visible()
 
 
-def test_a_webcam_that_gets_no_place_asks_once_and_can_be_started_again(page: Page):
+def test_refused_webcam_asks_once_and_can_be_started_again(page: Page):
     asked = []
 
     def refuse(route: Route) -> None:
@@ -121,7 +146,7 @@ def test_camera_that_does_not_start_says_why(page: Page, cause: str):
 
 
 def test_demo_says_what_has_ended(browser: Browser, demo: DemoServer, portrait: Path, tmp_path: Path):
-    """The webcam's time, its place among others, and the time for which a picture is kept."""
+    """That the webcam's time is over, that it waits for a place, that the picture has been deleted."""
     limits = {"KEEP_SECONDS": "20", "WEBCAM_SECONDS": "10", "WEBCAM_VIEWERS": "1"}
     with (
         DemoServer(tmp_path, MODEL_ID=demo.environment["MODEL_ID"], **limits) as short,

@@ -1,4 +1,4 @@
-"""The tool for assistants (MCP): the same answers, no file of the server, no address of its network, a rate for each caller."""
+"""The MCP tool: the same answers as the API, no file of the server, no address of its network, a rate limit for each client."""
 
 import asyncio
 import base64
@@ -83,7 +83,7 @@ def test_what_is_no_picture_of_the_callers_is_refused(demo: DemoServer, picture:
 
 
 def test_a_path_is_not_read_for_a_prompt_either(demo: DemoServer):
-    """Gradio answers any prompt's name with the last function of the API."""
+    """Gradio answers a prompt of any name with the last function of the API."""
 
     async def ask() -> None:
         connection = streamablehttp_client(f"{demo.url}/gradio_api/mcp/")
@@ -95,8 +95,8 @@ def test_a_path_is_not_read_for_a_prompt_either(demo: DemoServer):
     asyncio.run(ask())
 
 
-def test_assistants_do_not_share_one_rate(demo: DemoServer, tmp_path: Path):
-    """Each call is counted for who makes it; the server's own upload and question behind it are not."""
+def test_mcp_clients_do_not_share_one_rate(demo: DemoServer, tmp_path: Path):
+    """Each call counts for the client that makes it; the internal requests behind it do not count."""
     environment = {"MODEL_ID": demo.environment["MODEL_ID"], "GRADIO_MCP_SERVER": "True", "REQUESTS_PER_MINUTE": "5"}
     with DemoServer(tmp_path, **environment) as limited:
         for caller in range(7):  # more than the rate of one

@@ -1,4 +1,4 @@
-"""The demo's own folder: old files go, young ones and other programs' stay, and at the end nothing is left."""
+"""The demo's temporary folder: old files are deleted, young ones and those of other programs stay, none is left at the end."""
 
 import os
 import time

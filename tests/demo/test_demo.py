@@ -1,4 +1,4 @@
-"""The parts of the demo's page that need no server: settings, ranges, cards, drawing, table, webcam tracks, maps."""
+"""The parts of the demo that need no server: settings, ranges, cards, drawing, table, face tracking, saliency maps."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The handlers behind the page: what they answer to a picture, to several, and to a live frame, in which ranges."""
+"""The page's handlers: their answers to one picture, to several, and to a live frame, in any age ranges."""
 
 import base64
 import io
@@ -44,7 +44,7 @@ def upload(folder: Path, picture: np.ndarray | None) -> dict:
     return {"path": str(path), "orig_name": path.name}
 
 
-def test_other_ranges_are_the_same_answer_until_it_is_forgotten(tmp_path: Path):
+def test_other_ranges_reuse_the_answer_until_it_expires(tmp_path: Path):
     handlers = handlers_of(tmp_path)
     _, notice, cards, kept, _ = handlers.show(PORTRAIT, "4 bins")
     in_other_ranges = handlers.change_ranges(kept, "0-17, 18+", PORTRAIT)
@@ -52,11 +52,11 @@ def test_other_ranges_are_the_same_answer_until_it_is_forgotten(tmp_path: Path):
     assert in_other_ranges[1].count("<li") == 2
     assert handlers.change_ranges(kept, "4 bins", PORTRAIT) == (notice, cards, gr.skip())
     assert "add 18-19" in handlers.change_ranges(kept, "0-17, 20+", PORTRAIT)[0]
-    # forgotten meanwhile, or not there yet: the answer itself must tell, so it is asked for
+    # expired, or not there yet: the model is asked again
     said, shown, asked_again = handlers.change_ranges(None, "0-17, 18+", PORTRAIT)
     assert (said, shown) == (gr.skip(), gr.skip())
     assert isinstance(asked_again, float)
-    # another picture is being looked at
+    # the model is at work on another picture
     assert handlers.change_ranges(kept, "0-17, 18+", PORTRAIT | {"path": "another"}) == (gr.skip(),) * 3
     assert handlers.change_ranges(None, "0-17, 18+", None) == (message(CHOOSE), gr.skip(), gr.skip())
 
@@ -77,7 +77,7 @@ def test_ranges_changed_while_the_model_worked_are_caught_up_with(tmp_path: Path
     assert handlers.catch_up(kept, "0-17, 18+", PORTRAIT)[1].count("<li") == 2
 
 
-def test_refused_question_takes_another_pictures_answer_away_and_leaves_the_same_ones(tmp_path: Path):
+def test_refusal_removes_the_answer_to_another_picture_and_keeps_one_to_the_same(tmp_path: Path):
     handlers = handlers_of(tmp_path)
     kept = handlers.show(PORTRAIT, "4 bins")[3]
     drawn, notice, cards, *rest = handlers.refused(kept, PORTRAIT)
@@ -147,8 +147,8 @@ def test_table_of_several_pictures_follows_the_ranges(tmp_path: Path):
     assert (gallery, "Find the faces" in notice, table) == (gr.skip(), True, gr.skip())
 
 
-def test_what_came_of_other_pictures_or_another_model_is_taken_away(tmp_path: Path):
-    """As where they were changed while the model was at work."""
+def test_answers_to_other_pictures_or_by_another_model_are_removed(tmp_path: Path):
+    """They may change while the model is at work."""
     handlers = handlers_of(tmp_path)
     kept = handlers.show_several([PORTRAIT], "4 bins")[2]
     assert handlers.change_several_ranges(kept, "4 bins", []) == ("", "", "")

@@ -1,4 +1,4 @@
-"""A virtual environment that holds what a requirements.txt asks for and nothing else, without installing it again."""
+"""A virtual environment with only what a requirements.txt asks for, linked from this environment instead of installed."""
 
 import venv
 from importlib.metadata import Distribution, distribution

@@ -1,4 +1,4 @@
-"""The demo as its own process, as an operator starts it, with its log and temporary files within reach of a test."""
+"""The demo as a process of its own, as an operator starts it; tests can read its log and its temporary files."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ import httpx
 
 
 ROOT = Path(__file__).resolve().parents[2]
-# Of what visitors send and are told, and of mistakes in the code. Lower case.
+# In what visitors send, in what they are answered, and in tracebacks. Lower case.
 PRIVATE_WORDS = (
     *("private-name", "portrait", "astronaut", "dropped", "passwd", "secret"),
     *("looks", "female", "age_range", "years", "face found", "traceback"),

@@ -1,4 +1,4 @@
-"""What the page asks of its server, without a browser."""
+"""The requests that the page sends to its server, without a browser."""
 
 from uuid import uuid4
 
@@ -9,7 +9,7 @@ FILE_MARK = {"_type": "gradio.FileData"}
 
 
 def page_joins(http: httpx.Client, component: str, value: object) -> tuple[str, dict]:
-    """Ask the page's own function whose first input is `component`; -> the event, and what was sent."""
+    """Call the page's own function whose first input is `component` -> the event, and the body that was sent."""
     page = http.get("/config").raise_for_status().json()
     parts = {part["id"]: part["props"] for part in page["components"]}
     inputs = {call["id"]: call["inputs"] for call in page["dependencies"] if call["inputs"]}
@@ -20,7 +20,7 @@ def page_joins(http: httpx.Client, component: str, value: object) -> tuple[str, 
 
 
 def page_asks(http: httpx.Client, component: str, value: object) -> str:
-    """The answer as the message in which it comes."""
+    """Call it as `page_joins` does -> the server's message with the answer."""
     event, body = page_joins(http, component, value)
     with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": body["session_hash"]}) as messages:
         kinds = ('"process_completed"', '"process_streaming"')

@@ -1,4 +1,4 @@
-"""Trains two steps on one picture over and over, and keeps what the model of each process saw.
+"""Train two steps on one repeated picture, and save the batches that the model of each process received.
 
 accelerate launch --config_file trainer/accelerate/cpu.yaml -m tests.support.seen_pictures FOLDER
 """
@@ -16,7 +16,7 @@ from trainer.trainer import AgeGenderTrainer
 
 
 def see(folder: Path) -> torch.Tensor:
-    """(steps, B, 3, S, S): the varied pictures of two steps of four, also written to FOLDER/process_I_of_N.pt."""
+    """(steps, B, 3, S, S): the augmented pictures of two steps of four, also saved as FOLDER/process_I_of_N.pt."""
     model, seen = tiny_model(), []
     model.register_forward_pre_hook(
         lambda module, args, inputs: seen.append(inputs["pixel_values"].clone()), with_kwargs=True

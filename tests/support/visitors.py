@@ -31,7 +31,7 @@ def chromium(folder: Path) -> Iterator[Browser]:
 
 @contextmanager
 def visit(browser: Browser, demo: DemoServer, **options: object) -> Iterator[Page]:
-    """A visitor's page; what it asks of any other server is an error."""
+    """A visitor's page. A request to another server is an error."""
     context = browser.new_context(permissions=["camera", "clipboard-read", "clipboard-write"], **options)
     context.set_default_timeout(PATIENCE_MS)
     expect.set_options(timeout=PATIENCE_MS)
@@ -61,6 +61,15 @@ def drop(page: Page, *paths: Path, place: str = "#picture") -> None:
     for kind in ("dragEnter", "dragOver", "drop"):
         browser.send("Input.dispatchDragEvent", {"type": kind, **event})
     browser.detach()
+
+
+def tab_to(page: Page, place: str) -> None:
+    """Press Tab until something in `place`, a CSS selector, has the focus."""
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("place => document.activeElement.closest(place) !== null", place):
+            return
+    raise AssertionError(f"20 presses of Tab do not reach {place}")
 
 
 def type_ranges(page: Page, where: str, ranges: str) -> None:
