@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,14 +28,15 @@ class AgeGenderOutput(ModelOutput):
     hidden_states, attentions: of the backbone, on request.
     """
 
-    loss: torch.FloatTensor | None = None
-    age_logits: torch.FloatTensor | None = None
-    age_range_logits: torch.FloatTensor | None = None
-    gender_logits: torch.FloatTensor | None = None
-    age_loss: torch.FloatTensor | None = None
-    gender_loss: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    # The logits are always there, but ModelOutput demands a default for every field after the first.
+    loss: torch.Tensor | None = None
+    age_logits: torch.Tensor = None  # type: ignore[assignment]
+    age_range_logits: torch.Tensor = None  # type: ignore[assignment]
+    gender_logits: torch.Tensor = None  # type: ignore[assignment]
+    age_loss: torch.Tensor | None = None
+    gender_loss: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class ConvStem(nn.Sequential):
@@ -45,7 +47,8 @@ class ConvStem(nn.Sequential):
     """
 
     def __init__(self, channels: list[int], hidden_size: int):
-        layers, previous = [], 3
+        layers: list[nn.Module] = []
+        previous = 3
         for index, width in enumerate(channels):
             layers += [nn.Conv2d(previous, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.GELU()]
             if index in (1, 2):  # a second convolution where the maps are small enough for it to be cheap
@@ -59,17 +62,18 @@ class ConvStem(nn.Sequential):
 
         https://github.com/huggingface/transformers/blob/main/src/transformers/models/vit/modeling_vit.py
         """
-        return self[-1].weight
+        return self[-1].weight  # type: ignore[return-value]  # torch types an attribute as Tensor | Module
 
 
 class AgeGenderModel(PreTrainedModel):
     """A vision backbone whose pooled features feed a linear head for years and one for gender."""
 
     config: AgeGenderConfig
+    config: AgeGenderConfig
     config_class = AgeGenderConfig
     base_model_prefix = "backbone"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ("image",)  # type: ignore[assignment]  # as transformers' own vision models
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -78,25 +82,28 @@ class AgeGenderModel(PreTrainedModel):
     def __init__(self, config: AgeGenderConfig):
         super().__init__(config)
         config.set_age_ranges(config.age_ranges)  # checks those of from_pretrained(..., age_ranges=...)
-        self.backbone = build_backbone(config.backbone_config)
+        backbone_config = config.backbone_config
+        assert isinstance(backbone_config, PreTrainedConfig)  # AgeGenderConfig makes one of a dict or of None
+        self.backbone = build_backbone(backbone_config)
         self._interpolates_positions = "interpolate_pos_encoding" in inspect.signature(self.backbone.forward).parameters
-        width = backbone_width(config.backbone_config)
+        width = backbone_width(backbone_config)
         if config.stem_channels:
-            patch_size = config.backbone_config.patch_size
+            patch_size = backbone_config.patch_size
             if 2 ** len(config.stem_channels) != patch_size:
                 raise AgeGenderError(
                     f"Expected stem_channels for a backbone with patches of {patch_size} pixels; got "
                     f"{len(config.stem_channels)} channels, which shrink a picture {2 ** len(config.stem_channels)} times. "
                     "Give one channel for each halving."
                 )
-            self.backbone.embeddings.patch_embeddings.projection = ConvStem(config.stem_channels, width)
+            embeddings: Any = self.backbone.embeddings
+            embeddings.patch_embeddings.projection = ConvStem(config.stem_channels, width)
         self.dropout = nn.Dropout(config.head_dropout)
         self.age_head = nn.Linear(width, config.max_age + 1)
         self.gender_head = nn.Linear(width, len(config.gender_names))
         self.post_init()
 
     @classmethod
-    def from_backbone(cls, name_or_path: str, **config_values) -> "AgeGenderModel":
+    def from_backbone(cls, name_or_path: str, **config_values: Any) -> "AgeGenderModel":
         """A model with the weights of a vision checkpoint (a Hub id or a folder) as its backbone, and new heads.
 
         >>> model = AgeGenderModel.from_backbone("google/vit-base-patch16-224-in21k", pooling="cls")
@@ -109,9 +116,9 @@ class AgeGenderModel(PreTrainedModel):
 
     def forward(
         self,
-        pixel_values: torch.FloatTensor,
-        age_labels: torch.LongTensor | None = None,
-        gender_labels: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor,
+        age_labels: torch.Tensor | None = None,
+        gender_labels: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> AgeGenderOutput:
@@ -172,7 +179,7 @@ def backbone_width(config: PreTrainedConfig) -> int:
     raise AgeGenderError(f"Expected a vision backbone with a hidden_size; got a {type(config).__name__} without one.")
 
 
-def pool_features(features: ModelOutput, pooling: str) -> torch.Tensor:
+def pool_features(features: Any, pooling: str) -> torch.Tensor:
     """(B, tokens, C) -> (B, C) by `pooling`; the (B, C, H, W) of a convolutional backbone by the backbone's own pooling."""
     if features.last_hidden_state.dim() == 4:
         return features.pooler_output.flatten(1)

@@ -3,12 +3,10 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-import numpy as np
-from datasets import Dataset
 from transformers import TrainingArguments
+from transformers.trainer_pt_utils import AcceleratorConfig
 
 from trainer.build_model import ModelArguments
 from trainer.data.arguments import DataArguments
@@ -16,6 +14,7 @@ from trainer.data.mixture import MixtureArguments
 from trainer.data.transforms import AugmentationArguments
 from trainer.devices import check_gpu_is_there, check_no_gpu_is_idle, check_processes
 from trainer.optimizer import LearningArguments
+from trainer.publishing import ReportArguments
 from trainer.recipe import RecipeError, did_you_mean, parse_recipe
 from trainer.run_record import describe_arguments, public_name
 
@@ -28,12 +27,13 @@ METRICS = (
     *("age_mae", "age_cs5", "age_range_accuracy", "age_range_within_one", "age_range_f1"),
     *("gender_accuracy", "gender_auc", "gender_f1"),
 )
-ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass
 class RunArguments(TrainingArguments):
     """The Trainer's own arguments, with other defaults where transformers' do not fit."""
+
+    output_dir: str = field(default="trainer_output", metadata={"help": "Folder of the result."})
 
     ddp_timeout: int = field(
         default=24 * 60 * 60,  # transformers' half hour is too short to prepare millions of faces
@@ -70,68 +70,8 @@ class RunArguments(TrainingArguments):
         if is_unset:
             # Otherwise copying a batch to the GPU waits for the previous step. accelerate 1.15 waits in any case for
             # streams, and in the epoch in which a run resumes.
+            assert isinstance(self.accelerator_config, AcceleratorConfig)  # made by super().__post_init__
             self.accelerator_config.non_blocking = self.dataloader_pin_memory
-
-
-@dataclass
-class ReportArguments:
-    """What happens after training."""
-
-    gender_target_accuracy: float = field(
-        default=0.95,
-        metadata={
-            "help": "Accuracy among the faces whose gender is answered: on validation the lower end of its interval "
-            "reaches this. The model abstains on the others."
-        },
-    )
-    report: bool = field(
-        default=True, metadata={"help": "Evaluate on the test split, draw the figures and write the model card."}
-    )
-    onnx: bool | None = field(
-        default=None,
-        metadata={
-            "help": "Also export to ONNX, fp32 and int8, and show on the card what either costs on the test split. "
-            "Default: true together with push_to_hub."
-        },
-    )
-
-    def check_labels(self, test: Dataset) -> None:
-        """
-        Raises:
-            RecipeError: the test split has no labels for a head, whose errors the card must state.
-        """
-        genders, ages = np.array(test["gender"]), np.array(test["age"])
-        missing = [name for name, labels in (("genders", genders), ("exact ages", ages)) if not (labels >= 0).any()]
-        if self.report and missing:
-            raise RecipeError(
-                f"The test split has no {' and no '.join(missing)}, so no card can be written. Add --report false, and "
-                "measure what there is with scripts.evaluate_model."
-            )
-
-    def exports_onnx(self, pushes: bool) -> bool:
-        """Whether ONNX files are written after training.
-
-        Args:
-            pushes: whether the model goes to the Hub.
-
-        Raises:
-            RecipeError: they are asked for, and the packages or the report that compares them are missing.
-        """
-        if self.onnx and not self.report:
-            raise RecipeError(
-                "onnx: true compares the files on the test split for the report: leave out report: false."
-            )
-        missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
-        if self.onnx and missing:
-            raise RecipeError(f"onnx: true needs {', '.join(missing)}: pip install -r requirements-dev.txt")
-        if self.onnx is not None:
-            return self.onnx
-        if pushes and self.report and missing:
-            logger.warning(
-                f"The model will be pushed without ONNX files: they need {', '.join(missing)} (pip install -r "
-                "requirements-dev.txt)."
-            )
-        return pushes and self.report and not missing
 
 
 class Arguments(NamedTuple):

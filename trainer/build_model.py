@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset, IterableDataset
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, BaseImageProcessor, PreTrainedConfig, ViTImageProcessorPil
+from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig, ViTImageProcessorPil
 
 from model.configuration_age_gender import MAX_AGE, AgeGenderConfig, parse_age_ranges
 from model.modeling_age_gender import AgeGenderModel
@@ -116,19 +116,8 @@ class ModelArguments:
         unset = [name for name in INHERITED_ARGUMENTS if getattr(self, name) is None]
         if not unset:
             return self
-        config = self.finetuned_config() if self.finetune_from else AgeGenderConfig()
+        config = load_config(self.finetune_from, self.finetune_revision) if self.finetune_from else AgeGenderConfig()
         return replace(self, **{name: getattr(config, name) for name in unset})
-
-    def finetuned_config(self) -> AgeGenderConfig:
-        """The configuration of `finetune_from`.
-
-        Raises:
-            RecipeError: there is no age-and-gender model.
-        """
-        try:
-            return AgeGenderConfig.from_pretrained(self.finetune_from, revision=self.finetune_revision)
-        except (OSError, ValueError) as error:
-            raise RecipeError(f"finetune_from: no age-and-gender model at {self.finetune_from}: {error}") from error
 
 
 def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
@@ -140,7 +129,7 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
     """
     values = {name: getattr(args, name) for name in CONFIG_ARGUMENTS if getattr(args, name) is not None}
     if args.age_ranges:
-        max_age = args.finetuned_config().max_age if args.finetune_from else MAX_AGE
+        max_age = load_config(args.finetune_from, args.finetune_revision).max_age if args.finetune_from else MAX_AGE
         values["age_ranges"] = parse_age_ranges(args.age_ranges, max_age)
     source = args.finetune_from or args.backbone
     try:
@@ -209,8 +198,12 @@ def read_backbone_config(text: str) -> PreTrainedConfig:
     return config
 
 
-def backbone_normalisation(processor: BaseImageProcessor) -> dict[str, list[float]]:
-    """`image_mean` and `image_std` that do in one step what a pretrained backbone's processor does to RGB in 0..1."""
+def backbone_normalisation(processor: Any) -> dict[str, list[float]]:
+    """`image_mean` and `image_std` that do in one step what a pretrained backbone's processor does to RGB in 0..1.
+
+    Args:
+        processor: any image processor of transformers; their common base class declares none of what is read here.
+    """
     if not processor.do_normalize:  # MobileViT's has a mean and a standard deviation that it does not use
         return {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
     times = 2 if getattr(processor, "include_top", False) else 1  # EfficientNet's divides twice
@@ -224,12 +217,24 @@ def turn_to_rgb(backbone: nn.Module) -> None:
     first.copy_(first.flip(1))
 
 
+def load_config(name_or_path: str, revision: str | None) -> AgeGenderConfig:
+    """The configuration of a model to fine-tune.
+
+    Raises:
+        RecipeError: there is no age-and-gender model.
+    """
+    try:
+        return AgeGenderConfig.from_pretrained(name_or_path, revision=revision or "main")
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"finetune_from: no age-and-gender model at {name_or_path}: {error}") from error
+
+
 def load_trained(name_or_path: str, revision: str | None, **values: Any) -> AgeGenderModel:
     """A trained model with other `values` in its configuration.
 
     For another `image_size`, the position embeddings of a ViT are interpolated.
     """
-    trained = AgeGenderModel.from_pretrained(name_or_path, revision=revision, dtype=torch.float32)
+    trained = AgeGenderModel.from_pretrained(name_or_path, revision=revision or "main", dtype=torch.float32)
     config = copy.deepcopy(trained.config)
     for name, value in {"age_weights": None, **values}.items():
         if name == "age_ranges":
@@ -239,8 +244,9 @@ def load_trained(name_or_path: str, revision: str | None, **values: Any) -> AgeG
     weights = trained.state_dict()
     positions, image_size = "backbone.embeddings.position_embeddings", config.image_size
     if positions in weights and image_size != trained.config.image_size:
-        config.backbone_config.image_size = image_size
-        embeddings = trained.backbone.embeddings
+        backbone_config: Any = config.backbone_config
+        backbone_config.image_size = image_size
+        embeddings: Any = trained.backbone.embeddings
         side = image_size // embeddings.patch_size
         tokens = torch.empty(1, side * side + 1, weights[positions].shape[-1])  # only the shape is read
         weights[positions] = embeddings.interpolate_pos_encoding(tokens, image_size, image_size).detach()
@@ -259,7 +265,7 @@ def age_class_weights(ages: np.ndarray, config: AgeGenderConfig, kind: str) -> l
     Returns:
         `max_age + 1` numbers.
     """
-    starts = [low for low, _ in config.age_ranges]
+    starts = np.array(config.age_ranges)[:, 0]
     range_of_year = np.digitize(np.arange(config.max_age + 1), starts) - 1
     counts = np.bincount(range_of_year[ages[ages >= 0]], minlength=len(starts)).clip(min=1)
     weights = counts ** (-0.5 if kind == "sqrt" else -1.0)

@@ -60,21 +60,21 @@ def resume_hint(folder: Path) -> str:
     return f"The last whole checkpoint is {last}." if last else "There is no checkpoint yet."
 
 
-def is_trained(output_dir: Path, resume: str | None, *, report: bool, push: bool) -> bool:
+def is_trained(output_dir: Path, training_args: TrainingArguments, *, report: bool) -> bool:
     """Whether an earlier start has trained the run, so that this one only reports or pushes it.
 
     Args:
         output_dir: the run's result.
-        resume: "true", "false", or the path of a checkpoint.
-        report, push: whether this start should report and push.
+        report: whether this start should write the report.
 
     Raises:
-        RecipeError: the run is trained, and either nothing is left to do or `resume` is not "true".
+        RecipeError: the run is trained, and either nothing is left to do or `resume_from_checkpoint` is not "true".
     """
     if not (output_dir / RUN_RECORD).exists():
         return False
     unreported = report and not (output_dir / CARD).exists()  # the card is written last
-    if (resume or "false").lower() == "true" and (unreported or push):
+    resumes = (training_args.resume_from_checkpoint or "false").lower() == "true"
+    if resumes and (unreported or training_args.push_to_hub):
         return True
     if unreported:
         raise RecipeError(
@@ -84,18 +84,25 @@ def is_trained(output_dir: Path, resume: str | None, *, report: bool, push: bool
     raise RecipeError(f"{output_dir} holds a finished run. Choose another --output_dir, or remove it first.")
 
 
-def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> str | None:
-    """The checkpoint to resume from; None for a new run.
+def checkpoint_to_resume(folder: Path, output_dir: Path, training_args: TrainingArguments) -> str | None:
+    """The checkpoint that all processes resume from; None for a new run. Every process must call this.
 
     Args:
         folder: holds the run's checkpoints.
         output_dir: where the result goes.
-        resume: "true" for the last complete checkpoint in `folder`, "false", or the path of a checkpoint.
+        training_args: their `resume_from_checkpoint` is "true" for the last complete checkpoint in `folder`, "false", or
+            the path of a checkpoint.
 
     Raises:
-        RecipeError: an unfinished run or other files would be overwritten, the checkpoint is incomplete, or it lacks the
-            optimizer's state.
+        RecipeError: an unfinished run or other files would be overwritten; the checkpoint is incomplete, or lacks the
+            optimizer's state; or the processes do not see the same folder.
     """
+    resume_from = _find_checkpoint(folder, output_dir, training_args.resume_from_checkpoint)
+    _check_shared(folder, resume_from, training_args)
+    return resume_from
+
+
+def _find_checkpoint(folder: Path, output_dir: Path, resume: str | None) -> str | None:
     resume = resume or "false"
     started = bool(find_checkpoints(folder))
     if started and resume.lower() == "false":
@@ -107,7 +114,7 @@ def checkpoint_to_resume(folder: Path, output_dir: Path, resume: str | None) -> 
         raise RecipeError(f"{output_dir} is not empty. Choose another --output_dir, or empty it first.")
     last = last_whole_checkpoint(folder)
     if resume.lower() in ("true", "false"):
-        return last and _with_optimizer(last)
+        return _with_optimizer(last) if last else None
     if not is_whole(Path(resume)):
         raise RecipeError(
             f"No checkpoint at {resume}, or none that was written whole: expected a folder such as "
@@ -135,17 +142,10 @@ def _step(checkpoint: Path) -> int:
     return json.loads((checkpoint / STATE).read_text())["global_step"]
 
 
-def check_shared(folder: Path, resume_from: str | None, training_args: TrainingArguments) -> None:
-    """Check that all processes see the same folder of checkpoints. Every process must call this.
+def _check_shared(folder: Path, resume_from: str | None, training_args: TrainingArguments) -> None:
+    """Check that all processes see the same folder of checkpoints, and resume from the same one.
 
     A machine with a folder of its own would not find the best model at the end, or would resume alone.
-
-    Args:
-        folder: holds the run's checkpoints.
-        resume_from: the checkpoint that this process would resume from.
-
-    Raises:
-        RecipeError: a process sees another folder, or would resume from another checkpoint.
     """
     if training_args.world_size == 1:
         return

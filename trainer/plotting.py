@@ -1,6 +1,6 @@
-"""What the figures have in common: colours, files, and scores with their intervals."""
+"""What all figures share: colours, PNG files, and points with confidence intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 
-BLUE, ORANGE, GREY = "#2066a8", "#c8641a", "#8a8a8a"  # told apart in print and with any kind of colour vision
+BLUE, ORANGE, GREY = "#2066a8", "#c8641a", "#8a8a8a"  # distinct in print and for colour-blind readers
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -17,7 +17,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def save_figures(figures: dict[str, Figure], folder: Path) -> list[Path]:
-    """As NAME.png in a folder that is made if need be; their paths."""
+    """Write each figure to `folder`/NAME.png; the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in figures.items():
@@ -29,22 +29,36 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> list[Path]:
 def points(
     ax: Axes,
     positions: np.ndarray,
-    scores: Sequence[dict[str, Any]],
+    scores: Sequence[Mapping[str, Any]],
     color: str,
     label: str | None,
     scale: float = 1,
     *,
     horizontal: bool = False,
 ) -> None:
-    """Scores with their intervals; a score without an interval is a point alone."""
+    """Draw scores with error bars; a score without an interval is a point.
+
+    Args:
+        positions: (N,) places on the other axis.
+        scores: N scores, each with `value`, `low` and `high`.
+        scale: factor of the values, such as 100 for percent.
+        horizontal: draw the values on the x axis.
+    """
     values = np.array([score["value"] for score in scores]) * scale
     low, high = (
         np.array([score["value"] if score[end] is None else score[end] for score in scores]) * scale
         for end in ("low", "high")
     )
-    # a resampled median or maximum may lie on one side of the value itself
+    # the interval of a median or maximum may lie on one side of the value
     spread = np.maximum([values - low, high - values], 0)
-    style = {"color": color, "label": label, "marker": "o", "markersize": 4, "linestyle": "", "capsize": 3}
+    style: dict[str, Any] = {
+        "color": color,
+        "label": label,
+        "marker": "o",
+        "markersize": 4,
+        "linestyle": "",
+        "capsize": 3,
+    }
     if horizontal:
         ax.errorbar(values, positions, xerr=spread, **style)
     else:

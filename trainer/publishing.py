@@ -5,9 +5,12 @@ A start that resumes after training calls the same steps again; what an earlier 
 
 import logging
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+from datasets import Dataset
 from huggingface_hub import HfApi
 from transformers import BaseImageProcessor, TrainingArguments
 
@@ -19,11 +22,74 @@ from model_card.requirements import CARD, COMPARISON
 from trainer.atomic_files import write_atomically
 from trainer.data.arguments import DataArguments
 from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
+from trainer.recipe import RecipeError
 
 
 logger = logging.getLogger(__name__)
 CODE_FOLDER = Path(__file__).parents[1] / "model"
 ENDPOINT_FILES = ("handler.py", "requirements.txt")  # for Inference Endpoints; nothing imports them
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass
+class ReportArguments:
+    """What happens after training."""
+
+    gender_target_accuracy: float = field(
+        default=0.95,
+        metadata={
+            "help": "Accuracy among the faces whose gender is answered: on validation the lower end of its interval "
+            "reaches this. The model abstains on the others."
+        },
+    )
+    report: bool = field(
+        default=True, metadata={"help": "Evaluate on the test split, draw the figures and write the model card."}
+    )
+    onnx: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Also export to ONNX, fp32 and int8, and show on the card what either costs on the test split. "
+            "Default: true together with push_to_hub."
+        },
+    )
+
+    def check_labels(self, test: Dataset) -> None:
+        """
+        Raises:
+            RecipeError: the test split has no labels for a head, whose errors the card must state.
+        """
+        genders, ages = np.array(test["gender"]), np.array(test["age"])
+        missing = [name for name, labels in (("genders", genders), ("exact ages", ages)) if not (labels >= 0).any()]
+        if self.report and missing:
+            raise RecipeError(
+                f"The test split has no {' and no '.join(missing)}, so no card can be written. Add --report false, and "
+                "measure what there is with scripts.evaluate_model."
+            )
+
+    def exports_onnx(self, pushes: bool) -> bool:
+        """Whether ONNX files are written after training.
+
+        Args:
+            pushes: whether the model goes to the Hub.
+
+        Raises:
+            RecipeError: they are asked for, and the packages or the report that compares them are missing.
+        """
+        if self.onnx and not self.report:
+            raise RecipeError(
+                "onnx: true compares the files on the test split for the report: leave out report: false."
+            )
+        missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+        if self.onnx and missing:
+            raise RecipeError(f"onnx: true needs {', '.join(missing)}: pip install -r requirements-dev.txt")
+        if self.onnx is not None:
+            return self.onnx
+        if pushes and self.report and missing:
+            logger.warning(
+                f"The model will be pushed without ONNX files: they need {', '.join(missing)} (pip install -r "
+                "requirements-dev.txt)."
+            )
+        return pushes and self.report and not missing
 
 
 def repository_to_push_to(training_args: TrainingArguments, output_dir: Path) -> str | None:

@@ -100,7 +100,8 @@ def did_you_mean(name: str, known: Collection[str], otherwise: str = "") -> str:
 def _parser(argument_classes: Sequence[type]) -> tuple[HfArgumentParser, list[str]]:
     """The parser of these dataclasses, and the names that it knows."""
     # allow_abbrev=False: `--data` must be an error, not one of the arguments that begin with it
-    parser = HfArgumentParser(list(argument_classes), allow_abbrev=False, exit_on_error=False)
+    dataclasses: list[Any] = list(argument_classes)
+    parser = HfArgumentParser(dataclasses, allow_abbrev=False, exit_on_error=False)
     for action in parser._actions:
         if action.dest == "report_to":  # `str | list[str]`, which HfArgumentParser reads as one string
             action.nargs = "+"

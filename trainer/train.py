@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import Dataset, DatasetDict, IterableDatasetDict
-from transformers import set_seed
+from transformers import ViTImageProcessorPil, set_seed
 
 from model.errors import AgeGenderError
 from model.modeling_age_gender import AgeGenderModel
@@ -22,7 +22,7 @@ from trainer.arguments import Arguments, RunArguments
 from trainer.build_model import build_weighted_model
 from trainer.calibration import Calibration, fit_calibration
 from trainer.callbacks import RunCost
-from trainer.checkpoints import check_shared, checkpoint_to_resume, full_disk_explained, is_trained
+from trainer.checkpoints import checkpoint_to_resume, full_disk_explained, is_trained
 from trainer.data.loading import load_faces
 from trainer.data.mixture import load_sets, mix_training_faces, training_faces
 from trainer.data.transforms import BatchTransform, collate_faces, decode_faces
@@ -55,42 +55,45 @@ def main(argv: Sequence[str]) -> None:
     output_dir = Path(args.training.output_dir)
     # Checkpoints lie beside the result, which holds nothing but what is published.
     checkpoint_dir = output_dir.with_name(output_dir.name + ".checkpoints")
-    resume, is_main_process = args.training.resume_from_checkpoint, args.training.process_index == 0
+    is_main_process = args.training.process_index == 0
 
     # Check all that can be known before training: names, tokens, packages, and what lies there already.
-    trained = is_trained(output_dir, resume, report=args.report.report, push=args.training.push_to_hub)
     repo_id = repository_to_push_to(args.training, output_dir)
     exports_onnx = args.report.exports_onnx(pushes=repo_id is not None)
-
+    trained = is_trained(output_dir, args.training, report=args.report.report)
     trainer = None
     if not trained:
+        resume_from = checkpoint_to_resume(checkpoint_dir, output_dir, args.training)
         finetuned = describe_finetuned(args.model)
         if finetuned:
             check_same_seed(finetuned, args.dataset_names, args.data_seed)
-        resume_from = checkpoint_to_resume(checkpoint_dir, output_dir, resume)
-        check_shared(checkpoint_dir, resume_from, args.training)
 
+        # Load the faces, build the model, train and calibrate it.
         run_cost = RunCost(describe_start(argv, args.paths, finetuned), resume_from)
         set_seed(args.training.seed)
         faces = prepare_faces(args, finetuned)
         if not args.data.streaming:
             args.report.check_labels(faces.splits["test"])
-        trainer = build_trainer(args._replace(training=trainer_arguments(args.training, checkpoint_dir)), faces)
+        model, processor = build_weighted_model(args.model, faces.splits["train"])
+        training_args = trainer_arguments(args.training, checkpoint_dir)
+        trainer = build_trainer(args._replace(training=training_args), faces, model, processor)
         trainer.add_callback(run_cost)
 
         trainer.train(resume_from_checkpoint=resume_from)
         model = trainer.whole_model()
         calibration = calibrate(trainer, model, faces.decoded["validation"], args.report.gender_target_accuracy)
 
+        # Save the model and the run's record.
         if is_main_process:
             with full_disk_explained(output_dir, checkpoint_dir):
-                save_model_folder(model, trainer.processing_class, output_dir)
-            # after the model is saved: a stream is read once more to be described, and may fail
+                save_model_folder(model, processor, output_dir)
+            # after the model: to describe a stream is to read it again, which may fail
             result = describe_result(args, faces, trainer, model, calibration)
             with full_disk_explained(output_dir, checkpoint_dir):
                 save_run_record(output_dir, run_cost.beginning | run_cost.total() | result)
         trainer.accelerator.wait_for_everyone()
 
+    # Evaluate, export, describe and push what was saved. A start that resumes after training begins here.
     if args.report.report:
         evaluate_on_test(output_dir, args.data)
         if is_main_process:
@@ -152,9 +155,10 @@ def trainer_arguments(args: RunArguments, checkpoint_dir: Path) -> RunArguments:
     return told
 
 
-def build_trainer(args: Arguments, faces: Faces) -> AgeGenderTrainer:
-    """A Trainer with a new model."""
-    model, processor = build_weighted_model(args.model, faces.splits["train"])
+def build_trainer(
+    args: Arguments, faces: Faces, model: AgeGenderModel, processor: ViTImageProcessorPil
+) -> AgeGenderTrainer:
+    """The Trainer of `model` on `faces`, as `args` say: with Muon, early stopping and augmentation where they ask for it."""
     return AgeGenderTrainer(
         model=model,
         args=args.training,
@@ -177,7 +181,7 @@ def calibrate(
     trainer: AgeGenderTrainer, model: AgeGenderModel, validation: Dataset, target_accuracy: float
 ) -> Calibration:
     """Fit the calibration on validation and write it into `model`, which holds all of the trainer's weights."""
-    prediction = trainer.predict(validation, metric_key_prefix="validation")
+    prediction: Any = trainer.predict(validation, metric_key_prefix="validation")
     (age_logits, _, gender_logits), (age_labels, gender_labels) = prediction.predictions, prediction.label_ids
     calibration = fit_calibration(age_logits, gender_logits, age_labels, gender_labels, model.config, target_accuracy)
     calibration.apply(model)

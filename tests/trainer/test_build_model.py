@@ -55,9 +55,7 @@ def test_build_model_from_scratch():
 
 
 def test_a_stem_that_does_not_fit_the_backbone():
-    with pytest.raises(
-        ValueError, match="2 stem_channels shrink a picture 4 times, but the backbone expects patches of 16"
-    ):
+    with pytest.raises(ValueError, match="patches of 16 pixels; got 2 channels, which shrink a picture 4 times"):
         build_model(ModelArguments(backbone_config=TINY_VIT, image_size=32, stem_channels=[4, 8]))
 
 

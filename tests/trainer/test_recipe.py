@@ -11,7 +11,7 @@ import pytest
 
 from trainer.arguments import ARGUMENT_CLASSES
 from trainer.devices import DeviceError, check_gpu_is_there, check_processes
-from trainer.experiments.runs import read_comparison
+from trainer.experiments.comparisons import read_comparison
 from trainer.experiments.search import SearchSpace
 from trainer.recipe import RecipeError, parse_recipe
 from trainer.run_record import command_line
@@ -46,6 +46,20 @@ def test_command_line_wins(tmp_path):
 def test_unknown_key_names_the_nearest(tmp_path):
     with pytest.raises(RecipeError, match=r"unknown key 'learning_rat'\. Did you mean 'learning_rate'\?"):
         parse(tmp_path, "learning_rat: 1")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("start_from", "finetune_from"), ("mirror_average", "flip_tta"), ("test_share", "test_fraction")]
+)
+def test_a_renamed_argument_names_the_new_one(tmp_path, old, new):
+    (tmp_path / "recipe.yaml").write_text(f"{old}: 1")
+    for argv in ([str(tmp_path / "recipe.yaml")], [f"--{old}", "1"], [f"--{old}=1"], [f"--{old.replace('_', '-')}=1"]):
+        with pytest.raises(RecipeError, match=rf"unknown (key|argument) .*\. It is called '{new}' now\."):
+            parse_recipe(argv, ARGUMENT_CLASSES)
+    with pytest.raises(
+        RecipeError, match=r"also_train_on: unknown key 'test_share'\. It is called 'test_fraction' now"
+    ):
+        parse_recipe([SMOKE, "--also_train_on", '{"dataset": "faces", "test_share": 0.1}'], ARGUMENT_CLASSES)
 
 
 @pytest.mark.parametrize(

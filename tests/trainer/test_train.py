@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from model.modeling_age_gender import AgeGenderModel
 from model_card.hub_checks import HubError
 from tests.support.made_up_faces import write_utkface_folder
-from trainer.arguments import METRICS, ReportArguments
+from trainer.arguments import METRICS
 from trainer.checkpoints import last_whole_checkpoint
+from trainer.publishing import ReportArguments
 from trainer.recipe import RecipeError
 from trainer.train import main
 
@@ -228,7 +229,7 @@ def test_mistakes_are_answered_in_one_line(tmp_path):
 
 
 def test_onnx_is_known_to_be_impossible_before_training(faces, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("trainer.arguments.find_spec", lambda name: None if name == "onnxscript" else "found")
+    monkeypatch.setattr("trainer.publishing.find_spec", lambda name: None if name == "onnxscript" else "found")
     with pytest.raises(RecipeError, match="onnx: true needs onnxscript: pip install"):
         train(faces, tmp_path / "run", "--onnx", "true", "--report", "true")
     with pytest.raises(RecipeError, match="leave out report: false"):

@@ -8,7 +8,7 @@ from datasets import Dataset, DatasetDict
 
 from model_card.run_record import trained_on_other_splits
 from scripts import cross_validate
-from scripts.tune import read_arguments, tune
+from scripts.tune import main as tune
 from tests.support.made_up_faces import write_utkface_folder
 from tests.support.tiny_model import save_tiny_model
 from trainer.arguments import Arguments
@@ -74,7 +74,7 @@ def test_splits_of_the_same_seed_may_differ_too(fine_tuning):
     with refused:
         cross_validate.main([*fine_tuning, "--folds", "3"])
     with refused:
-        tune(*read_arguments([*fine_tuning, "--test_fraction", "0.3", "--metric_for_best_model", "age_mae"]))
+        tune([*fine_tuning, "--test_fraction", "0.3", "--metric_for_best_model", "age_mae"])
     args = Arguments.parse(fine_tuning)
     prepare_faces(args, describe_finetuned(args.model))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import TrialState
@@ -129,6 +129,17 @@ def _number(value: Any, where: str) -> int | float:
         raise RecipeError(f"{where}: expected a number, got {value!r}.") from None
 
 
+def metric_of(recipe: Arguments) -> str:
+    """By which score of an evaluation, such as "age_mae", the recipe judges a trial.
+
+    Raises:
+        RecipeError: it does not say, or evaluates nothing.
+    """
+    if not recipe.training.metric_for_best_model or recipe.training.eval_strategy == "no":
+        raise RecipeError("A search needs metric_for_best_model (such as age_mae) and an eval_strategy in the recipe.")
+    return recipe.training.metric_for_best_model.removeprefix("eval_")
+
+
 def search(recipe: Arguments, space_path: Path | None, trials: int) -> optuna.Study:
     """Train until `trials` trials are finished or pruned, those of earlier calls with the same `output_dir` included.
 
@@ -142,10 +153,7 @@ def search(recipe: Arguments, space_path: Path | None, trials: int) -> optuna.St
         RecipeError: the space cannot be searched, the recipe does not say how to judge a trial, or the study was started
             with other arguments.
     """
-    metric = recipe.training.metric_for_best_model
-    if not metric or recipe.training.eval_strategy == "no":
-        raise RecipeError("A search needs metric_for_best_model (such as age_mae) and an eval_strategy in the recipe.")
-    metric = metric.removeprefix("eval_")
+    metric = metric_of(recipe)
     space = SearchSpace.read(space_path, [name for names in SEARCHABLE.values() for name in names])
     of_loss = [name for name in space.choices if name in LOSS_ARGUMENTS]
     if of_loss and metric in ("loss", "age_loss", "gender_loss"):
@@ -156,9 +164,9 @@ def search(recipe: Arguments, space_path: Path | None, trials: int) -> optuna.St
     folder = Path(recipe.training.output_dir)
     start_experiment(folder, {"search": recipe}, space=space.choices)
 
-    direction = "maximize" if recipe.training.greater_is_better else "minimize"
-    stored = {"storage": f"sqlite:///{folder / 'study.db'}", "study_name": "search", "load_if_exists": True}
-    study = optuna.create_study(direction=direction, **stored)
+    direction: Literal["maximize", "minimize"] = "maximize" if recipe.training.greater_is_better else "minimize"
+    storage, name = f"sqlite:///{folder / 'study.db'}", "search"
+    study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
     for trial in study.get_trials(states=[TrialState.RUNNING]):  # of a search that was killed
         study.tell(trial.number, state=TrialState.FAIL)
     left = trials - len(study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED]))
@@ -175,7 +183,9 @@ def search(recipe: Arguments, space_path: Path | None, trials: int) -> optuna.St
             # a second call with the first one's seed would suggest the same values again
             sampler=optuna.samplers.TPESampler(seed=recipe.training.seed + len(study.trials)),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
-            **stored,
+            storage=storage,
+            study_name=name,
+            load_if_exists=True,
         )
     except ValueError:  # also raised by Optuna if every trial was pruned: there is no best one
         if study.trials[-1].state != TrialState.PRUNED:
@@ -197,7 +207,7 @@ def _trainer_of_trials(recipe: Arguments, space: SearchSpace) -> AgeGenderTraine
     learning = replace(recipe.learning, early_stopping_patience=None)
     args = recipe._replace(training=training, learning=learning)
     faces = prepare_faces(args, describe_finetuned(args.model))
-    trainer = build_trainer(args, faces)
+    trainer = build_trainer(args, faces, *build_weighted_model(args.model, faces.splits["train"]))
 
     def build_model_of(trial: optuna.Trial | None) -> AgeGenderModel:
         values = space.suggest(trial) if trial else {}
