@@ -23,7 +23,7 @@ from trainer.build_model import build_weighted_model
 from trainer.calibration import Calibration, fit_calibration
 from trainer.callbacks import RunCost
 from trainer.checkpoints import checkpoint_to_resume, full_disk_explained, is_trained
-from trainer.data.loading import load_faces
+from trainer.data.loading import load_faces, stream_without_pauses
 from trainer.data.mixture import load_sets, mix_training_faces, training_faces
 from trainer.data.transforms import BatchTransform, collate_faces, decode_faces
 from trainer.devices import keep_freed_memory
@@ -52,6 +52,8 @@ def main(argv: Sequence[str]) -> None:
     args = Arguments.parse(argv)
     if args.training.device.type == "cpu":
         keep_freed_memory()
+    if args.data.streaming:
+        stream_without_pauses()
     output_dir = Path(args.training.output_dir)
     # Checkpoints lie beside the result, which holds nothing but what is published.
     checkpoint_dir = output_dir.with_name(output_dir.name + ".checkpoints")

@@ -142,9 +142,6 @@ def _prepared_splits(
             raise DatasetError(
                 "Folds need all labels at once: leave out streaming, or prepare the set once for each fold."
             )
-        # `datasets` sleeps 5 seconds whenever an iterator over several parquet files ends, because Arrow's threads may
-        # outlive it: https://github.com/apache/arrow/issues/45214
-        datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
         return _limit_stream(prepared, args)
     if args.folds:
         faces = concatenate_datasets([prepared[split] for split in SPLITS])
@@ -216,6 +213,14 @@ def _limit_stream(splits: IterableDatasetDict, args: DataArguments) -> IterableD
     return IterableDatasetDict(
         {split: rows.take(math.ceil(fractions[split] * args.max_samples)) for split, rows in splits.items()}
     )
+
+
+def stream_without_pauses() -> None:
+    """For the whole process: do not sleep 5 seconds whenever an iterator over a stream of several parquet files ends.
+
+    `datasets` waits there for Arrow's threads, which may outlive the iterator: https://github.com/apache/arrow/issues/45214.
+    """
+    datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
 
 
 def _path(args: DataArguments) -> Path:
