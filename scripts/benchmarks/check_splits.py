@@ -17,7 +17,8 @@ from datasets import DatasetDict
 from tqdm.auto import tqdm
 from transformers import HfArgumentParser
 
-from trainer.data.loading import DataArguments, load_faces
+from trainer.data.arguments import DataArguments
+from trainer.data.loading import load_faces
 from trainer.data.splits import SPLITS
 
 

@@ -24,7 +24,8 @@ from model.face_detection import YUNET_FILE, CascadeDetector, YuNetDetector
 from model.image_loading import load_rgb
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
-from trainer.data.loading import DataArguments, load_faces
+from trainer.data.arguments import DataArguments
+from trainer.data.loading import load_faces
 
 
 Detector = YuNetDetector | CascadeDetector

@@ -15,6 +15,7 @@ import numpy as np
 from datasets import disable_progress_bars
 
 from scripts.benchmarks.measuring import peak_memory_mib
+from trainer.data.arguments import DataArguments
 from trainer.data.cleaning import fingerprint, fingerprint_pictures
 from trainer.data.duplicates import (
     CHUNK,
@@ -26,7 +27,7 @@ from trainer.data.duplicates import (
     group_duplicates,
     spectral_descriptors,
 )
-from trainer.data.loading import DataArguments, read_pictures
+from trainer.data.loading import read_pictures
 
 
 DECODED_SAMPLE = 500

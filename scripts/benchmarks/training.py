@@ -47,7 +47,8 @@ from model.modeling_age_gender import AgeGenderModel
 from scripts.benchmarks.example_transforms import MEAN, STD, ExampleTransform, collate_example
 from scripts.benchmarks.measuring import PHASES, WARM_UP_STEPS, Clock, StepTimes, Timed, in_own_process, peak_memory_mib
 from trainer.arguments import RunArguments
-from trainer.data.loading import DataArguments, load_faces, stream_without_pauses
+from trainer.data.arguments import DataArguments
+from trainer.data.loading import load_faces, stream_without_pauses
 from trainer.data.preparation import write_parquet
 from trainer.data.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
 from trainer.devices import check_no_gpu_is_idle, keep_freed_memory

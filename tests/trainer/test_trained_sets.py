@@ -13,7 +13,8 @@ from tests.support.made_up_faces import write_utkface_folder
 from tests.support.tiny_model import save_tiny_model
 from trainer.arguments import Arguments
 from trainer.build_model import ModelArguments
-from trainer.data.loading import DataArguments, load_faces
+from trainer.data.arguments import DataArguments
+from trainer.data.loading import load_faces
 from trainer.finetuning import check_same_seed, check_same_splits, describe_finetuned
 from trainer.recipe import RecipeError
 from trainer.run_record import describe_splits

@@ -206,18 +206,22 @@ def test_arguments_that_contradict_each_other(options, message):
         DataArguments(**options)
 
 
+LOAD_FROM_HUB = """
+from trainer.data.loading import DataArguments, load_faces
+load_faces(DataArguments(dataset="user/nothing"), seed=0)
+"""
+
+
 @pytest.mark.slow
 def test_hub_id_that_does_not_exist(hub, arguments, tmp_path):
     """In its own process: the client reads its endpoint when it is imported."""
-    code = "from trainer.data.loading import DataArguments, load_faces; load_faces(DataArguments(dataset='user/nothing'), seed=0)"
-    answer = run_python(code, hub.env)
+    answer = run_python(LOAD_FROM_HUB, hub.env)
     assert "'user/nothing' is neither a file or folder here nor a dataset on the Hub" in answer
 
 
 @pytest.mark.slow
 def test_no_network(tmp_path):
-    code = "from trainer.data.loading import DataArguments, load_faces; load_faces(DataArguments(dataset='user/nothing'), seed=0)"
-    answer = run_python(code, {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)})
+    answer = run_python(LOAD_FROM_HUB, {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)})
     assert "DatasetError: The Hub cannot be reached, and 'user/nothing' is not in the cache" in answer
 
 

@@ -19,7 +19,8 @@ from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.requirements import sha256
 from tests.support.tiny_model import save_tiny_model
-from trainer.data.loading import DataArguments, load_faces, load_whole_set
+from trainer.data.arguments import DataArguments
+from trainer.data.loading import load_faces, load_whole_set
 from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
 from trainer.evaluation.held_out import EvaluationError
 from trainer.evaluation.inference import Framing, predict
