@@ -1,7 +1,8 @@
-"""`trainer.train` under FSDP without a GPU: accelerate shards models on GPUs only, though torch does so anywhere.
+"""Run `trainer.train` under FSDP on CPUs: accelerate shards models on GPUs only, though torch does so on CPUs too.
 
-Run by `accelerate launch --config_file trainer/accelerate/fsdp.yaml -m tests.support.fsdp_on_cpus RECIPE ...`. Only what
-accelerate takes this machine for is changed.
+    accelerate launch --config_file trainer/accelerate/fsdp.yaml -m tests.support.fsdp_on_cpus RECIPE ...
+
+The only change: accelerate is told that these CPUs are GPUs.
 """
 
 import sys
@@ -11,11 +12,11 @@ from accelerate.state import DistributedType, PartialState
 from trainer.train import main
 
 
-find_out = PartialState.__init__
+original_init = PartialState.__init__
 
 
 def claim_gpus(self: PartialState, *args, **kwargs) -> None:
-    find_out(self, *args, **kwargs)
+    original_init(self, *args, **kwargs)
     if self.distributed_type == DistributedType.MULTI_CPU:
         self.distributed_type = DistributedType.MULTI_GPU
 

@@ -1,4 +1,4 @@
-"""A file system that is full soon, for tests of what a full disk does."""
+"""A small file system, for tests with a full disk."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.support.training_runs import ENVIRONMENT, ROOT
 
 
 def on_a_disk_of(size: str, folder: Path, script: str) -> subprocess.CompletedProcess:
-    """Run `script` with a file system of its own of that size at `folder`/disk; skip the test where that is not allowed."""
+    """Run the shell script with a file system of this size at `folder`/disk. Skips the test where mounting is not allowed."""
     (folder / "disk").mkdir()
     if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", folder], capture_output=True).returncode:
         pytest.skip("needs to mount a tmpfs in a namespace of its own, which is not allowed here")

@@ -1,4 +1,4 @@
-"""What the tests of training share: real runs by the smoke recipe, started in this process, in others, and killed there."""
+"""Training runs of the smoke recipe for the tests: in this process, in other processes, and killed there."""
 
 import json
 import os
@@ -24,7 +24,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Torch computes in so many. In one, as the processes that the tests start do: in others, sums are rounded otherwise."""
+    """Set torch's number of threads, on which rounding depends. The processes that the tests start use one."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -34,13 +34,13 @@ def threads(count: int) -> Iterator[None]:
 
 
 def arguments(faces: Path, output_dir: Path, *overrides: str) -> list[str]:
-    """Three epochs by the smoke recipe, twelve steps each with 240 faces, without a report."""
+    """Arguments for three epochs of the smoke recipe, of twelve steps each with 240 faces, without a report."""
     fixed = [SMOKE, "--dataset", str(faces), "--output_dir", str(output_dir), "--num_train_epochs", "3"]
     return [*fixed, "--logging_steps", "1", "--disable_tqdm", "true", "--report", "false", *overrides]
 
 
 def launch(config: str) -> tuple[str, ...]:
-    """By `accelerate launch`, with one of the configurations in trainer/accelerate."""
+    """The launcher of a configuration in trainer/accelerate, for `command`."""
     return ("accelerate.commands.launch", "--config_file", str(CONFIGS / f"{config}.yaml"), "-m")
 
 
@@ -51,12 +51,12 @@ def command(
 
 
 def finish(*args, **kwargs) -> subprocess.CompletedProcess:
-    """Run the command of these arguments to its end."""
+    """Run `command(...)` until it ends."""
     return subprocess.run(command(*args, **kwargs), cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
 
 
 def kill_after(steps: int, command: Sequence[str]) -> None:
-    """Start the command, and send SIGKILL to it and all processes it has started when it has logged that many losses."""
+    """Start the command; when it has logged this many losses, send SIGKILL to it and to all processes that it has started."""
     with subprocess.Popen(
         command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as run:

@@ -1,4 +1,4 @@
-"""Two machines on this one: network namespaces, joined by a cable, that see the same disk and nothing else of each other."""
+"""Two machines simulated on one: network namespaces joined by a virtual Ethernet cable, which share only the disk."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ ADDRESSES = ("10.99.0.1", "10.99.0.2")
 
 @contextmanager
 def two_machines() -> Iterator[list[str]]:
-    """Their names; skips the test where namespaces cannot be made."""
+    """Create the namespaces, yield their names, and delete them. Skips the test where that is not allowed."""
     if IP is None:
         pytest.skip("needs ip: apt-get install iproute2")
     names = [f"machine{rank}-{uuid4().hex[:8]}" for rank in range(2)]
@@ -41,12 +41,12 @@ def two_machines() -> Iterator[list[str]]:
 
 
 def on_machine(name: str, command: Sequence[str]) -> list[str]:
-    # by which cable, for a machine without a name server cannot look up its own address
+    # names the network device: without a name server, a machine cannot look up its own address
     return [IP, "netns", "exec", name, "env", f"GLOO_SOCKET_IFNAME={CABLE}", *command]
 
 
 def launch_on_machine(rank: int) -> tuple[str, ...]:
-    """By trainer/accelerate/multi_machine.yaml, with one process a machine."""
+    """The launcher of one process on the machine of this rank, by trainer/accelerate/multi_machine.yaml."""
     *launcher, module = launch("multi_machine")
     of_machine = ("--num_processes", "2", "--machine_rank", str(rank), "--main_process_ip", ADDRESSES[0])
     return (*launcher, *of_machine, module)

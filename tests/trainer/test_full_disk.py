@@ -1,4 +1,4 @@
-"""A full disk, on a real file system of its own: training and scoring say so, and go on when there is room again."""
+"""A full disk, on a real file system of its own: training and scoring name it, and resume when there is space again."""
 
 import shutil
 import sys
@@ -12,7 +12,8 @@ from tests.support.made_up_faces import draw_face
 from tests.support.small_disk import on_a_disk_of
 from tests.support.tiny_model import save_tiny_model
 from tests.support.training_runs import command, record_of
-from trainer.data.loading import DataArguments, load_faces
+from trainer.data.arguments import DataArguments
+from trainer.data.loading import load_faces
 
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -40,7 +41,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(faces, tmp_path, varied_run):
 
 
 @pytest.mark.slow
-def test_a_disk_too_full_for_the_trained_model_names_the_way_on(faces, tmp_path, varied_run):
+def test_a_disk_too_full_for_the_trained_model_names_the_checkpoint_to_resume_from(faces, tmp_path, varied_run):
     """There is room for the only checkpoint, and not for the face detector in the model's folder."""
     checkpoint = varied_run.with_name("run.checkpoints") / "checkpoint-36"
     kilobytes = sum(-(-file.stat().st_size // 4096) * 4 for file in checkpoint.iterdir()) + 200
@@ -69,13 +70,13 @@ def test_a_disk_too_full_for_the_cache_of_the_data(faces, tmp_path, prepared):
     done = on_a_disk_of("96k", tmp_path, f"if {' '.join(train)}; then exit 3; fi")
     assert done.returncode == 0, done.stderr
     message = done.stderr.splitlines()[-1]
-    assert message.startswith(f"ValueError: {source} could not be read into the cache at {tmp_path / 'disk'}: ")
+    assert message.startswith(f"DatasetError: {source} could not be read into the cache at {tmp_path / 'disk'}: ")
     assert "No space left on device" in message
     assert "name another place with cache_dir" in message
 
 
 @pytest.mark.slow
-def test_scoring_goes_on_without_losing_or_repeating_a_row(tmp_path):
+def test_scoring_resumes_without_losing_or_repeating_a_row(tmp_path):
     """There is room for a few of 20 parts at first."""
     save_tiny_model(tmp_path / "tiny")
     draw_face(30, 0, seed=0).save(tmp_path / "face.jpg")

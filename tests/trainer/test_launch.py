@@ -1,4 +1,4 @@
-"""Training in several processes: they learn as one does, each on variations of its own, and resume."""
+"""Training in several processes: the same result as one process, with augmentation of its own in each, and resuming."""
 
 import re
 import shutil
@@ -98,10 +98,10 @@ def test_a_run_on_sharded_weights_resumes(faces, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_with_what_one_began(faces, tmp_path, one_process):
+def test_two_processes_resume_the_run_of_one(faces, tmp_path, one_process):
     """From the middle of an epoch, with the same global batch as 2 x 8."""
-    begun = one_process.with_name("run.checkpoints") / "checkpoint-15"
-    shutil.copytree(begun, tmp_path / "two.checkpoints/checkpoint-15")
+    checkpoint = one_process.with_name("run.checkpoints") / "checkpoint-15"
+    shutil.copytree(checkpoint, tmp_path / "two.checkpoints/checkpoint-15")
     overrides = [*UNVARIED, *EVERY_FIVE_STEPS, "--max_samples", "222", "--per_device_train_batch_size", "8"]
     overrides += ["--resume_from_checkpoint", "true"]
     done = finish(faces, tmp_path / "two", *overrides, launcher=launch("cpu"))
@@ -112,7 +112,7 @@ def test_two_processes_go_on_with_what_one_began(faces, tmp_path, one_process):
 
 
 @pytest.mark.slow
-def test_two_machines_learn_as_one_process_does_and_go_on_after_one_of_them_was_lost(faces, tmp_path, one_process):
+def test_two_machines_learn_as_one_process_does_and_resume_after_losing_one(faces, tmp_path, one_process):
     """With the same global batch, as 2 x 8. A machine does not wait for one that is gone: it stops by itself."""
     overrides = [*UNVARIED, *EVERY_FIVE_STEPS, "--max_samples", "222", "--per_device_train_batch_size", "8"]
     overrides += ["--resume_from_checkpoint", "true"]
@@ -139,8 +139,8 @@ def test_two_machines_learn_as_one_process_does_and_go_on_after_one_of_them_was_
 
 
 @pytest.mark.slow
-def test_each_process_varies_the_pictures_in_its_own_way(tmp_path):
-    """All see the same picture over and over; the first one sees what a process alone does."""
+def test_each_process_augments_with_its_own_random_numbers(tmp_path):
+    """All get the same picture again and again; the first one sees what a single process does."""
     done = subprocess.run(
         [sys.executable, "-m", *launch("cpu"), "tests.support.seen_pictures", str(tmp_path)],
         cwd=ROOT,
@@ -157,7 +157,7 @@ def test_each_process_varies_the_pictures_in_its_own_way(tmp_path):
 
 
 @pytest.mark.slow
-def test_machines_that_share_no_disk_are_told_so_before_training(faces, tmp_path):
+def test_machines_without_a_shared_disk_are_refused_before_training(faces, tmp_path):
     done = finish(faces, tmp_path, launcher=launch("cpu"), module="tests.support.own_disks")
     assert done.returncode == 1
     assert "RecipeError" in done.stderr

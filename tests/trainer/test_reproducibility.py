@@ -1,4 +1,4 @@
-"""What a run says of itself and holds on to: the same result to the bit, its record, and an end where it diverges."""
+"""A run gives the same result to the bit, records how it was made, and stops where it diverges."""
 
 import pytest
 from safetensors.torch import load_file

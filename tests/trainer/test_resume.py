@@ -1,4 +1,4 @@
-"""Training that is killed, or goes on from a checkpoint: it ends as if nothing had been, or says why it cannot."""
+"""A killed run resumes from a checkpoint and ends with the same weights, or says why it cannot."""
 
 import json
 import os
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 @pytest.mark.slow
-def test_killed_while_writing_a_checkpoint_it_goes_on_from_the_last_whole_one(faces, tmp_path, varied_run):
+def test_a_run_killed_while_writing_a_checkpoint_resumes_from_the_last_whole_one(faces, tmp_path, varied_run):
     output_dir, half = tmp_path / "run", tmp_path / "run.checkpoints/checkpoint-24"
     half.mkdir(parents=True)
     # writing it waits for a reader, so the kill comes between the weights and the rest
@@ -70,7 +70,7 @@ def is_in_the_middle_of_an_epoch(checkpoint: Path, steps_per_epoch: int = 12) ->
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_an_epoch_it_ends_with_the_same_weights(faces, tmp_path):
+def test_a_run_killed_within_an_epoch_ends_with_the_same_weights(faces, tmp_path):
     main(arguments(faces, tmp_path / "undisturbed", *EVERY_FIVE_STEPS))
     kill_after(19, command(faces, tmp_path / "run", *EVERY_FIVE_STEPS))
     assert is_in_the_middle_of_an_epoch(last_whole_checkpoint(tmp_path / "run.checkpoints"))
@@ -84,8 +84,8 @@ def test_killed_in_the_middle_of_an_epoch_it_ends_with_the_same_weights(faces, t
 
 
 @pytest.mark.slow
-def test_two_processes_killed_in_the_middle_of_an_epoch_end_as_undisturbed_ones(faces, tmp_path):
-    """Each goes on with the random numbers it would have varied its next pictures by."""
+def test_two_processes_killed_within_an_epoch_end_with_the_same_weights(faces, tmp_path):
+    """Each resumes with its own random state."""
     overrides = [*EVERY_FIVE_STEPS, "--num_train_epochs", "2", "--per_device_train_batch_size", "8"]
     overrides += ["--resume_from_checkpoint", "true"]
     done = finish(faces, tmp_path / "undisturbed", *overrides, launcher=launch("cpu"))
@@ -103,26 +103,28 @@ def test_two_processes_killed_in_the_middle_of_an_epoch_end_as_undisturbed_ones(
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_another_global_batch_is_refused_and_another_way_to_the_same_is_not(faces, tmp_path, varied_run):
+def test_another_global_batch_is_refused_and_another_split_of_the_same_is_not(faces, tmp_path, varied_run):
     checkpoint = varied_run.with_name("run.checkpoints") / "checkpoint-24"
     overrides = ["--per_device_train_batch_size", "8", "--resume_from_checkpoint", str(checkpoint)]
-    with pytest.raises(CheckpointError, match=r"begun with a global batch of 16, this start has 8 .*= 1 x 8 x 1\)"):
+    with pytest.raises(CheckpointError, match=r"started with a global batch of 16, this start has 8 .*= 1 x 8 x 1\)"):
         main(arguments(faces, tmp_path / "run", *overrides))
     main(arguments(faces, tmp_path / "run", *overrides, "--gradient_accumulation_steps", "2"))
     assert len(losses(record_of(tmp_path / "run"))) == 36
 
 
 @pytest.mark.parametrize("other", [["--max_samples", "200"], ["--dataloader_drop_last", "true"]])
-def test_other_steps_an_epoch_are_refused(faces, tmp_path, other):
-    """The same steps would be taken for those of another epoch, or of another place in it."""
+def test_another_number_of_steps_per_epoch_is_refused(faces, tmp_path, other):
+    """The Trainer would resume in another epoch, or at another place in it."""
     begun = ["--max_samples", "230", "--num_train_epochs", "1"]  # 184 to train: eleven batches and half a one
     main(arguments(faces, tmp_path / "begun", *begun))
     checkpoint = str(tmp_path / "begun.checkpoints/checkpoint-12")
-    with pytest.raises(CheckpointError, match=r"begun with 12 steps an epoch, this start has 1\d: other pictures"):
+    with pytest.raises(
+        CheckpointError, match=r"started with 12 steps per epoch, this start has 1\d: it trains on other pictures"
+    ):
         main(arguments(faces, tmp_path / "run", *begun, *other, "--resume_from_checkpoint", checkpoint))
 
 
-def test_weights_alone_are_no_place_to_resume_from(faces, tmp_path):
+def test_a_checkpoint_without_an_optimizer_is_refused(faces, tmp_path):
     begun = [*arguments(faces, tmp_path / "run"), "--save_only_model", "true", "--num_train_epochs", "1"]
     main(begun)
     shutil.rmtree(tmp_path / "run")  # as a kill before it was written leaves it
@@ -131,7 +133,7 @@ def test_weights_alone_are_no_place_to_resume_from(faces, tmp_path):
             main([*begun, "--resume_from_checkpoint", checkpoint])
 
 
-def test_a_checkpoint_of_another_architecture(faces, tmp_path, varied_run):
+def test_a_checkpoint_of_another_architecture_is_refused(faces, tmp_path, varied_run):
     checkpoint = shutil.copytree(varied_run.with_name("run.checkpoints") / "checkpoint-24", tmp_path / "checkpoint-24")
     deeper = json.dumps(
         {
@@ -156,7 +158,7 @@ def test_a_folder_with_something_in_it_is_left_alone(faces, tmp_path):
         main(arguments(faces, tmp_path / "run"))
 
 
-def test_half_a_checkpoint_is_no_place_to_resume_from(faces, tmp_path):
+def test_an_incomplete_checkpoint_is_refused(faces, tmp_path):
     (tmp_path / "checkpoint-12").mkdir()
     (tmp_path / "checkpoint-12/trainer_state.json").write_text('{"global_step": 1')
     with pytest.raises(RecipeError, match="none that was written whole"):

@@ -1,4 +1,4 @@
-"""Training on a stream, whose pictures are read again in every pass and whose length nobody knows."""
+"""Training on a stream, which is read again in every epoch and has no known length."""
 
 import shutil
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_a_stream_that_ends_early_costs_no_trained_model(stream, tmp_path):
     assert not (tmp_path / "run/training_run.json").exists()
 
 
-def test_a_run_that_goes_on_from_its_last_step_trains_no_further(stream, tmp_path):
+def test_a_run_resumed_at_its_last_step_trains_no_further(stream, tmp_path):
     main(stream)
     whole, weights = record_of(tmp_path / "run"), (tmp_path / "run/model.safetensors").read_bytes()
     shutil.rmtree(tmp_path / "run")  # as a kill before it was written leaves it
@@ -48,7 +48,7 @@ def test_a_run_that_goes_on_from_its_last_step_trains_no_further(stream, tmp_pat
     assert (tmp_path / "run/model.safetensors").read_bytes() == weights
 
 
-def test_a_stream_resumed_in_the_middle_of_a_pass_ends_with_the_same_weights(stream, tmp_path):
+def test_a_stream_resumed_within_an_epoch_ends_with_the_same_weights(stream, tmp_path):
     main(stream)
     whole, weights = record_of(tmp_path / "run"), (tmp_path / "run/model.safetensors").read_bytes()
     shutil.rmtree(tmp_path / "run")
@@ -59,8 +59,8 @@ def test_a_stream_resumed_in_the_middle_of_a_pass_ends_with_the_same_weights(str
     assert (tmp_path / "run/model.safetensors").read_bytes() == weights
 
 
-def test_a_stream_resumed_after_its_first_pass_says_that_the_order_changes(stream, tmp_path, caplog):
-    """A pass has five steps."""
+def test_a_stream_resumed_after_its_first_epoch_warns_that_the_order_changes(stream, tmp_path, caplog):
+    """An epoch has five steps."""
     main([*stream, "--max_steps", "7"])
     shutil.rmtree(tmp_path / "run")
     shutil.rmtree(tmp_path / "run.checkpoints/checkpoint-7")

@@ -1,4 +1,4 @@
-"""Training from a recipe: what it leaves behind, the best checkpoint really restored, a killed run resumed."""
+"""Training from a recipe: what it writes, that it restores the best checkpoint, and that a killed run resumes."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def faces(tmp_path_factory) -> Path:
 
 
 def train(faces: Path, output_dir: Path, *overrides: str) -> dict:
-    """Train by the smoke recipe in this process; the run's record."""
+    """Train the smoke recipe in this process; returns the run's record."""
     arguments = [
         "--dataset",
         str(faces),
@@ -65,7 +65,7 @@ def test_the_output_is_shaped_like_the_model_folder(finished_run):
     assert left == {name for name in shipped if "__pycache__" not in name and not name.startswith("onnx/")}
 
 
-def test_it_learns_and_says_how_both_heads_do(finished_run):
+def test_it_learns_and_logs_the_metrics_of_both_heads(finished_run):
     _, record = finished_run
     first, *_, last = evaluations(record)
     assert last["eval_age_mae"] < first["eval_age_mae"]
@@ -73,7 +73,7 @@ def test_it_learns_and_says_how_both_heads_do(finished_run):
     assert set(last) - timing == {f"eval_{name}" for name in METRICS}
     steps = [entry for entry in record["log_history"] if "loss" in entry]
     assert all({"age_loss", "gender_loss", "learning_rate"} <= set(entry) for entry in steps)
-    # the metrics of both heads are measured on training faces too: near those on validation
+    # the metrics of both heads on training faces are near those on validation
     assert steps[-1]["age_mae"] == pytest.approx(last["eval_age_mae"], rel=0.5)
     assert 0 <= steps[-1]["gender_accuracy"] <= 1
 
@@ -108,7 +108,7 @@ def test_the_best_checkpoint_is_restored_when_it_is_not_the_last(faces, tmp_path
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_and_ends_as_an_undisturbed_one(faces, tmp_path, finished_run):
+def test_a_killed_run_resumes_and_ends_with_the_same_weights(faces, tmp_path, finished_run):
     undisturbed_dir, undisturbed = finished_run
     output_dir = tmp_path / "run"
     command = [sys.executable, "-m", "trainer.train", SMOKE, "--dataset", str(faces), "--output_dir", str(output_dir)]
@@ -159,7 +159,7 @@ def test_a_finished_run_is_not_overwritten(faces, finished_run, overrides):
 
 
 @pytest.mark.slow
-def test_killed_while_it_reported_it_goes_on_with_the_report(faces, finished_run, hub, tmp_path):
+def test_a_run_killed_during_its_report_resumes_with_the_report(faces, finished_run, hub, tmp_path):
     output_dir = Path(shutil.copytree(finished_run[0], tmp_path / "run"))
     for name in ("metrics.json", "README.md"):
         (output_dir / name).unlink()
@@ -184,7 +184,7 @@ def state_at(step: int, folder: Path) -> Path:
     return folder / f"checkpoint-{step}"
 
 
-def test_a_checkpoint_that_is_named_gets_no_way_around_the_checks(faces, finished_run, tmp_path):
+def test_naming_a_checkpoint_does_not_bypass_the_checks(faces, finished_run, tmp_path):
     checkpoint = state_at(12, tmp_path / "run.checkpoints")
     state_at(24, tmp_path / "run.checkpoints")
     with pytest.raises(RecipeError, match=r"holds checkpoint-24, which is further than .*checkpoint-12\. Remove it"):
@@ -219,7 +219,7 @@ def test_a_push_without_a_login_is_refused_before_training(faces, tmp_path, monk
     assert not (tmp_path / "run.checkpoints").exists()
 
 
-def test_mistakes_are_answered_in_one_line(tmp_path):
+def test_a_mistake_gives_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "trainer.train", str(tmp_path / "none.yaml")], cwd=ROOT, capture_output=True, text=True
     )
@@ -228,7 +228,7 @@ def test_mistakes_are_answered_in_one_line(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_onnx_is_known_to_be_impossible_before_training(faces, tmp_path, monkeypatch, caplog):
+def test_missing_onnx_packages_are_found_before_training(faces, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("trainer.publishing.find_spec", lambda name: None if name == "onnxscript" else "found")
     with pytest.raises(RecipeError, match="onnx: true needs onnxscript: pip install"):
         train(faces, tmp_path / "run", "--onnx", "true", "--report", "true")

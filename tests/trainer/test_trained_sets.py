@@ -1,4 +1,4 @@
-"""What a model has seen is known over any number of runs that each went on from the one before."""
+"""A run knows the training sets of the model it fine-tunes, and of the models that one was fine-tuned from."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_another_seed_would_train_on_what_was_held_out(tmp_path):
 
 @pytest.fixture
 def fine_tuning(tmp_path) -> list[str]:
-    """Arguments that go on from a model trained on `faces` of seed 0, on the same."""
+    """Arguments that fine-tune a model on the set and splits it was trained on."""
     args = DataArguments(dataset=str(write_utkface_folder(tmp_path / "faces", count=60, size=40)))
     save_tiny_model(tmp_path / "first")
     write_run(tmp_path / "first", "faces", describe_splits(load_faces(args, seed=0))["splits_sha256"])
