@@ -10,6 +10,7 @@ onnxscript and onnxruntime (requirements-dev.txt).
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from transformers import HfArgumentParser
 from transformers.utils.logging import disable_progress_bar
@@ -20,7 +21,8 @@ from trainer.onnx.export import ExportArguments, FaceArguments, export_onnx
 
 def main() -> None:
     disable_progress_bar()
-    parser = HfArgumentParser([ExportArguments, FaceArguments], allow_abbrev=False, description=__doc__)
+    argument_classes: list[Any] = [ExportArguments, FaceArguments]
+    parser = HfArgumentParser(argument_classes, allow_abbrev=False, description=__doc__)
     args, face_args = parser.parse_args_into_dataclasses()
     print("Written:", *export_onnx(args, face_args))
     if args.output_dir is None and Path(args.model, "README.md").is_file():

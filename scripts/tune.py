@@ -27,7 +27,7 @@ from model.errors import AgeGenderError
 from trainer.arguments import Arguments
 from trainer.devices import keep_freed_memory
 from trainer.experiments.reports import write_trials
-from trainer.experiments.search import search
+from trainer.experiments.search import metric_of, search
 
 
 def main(argv: Sequence[str]) -> Study:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> Study:
     if recipe.training.device.type == "cpu":
         keep_freed_memory()
     study = search(recipe, args.space, args.trials)
-    print(write_trials(study, of_recipe, Path(recipe.training.output_dir), recipe.training.metric_for_best_model))
+    print(write_trials(study, of_recipe, Path(recipe.training.output_dir), metric_of(recipe)))
     return study
 
 

@@ -7,7 +7,7 @@ import logging
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader
@@ -48,9 +48,10 @@ class GlobalBatch(TrainerCallback, ExportableState):
             -(-len(train_dataloader) // args.gradient_accumulation_steps) if has_length(train_dataloader) else 0
         )
         # Checkpoints of older versions lack both. The second training of one Trainer finds those of its first.
-        saved = state.stateful_callbacks.get(type(self).__name__, {}).get("attributes", {})
+        states = _callback_states(state)
+        saved = states.get(type(self).__name__, {}).get("attributes", {})
         saved_size, saved_steps = saved.get("size", 0), saved.get("steps", 0)
-        state.stateful_callbacks[type(self).__name__] = self.state()
+        states[type(self).__name__] = self.state()
         if not state.global_step:
             return
         if saved_size not in (0, self.size):
@@ -101,7 +102,7 @@ class EarlyStopping(EarlyStoppingCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         super().on_train_begin(args, state, control, **kwargs)
-        saved = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        saved = _callback_states(state).setdefault(type(self).__name__, self.state())
         self.early_stopping_patience_counter = saved["attributes"]["early_stopping_patience_counter"]
         if self.early_stopping_patience_counter >= self.early_stopping_patience:
             control.should_training_stop = True
@@ -136,3 +137,8 @@ class RunCost(TrainerCallback, ExportableState):
 def _saved_in(checkpoint: str) -> dict[str, Any]:
     callbacks = json.loads(Path(checkpoint, STATE).read_text())["stateful_callbacks"]
     return callbacks.get(RunCost.__name__, {}).get("attributes", {})
+
+
+def _callback_states(state: TrainerState) -> dict[str, Any]:
+    """{class name: saved state}. TrainerState declares the list that it was made from."""
+    return cast(dict[str, Any], state.stateful_callbacks)

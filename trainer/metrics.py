@@ -8,12 +8,13 @@ import datasets
 import evaluate
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, roc_auc_score
 from transformers import EvalPrediction
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import estimate_age, range_probabilities, softmax
-from model.modeling_age_gender import IGNORE_INDEX, AgeGenderOutput
+from model.modeling_age_gender import IGNORE_INDEX
 
 
 def as_year_ranges(age_labels: np.ndarray) -> np.ndarray:
@@ -79,7 +80,9 @@ class AgeGenderMetric(evaluate.Metric):
             ),
         )
 
-    def _compute(self, age_probs, gender_probs, age_labels, gender_labels) -> dict[str, float]:
+    def _compute(
+        self, age_probs: ArrayLike, gender_probs: ArrayLike, age_labels: ArrayLike, gender_labels: ArrayLike
+    ) -> dict[str, float]:
         age_probs, gender_probs = np.array(age_probs), np.array(gender_probs)
         age_labels, gender_labels = np.array(age_labels), np.array(gender_labels)
         return (
@@ -138,8 +141,9 @@ def build_compute_metrics(config: AgeGenderConfig) -> Callable[[EvalPrediction],
     """
 
     def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
-        age_logits, _, gender_logits = evaluation.predictions[:3]
-        age_labels, gender_labels = evaluation.label_ids
+        # transformers types both as tuples of a single array
+        age_logits, _, gender_logits = evaluation.predictions[:3]  # type: ignore[misc]
+        age_labels, gender_labels = evaluation.label_ids  # type: ignore[misc]
         return AgeGenderMetric(config).compute(
             age_probs=softmax(age_logits.astype(np.float64)),
             gender_probs=softmax(gender_logits.astype(np.float64)),
@@ -151,19 +155,22 @@ def build_compute_metrics(config: AgeGenderConfig) -> Callable[[EvalPrediction],
 
 
 @torch.no_grad()
-def batch_scores(outputs: AgeGenderOutput, age_labels: torch.Tensor, gender_labels: torch.Tensor) -> torch.Tensor:
+def batch_scores(
+    age_logits: torch.Tensor, gender_logits: torch.Tensor, age_labels: torch.Tensor, gender_labels: torch.Tensor
+) -> torch.Tensor:
     """(4,): sum of the absolute age errors in years, numbers of exact ages, of correct genders and of labelled genders.
 
     Stays on the device, and reads no value: that would force a synchronisation. The age is the year in which the
     distribution's median lies.
 
     Args:
+        age_logits: (B, years). gender_logits: (B, 2).
         age_labels: (B,) years or (B, 2) inclusive ranges of years; -100 where unknown.
         gender_labels: (B,); -100 where unknown.
     """
     low, high = age_labels.expand(2, -1) if age_labels.ndim == 1 else age_labels.T
     is_exact, is_labelled = (low >= 0) & (low == high), gender_labels >= 0
-    years = (outputs.age_logits.float().softmax(dim=-1).cumsum(dim=-1) < 0.5).sum(dim=-1)
-    is_correct = outputs.gender_logits.argmax(dim=-1) == gender_labels
+    years = (age_logits.float().softmax(dim=-1).cumsum(dim=-1) < 0.5).sum(dim=-1)
+    is_correct = gender_logits.argmax(dim=-1) == gender_labels
     parts = ((years - low).abs() * is_exact, is_exact, is_correct & is_labelled, is_labelled)
     return torch.stack([part.sum() for part in parts]).float()

@@ -89,25 +89,27 @@ class MuonWithAdamW(torch.optim.AdamW):
         self._step_supports_amp_scaling = False
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # overloads
         loss = closure and torch.enable_grad()(closure)()
         for group in self.param_groups:
             if group.get("muon"):
                 for parameter in group["params"]:
                     if parameter.grad is not None:
-                        self._orthogonal_step(parameter, group["lr"], group["weight_decay"])
+                        self._orthogonal_step(parameter, parameter.grad, group["lr"], group["weight_decay"])
                         parameter.grad = None  # AdamW skips parameters without a gradient
         super().step()
         return loss
 
-    def _orthogonal_step(self, parameter: torch.Tensor, rate: float, weight_decay: float) -> None:
+    def _orthogonal_step(
+        self, parameter: torch.Tensor, gradient: torch.Tensor, rate: float, weight_decay: float
+    ) -> None:
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(())  # AdamW expects it when a checkpoint is loaded
             state["momentum_buffer"] = torch.zeros_like(parameter)
         state["step"] += 1
-        buffer = state["momentum_buffer"].lerp_(parameter.grad, 1 - self.momentum)
-        nesterov = parameter.grad.lerp(buffer, self.momentum)
+        buffer = state["momentum_buffer"].lerp_(gradient, 1 - self.momentum)
+        nesterov = gradient.lerp(buffer, self.momentum)
         direction = orthogonalize(nesterov.flatten(1))
         parameter.mul_(1 - rate * weight_decay)
         parameter.add_(direction.view_as(parameter), alpha=-rate * 0.2 * max(direction.shape) ** 0.5)

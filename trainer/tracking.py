@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from transformers.integrations import MLflowCallback, TensorBoardCallback, TrackioCallback
 
 
@@ -42,13 +42,13 @@ def track_report(trainer: Trainer, folder: Path) -> None:
         elif isinstance(callback, MLflowCallback):
             _to_mlflow(scalars, figures, step)
         elif isinstance(callback, TrackioCallback):
-            _to_trackio({"project": args.project, "name": args.run_name}, args.trackio_space_id, scalars, figures)
+            _to_trackio(args, scalars, figures)
 
 
 # Trackers are imported where they are used: each is installed only by those who report to it.
 
 
-def _to_tensorboard(logging_dir: str, scalars: Mapping[str, float], figures: Sequence[Path], step: int) -> None:
+def _to_tensorboard(logging_dir: str | None, scalars: Mapping[str, float], figures: Sequence[Path], step: int) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(logging_dir) as writer:
@@ -62,7 +62,8 @@ def _to_tensorboard(logging_dir: str, scalars: Mapping[str, float], figures: Seq
 def _to_mlflow(scalars: Mapping[str, float], figures: Sequence[Path], step: int) -> None:
     import mlflow
 
-    run = mlflow.active_run() or mlflow.last_active_run()
+    run = mlflow.last_active_run()
+    assert run is not None, "MLflowCallback has opened one"
     # MLflow refuses other characters
     values = {re.sub(r"[^\w\-. :/]", "_", name): value for name, value in scalars.items()}
     mlflow.log_metrics(values, step, run_id=run.info.run_id)
@@ -70,9 +71,9 @@ def _to_mlflow(scalars: Mapping[str, float], figures: Sequence[Path], step: int)
         mlflow.log_artifact(str(path), "figures", run_id=run.info.run_id)
 
 
-def _to_trackio(run: dict[str, str], space_id: str | None, scalars: Mapping[str, float], figures: list[Path]) -> None:
+def _to_trackio(args: TrainingArguments, scalars: Mapping[str, float], figures: Sequence[Path]) -> None:
     import trackio
 
-    trackio.init(**run, space_id=space_id, resume="allow", embed=False)
+    trackio.init(args.project, args.run_name, space_id=args.trackio_space_id, resume="allow", embed=False)
     trackio.log({**scalars, **{f"figures/{path.stem}": trackio.Image(path) for path in figures}})
     trackio.finish()

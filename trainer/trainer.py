@@ -3,18 +3,20 @@ its log, an end of the run where a value is NaN or Inf, and checkpoints that res
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 from transformers.trainer_utils import TrainOutput
+from transformers.training_args import OptimizerNames
 
 from model.modeling_age_gender import AgeGenderModel
+from trainer.arguments import RunArguments
 from trainer.callbacks import GlobalBatch, SeedEachProcess
 from trainer.checkpoints import CheckpointError, TrainingDiverged, resume_hint
 from trainer.data.transforms import BatchTransform
@@ -31,6 +33,9 @@ class AgeGenderTrainer(Trainer):
 
     Where a private method of `Trainer` is overridden, a comment links to the upstream lines that make it necessary.
     """
+
+    args: RunArguments
+    model: AgeGenderModel
 
     def __init__(
         self,
@@ -83,8 +88,8 @@ class AgeGenderTrainer(Trainer):
 
             raise TrialPruned(str(error)) from error
 
-    def call_model_init(self, trial: Any = None) -> nn.Module:
-        model = super().call_model_init(trial)
+    def call_model_init(self, trial: Any = None) -> AgeGenderModel:
+        model = cast(AgeGenderModel, super().call_model_init(trial))
         self._choose_attention(model)
         return model
 
@@ -99,9 +104,10 @@ class AgeGenderTrainer(Trainer):
             RecipeError: Muon together with an `optim` other than AdamW.
         """
         if self.muon and self.optimizer is None:
-            if not self.args.optim.startswith("adamw_torch"):
+            optim = OptimizerNames(self.args.optim).value
+            if not optim.startswith("adamw_torch"):
                 raise RecipeError(
-                    f"muon: true expects AdamW for the other parameters, got optim: {self.args.optim.value}. Leave out optim."
+                    f"muon: true expects AdamW for the other parameters, got optim: {optim}. Leave out optim."
                 )
             _, adamw = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = muon_with_adamw(model or self.model, self.args.weight_decay, **adamw)
@@ -120,14 +126,22 @@ class AgeGenderTrainer(Trainer):
             whole.load_state_dict(weights)
         return whole.eval()
 
-    def _get_dataloader(self, *args: Any, is_training: bool = False, **kwargs: Any) -> DataLoader:
+    def _get_dataloader(
+        self,
+        dataset: Any,
+        description: str,
+        batch_size: int,
+        sampler_fn: Callable[[Any], Sampler] | None = None,
+        is_training: bool = False,
+        dataloader_key: str | None = None,
+    ) -> DataLoader:
         """Apply `dataloader_drop_last` to training only: a score counts every face."""
         # Trainer also drops the last batch of an evaluation:
         # https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/trainer.py#L1045
         drop_last = self.args.dataloader_drop_last
         self.args.dataloader_drop_last = drop_last and is_training
         try:
-            return super()._get_dataloader(*args, is_training=is_training, **kwargs)
+            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
         finally:
             self.args.dataloader_drop_last = drop_last
 
@@ -188,7 +202,9 @@ class AgeGenderTrainer(Trainer):
         self._head_losses[mode].append(torch.stack([outputs.age_loss, outputs.gender_loss]).detach())
         loss = outputs.loss
         if model.training:
-            self._train_scores.append(batch_scores(outputs, inputs["age_labels"], inputs["gender_labels"]))
+            self._train_scores.append(
+                batch_scores(outputs.age_logits, outputs.gender_logits, inputs["age_labels"], inputs["gender_labels"])
+            )
             if self.l1_penalty:
                 loss = loss + self.l1_penalty * l1_norm(self.model)
         return (loss, outputs) if return_outputs else loss
@@ -244,6 +260,7 @@ class AgeGenderTrainer(Trainer):
         if self.is_fsdp_enabled:
             super()._load_best_model()
         else:
+            assert self.state.best_model_checkpoint is not None
             self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
@@ -254,9 +271,10 @@ class AgeGenderTrainer(Trainer):
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        restored, loading = type(self.model).from_pretrained(
+        loaded: Any = type(self.model).from_pretrained(
             resume_from_checkpoint, config=self.model.config, output_loading_info=True, ignore_mismatched_sizes=True
         )
+        restored, loading = loaded
         shapes = [f"{name} {list(saved)} for {list(own)}" for name, saved, own in loading["mismatched_keys"]]
         others = [*shapes, *loading["missing_keys"], *loading["unexpected_keys"]]
         if others:

@@ -5,7 +5,6 @@ from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_sco
 from transformers import EvalPrediction
 
 from model.configuration_age_gender import RANGE_SETS, AgeGenderConfig, parse_age_ranges
-from model.modeling_age_gender import AgeGenderOutput
 from trainer.evaluation.bootstrap import (
     Bootstrap,
     auc_of,
@@ -171,7 +170,7 @@ def test_scores_of_a_training_batch_are_those_of_the_metric(as_ranges):
     if as_ranges:
         years = torch.stack([years, years], dim=1)
         years[1] = torch.tensor([30, 39])  # no exact age any more
-    outputs = AgeGenderOutput(age_logits=torch.tensor(certain(ages)), gender_logits=torch.eye(2)[genders])
-    error, count, hits, labelled = batch_scores(outputs, years, torch.tensor(gender_labels)).tolist()
+    age_logits, gender_logits = torch.tensor(certain(ages)), torch.eye(2)[genders]
+    error, count, hits, labelled = batch_scores(age_logits, gender_logits, years, torch.tensor(gender_labels)).tolist()
     assert (error, count) == ((10, 2) if as_ranges else (12, 3))
     assert (hits, labelled) == (2, 3)

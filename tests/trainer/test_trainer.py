@@ -42,7 +42,7 @@ def test_transform_model_and_scores_ask_the_device_for_no_value():
     ages, genders = (torch.zeros(8, dtype=torch.long, device="meta") for _ in range(2))
     output = model(transform(pixels, augment=True), age_labels=ages, gender_labels=genders)
     output.loss.backward()
-    batch_scores(output, ages, genders)
+    batch_scores(output.age_logits, output.gender_logits, ages, genders)
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 

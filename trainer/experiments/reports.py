@@ -44,7 +44,7 @@ def write_comparison(runs: Sequence[Run], folder: Path, title: str, *, spread: b
 def summarize(runs: Sequence[Run]) -> dict[str, Any]:
     """Every run's scores, and their mean and standard deviation over all runs (None for a single run)."""
     titles = [title for title in SCORES if all(title in run.scores() for run in runs)]
-    values = {title: [run.scores()[title]["value"] for run in runs] for title in titles}
+    values = {title: _values([run.scores()[title] for run in runs]) for title in titles}
     return {
         "runs": [
             {
@@ -90,9 +90,13 @@ def _row(name: str, runs: Sequence[Run], titles: Sequence[str]) -> list[str]:
 def _cell(title: str, scores: Sequence[Score]) -> str:
     decimals = SCORES[title].decimals
     if len(scores) > 1:
-        values = [score["value"] for score in scores]
+        values = _values(scores)
         return f"{mean(values):.{decimals}f} ± {stdev(values):.{decimals}f}"
     return with_interval(scores[0] if scores else None, 1, decimals)
+
+
+def _values(scores: Sequence[Score]) -> list[float]:
+    return [score["value"] for score in scores if score["value"] is not None]
 
 
 def draw_runs(runs: Sequence[Run]) -> Figure:
@@ -106,7 +110,8 @@ def draw_runs(runs: Sequence[Run]) -> Figure:
             scores = [run.scores()[title] for run in runs if run.name == name and title in run.scores()]
             places = row + 0.5 * ((np.arange(len(scores)) + 0.5) / len(scores) - 0.5)
             points(ax, places, scores, BLUE, None, horizontal=True)
-        ax.axvline(mean(run.scores()[title]["value"] for run in runs if title in run.scores()), color=GREY, ls=":")
+        drawn = _values([run.scores()[title] for run in runs if title in run.scores()])
+        ax.axvline(mean(drawn), color=GREY, ls=":")
         ax.set(xlabel=title)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(range(len(names)), names)
@@ -162,7 +167,7 @@ def _text(value: Any) -> str:
 def save_trial_plot(study: Study, metric: str, path: Path) -> None:
     """The metric of finished trials by each argument; the colour shows the number of the trial."""
     with warnings.catch_warnings(action="ignore"):  # optuna calls it experimental; an argument may have a single value
-        axes = plot_slice(study, target_name=metric)
-    figure = np.ravel(axes)[0].figure
+        plot_slice(study, target_name=metric)
+    figure = pyplot.gcf()
     save(figure, path)
     pyplot.close(figure)

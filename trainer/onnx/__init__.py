@@ -1,1 +1,1 @@
-"""The network as ONNX files, and how near their answers are."""
+"""Export to ONNX, and how close the exported network is to the model."""

@@ -1,4 +1,4 @@
-"""Write a model as ONNX: in its own precision, and with 8-bit weights."""
+"""Export a model to ONNX in fp32 and with 8-bit weights, compare both with it, and only then put them in place."""
 
 import importlib.metadata
 import json
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -19,6 +20,7 @@ from torch import nn
 from transformers import AutoImageProcessor
 
 from model.configuration_age_gender import AgeGenderConfig
+from model.errors import AgeGenderError
 from model.exported_age_gender import AgeGenderOnnxModel
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
@@ -29,24 +31,108 @@ from trainer.onnx.parity import OUTPUTS, compare, print_comparison, run_all
 from trainer.run_record import public_name
 
 
-class ExportError(ValueError):
+FP32_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
+MAX_DIFFERENCE = 1e-4  # of the fp32 file's logits from torch's
+RANDOM_BATCHES = (1, 2, 7)  # sizes
+PACKAGES = ("torch", "onnx", "onnxruntime")
+
+
+class ExportError(AgeGenderError):
     """The model cannot be exported; the message says why. What an earlier export wrote is still there."""
 
 
-class _Logits(nn.Module):
-    """A tuple instead of AgeGenderOutput, from which the exporter would take no names."""
+@dataclass
+class ExportArguments:
+    """Which model is exported, and where to."""
 
-    def __init__(self, model: AgeGenderModel):
-        super().__init__()
-        self.model = model
+    model: str = field(default="model", metadata={"help": "Folder of the model."})
+    output_dir: str | None = field(default=None, metadata={"help": "Where to write; the model's onnx/ unless given."})
+    int8: bool = field(default=False, metadata={"help": "Also write a version with 8-bit weights: smaller and faster."})
+    split: str = field(
+        default="test", metadata={"help": "train, validation, test or 'all': the faces of --dataset to compare on."}
+    )
 
-    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        output = self.model(pixel_values)
-        return tuple(output[name] for name in OUTPUTS)
+
+@dataclass
+class FaceArguments(DataArguments):
+    """As for training; without --dataset the comparison is made on random input."""
+
+    dataset: str | None = field(  # type: ignore[assignment]  # optional here only
+        default=None, metadata={"help": "Faces to compare on: a Hub id, folder or archive; random input unless given."}
+    )
+
+
+def export_onnx(args: ExportArguments, face_args: FaceArguments) -> list[Path]:
+    """Write the ONNX files and comparison.json, print the comparison, and return the paths of the files.
+
+    Raises:
+        ExportError: there is no model, it cannot be exported, or the fp32 file's logits differ from torch's by more than
+            `MAX_DIFFERENCE`; nothing is written then.
+        DatasetError, EvaluationError: there are no such faces, or the model was trained on them.
+    """
+    folder = Path(args.model)
+    if not (folder / WEIGHTS).is_file():
+        raise ExportError(f"{folder} holds no {WEIGHTS}: give the folder of a trained model, outputs/<run> or model.")
+    model = AgeGenderModel.from_pretrained(folder, dtype=torch.float32).eval()
+    faces = load_held_out(folder, face_args, args.split).faces if face_args.dataset else None
+    output_dir = Path(args.output_dir or folder / "onnx")
+    output_dir.mkdir(parents=True, exist_ok=True)
+    names = [FP32_FILE] + [INT8_FILE] * args.int8
+    # in the same file system, so that os.replace is atomic
+    with tempfile.TemporaryDirectory(dir=output_dir, prefix=".export-") as work:
+        weights_sha256 = sha256(folder / WEIGHTS)
+        write_fp32(model, Path(work) / FP32_FILE, weights_sha256)
+        if args.int8:
+            write_int8(Path(work) / FP32_FILE, Path(work) / INT8_FILE)
+        exported = {name: AgeGenderOnnxModel(Path(work) / name) for name in names}
+        batches = random_batches(model.config) if faces is None else face_batches(folder, model, faces)
+        logits = run_all({"torch": model, **exported}, batches)
+        comparison: dict[str, Any] = {
+            "weights_sha256": weights_sha256,
+            "dataset": face_args.dataset and public_name(face_args.dataset),
+            "split": None if faces is None else args.split,
+            "pictures": 0 if faces is None else len(faces),
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "files": {name: compare(logits, name, Path(work) / name, faces, model.config) for name in names},
+        }
+        difference = comparison["files"][FP32_FILE]["largest_difference"]
+        if not difference <= MAX_DIFFERENCE:
+            raise ExportError(
+                f"The exported network's logits differ from torch's by {difference:.1e}; at most {MAX_DIFFERENCE:.0e} "
+                "was expected. Nothing was written."
+            )
+        for name in names:
+            os.replace(Path(work) / name, output_dir / name)
+    (output_dir / Path(COMPARISON).name).write_text(json.dumps(comparison, indent=1) + "\n", encoding="utf-8")
+    inputs = f"{sum(RANDOM_BATCHES)} random inputs" if faces is None else f"{len(faces)} faces"
+    print_comparison(comparison, inputs)
+    if not args.int8 and (output_dir / INT8_FILE).exists():
+        (output_dir / INT8_FILE).unlink()  # it may hold other weights, and would be pushed with these
+        print(f"Removed {INT8_FILE} of an earlier export: --int8 makes it again.")
+    return [output_dir / name for name in names]
+
+
+def random_batches(config: AgeGenderConfig) -> Iterator[torch.Tensor]:
+    """(B, 3, image_size, image_size), normally distributed, in batches of several sizes."""
+    generator = torch.Generator().manual_seed(0)
+    for count in RANDOM_BATCHES:
+        yield torch.randn(count, 3, config.image_size, config.image_size, generator=generator)
+
+
+def face_batches(folder: Path, model: AgeGenderModel, faces: Dataset, batch_size: int = 64) -> Iterator[torch.Tensor]:
+    """(B, 3, image_size, image_size) of face crops, preprocessed as the pipeline does."""
+    pipe = AgeGenderPipeline(model=model, image_processor=AutoImageProcessor.from_pretrained(folder), device="cpu")
+    for start in range(0, len(faces), batch_size):
+        images = faces[start : start + batch_size]["image"]
+        yield torch.cat([pipe.preprocess(image, detect=False).pixel_values for image in images])
 
 
 def write_fp32(model: AgeGenderModel, path: Path, weights_sha256: str) -> None:
-    """Export with any number of faces in a batch; the file names the weights it was made from in its metadata."""
+    """Export with a dynamic batch size. The file's metadata hold the hash of the weights that it was made from.
+
+    Raises:
+        ExportError: torch.onnx cannot export this backbone.
+    """
     size = model.config.image_size
     try:
         with _quiet():
@@ -62,15 +148,28 @@ def write_fp32(model: AgeGenderModel, path: Path, weights_sha256: str) -> None:
     except torch.onnx.OnnxExporterError as error:
         reason = str(error).strip().splitlines()[0]
         raise ExportError(f"torch.onnx cannot export this {type(model.backbone).__name__}: {reason}") from error
+    assert program is not None, "with dynamo=True"
     program.model.metadata_props["weights_sha256"] = weights_sha256
     program.save(path, external_data=False)
 
 
+class _Logits(nn.Module):
+    """Returns a tuple: the exporter ignores the names in an AgeGenderOutput."""
+
+    def __init__(self, model: AgeGenderModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        output = self.model(pixel_values)
+        return tuple(output[name] for name in OUTPUTS)
+
+
 def write_int8(fp32_path: Path, path: Path) -> None:
-    """Weights of the matrix products in 8 bits, one scale a channel; activations are quantised as they come."""
+    """Quantise the weights of matrix products to 8 bits with one scale per channel; activations are quantised at run time."""
     proto = onnx.load(fp32_path)
     proto.graph.ClearField("value_info")  # torch's shapes contradict those that onnxruntime infers after quantising
-    # Convolutions stay in fp32: onnxruntime's 8-bit ones are slower than those.
+    # convolutions stay in fp32: onnxruntime's 8-bit ones are slower
     with _quiet():
         quantize_dynamic(
             proto, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
@@ -79,7 +178,7 @@ def write_int8(fp32_path: Path, path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch names every torchvision operator that it does not know, onnxruntime advises what changes nothing here."""
+    """Hide torch's warnings about unknown torchvision operators, and advice of onnxruntime that changes nothing here."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -88,92 +187,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(previous)
-
-
-FP32_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
-MAX_DIFFERENCE = 1e-4
-RANDOM_BATCHES = (1, 2, 7)
-PACKAGES = ("torch", "onnx", "onnxruntime")
-
-
-@dataclass
-class ExportArguments:
-    """What is exported, and where to."""
-
-    model: str = field(default="model", metadata={"help": "Folder of the model."})
-    output_dir: str | None = field(default=None, metadata={"help": "Where to write; the model's onnx/ unless given."})
-    int8: bool = field(default=False, metadata={"help": "Also write a version with 8-bit weights: smaller and faster."})
-    split: str = field(default="test", metadata={"help": "Which faces of the data set to compare on, or 'all'."})
-
-
-@dataclass
-class FaceArguments(DataArguments):
-    """As for training; without --dataset the comparison is made on random input."""
-
-    dataset: str | None = field(
-        default=None, metadata={"help": "Faces to compare on: a Hub id, folder or archive; random input unless given."}
-    )
-
-
-def export_onnx(args: ExportArguments, face_args: FaceArguments) -> list[Path]:
-    """Write the ONNX files and their comparison with the model, print it, and return the files' paths.
-
-    Raises:
-        ExportError: there is no model, it cannot be exported, or the fp32 file's logits differ from torch's by more than
-            `MAX_DIFFERENCE`; nothing is written then.
-    """
-    folder = Path(args.model)
-    if not (folder / WEIGHTS).is_file():
-        raise ExportError(f"{folder} holds no {WEIGHTS}: give the folder of a trained model, outputs/<run> or model.")
-    model = AgeGenderModel.from_pretrained(folder, dtype=torch.float32).eval()
-    faces = load_held_out(folder, face_args, args.split).faces if face_args.dataset else None
-    output_dir = Path(args.output_dir or folder / "onnx")
-    output_dir.mkdir(parents=True, exist_ok=True)
-    names = [FP32_FILE] + [INT8_FILE] * args.int8
-    # in the same file system, so that finished files can be moved into place
-    with tempfile.TemporaryDirectory(dir=output_dir, prefix=".export-") as work:
-        weights_sha256 = sha256(folder / WEIGHTS)
-        write_fp32(model, Path(work) / FP32_FILE, weights_sha256)
-        if args.int8:
-            write_int8(Path(work) / FP32_FILE, Path(work) / INT8_FILE)
-        exported = {name: AgeGenderOnnxModel(Path(work) / name) for name in names}
-        batches = random_batches(model.config) if faces is None else face_batches(folder, model, faces)
-        logits = run_all({"torch": model, **exported}, batches)
-        comparison = {
-            "weights_sha256": weights_sha256,
-            "dataset": None if faces is None else public_name(face_args.dataset),
-            "split": None if faces is None else args.split,
-            "pictures": 0 if faces is None else len(faces),
-            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-            "files": {name: compare(logits, name, Path(work) / name, faces, model.config) for name in names},
-        }
-        difference = comparison["files"][FP32_FILE]["largest_difference"]
-        if not difference <= MAX_DIFFERENCE:
-            raise ExportError(
-                f"The exported network's logits differ from torch's by {difference:.1e}; at most {MAX_DIFFERENCE:.0e} "
-                "was expected. Nothing was written."
-            )
-        for name in names:
-            os.replace(Path(work) / name, output_dir / name)
-    (output_dir / Path(COMPARISON).name).write_text(json.dumps(comparison, indent=1) + "\n", encoding="utf-8")
-    print_comparison(
-        comparison, f"{comparison['pictures'] or sum(RANDOM_BATCHES)} {'faces' if faces else 'random inputs'}"
-    )
-    if not args.int8 and (output_dir / INT8_FILE).exists():
-        (output_dir / INT8_FILE).unlink()  # it may be of other weights, and would be pushed with these
-        print(f"Removed {INT8_FILE} of an earlier export: --int8 makes it again.")
-    return [output_dir / name for name in names]
-
-
-def random_batches(config: AgeGenderConfig) -> Iterator[torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    for count in RANDOM_BATCHES:
-        yield torch.randn(count, 3, config.image_size, config.image_size, generator=generator)
-
-
-def face_batches(folder: Path, model: AgeGenderModel, faces: Dataset, batch_size: int = 64) -> Iterator[torch.Tensor]:
-    """(B, 3, image_size, image_size) of pictures that are face crops already."""
-    pipe = AgeGenderPipeline(model=model, image_processor=AutoImageProcessor.from_pretrained(folder), device="cpu")
-    for start in range(0, len(faces), batch_size):
-        images = faces[start : start + batch_size]["image"]
-        yield torch.cat([pipe.preprocess(image, detect=False).pixel_values for image in images])

@@ -1,4 +1,4 @@
-"""What an exported network costs: size, distance of its logits from torch's, change of the scores on labelled faces."""
+"""Compare an exported network with the model: file size, largest difference of the logits, change of the scores."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,8 +11,9 @@ from datasets import Dataset
 from model.configuration_age_gender import AgeGenderConfig
 from model.exported_age_gender import AgeGenderOnnxModel
 from model.modeling_age_gender import AgeGenderModel
+from model_card.metrics_text import Score
 from model_card.requirements import sha256
-from trainer.evaluation.predictions import Evaluation, Predictions, Score
+from trainer.evaluation.predictions import Evaluation, Predictions
 
 
 OUTPUTS = ("age_logits", "age_range_logits", "gender_logits")
@@ -21,8 +22,8 @@ OUTPUTS = ("age_logits", "age_range_logits", "gender_logits")
 def run_all(
     models: dict[str, AgeGenderModel | AgeGenderOnnxModel], batches: Iterable[torch.Tensor]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Each model's logits, (N, outputs) by name of the output, on the same input."""
-    parts = {name: {output: [] for output in OUTPUTS} for name in models}
+    """{model: {output: (N, outputs) logits}} on the same batches of (B, 3, image_size, image_size)."""
+    parts: dict[str, dict[str, list[np.ndarray]]] = {name: {output: [] for output in OUTPUTS} for name in models}
     with torch.inference_mode():
         for pixel_values in batches:
             for name, model in models.items():
@@ -41,7 +42,12 @@ def largest_difference(logits: dict[str, np.ndarray], others: dict[str, np.ndarr
 def compare(
     logits: dict[str, dict[str, np.ndarray]], name: str, path: Path, faces: Dataset | None, config: AgeGenderConfig
 ) -> dict[str, Any]:
-    """Size and hash of a file, and how its answers differ from torch's: in the logits and, on faces, in the scores."""
+    """Size and hash of a file, and how its outputs differ from torch's: in the logits and, on faces, in the scores.
+
+    Args:
+        logits: of "torch" and of `name`, as `run_all` returns them.
+        faces: the labelled faces that they are of; None for random inputs.
+    """
     comparison: dict[str, Any] = {
         "sha256": sha256(path),
         "megabytes": round(path.stat().st_size / 1e6, 1),
@@ -62,7 +68,7 @@ def evaluate(logits: dict[str, np.ndarray], faces: Dataset, config: AgeGenderCon
 
 
 def change(evaluation: Evaluation, before: np.ndarray, after: np.ndarray, faces: np.ndarray) -> dict[str, Score]:
-    """Means of (N,) values over the masked faces, and of their difference face by face."""
+    """Means of (N,) values over the masked faces, and of their paired differences."""
     before, after = before.astype(np.float64), after.astype(np.float64)
     return {
         "before": evaluation.mean(before, faces),
@@ -72,7 +78,7 @@ def change(evaluation: Evaluation, before: np.ndarray, after: np.ndarray, faces:
 
 
 def print_comparison(comparison: dict[str, Any], on_what: str) -> None:
-    """The "files" of a comparison as text; `on_what` the logits were computed."""
+    """Print what `compare` found for each file; `on_what`: the inputs, such as "12 faces"."""
     for name, file in comparison["files"].items():
         print(f"{name}: {file['megabytes']} MB, logits within {file['largest_difference']:.1e} of torch's on {on_what}")
         for metric, unit, scale in (("age_mae", "years", 1), ("gender_accuracy", "%", 100)):
