@@ -3,11 +3,14 @@ age interval, abstention threshold of the gender.
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
+from transformers import Trainer
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import conformal_mass, estimate_age, softmax
@@ -44,6 +47,24 @@ class Calibration:
         chosen = asdict(self)
         for name in ("age_estimate", "interval_coverage", "interval_mass", "gender_threshold"):
             setattr(model.config, name, chosen[name])
+
+
+def calibrate(
+    trainer: Trainer, model: AgeGenderModel, validation: Dataset, gender_target_accuracy: float
+) -> Calibration:
+    """Fit the calibration on the trainer's predictions for `validation`, and write it into `model` in place.
+
+    Args:
+        model: holds all weights of the trainer's own, which may be sharded.
+        gender_target_accuracy: see `abstention_threshold`.
+    """
+    prediction: Any = trainer.predict(validation, metric_key_prefix="validation")
+    (age_logits, _, gender_logits), (age_labels, gender_labels) = prediction.predictions, prediction.label_ids
+    calibration = fit_calibration(
+        age_logits, gender_logits, age_labels, gender_labels, model.config, gender_target_accuracy
+    )
+    calibration.apply(model)
+    return calibration
 
 
 def fit_calibration(

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets import Dataset, DatasetDict, IterableDatasetDict
+from datasets import DatasetDict, IterableDatasetDict
 from transformers import ViTImageProcessorPil, set_seed
 
 from model.errors import AgeGenderError
@@ -20,7 +20,7 @@ from model.modeling_age_gender import AgeGenderModel
 from model_card.push import push_folder
 from trainer.arguments import Arguments, RunArguments
 from trainer.build_model import build_weighted_model
-from trainer.calibration import Calibration, fit_calibration
+from trainer.calibration import Calibration, calibrate
 from trainer.callbacks import RunCost
 from trainer.checkpoints import checkpoint_to_resume, full_disk_explained, is_trained
 from trainer.data.loading import load_faces, stream_without_pauses
@@ -60,8 +60,8 @@ def main(argv: Sequence[str]) -> None:
     is_main_process = args.training.process_index == 0
 
     # Check all that can be known before training: names, tokens, packages, and what lies there already.
+    exports_onnx = args.report.exports_onnx(pushes=args.training.push_to_hub)
     repo_id = repository_to_push_to(args.training, output_dir)
-    exports_onnx = args.report.exports_onnx(pushes=repo_id is not None)
     trained = is_trained(output_dir, args.training, report=args.report.report)
     trainer = None
     if not trained:
@@ -177,17 +177,6 @@ def build_trainer(
         l1_penalty=args.learning.l1_penalty,
         muon=args.learning.muon,
     )
-
-
-def calibrate(
-    trainer: AgeGenderTrainer, model: AgeGenderModel, validation: Dataset, target_accuracy: float
-) -> Calibration:
-    """Fit the calibration on validation and write it into `model`, which holds all of the trainer's weights."""
-    prediction: Any = trainer.predict(validation, metric_key_prefix="validation")
-    (age_logits, _, gender_logits), (age_labels, gender_labels) = prediction.predictions, prediction.label_ids
-    calibration = fit_calibration(age_logits, gender_logits, age_labels, gender_labels, model.config, target_accuracy)
-    calibration.apply(model)
-    return calibration
 
 
 def describe_result(
