@@ -8,14 +8,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from tqdm.auto import tqdm
 from transformers import AutoImageProcessor
 
-from model.configuration_age_gender import AgeGenderConfig, age_range_label
+from model.configuration_age_gender import age_range_label
 from model.errors import AgeGenderError
 from model.modeling_age_gender import AgeGenderModel
-from model.pipeline_age_gender import ModelFileError
+from model.model_files import ModelFileError
 from scoring.inputs import InputSummary, all_entries, open_sources
 from scoring.output import (
     OUTPUT_SUFFIXES,
@@ -94,7 +95,7 @@ def score_to_file(options: ScoringOptions) -> OutputCounts | None:
     assert options.output is not None
     sources = options.open_sources()
     model, scorer = load_scorer(options)
-    parts = Parts(options.output, answer_schema(model.config, scorer))
+    parts = Parts(options.output, answer_schema(model, scorer))
     if parts.is_finished():
         parts.clear()
         return None
@@ -147,15 +148,17 @@ def load_scorer(options: ScoringOptions) -> tuple[AgeGenderModel, Scorer]:
             workers=options.workers,
             **options.answer_options,
         )
+    except AgeGenderError:
+        raise
     except OSError as error:
         raise ModelFileError(f"The model {options.model} cannot be loaded: {error}") from error
     return model, scorer
 
 
-def answer_schema(config: AgeGenderConfig, scorer: Scorer) -> Any:
-    """The `pyarrow.Schema` of the rows that `scorer` answers."""
-    labels = [age_range_label(low, high, config.max_age) for low, high in scorer.age_ranges]
-    return table_schema(labels, config.gender_names)
+def answer_schema(model: AgeGenderModel, scorer: Scorer) -> pa.Schema:
+    """The schema of the rows that `scorer` answers."""
+    labels = [age_range_label(low, high, model.config.max_age) for low, high in scorer.age_ranges]
+    return table_schema(labels, model.config.gender_names)
 
 
 def score_in_parts(

@@ -1,4 +1,4 @@
-"""What is typed after `python -m scripts.predict`, and how its errors come out."""
+"""The command line of `python -m scripts.predict`, and its error messages."""
 
 import runpy
 import sys
@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from scoring.output import Parts
-from scripts.predict import main, read_arguments
+from scoring.run import OptionError
+from scripts.predict import read_arguments
 from tests.support.made_up_faces import draw_face
 from tests.support.tiny_model import save_tiny_model
 
 
 @pytest.mark.parametrize("option", ["--workers", "--batch-size", "--part-size"])
-def test_none_is_no_number_of_anything(option):
-    with pytest.raises(ValueError, match=r"Expected --batch-size, --part-size and --workers of 1 or more\."):
-        main(read_arguments(["photos", option, "0"]))
+def test_numbers_below_one_are_refused(option):
+    with pytest.raises(OptionError, match=r"Expected --batch-size, --part-size and --workers of 1 or more\."):
+        read_arguments(["photos", option, "0"])
 
 
 def test_options_can_be_written_as_the_trainers():
@@ -26,12 +27,12 @@ def test_options_can_be_written_as_the_trainers():
 
 
 def test_parts_that_are_missing_end_with_a_sentence(tmp_path: Path, monkeypatch):
-    """As where machines write to folders that only each of them sees."""
+    """As where somebody cleared the folder while it was filled."""
     save_tiny_model(tmp_path / "tiny")
     draw_face(30, 0, seed=0).save(tmp_path / "face.jpg")
     arguments = [tmp_path / "face.jpg", "--model", tmp_path / "tiny", "--output", tmp_path / "faces.csv", "--crops"]
     monkeypatch.setattr("sys.argv", ["predict", *map(str, arguments)])
     monkeypatch.setattr(Parts, "write", lambda self, part, rows: list(rows))
     monkeypatch.delitem(sys.modules, "scripts.predict")  # which is to run as the program
-    with pytest.raises(SystemExit, match=r"^MissingPartsError: 1 of 1 parts are missing in .*Start the command again"):
+    with pytest.raises(SystemExit, match=r"^OutputError: .*cannot be .* read: .*part-000000.*start the same command"):
         runpy.run_module("scripts.predict", run_name="__main__")

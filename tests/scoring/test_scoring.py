@@ -1,4 +1,4 @@
-"""The machinery of scoring: in which order and in how much memory pictures are prepared, and what the pipeline says of them."""
+"""The scorer: its order and memory, and the same answers as the pipeline."""
 
 import io
 import subprocess
@@ -18,7 +18,7 @@ from transformers import AutoImageProcessor
 
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
-from scoring.output import Parts, answer_rows, table_schema
+from scoring.output import OutputCounts, OutputError, Parts, answer_rows, table_schema
 from scoring.scorer import Picture, Prefetcher, Scorer
 from tests.support.faces_on_disk import as_jpeg
 from tests.support.made_up_faces import draw_face
@@ -152,7 +152,7 @@ def test_parts_that_are_missing_are_not_passed_over(tmp_path):
     parts = Parts(tmp_path / "faces.parquet", table_schema(["0-17", "18+"], ["male", "female"]))
     parts.begin({})
     parts.write(0, [{"picture": 0, "file": "a.jpg", "error": "gone"}])
-    with pytest.raises(RuntimeError, match="1 of 2 parts are missing"):
+    with pytest.raises(OutputError, match=r"read: .*part-000001\.parquet"):
         parts.merge(2)
-    assert parts.merge(1) == {"pictures": 1, "faces": 0, "errors": 1}
+    assert parts.merge(1) == OutputCounts(pictures=1, faces=0, errors=1)
     assert pq.read_table(io.BytesIO((tmp_path / "faces.parquet").read_bytes())).num_rows == 1

@@ -1,7 +1,9 @@
-"""Where the pictures that are scored come from, in which order, and what is said of those that cannot be read."""
+"""Sources of pictures: their order, their counts, and what they say of what cannot be read."""
 
 import os
+import re
 import resource
+import struct
 from pathlib import Path
 
 import cv2
@@ -10,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoring.inputs import all_entries, open_sources
-from scoring.run import Plan
+from scoring.inputs import InputSummary, all_entries, open_sources
 from scoring.scorer import read_entries
+from scoring.sources import InputError
 from tests.scoring.test_scoring import FILES
 from tests.support.faces_on_disk import face_files, write_archive, write_folder
 
@@ -21,7 +23,7 @@ def read(*names: object, **options) -> dict[str, object]:
     """{entry: content, or the problem with it} of everything in these inputs."""
     sources = open_sources([str(name) for name in names], **options)
     pictures = list(read_entries(all_entries(sources)))
-    assert Plan.of(sources).pictures == len(pictures)
+    assert InputSummary.of(sources).pictures == len(pictures)
     return {picture.name: picture.problem or picture.content for picture in pictures}
 
 
@@ -60,7 +62,7 @@ def test_patterns_fit_neither_lists_nor_the_output(tmp_path):
     output = tmp_path / "b" / ".." / "b" / "f.parquet"
     assert list(read(tmp_path / "b" / "*", output=output)) == [one, two]
     assert set(read(tmp_path / "b" / "**", output=output)) == {one, two}
-    with pytest.raises(FileNotFoundError, match=r"fits no file \(a \.txt of paths must be named"):
+    with pytest.raises(InputError, match=r"fits no file \(a \.txt of paths must be named"):
         read(tmp_path / "b" / "*.txt")
 
 
@@ -73,11 +75,11 @@ def test_a_pattern_for_everything_below_fits_each_picture_once(tmp_path, pattern
 
 @pytest.mark.parametrize("name", ["photos", "photos/*.jpg", "list.txt", "photos.zip"])
 def test_pictures_that_are_replaced_are_noticed(tmp_path, name):
-    """A run that was killed must not go on with others under the same names."""
+    """A killed run must not resume with other pictures under the same names."""
     (tmp_path / "list.txt").write_text(str(tmp_path / "photos/a.jpg"))
 
     def signature() -> str:
-        return Plan.of(open_sources([str(tmp_path / name)])).signature
+        return InputSummary.of(open_sources([str(tmp_path / name)])).signature
 
     signatures = []
     for content in (b"first", b"other"):
@@ -124,7 +126,7 @@ def test_parquet(tmp_path, kind):
     assert "Expected an encoded picture" in contents[f"{path}#4"]
     later = [content for _, content in zip(range(2), read(path, image_column="photo").values(), strict=False)]
     assert later == expected[:2]
-    with pytest.raises(ValueError, match=r"no column 'image', only id, photo.*--image-column"):
+    with pytest.raises(InputError, match=r"no column 'image', only id, photo.*--image-column"):
         read(path)
 
 
@@ -154,7 +156,7 @@ def test_a_bad_parquet_file_costs_only_itself(tmp_path):
     assert portrait == str(tmp_path / "portrait.jpg")
     assert "no column 'image', only price" in unrelated
     assert whole == [b"first", b"second"]
-    with pytest.raises(ValueError, match="cannot be read as a parquet file"):
+    with pytest.raises(InputError, match="cannot be read as a parquet file"):
         read(tmp_path / "cut.parquet", tmp_path / "empty.parquet")
 
 
@@ -213,13 +215,13 @@ def test_a_folder_that_cannot_be_read_has_a_row(tmp_path):
     ("name", "message"), [("absent.jpg", "nothing at"), ("no/such/folder", "nothing at"), ("x*.jpg", "fits no")]
 )
 def test_nothing_to_look_at(tmp_path, name, message):
-    with pytest.raises(FileNotFoundError, match=message):
+    with pytest.raises(InputError, match=message):
         read(tmp_path / name)
 
 
 def test_an_empty_folder_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="found none"):
-        Plan.of(open_sources([str(tmp_path)]))
+    with pytest.raises(InputError, match="found none"):
+        InputSummary.of(open_sources([str(tmp_path)]))
 
 
 def write_video(path: Path, frames: int, frame_rate: float, codec: str = "MJPG") -> Path:
@@ -240,7 +242,7 @@ def test_video_frames_by_the_clock(tmp_path, frames_per_second, expected):
     pictures = list(read_entries(all_entries(sources)))
     assert [picture.seconds for picture in pictures] == pytest.approx([frame / 10 for frame in expected])
     assert [picture.content.mean() / 4 for picture in pictures] == pytest.approx(expected, abs=0.5)
-    assert Plan.of(sources).pictures == len(expected)
+    assert InputSummary.of(sources).pictures == len(expected)
 
 
 def test_damaged_videos_say_so(tmp_path):
@@ -250,11 +252,11 @@ def test_damaged_videos_say_so(tmp_path):
     names = [str(tmp_path / "cut.avi"), str(tmp_path / "letter.mp4")]
     *frames, cut, letter = read_entries(all_entries(open_sources(names)))
     assert 1 <= len(frames) < 5
-    assert cut.problem.startswith("damaged: it ends after")
+    assert re.fullmatch(r"damaged: only \d+ of 50 frames can be read", cut.problem)
     assert letter.problem.startswith("not a video")
 
 
-def test_a_video_that_was_trimmed_without_encoding_it_anew_is_not_damaged(tmp_path):
+def test_a_video_that_was_trimmed_without_reencoding_is_not_damaged(tmp_path):
     """Its header says how long it is shown, and its edit list from where; what lies before is still in the file."""
     video = write_video(tmp_path / "film.mp4", frames=60, frame_rate=10, codec="mp4v")
     content = bytearray(video.read_bytes())
@@ -273,7 +275,27 @@ def test_a_video_that_was_trimmed_without_encoding_it_anew_is_not_damaged(tmp_pa
     pictures = list(read_entries(all_entries(sources)))
     assert [picture.problem for picture in pictures] == [None] * 3
     assert [picture.content.mean() / 4 for picture in pictures] == pytest.approx([30, 40, 50], abs=1)
-    assert Plan.of(sources).pictures == 3
+    assert InputSummary.of(sources).pictures == 3
+
+
+@pytest.mark.parametrize(("clockwise", "bright_corner"), [(90, (0, -1)), (180, (-1, -1)), (270, (-1, 0))])
+def test_a_video_from_a_phone_held_upright_is_upright(tmp_path, clockwise, bright_corner):
+    """The track header holds the rotation; the frames themselves are bright at the top left."""
+    video = tmp_path / "film.mp4"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
+    frame = np.zeros((48, 64, 3), np.uint8)
+    frame[:16, :16] = 255
+    writer.write(frame)
+    writer.release()
+    content = bytearray(video.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 40
+    cos, sin = round(np.cos(np.deg2rad(clockwise))), round(np.sin(np.deg2rad(clockwise)))
+    content[matrix : matrix + 20] = struct.pack(">5i", cos << 16, sin << 16, 0, -sin << 16, cos << 16)
+    video.write_bytes(content)
+    [picture] = read_entries(all_entries(open_sources([str(video)])))
+    assert picture.content.shape == ((48, 64, 3) if clockwise == 180 else (64, 48, 3))
+    corners = {corner: picture.content[corner].mean() for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1))}
+    assert max(corners, key=corners.get) == bright_corner
 
 
 def test_an_mp4_with_a_hole_is_damaged(tmp_path):
@@ -282,4 +304,4 @@ def test_an_mp4_with_a_hole_is_damaged(tmp_path):
     hole = len(content) // 2
     video.write_bytes(content[: hole // 4] + bytes(hole) + content[hole // 4 + hole :])
     *_, last = read_entries(all_entries(open_sources([str(video)])))
-    assert last.problem.startswith("damaged: it ends after")
+    assert re.fullmatch(r"damaged: only \d+ of 60 frames can be read", last.problem)
