@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
         AgeGenderError: something that the user can mend; as far as possible before training.
     """
     args = Arguments.parse(argv)
-    if args.training.device.type == "cpu":
+    if args.training.device.type == "cpu":  # this and the next one change the whole process
         keep_freed_memory()
     if args.data.streaming:
         stream_without_pauses()
