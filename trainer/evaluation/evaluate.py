@@ -15,6 +15,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import AutoImageProcessor
 
+from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.metrics_text import format_metrics
@@ -82,8 +83,9 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
     with accelerator.main_process_first():
         held_out = load(folder, data_args, args.split, args.split_seed)
     faces = held_out.faces
+    model = AgeGenderModel.from_pretrained(folder)
     pipe = AgeGenderPipeline(
-        model=AgeGenderModel.from_pretrained(folder),
+        model=model,
         image_processor=AutoImageProcessor.from_pretrained(folder),
         device=accelerator.device,
     )
@@ -91,14 +93,13 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
     if not len(predictions):
         raise EvaluationError(f"No face was found in {len(faces)} pictures. If they are crops, leave out --detect.")
     baseline_age = None if args.external else _median_age(held_out.splits["train"])
-    config, seed = pipe.model.config, held_out.seed
-    evaluation = Evaluation(predictions, config, baseline_age=baseline_age, draws=args.draws, seed=seed)
+    evaluation = Evaluation(predictions, model.config, baseline_age=baseline_age, draws=args.draws, seed=held_out.seed)
     metrics = _describe_measurement(args, data_args, folder, held_out, without_face) | report_scores(evaluation)
     if args.crop_sweep:
-        metrics["crop_sweep"] = _sweep_framings(pipe, faces, accelerator, args)
+        metrics["crop_sweep"] = _sweep_framings(pipe, model.config, faces, accelerator, args)
     if accelerator.is_main_process:  # while the others wait: nothing else may run while the network is timed
         megabytes = round((folder / WEIGHTS).stat().st_size / 1e6, 1)
-        metrics["network"] = {"megabytes": megabytes} | network_cost(pipe.model)
+        metrics["network"] = {"megabytes": megabytes} | network_cost(model)
         output_dir.mkdir(parents=True, exist_ok=True)
         if args.external:
             written = _with_external(own, args.external, metrics)
@@ -162,13 +163,17 @@ def _median_age(train: Dataset) -> float | None:
 
 
 def _sweep_framings(
-    pipe: AgeGenderPipeline, faces: Dataset, accelerator: Accelerator, args: EvaluationArguments
+    pipe: AgeGenderPipeline,
+    config: AgeGenderConfig,
+    faces: Dataset,
+    accelerator: Accelerator,
+    args: EvaluationArguments,
 ) -> list[dict[str, Any]]:
     """Age MAE and gender accuracy when every crop is wider, narrower or rotated."""
     rows = []
     for framing in FRAMINGS:
         predictions, _ = predict(pipe, faces, accelerator, framing=framing, batch_size=args.batch_size)
-        evaluation = Evaluation(predictions, pipe.model.config, draws=args.draws)
+        evaluation = Evaluation(predictions, config, draws=args.draws)
         row: dict[str, Any] = {"margin": framing.margin, "rotation_degrees": framing.rotation_degrees}
         if evaluation.has_age.any():
             row["age_mae"] = evaluation.mean(np.abs(evaluation.error), evaluation.has_age)

@@ -49,7 +49,7 @@ class Head(NamedTuple):
     """The classes of one head, (N,) labels and (N, classes) probabilities of the faces that are labelled."""
 
     title: str
-    names: list[str]
+    names: Sequence[str]
     labels: np.ndarray
     probs: np.ndarray
 
@@ -188,19 +188,19 @@ def draw_learning_curves(log_history: Sequence[dict[str, Any]]) -> Figure:
         (axes[3], "Gender accuracy", "gender_accuracy", "eval_gender_accuracy"),
     ):
         for key, color, label in ((train_key, GREY, "training"), (validation_key, BLUE, "validation")):
-            points = [(record["epoch"], record[key]) for record in log_history if key in record and "epoch" in record]
-            if points:
-                ax.plot(*zip(*points, strict=True), color=color, label=label, marker="." if len(points) < 40 else None)
+            curve = [(record["epoch"], record[key]) for record in log_history if key in record and "epoch" in record]
+            if curve:
+                ax.plot(*zip(*curve, strict=True), color=color, label=label, marker="." if len(curve) < 40 else None)
         ax.set(title=title, xlabel="epoch")
         _legend(ax)
     return figure
 
 
-def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
     columns = min(count, 2)
     rows = -(-count // columns)
     figure = Figure(figsize=(5.2 * columns, 4.2 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     return figure, axes

@@ -1,5 +1,6 @@
 """Scores by race, gender and age and every combination of them, and the gap between the best and the worst group."""
 
+from collections.abc import Sequence
 from itertools import combinations, product
 from typing import Any
 
@@ -83,12 +84,12 @@ def _gap(evaluation: Evaluation, values: np.ndarray, one: np.ndarray, other: np.
     return evaluation.score(statistic, faces)
 
 
-def _members(factors: dict[str, tuple[list[str], np.ndarray]], group: dict[str, str]) -> np.ndarray:
+def _members(factors: dict[str, tuple[Sequence[str], np.ndarray]], group: dict[str, str]) -> np.ndarray:
     """(N,) mask of the faces that have the value which `group` names for each of its factors."""
     return np.logical_and.reduce([factors[name][1] == value for name, value in group.items()])
 
 
-def _factors(evaluation: Evaluation) -> dict[str, tuple[list[str], np.ndarray]]:
+def _factors(evaluation: Evaluation) -> dict[str, tuple[Sequence[str], np.ndarray]]:
     """For race, gender and age: the names of the groups in order, and the (N,) group of each face, or "unknown"."""
     predictions, config = evaluation.predictions, evaluation.config
     ranges = parse_age_ranges(CELL_AGES, config.max_age)
@@ -100,5 +101,5 @@ def _factors(evaluation: Evaluation) -> dict[str, tuple[list[str], np.ndarray]]:
     }
 
 
-def _names(indices: np.ndarray, names: list[str]) -> np.ndarray:
+def _names(indices: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return np.array([*names, "unknown"])[np.where(indices == IGNORE_INDEX, -1, indices)]

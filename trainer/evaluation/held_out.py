@@ -60,7 +60,7 @@ def load_external(folder: Path, data_args: DataArguments, split: str, seed: int 
     """
     run, seed = _run_and_seed(folder, seed)
     splits = load_whole_set(data_args) if split == "all" else load_faces(data_args, seed=seed)
-    of_a_trained_set = bool(run) and check_external(splits, data_args, split, run)
+    of_a_trained_set = run is not None and check_external(splits, data_args, split, run)
     return HeldOut(_choose_split(splits, split), splits, seed, run, of_a_trained_set)
 
 
