@@ -3,6 +3,7 @@
 import operator
 import re
 from collections.abc import Sequence
+from dataclasses import field
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -136,7 +137,7 @@ class AgeGenderConfig(PreTrainedConfig):
     pooling: Literal["mean", "cls"] = "mean"
     image_size: int = 224
     max_age: int = MAX_AGE
-    age_ranges: list[list[int]] | None = None
+    age_ranges: list[list[int]] = field(default_factory=list)
     gender_names: list[str] | tuple[str, ...] = ("male", "female")
 
     age_sigma_years: float | int = 2.0
@@ -147,7 +148,7 @@ class AgeGenderConfig(PreTrainedConfig):
     head_dropout: float | int = 0.0
 
     flip_tta: bool = False
-    landmarks_xy: list[list[float]] | None = None
+    landmarks_xy: list[list[float]] = field(default_factory=list)
     cascade_crop: list[float] | None = None
 
     age_estimate: Literal["median", "mean"] = "median"
@@ -156,7 +157,7 @@ class AgeGenderConfig(PreTrainedConfig):
     gender_threshold: float = 0.5
     min_face_pixels: int = 24
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         self.gender_names = list(self.gender_names)
         self.landmarks_xy = self.landmarks_xy or UTKFACE_LANDMARKS_XY

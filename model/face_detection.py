@@ -114,7 +114,9 @@ class YuNetDetector:
         small = _shrink(image_rgb, 0.75 * COARSE_SIDE / 2 / max(image_rgb.shape[:2]))
         margin = max(small.shape[:2]) // 6
         # With black padding 98 % of faces cut 20 % inside UTKFace's crop are found, with the edge repeated 57 %.
-        rows = self._detect_at(cv2.copyMakeBorder(small, *[margin] * 4, cv2.BORDER_CONSTANT), COARSE_SIDE // 2)
+        rows = self._detect_at(
+            cv2.copyMakeBorder(small, margin, margin, margin, margin, cv2.BORDER_CONSTANT), COARSE_SIDE // 2
+        )
         rows[:, [0, 1, *range(4, 14)]] -= margin
         rows[:, :14] *= np.tile(_scales_xy(image_rgb, small), 7)
         return rows
@@ -144,7 +146,8 @@ class CascadeDetector:
 
     def __init__(self, box_crop: Sequence[float] = CASCADE_CROP):
         self._box_crop = tuple(box_crop)
-        self._cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
+        folder = cv2.data.haarcascades  # type: ignore[attr-defined]  # missing in OpenCV's type stubs
+        self._cascade = cv2.CascadeClassifier(f"{folder}haarcascade_frontalface_alt2.xml")
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple:
@@ -192,11 +195,13 @@ class CascadeDetector:
     def _detect_turned(self, grey: np.ndarray, roll_degrees: float, step: float, min_side: float) -> list["_Hit"]:
         """Faces tilted by about `roll_degrees` and at least `min_side` pixels wide, in sizes that grow by `step`."""
         height, width = grey.shape
-        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), roll_degrees, 1)
+        matrix = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), roll_degrees, 1), dtype=np.float64)
         cos, sin = abs(matrix[0, :2])
         turned_wh = np.ceil((width * cos + height * sin, width * sin + height * cos)).astype(int)
         matrix[:, 2] += (turned_wh - (width, height)) / 2
-        turned = grey if roll_degrees == 0 else cv2.warpAffine(grey, matrix, turned_wh, borderMode=cv2.BORDER_REPLICATE)
+        turned = grey
+        if roll_degrees:
+            turned = cv2.warpAffine(grey, matrix, turned_wh.tolist(), borderMode=cv2.BORDER_REPLICATE)
         with self._lock:
             boxes_xywh, windows = self._cascade.detectMultiScale2(
                 turned, scaleFactor=step, minNeighbors=2, minSize=(int(min_side), int(min_side))

@@ -29,7 +29,8 @@ class EndpointHandler:
             hf_hub_download(
                 os.environ["HF_MODEL_ID"], YUNET_FILE, revision=os.environ.get("HF_REVISION"), local_dir=path
             )
-        self.pipe = pipeline("age-gender-classification", model=path, trust_remote_code=True)
+        # type: ignore, because transformers' overloads list its own tasks only
+        self.pipe = pipeline("age-gender-classification", model=path, trust_remote_code=True)  # type: ignore[call-overload]
 
     def __call__(self, data: dict[str, Any]) -> list:
         """

@@ -19,7 +19,7 @@ MAX_SIDE = 32_766  # pixels: OpenCV's warpAffine takes no longer side
 MAX_DOWNLOAD_BYTES = 20_000_000
 DOWNLOAD_SECONDS = 20.0
 # A list, because Pillow would otherwise also use Ghostscript (EPS) and readers that are not fuzzed.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"),
     *(".heic", ".heif"),  # even without pillow-heif: then such a file is an error and is not skipped silently

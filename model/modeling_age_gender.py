@@ -69,7 +69,6 @@ class AgeGenderModel(PreTrainedModel):
     """A vision backbone whose pooled features feed a linear head for years and one for gender."""
 
     config: AgeGenderConfig
-    config: AgeGenderConfig
     config_class = AgeGenderConfig
     base_model_prefix = "backbone"
     main_input_name = "pixel_values"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -85,6 +85,7 @@ class AgeGenderPipeline(Pipeline):
 
     model: AgeGenderModel
     image_processor: BaseImageProcessor
+    _registered_impl: ClassVar[dict[str, Any]]
 
     def __init__(self, *args: Any, revision: str | None = None, onnx_file: str | None = None, **kwargs: Any):
         """
@@ -282,6 +283,7 @@ class AgeGenderPipeline(Pipeline):
 
         See `pad_collate_fn` in https://github.com/huggingface/transformers/blob/main/src/transformers/pipelines/base.py
         """
+        dataset: PipelineIterator | PipelineDataset
         if isinstance(inputs, Iterator):
             dataset = PipelineIterator(inputs, self.preprocess, preprocess_params)
             num_workers = min(num_workers, 1)  # several would each read the whole stream

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from model.configuration_age_gender import RANGE_SETS, AgeGenderConfig, age_range_label, parse_age_ranges
+from model.errors import AgeGenderError
 
 
 @pytest.mark.parametrize(
@@ -15,6 +16,8 @@ from model.configuration_age_gender import RANGE_SETS, AgeGenderConfig, age_rang
         (["0-17", "18+"], [[0, 17], [18, 116]]),
         ("0, 1 – 17,\n18+", [[0, 0], [1, 17], [18, 116]]),  # a single year, a typographic dash, a line break
         ("0+", [[0, 116]]),
+        ("4 bins", [[0, 17], [18, 39], [40, 59], [60, 116]]),  # the name of a set
+        ([[0, 17], (18, 116)], [[0, 17], [18, 116]]),
     ],
 )
 def test_parse_age_ranges(text, expected):
@@ -32,10 +35,14 @@ def test_parse_age_ranges(text, expected):
         ("0-17, 18-200", "the last range ends at 200: end it at 116"),
         ("children, adults", "'children' is not understood. Write ranges as"),
         ("", "got none"),
+        ([[0, 17], [18]], r"two whole years, \[low, high\]; got \[18\]"),
+        ([[0, 17.5], [18, 116]], r"two whole years, \[low, high\]; got \[0, 17\.5\]"),
+        ([0, 17, 18, 116], "two whole years"),
+        (18, "Expected age ranges such as '0-17, 18\\+' .* got 18"),
     ],
 )
 def test_ranges_that_do_not_cover_every_year_once(text, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(AgeGenderError, match=message):
         parse_age_ranges(text)
 
 
