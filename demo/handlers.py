@@ -21,7 +21,7 @@ from demo.serving import ServedModel
 from demo.table import Row, answers_table
 from demo.tracking import Tracks
 from demo.uploads import PictureDeletedError, path_of, read_frame, read_upload
-from model.configuration_age_gender import RANGE_SETS, age_range_label, parse_age_ranges
+from model.configuration_age_gender import age_range_label, parse_age_ranges
 from model.decoding_age_gender import range_probabilities
 from model.errors import AgeGenderError
 
@@ -250,7 +250,7 @@ def read_ranges(choice: str | None, max_age: int) -> list[list[int]]:
     if choice is not None and not isinstance(choice, str):
         raise AgeGenderError(f"Expected the age ranges as text, such as 0-17, 18+; got {type(choice).__name__}.")
     choice = (choice or "").strip() or DEFAULT_RANGES
-    return parse_age_ranges(RANGE_SETS.get(choice, choice), max_age)
+    return parse_age_ranges(choice, max_age)
 
 
 def rebin(face: dict[str, Any], ranges: list[list[int]], max_age: int) -> dict[str, Any]:
