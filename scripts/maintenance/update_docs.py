@@ -16,7 +16,7 @@ from typing import Any
 import grimp
 import networkx
 
-from model_card.metrics_text import comparable_range_sets, with_interval
+from model_card.metrics_text import Score, comparable_range_sets, markdown_table, with_interval
 
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,9 @@ def fill_in(text: str, blocks: dict[str, str], name: str) -> str:
         pattern = rf"(<!-- {block} -->)(\n?).*?(<!-- /{block} -->)"
         if not re.search(pattern, text, re.DOTALL):
             raise ValueError(f"{name} has no <!-- {block} --> ... <!-- /{block} -->.")
-        text = re.sub(pattern, lambda m, content=content: f"{m[1]}{m[2]}{content}{m[2]}{m[3]}", text, flags=re.DOTALL)
+        # a backslash in what a snippet prints is no escape of the replacement
+        replacement = rf"\g<1>\g<2>{content.replace(chr(92), chr(92) * 2)}\g<2>\g<3>"
+        text = re.sub(pattern, replacement, text, flags=re.DOTALL)
     return text
 
 
@@ -81,12 +83,9 @@ def summary_table(metrics: dict[str, Any]) -> str:
         "",
     ]
     names = [f"UTKFace, {metrics['pictures']:,} faces", *(external_name(*item) for item in metrics["outside"].items())]
-    return "\n".join(
-        [
-            f"| test split | {' | '.join(names)} | UTKFace, baseline |",
-            f"|{'---|' * (len(names) + 2)}",
-            *(f"| {row} | {' | '.join(of)} | {base} |" for (row, of), base in zip(rows, baselines, strict=True)),
-        ]
+    return markdown_table(
+        ["test split", *names, "UTKFace, baseline"],
+        [[row, *of, base] for (row, of), base in zip(rows, baselines, strict=True)],
     )
 
 
@@ -119,9 +118,7 @@ def full_table(metrics: dict[str, Any]) -> str:
         f"{metrics['pictures']:,} test faces of {metrics['dataset']}, none of which the model was trained on. Brackets: "
         f"{metrics['bootstrap']['level']:.0%} bootstrap intervals. Baseline: the majority class; for the age the median.",
         "",
-        "| | the model in `model/` | baseline |",
-        "|---|---|---|",
-        *(f"| {name} | {score} | {baseline} |" for name, score, baseline in rows),
+        markdown_table(["", "the model in `model/`", "baseline"], rows),
         *(
             line
             for name, scores in metrics.get("outside", {}).items()
@@ -146,11 +143,11 @@ def external_sentence(name: str, metrics: dict[str, Any]) -> str:
     return f"On {name} ({found:,} faces{held_out}; {metrics['framing']}): {'; '.join(parts)}."
 
 
-def years(score: dict[str, Any]) -> str:
+def years(score: Score) -> str:
     return with_interval(score, 1, 2) + " years"
 
 
-def percent(score: dict[str, Any]) -> str:
+def percent(score: Score) -> str:
     return with_interval(score, 100, 1) + " %"
 
 
