@@ -120,8 +120,21 @@ def test_faces_of_a_call_go_through_the_model_together(pipe: AgeGenderPipeline):
     assert sizes == [20, 21]
 
 
+def test_faces_are_moved_to_the_device_of_the_pipeline():
+    pipe, devices = make_pipe(), []
+
+    def back_to_the_cpu(module, args):
+        devices.append(args[0].device.type)
+        return (torch.zeros(args[0].shape),)
+
+    pipe.model.register_forward_pre_hook(back_to_the_cpu)
+    pipe.device = torch.device("meta")  # every machine has it beside the CPU
+    assert len(pipe(GROUP)) == 20
+    assert devices == ["meta"]
+
+
 class OnAppleGpu(torch.Tensor):
-    """A result that lies where there is no float64, until it is brought to the CPU."""
+    """A tensor on a device without float64, until it is moved to the CPU."""
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):

@@ -1,4 +1,4 @@
-"""Load a model in a program that knows nothing of this repository, and hold it against what it answered before.
+"""Load a model without this repository on sys.path, and compare it with the answers recorded before.
 
     python load_anywhere.py '{"model": "user/repo", "revision": "<commit>", "expected": "expected.npz", ...}'
 
