@@ -69,7 +69,7 @@ def test_splits_are_chosen_on_the_hub_only(cache, tmp_path):
     assert message == f"dataset_splits is for datasets on the Hub, and {tmp_path} is a local path: leave it out."
 
 
-@pytest.mark.parametrize("name", ["/nowhere/faces", "./nowhere", "~/nowhere", "faces.tar.gz", "faces.zip"])
+@pytest.mark.parametrize("name", ["/nowhere/faces", "../nowhere", "~/nowhere", "faces.tar.gz", "faces.zip"])
 def test_a_path_that_does_not_exist_is_not_looked_up_on_the_hub(name, cache):
     assert error_of(Path(name), cache).startswith(
         f"There is no file or folder {Path(name)}: expected a folder, a .tar.gz"

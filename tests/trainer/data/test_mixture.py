@@ -81,8 +81,8 @@ def test_a_recipe_trains_on_several_sets(exact, ranged, tmp_path):
     on_ranged = DataArguments(dataset=str(ranged))
     for split in ("all", "train"):
         with pytest.raises(EvaluationError, match="trained on faces too"):
-            evaluate_model(EvaluationArguments(model=str(output_dir), split=split, outside="ranged"), on_ranged)
-    metrics = evaluate_model(EvaluationArguments(model=str(output_dir), outside="ranged", draws=20), on_ranged)
+            evaluate_model(EvaluationArguments(model=str(output_dir), split=split, external="ranged"), on_ranged)
+    metrics = evaluate_model(EvaluationArguments(model=str(output_dir), external="ranged", draws=20), on_ranged)
     assert metrics["pictures"] == other["splits"]["test"]
 
 
