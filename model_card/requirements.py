@@ -44,7 +44,7 @@ def card_problems(folder: Path) -> list[str]:
     problems = [f"{name} is missing" for name in REQUIRED_FILES if not (folder / name).is_file()]
     weights_sha256 = sha256(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else None
     content: dict[str, dict[str, Any]] = {}
-    for name in (METRICS, RUN_RECORD, COMPARISON):
+    for name in ("config.json", "preprocessor_config.json", METRICS, RUN_RECORD, COMPARISON):
         if (folder / name).is_file():
             try:
                 content[name] = json.loads((folder / name).read_text(encoding="utf-8"))

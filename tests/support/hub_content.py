@@ -97,13 +97,11 @@ class ContentEndpoints(Endpoints):
         return JSONResponse(answer)
 
     def _may_commit(self, request: Request) -> tuple[Repository, Account]:
-        """Anybody who sees the repository may open a pull request, and go on with it; the rest is for who may write."""
+        """Whoever sees the repository may open a pull request; committing is for those who may write."""
         account, repository = self._signed_in(request), self._repository(request)
-        proposal = repository.pull_requests.get(unquote(request.path_params["revision"]))
-        is_proposing = request.query_params.get("create_pr") == "1" or (proposal and proposal.author == account.name)
         if account.role != "write":
             raise HubError(403, "You have read access but not the required permissions for this operation")
-        if not is_proposing:
+        if request.query_params.get("create_pr") != "1":
             require_write(account, repository.repo_id)
         return repository, account
 

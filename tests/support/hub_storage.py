@@ -127,9 +127,6 @@ class Repository:
         elif revision in self.branches:
             ref = revision
             self.branches[ref] = commit
-        elif revision in self.pull_requests:
-            ref = revision
-            self.pull_requests[ref] = commit
         else:
             raise HubError(400, f"Cannot commit to {revision!r}: not a branch", "InvalidRevision")
         return commit, ref

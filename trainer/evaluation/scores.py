@@ -79,16 +79,16 @@ def _score_range_set(evaluation: Evaluation, ranges: list[list[int]]) -> dict[st
     if not faces.any():
         return None
     labels, probs = labels[faces], probs[faces]
-    answers = probs.argmax(axis=1)
+    predicted = probs.argmax(axis=1)
     names = [age_range_label(low, high, evaluation.config.max_age) for low, high in ranges]
     return {
         "ranges": names,
-        "accuracy": evaluation.score(mean_of((labels == answers).astype(float)), faces),
-        "within_one": evaluation.score(mean_of((np.abs(labels - answers) <= 1).astype(float)), faces),
-        **_macro(evaluation, labels, answers, faces),
+        "accuracy": evaluation.score(mean_of((labels == predicted).astype(float)), faces),
+        "within_one": evaluation.score(mean_of((np.abs(labels - predicted) <= 1).astype(float)), faces),
+        **_macro(evaluation, labels, predicted, faces),
         "baseline": _baseline(evaluation, names, labels, faces),
         "classes": _classes(evaluation, names, labels, probs, faces),
-        "confusion": confusion_matrix(labels, answers, labels=range(len(names))).tolist(),
+        "confusion": confusion_matrix(labels, predicted, labels=range(len(names))).tolist(),
     }
 
 
@@ -96,13 +96,13 @@ def score_gender(evaluation: Evaluation) -> dict[str, Any]:
     """Accuracy, macro scores, AUC and each class, beside the majority-class baseline."""
     faces, names = evaluation.has_gender, evaluation.config.gender_names
     labels, probs = evaluation.predictions.gender_labels[faces], evaluation.predictions.gender_probs[faces]
-    answers, correct = probs.argmax(axis=1), evaluation.gender_correct[faces].astype(float)
+    predicted, correct = probs.argmax(axis=1), evaluation.gender_correct[faces].astype(float)
     report = {
         "accuracy": evaluation.score(mean_of(correct), faces),
-        **_macro(evaluation, labels, answers, faces),
+        **_macro(evaluation, labels, predicted, faces),
         "baseline": _baseline(evaluation, names, labels, faces),
         "classes": _classes(evaluation, names, labels, probs, faces),
-        "confusion": confusion_matrix(labels, answers, labels=range(len(names))).tolist(),
+        "confusion": confusion_matrix(labels, predicted, labels=range(len(names))).tolist(),
     }
     if len(np.unique(labels)) == 2:
         report["auc"] = evaluation.score(auc_of(labels == 1, probs[:, 1]), faces)
@@ -116,10 +116,10 @@ def _baseline(evaluation: Evaluation, names: Sequence[str], labels: np.ndarray, 
     return {"answer": names[commonest], "accuracy": evaluation.score(mean_of(correct), faces)}
 
 
-def _macro(evaluation: Evaluation, labels: np.ndarray, answers: np.ndarray, faces: np.ndarray) -> dict[str, Any]:
+def _macro(evaluation: Evaluation, labels: np.ndarray, predicted: np.ndarray, faces: np.ndarray) -> dict[str, Any]:
     """Mean F1, precision and recall over the classes that have labelled faces."""
     return {
-        f"macro_{name}": evaluation.score(macro_of(labels, answers, name), faces)
+        f"macro_{name}": evaluation.score(macro_of(labels, predicted, name), faces)
         for name in ("f1", "precision", "recall")
     }
 
@@ -128,17 +128,17 @@ def _classes(
     evaluation: Evaluation, names: Sequence[str], labels: np.ndarray, probs: np.ndarray, faces: np.ndarray
 ) -> list[dict[str, Any]]:
     """Precision, recall, F1 and one-vs-rest AUC of each class; `labels` and `probs` are those of `faces`."""
-    answers = probs.argmax(axis=1)
+    predicted = probs.argmax(axis=1)
     classes = []
     for index, name in enumerate(names):
-        labelled, answered = (values == index for values in (labels, answers))
+        labelled, chosen = (values == index for values in (labels, predicted))
         count = {"n": int(labelled.sum())}
         row: dict[str, Any] = {"name": name, **count}
         if labelled.any():
-            f1_parts = 2.0 * (labelled & answered), 1.0 * labelled + answered
+            f1_parts = 2.0 * (labelled & chosen), 1.0 * labelled + chosen
             row |= {
-                "precision": evaluation.proportion(labelled, answered),
-                "recall": evaluation.proportion(answered, labelled),
+                "precision": evaluation.proportion(labelled, chosen),
+                "recall": evaluation.proportion(chosen, labelled),
                 "f1": evaluation.score(ratio_of(*f1_parts), faces) | count,
             }
         if labelled.any() and not labelled.all():
