@@ -100,7 +100,9 @@ class DataArguments:
         if self.manifest and (self.folds is not None or self.split_by != "group"):
             raise DatasetError("A manifest says which split each picture is in: leave out folds and split_by.")
         if self.streaming and self.align:
-            raise DatasetError("Faces of a stream cannot be aligned: leave out streaming, or prepare the set with align.")
+            raise DatasetError(
+                "Faces of a stream cannot be aligned: leave out streaming, or prepare the set with align."
+            )
         if self.folds is not None and not (self.folds >= 3 and 0 <= self.fold < self.folds):
             raise DatasetError(
                 f"Expected 3 folds or more and a fold from 0 to folds - 1, got {self.folds}, {self.fold}."
