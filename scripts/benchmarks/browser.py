@@ -16,13 +16,13 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 
 class NoBrowser(RuntimeError):
-    """There is no Chromium on the path."""
+    """There is no Chromium on the PATH."""
 
 
 def launch_chromium(playwright: "Playwright", film: Path | None = None) -> "Browser":
     """
     Args:
-        film: what its camera shows, as written by `write_film`.
+        film: what the camera shows; see `write_film`.
 
     Raises:
         NoBrowser: none of `BROWSERS` is there.
@@ -40,7 +40,7 @@ def launch_chromium(playwright: "Playwright", film: Path | None = None) -> "Brow
 
 
 def write_film(path: Path, picture: Image.Image) -> Path:
-    """A motion JPEG of 640 x 480 pixels in which `picture` stands still in the middle."""
+    """Write a motion JPEG of 640 x 480 pixels with `picture` in the middle."""
     frame, buffer = Image.new("RGB", (640, 480), "#444"), io.BytesIO()
     frame.paste(picture.resize((480, 480)), (80, 0))
     frame.save(buffer, "JPEG", quality=92)

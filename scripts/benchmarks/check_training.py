@@ -1,17 +1,16 @@
-"""Does training on this machine give the same with several processes, and after a kill? A table, a plot and a verdict.
+"""Check that several processes, and a resumed run, train as one undisturbed process does.
 
     python -m scripts.benchmarks.check_training trainer/recipes/smoke.yaml --dataset UTKFace.tar.gz --max_samples 1500
     python -m scripts.benchmarks.check_training RECIPE --processes 8 \\
         --config_file trainer/accelerate/multi_gpu.yaml --use_cpu false
 
 Trains the recipe three times for two epochs: in one process; in several on the same global batch, by `accelerate
-launch`; and in one that is killed with SIGKILL in the second epoch and goes on from its last whole checkpoint. All in
-fp32 and on unvaried pictures, as each process draws its own variations. The losses of every step and the finished
-weights should then differ by the order of additions alone. Writes curves.md and curves.png; exits with 1 where they
-differ by more.
+launch`; and in one that is killed with SIGKILL in the second epoch and resumes from its last whole checkpoint. All train
+in fp32 without augmentation, since each process draws its own. The losses of every step and the final weights then differ
+only by the order of additions. Writes curves.md and curves.png; exits with 1 if they differ by more.
 
-Where a network normalises batches (BatchNorm: a ResNet, or the convolutional stem of vit_64px.yaml), each process does so
-over its own share, and several processes do not agree with one: by 0.2 % of a loss with vit_64px.yaml and two.
+A network with batch normalisation (a ResNet, or the convolutional stem of vit_64px.yaml) normalises each process's part
+of the batch by itself, so several processes do not agree with one: by 0.2 % of a loss with vit_64px.yaml and two.
 """
 
 import argparse
@@ -31,14 +30,21 @@ import numpy as np
 from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
+from model.errors import AgeGenderError
+from model_card.metrics_text import markdown_table
+from model_card.run_record import RUN_RECORD
 from trainer.arguments import ARGUMENT_CLASSES, Arguments
-from trainer.checkpoints import RUN_RECORD, last_whole_checkpoint
+from trainer.checkpoints import last_whole_checkpoint
 from trainer.data.transforms import AugmentationArguments
-from trainer.experiments.runs import begin_experiment
+from trainer.experiments.runs import start_experiment
 from trainer.recipe import RecipeError, parse_recipe
 
 
 EPOCHS = 2
+
+
+class CheckError(AgeGenderError):
+    """A training of the check failed."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Curve:
         return cls(name, losses, scores, load_file(folder / "model.safetensors"))
 
     def difference(self, other: "Curve") -> float:
-        """The largest difference of a step's loss, as a share of it; infinite where the steps are not the same ones."""
+        """The largest relative difference of a step's loss; infinite where the numbers of steps differ."""
         if len(self.losses) != len(other.losses):
             return float("inf")
         return float(np.max(np.abs(self.losses - other.losses) / np.abs(other.losses)))
@@ -69,10 +75,10 @@ class Curve:
 
 
 def command(argv: Sequence[str], output_dir: Path, batch: int, launcher: Sequence[str] = ()) -> list[str]:
-    """A training without what makes two layouts of processes differ by more than rounding.
+    """The command of a training without what differs between numbers of processes by more than rounding.
 
     Args:
-        batch: of each process.
+        batch: pictures a step in each process.
     """
     changes = {field.name: 0 for field in fields(AugmentationArguments)} | {"head_dropout": 0, "bf16": "false"}
     changes |= {"dataloader_drop_last": "true", "num_train_epochs": EPOCHS, "logging_steps": 1, "report_to": "none"}
@@ -83,16 +89,17 @@ def command(argv: Sequence[str], output_dir: Path, batch: int, launcher: Sequenc
 
 
 def run(command: Sequence[str], *, kill_after: int | None = None) -> None:
-    """Run to the end, or kill it with all that it has started after that many logged losses.
+    """Run a command to its end, or kill it and its child processes after `kill_after` logged losses.
 
     Raises:
-        RuntimeError: it failed, with the end of what it printed.
+        CheckError: it failed; the message ends with what it printed last.
     """
-    # one thread: sums over other numbers of threads are rounded otherwise
+    # one thread: with another number of threads, sums are rounded differently
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if "accelerate.commands.launch" not in command:
         environment["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    printed, logged = deque(maxlen=20), 0
+    printed: deque[str] = deque(maxlen=20)
+    logged = 0
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -101,22 +108,25 @@ def run(command: Sequence[str], *, kill_after: int | None = None) -> None:
         env=environment,
         start_new_session=True,  # a process group of its own, to be killed as a whole
     ) as process:
+        assert process.stdout is not None
         for line in process.stdout:
             printed.append(line)
             logged += "'loss'" in line
             if "'loss'" in line and logged == kill_after:
                 os.killpg(process.pid, signal.SIGKILL)
     if process.returncode != (-signal.SIGKILL if kill_after else 0):
-        raise RuntimeError(f"`{shlex.join(command)}` ended with {process.returncode}:\n{''.join(printed)}")
+        raise CheckError(f"`{shlex.join(command)}` ended with {process.returncode}:\n{''.join(printed)}")
 
 
 def check(own: argparse.Namespace, argv: Sequence[str]) -> list[Curve]:
-    """Train the three; what was trained by an earlier call is not repeated."""
-    recipe = Arguments(*parse_recipe(argv, ARGUMENT_CLASSES))  # of this process, which trains on no GPU
-    begin_experiment(own.output_dir, {"check": recipe}, processes=own.processes, config_file=str(own.config_file))
+    """Train the three, except those that an earlier call has trained."""
+    recipe = Arguments(*parse_recipe(argv, ARGUMENT_CLASSES))
+    start_experiment(own.output_dir, {"check": recipe}, processes=own.processes, config_file=str(own.config_file))
     batch = recipe.training.per_device_train_batch_size
     if batch % own.processes:
-        raise RecipeError(f"A batch of {batch} cannot be shared by {own.processes} processes evenly.")
+        raise RecipeError(
+            f"A batch of {batch} cannot be shared by {own.processes} processes evenly. Choose another number."
+        )
     one, several, killed = (own.output_dir / name for name in ("one", "several", "killed"))
     if not (one / RUN_RECORD).exists():
         run(command(argv, one, batch))
@@ -132,13 +142,13 @@ def check(own: argparse.Namespace, argv: Sequence[str]) -> list[Curve]:
         steps = len(curve.losses)
         run(command(argv, killed, batch), kill_after=steps * 3 // 4)
         last = last_whole_checkpoint(checkpoints)
-        print(f"Killed after step {steps * 3 // 4} of {steps}; goes on from {last.name if last else 'the beginning'}.")
+        print(f"Killed after step {steps * 3 // 4} of {steps}; resumes from {last.name if last else 'the beginning'}.")
         run(command(argv, killed, batch))
     return [curve, Curve.read(f"{own.processes} processes", several), Curve.read("killed and resumed", killed)]
 
 
 def agree(curves: Sequence[Curve], tolerance: float) -> bool:
-    """Print and return whether losses agree to that share and weights, which are sums of many steps, to ten times it."""
+    """Print and return whether the losses agree to `tolerance`, and the weights, sums of many steps, to ten times that."""
     first, *others = curves
     losses_agree = all(curve.difference(first) <= tolerance for curve in others)
     weights_agree = all(curve.weight_difference(first) <= 10 * tolerance for curve in others)
@@ -148,21 +158,20 @@ def agree(curves: Sequence[Curve], tolerance: float) -> bool:
 
 
 def format_table(curves: Sequence[Curve]) -> str:
-    """Markdown: some twenty steps' losses and the last validation scores of each run, then the largest differences."""
+    """Markdown: the losses of some twenty steps and the last validation scores of each run, then the largest differences."""
     first, names = curves[0], [curve.name for curve in curves]
-    rows = [["", *names], ["---"] * (len(names) + 1)]
     steps = np.unique(np.linspace(0, min(len(curve.losses) for curve in curves) - 1, 20).astype(int))
-    rows += [[f"loss of step {step + 1}", *(f"{curve.losses[step]:.6f}" for curve in curves)] for step in steps]
+    rows = [[f"loss of step {step + 1}", *(f"{curve.losses[step]:.6f}" for curve in curves)] for step in steps]
     for score in ("eval_age_mae", "eval_gender_accuracy"):
         if score in first.scores:
             rows.append([f"`{score}`", *(f"{curve.scores[score]:.6f}" for curve in curves)])
     rows.append(["largest difference of a loss", "", *(f"{curve.difference(first):.1e}" for curve in curves[1:])])
     rows.append(["largest difference of a weight", "", *(f"{c.weight_difference(first):.1e}" for c in curves[1:])])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown_table(["", *names], rows)
 
 
 def draw(curves: Sequence[Curve]) -> Figure:
-    """The losses over each other, and below them what they differ by from the first."""
+    """The losses, and below them their relative difference from the first run."""
     figure = Figure(figsize=(7, 5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     first, styles = curves[0], zip(curves, ("-", "--", ":"), (4, 2, 2), strict=True)
@@ -174,7 +183,7 @@ def draw(curves: Sequence[Curve]) -> Figure:
             )
     above.set(ylabel="training loss")
     above.legend()
-    below.set(xlabel="step", ylabel="difference,\nas a share")
+    below.set(xlabel="step", ylabel="relative\ndifference")
     below.legend()
     return figure
 
@@ -184,7 +193,7 @@ def main(argv: Sequence[str]) -> int:
         prog="python -m scripts.benchmarks.check_training",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s RECIPE [--processes N] [--config_file YAML] [--tolerance SHARE] [--name value ...]",
+        usage="%(prog)s RECIPE [--processes N] [--config_file YAML] [--tolerance FRACTION] [--name value ...]",
         allow_abbrev=False,
     )
     parser.add_argument("--processes", type=int, default=2)
@@ -192,11 +201,9 @@ def main(argv: Sequence[str]) -> int:
         *("--config_file", "--config-file"),
         type=Path,
         default=Path("trainer/accelerate/cpu.yaml"),
-        help="of accelerate",
+        help="configuration of accelerate",
     )
-    parser.add_argument(
-        "--tolerance", type=float, default=1e-4, help="the largest difference of a loss, as a share of it"
-    )
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="the largest relative difference of a loss")
     parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("outputs/check_training"))
     own, of_recipe = parser.parse_known_args(argv)
     curves = check(own, of_recipe)
@@ -210,5 +217,5 @@ def main(argv: Sequence[str]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except (ValueError, OSError, RuntimeError) as error:
+    except AgeGenderError as error:
         sys.exit(f"{type(error).__name__}: {error}")

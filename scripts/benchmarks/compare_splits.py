@@ -1,30 +1,32 @@
-"""What a random split of the pictures is worth: train twice, with and without copies of the test pictures.
+"""What leaks are worth in a random split: train twice, with and without duplicates of the test pictures.
 
     python -m scripts.benchmarks.compare_splits trainer/recipes/vit_64px.yaml --dataset UTKFace.tar.gz --output_dir outputs/splits
 
-Both arms use the same recipe, validation and test pictures, from a plain random split. The first trains on everything
-else, as is usual; from the second's training pictures those that are copies of a validation or test picture are taken
-out (`--split_by picture_purged`). The difference on the same test pictures is what leaks give.
+Both arms use the same recipe and the same validation and test pictures of a plain random split. The first trains on all
+other pictures, as is usual; the second without those that are duplicates of a validation or test picture
+(`--split_by picture_purged`). The difference on the test pictures is what the leaks give.
 """
 
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from accelerate import Accelerator
 from transformers import AutoImageProcessor
 
 from model.decoding_age_gender import estimate_age
+from model.errors import AgeGenderError
 from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from trainer.arguments import Arguments
 from trainer.data.loading import load_faces
 from trainer.evaluation.bootstrap import Bootstrap, mean_of
-from trainer.evaluation.predictions import Predictions, predict
-from trainer.experiments.runs import begin_experiment, train_once
+from trainer.evaluation.inference import predict
+from trainer.evaluation.predictions import Predictions
+from trainer.experiments.runs import start_experiment, train_once
 from trainer.metrics import exact_ages
 from trainer.run_record import public_name
 
@@ -33,10 +35,10 @@ ARMS = {"random": "picture", "purged": "picture_purged"}
 
 
 def run_arm(argv: Sequence[str], output_dir: Path, split_by: str) -> tuple[Predictions, dict[str, int], np.ndarray]:
-    """Train one arm, unless it is finished; its predictions on test, its split sizes, and which test pictures leak.
+    """Train one arm, unless that is done, and predict its test pictures.
 
     Returns:
-        Predictions on the N test pictures, {split: pictures}, and an (N,) mask of those with a copy in train.
+        Predictions for the N test pictures, {split: number of pictures}, and a mask (N,) of those with a duplicate in train.
     """
     of_arm = [*argv, "--split_by", split_by]
     train_once(of_arm, output_dir)
@@ -50,10 +52,12 @@ def run_arm(argv: Sequence[str], output_dir: Path, split_by: str) -> tuple[Predi
     return predictions, {name: len(split) for name, split in faces.items()}, leaks
 
 
-def compare(random: Predictions, purged: Predictions, leaks: np.ndarray, estimate: str) -> dict[str, Any]:
-    """Scores of both arms and their difference (purged - random) with its 95 % interval, over all and over leaked pictures.
+def compare(
+    random: Predictions, purged: Predictions, leaks: np.ndarray, estimate: Literal["median", "mean"]
+) -> dict[str, Any]:
+    """Scores of both arms and their difference (purged - random) with its 95 % interval: on all, leaked and other pictures.
 
-    Of the pictures whose age, or whose gender, is known exactly; a score of none is left out.
+    Each score counts the pictures whose age, or gender, is known exactly, and is left out where there are none.
     """
     ages, genders = exact_ages(random.age_labels), random.gender_labels
     scores = {
@@ -67,7 +71,7 @@ def compare(random: Predictions, purged: Predictions, leaks: np.ndarray, estimat
         ),
     }
     bootstrap = Bootstrap(random.groups)
-    result = {}
+    result: dict[str, dict[str, Any]] = {}
     for part, faces in {"all": np.ones(len(leaks), bool), "leaked": leaks, "others": ~leaks}.items():
         result[part] = {"pictures": int(faces.sum())}
         for name, (is_known, values) in scores.items():
@@ -99,11 +103,11 @@ def format_comparison(result: dict[str, Any]) -> str:
 def main(argv: Sequence[str]) -> None:
     args = Arguments.parse(argv)
     folder = Path(args.training.output_dir)
-    begin_experiment(folder, {"both arms": args})
+    start_experiment(folder, {"both arms": args})
     random, random_sizes, leaks = run_arm(argv, folder / "random", ARMS["random"])
     purged, purged_sizes, left = run_arm(argv, folder / "purged", ARMS["purged"])
     if left.any() or not np.array_equal(random.groups, purged.groups):
-        raise RuntimeError("The arms were not tested on the same pictures, or copies were left in training.")
+        raise RuntimeError("The arms were not tested on the same pictures, or duplicates were left in training.")
     config = AgeGenderModel.config_class.from_pretrained(folder / "random")
     result = {
         "dataset": public_name(args.data.dataset),
@@ -117,5 +121,5 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (ValueError, OSError) as error:
+    except AgeGenderError as error:
         sys.exit(f"{type(error).__name__}: {error}")

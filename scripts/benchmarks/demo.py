@@ -103,7 +103,10 @@ def measure(
 @torch.inference_mode()
 def measure_two_vit_b(faces: int, repeats: int) -> tuple[float, float]:
     """Forward passes only, on ready crops; random weights take the same time as trained ones."""
-    classifiers = [ViTForImageClassification(ViTConfig(num_labels=labels)).eval() for labels in (9, 2)]
+    configs = [ViTConfig(), ViTConfig()]
+    for config, labels in zip(configs, (9, 2), strict=True):
+        config.num_labels = labels
+    classifiers = [ViTForImageClassification(config).eval() for config in configs]
     pixel_values = torch.rand(faces, 3, 224, 224)
     return milliseconds(lambda: [classifier(pixel_values).logits for classifier in classifiers], repeats)
 

@@ -1,10 +1,10 @@
-"""Crop parity: paste face crops into pictures, find them again, and see what detection costs the model.
+"""How well faces are detected, and how much worse the model answers on detected faces than on the crops themselves.
 
     python -m scripts.benchmarks.detection --dataset UTKFace.tar.gz
 
-The held-out crops are pasted 40 to 400 pixels wide and tilted up to 30 degrees onto noise and gradients. For each
-detector: how many are found, how far the crop's corners are from where they were pasted, what is found where no face
-is, and what age error and gender accuracy lose against the crop itself.
+Held-out crops are pasted onto noise and gradients, 40 to 400 pixels wide and tilted by up to 30 degrees. Printed for each
+detector: how many are found, how far the corners of the found crop are from the pasted ones, how many faces are found
+where there is none, and how much the age error grows and the gender accuracy falls against the crop itself.
 """
 
 import sys
@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from skimage import data as pictures
 from transformers import AutoImageProcessor, HfArgumentParser
 
 from model.configuration_age_gender import UTKFACE_LANDMARKS_XY
+from model.errors import AgeGenderError
 from model.face_alignment import Face, align, crop_matrix
 from model.face_detection import YUNET_FILE, CascadeDetector, YuNetDetector
 from model.image_loading import load_rgb
@@ -33,7 +35,7 @@ Detector = YuNetDetector | CascadeDetector
 SIZES = ((40, 60), (60, 120), (120, 401))
 TILTS = ((0, 10), (10, 20), (20, 31))  # degrees, either way
 CANVAS_WH = (640, 480)
-# Those of scikit-image's packaged pictures that show no person
+# scikit-image's packaged pictures without a person
 WITHOUT_FACES = (
     *(pictures.brick, pictures.cell, pictures.chelsea, pictures.clock, pictures.coffee, pictures.coins, pictures.grass),
     *(pictures.gravel, pictures.hubble_deep_field, pictures.immunohistochemistry, pictures.logo, pictures.moon),
@@ -43,21 +45,22 @@ WITHOUT_FACES = (
 
 @dataclass
 class BenchmarkArguments:
-    """What is measured."""
+    """What to measure."""
 
     model: str = field(default="model", metadata={"help": "Model folder."})
     yunet: str = field(default=f"model/{YUNET_FILE}", metadata={"help": "YuNet's file."})
-    split: str = field(default="test", metadata={"help": "Split that the crops are taken from."})
-    faces: int = field(default=600, metadata={"help": "How many crops are pasted."})
-    seed: int = field(default=0, metadata={"help": "Of the split, and of sizes, angles, places and backgrounds."})
+    split: str = field(default="test", metadata={"help": "Split to take the crops from."})
+    faces: int = field(default=600, metadata={"help": "How many crops to paste."})
+    seed: int = field(default=0, metadata={"help": "Seed of the splits, sizes, angles, places and backgrounds."})
     calibrate: bool = field(
-        default=False, metadata={"help": "Print where the crop lies around each detector's box instead, on train."}
+        default=False,
+        metadata={"help": "Print only where the crop lies relative to each detector's box, measured on train."},
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Pasted:
-    """A picture with one face crop in it, which lies at `corners_xy` (4, 2), `side` pixels wide and tilted clockwise."""
+    """A picture with one face crop at `corners_xy` (4, 2), `side` pixels wide and tilted clockwise."""
 
     image_rgb: np.ndarray
     corners_xy: np.ndarray
@@ -66,7 +69,7 @@ class Pasted:
 
 
 def paste(chip_rgb: np.ndarray, side: int, roll_degrees: float, random: np.random.Generator) -> Pasted:
-    """Put a crop somewhere on a background of noise, a gradient or soft blotches, turned clockwise."""
+    """Paste a crop somewhere on a background of noise, a gradient or blotches, rotated clockwise."""
     width, height = CANVAS_WH
     half_wh = np.full(2, side / 2)
     center = random.uniform(half_wh, np.maximum(np.array(CANVAS_WH) - half_wh, half_wh + 1))
@@ -77,7 +80,7 @@ def paste(chip_rgb: np.ndarray, side: int, roll_degrees: float, random: np.rando
     shrinks = side < len(chip_rgb)
     small = cv2.resize(chip_rgb, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     shift = center - turn @ half_wh
-    # OpenCV puts a pixel's coordinates at its centre
+    # in OpenCV a pixel's coordinates are those of its centre
     matrix = np.column_stack([turn, shift + turn @ (0.5, 0.5) - 0.5])
     face = cv2.warpAffine(small, matrix, CANVAS_WH, borderMode=cv2.BORDER_REPLICATE)
     mask = cv2.warpAffine(np.ones((side, side), np.float32), matrix, CANVAS_WH)[..., None]
@@ -93,7 +96,7 @@ def background(width: int, height: int, random: np.random.Generator) -> np.ndarr
         left, right = random.integers(0, 256, (2, 1, 1, 3))
         return (left + (right - left) * np.linspace(0, 1, width)[None, :, None]).repeat(height, axis=0).astype(np.uint8)
     noise = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return noise if kind == 0 else cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 6), None, 0, 255, cv2.NORM_MINMAX)
+    return noise if kind == 0 else cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 6), noise, 0, 255, cv2.NORM_MINMAX)
 
 
 def pasted_faces(chips: Sequence[np.ndarray], seed: int) -> list[Pasted]:
@@ -106,7 +109,7 @@ def pasted_faces(chips: Sequence[np.ndarray], seed: int) -> list[Pasted]:
 
 
 def groups_of(all_pasted: Sequence[Pasted]) -> dict[str, np.ndarray]:
-    """Name -> which of the pictures (N,) belong to it: by the face's size in pixels, by its tilt, and all."""
+    """{name: mask (N,) of the pictures in that group}: by the face's size in pixels, by its tilt, and all."""
     sides, tilts = (np.array([getattr(pasted, name) for pasted in all_pasted]) for name in ("side", "tilt_degrees"))
     groups = {
         f"{low}-{high - 1}": (sides >= low) & (sides < high) for low, high in (*SIZES, (SIZES[1][0], SIZES[-1][1]))
@@ -117,7 +120,7 @@ def groups_of(all_pasted: Sequence[Pasted]) -> dict[str, np.ndarray]:
 
 
 def place_of(pasted: Pasted) -> Face:
-    """The face as a perfect detector would find it: what its crop loses is lost to size and tilt alone."""
+    """The face as a perfect detector would find it: its crop loses to size and tilt alone."""
     across, down = pasted.corners_xy[1] - pasted.corners_xy[0], pasted.corners_xy[3] - pasted.corners_xy[0]
     landmarks_xy = np.array(UTKFACE_LANDMARKS_XY) @ [across, down] + pasted.corners_xy[0]
     return Face(
@@ -126,7 +129,7 @@ def place_of(pasted: Pasted) -> Face:
 
 
 def match(faces: Sequence[Face], pasted: Pasted) -> tuple[Face | None, float]:
-    """The face whose crop lies on the pasted one, and the mean distance of its corners as a share of the side."""
+    """The face whose crop covers the pasted one, and the mean distance of its corners, as a fraction of the side."""
     best, best_error = None, np.inf
     for face in faces:
         matrix = crop_matrix(face, UTKFACE_LANDMARKS_XY, 1)
@@ -140,16 +143,16 @@ def match(faces: Sequence[Face], pasted: Pasted) -> tuple[Face | None, float]:
 
 def measure_detection(detector: Detector, all_pasted: Sequence[Pasted]) -> tuple[list[Face | None], list[str]]:
     """The face found in each picture, or None; and a table by size and tilt."""
-    found, errors, extra, seconds = [], [], [], []
+    found: list[Face | None] = []
+    measured: list[tuple[float, int, float]] = []
     for pasted in all_pasted:
         start = time.perf_counter()
         faces = detector.detect(pasted.image_rgb)
-        seconds.append(time.perf_counter() - start)
+        seconds_taken = time.perf_counter() - start
         face, error = match(faces, pasted)
         found.append(face)
-        errors.append(error)
-        extra.append(len(faces) - (face is not None))
-    errors, extra, seconds = np.array(errors), np.array(extra), np.array(seconds)
+        measured.append((error, len(faces) - (face is not None), seconds_taken))
+    errors, extra, seconds = np.array(measured).T
     lines = [
         f"{'pixels':>10} {'faces':>6} {'recall':>7} {'corner error: median':>21} {'95 %':>6} {'extra':>6} {'ms':>6}"
     ]
@@ -159,13 +162,13 @@ def measure_detection(detector: Detector, all_pasted: Sequence[Pasted]) -> tuple
             middle, worst = np.quantile(hits, (0.5, 0.95))
             lines.append(
                 f"{name:>10} {rows.sum():>6} {len(hits) / rows.sum():>7.3f} {middle:>21.3f} {worst:>6.3f} "
-                f"{extra[rows].sum():>6} {1000 * np.median(seconds[rows]):>6.1f}"
+                f"{extra[rows].sum():>6.0f} {1000 * np.median(seconds[rows]):>6.1f}"
             )
     return found, lines
 
 
 def count_false_faces(detector: Detector, seed: int, generated: int = 40) -> str:
-    """How many faces are found where there are none."""
+    """In how many pictures without a face one is found."""
     random = np.random.default_rng(seed)
     without = [load_rgb(picture()) for picture in WITHOUT_FACES]
     without += [background(*CANVAS_WH, random) for _ in range(generated)]
@@ -181,7 +184,7 @@ def measure_parity(
     all_pasted: Sequence[Pasted],
     found: dict[str, list[Face | None]],
 ) -> list[str]:
-    """What the model loses on each detector's crops against the crop that was pasted, as a table by size and tilt."""
+    """How much worse the model answers on each detector's crops than on the pasted crop: a table by size and tilt."""
     config = pipe.model.config
 
     def predict(crops: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -221,7 +224,7 @@ def calibrate(detector: Detector, chips: Sequence[np.ndarray]) -> str:
     corners = []
     for chip in chips:
         margin = len(chip) // 2
-        framed = cv2.copyMakeBorder(chip, *[margin] * 4, cv2.BORDER_CONSTANT, value=(128, 128, 128))
+        framed = cv2.copyMakeBorder(chip, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=(128, 128, 128))
         for face in detector.detect(framed)[:1]:
             if abs(face.roll_degrees) < 3:
                 at, extent = face.box_xyxy[:2], face.box_xyxy[2:] - face.box_xyxy[:2]
@@ -249,13 +252,14 @@ def main(args: BenchmarkArguments, data_args: DataArguments) -> None:
     )
     found = {"exact": [place_of(pasted) for pasted in all_pasted], **found}
     ages, genders = np.array(faces["age"]), np.array(faces["gender"])
-    print("\nLost against the crop itself, ± standard error; exact: cut where it was pasted")
+    print("\nLost against the crop itself, ± standard error; exact: the crop of a perfect detector")
     print(*measure_parity(pipe, chips, ages, genders, all_pasted, found), sep="\n")
 
 
 if __name__ == "__main__":
-    parser = HfArgumentParser([BenchmarkArguments, DataArguments], allow_abbrev=False, description=__doc__)
+    argument_classes: list[Any] = [BenchmarkArguments, DataArguments]  # any dataclass is a DataClassType
+    parser = HfArgumentParser(argument_classes, allow_abbrev=False, description=__doc__)
     try:
         main(*parser.parse_args_into_dataclasses())
-    except (ValueError, OSError) as error:
+    except AgeGenderError as error:
         sys.exit(f"{type(error).__name__}: {error}")

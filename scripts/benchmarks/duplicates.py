@@ -1,19 +1,22 @@
-"""What finding duplicates costs, and how it grows: seconds and memory for parts of a set, and for larger ones by it.
+"""What finding duplicates costs, and how the cost grows: seconds and memory, measured and extrapolated.
 
     OMP_NUM_THREADS=1 python -m scripts.benchmarks.duplicates --dataset UTKFace.tar.gz FairFace.tar.gz --beyond 120000 240000
 
-The sizes up to that of the sets are real pictures. `--beyond` times the search on descriptors of the sets with noise, as
-many as asked for; comparing the candidates grows with their number, which is that of the pictures. Processor seconds are
-counted, so that whatever else runs matters little.
+Sizes up to that of the data sets are measured on real pictures. `--beyond` times the search alone, on descriptors of the
+pictures with noise. Comparing candidates grows with the number of pictures. Times are processor seconds, which other
+programs hardly change.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from datasets import disable_progress_bars
 
+from model.errors import AgeGenderError
 from scripts.benchmarks.measuring import peak_memory_mib
 from trainer.data.arguments import DataArguments
 from trainer.data.cleaning import fingerprint, fingerprint_pictures
@@ -31,16 +34,18 @@ from trainer.data.loading import read_pictures
 
 
 DECODED_SAMPLE = 500
+Result = TypeVar("Result")
 
 
-def timed(function: Callable, *args):
+def timed(function: Callable[..., Result], *args: Any) -> tuple[float, Result]:
+    """Processor seconds of a call, and its result."""
     start = time.process_time()
     result = function(*args)
     return time.process_time() - start, result
 
 
 def read_thumbnails(datasets: list[str], cache_dir: str | None) -> tuple[list[str], list[bytes], float]:
-    """Pixel hash and thumbnail of every picture that decodes, and the seconds that decoding one takes."""
+    """Pixel hash and thumbnail of every picture that can be decoded, and the seconds that one takes."""
     hashes, thumbnails, seconds, decoded = [], [], 0.0, 0
     for dataset in datasets:
         pictures = read_pictures(DataArguments(dataset=dataset, cache_dir=cache_dir))
@@ -65,7 +70,7 @@ def descriptors_of(thumbnails: list[bytes], rows: np.ndarray, view: slice) -> np
 
 
 def noisy_descriptors(thumbnails: list[bytes], count: int) -> np.ndarray:
-    """(count, D) unit vectors around those of random thumbnails, too far from each other to be taken for copies."""
+    """(count, D) unit vectors near those of random thumbnails, too far from each other to be duplicates."""
     random = np.random.default_rng(0)
     rows = random.integers(len(thumbnails), size=count)
     descriptors = descriptors_of(thumbnails, rows, VIEWS[0])
@@ -77,8 +82,8 @@ def noisy_descriptors(thumbnails: list[bytes], count: int) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", nargs="+", required=True, help="folders, archives or Hub ids")
-    parser.add_argument("--beyond", nargs="*", type=int, default=[], help="sizes to time the search alone for")
-    parser.add_argument("--cache_dir", help="where `datasets` keeps what it has read")
+    parser.add_argument("--beyond", nargs="*", type=int, default=[], help="sizes to time the search for")
+    parser.add_argument("--cache_dir", help="cache folder of `datasets`")
     args = parser.parse_args()
     disable_progress_bars()
     hashes, thumbnails, decoding = read_thumbnails(args.dataset, args.cache_dir)
@@ -97,13 +102,23 @@ def main() -> None:
         grouping = (total - search) / size
         print(
             f"{size:10,} pictures: {total:7.1f} s, of which the search {search:7.1f} s, "
-            f"{size - len(set(groups)):,} copies, peak memory {peak_memory_mib():,.0f} MiB"
+            f"{size - len(set(groups)):,} duplicates, peak memory {peak_memory_mib():,.0f} MiB"
         )
     searches = {len(hashes): search}
     for size in args.beyond:
         spent, _ = timed(candidate_pairs, noisy_descriptors(thumbnails, size))
         searches[size] = len(VIEWS) * spent
         print(f"{size:10,} descriptors: search {searches[size]:7.1f} s, peak memory {peak_memory_mib():,.0f} MiB")
+    print_extrapolation(searches, decoding, grouping)
+
+
+def print_extrapolation(searches: dict[int, float], decoding: float, grouping: float) -> None:
+    """Processor minutes for larger sets.
+
+    Args:
+        searches: {number of pictures: measured seconds of the search}.
+        decoding, grouping: seconds a picture of decoding, and of all else but the search.
+    """
     indexed = sorted(size for size in searches if size > EXACT_SEARCH_LIMIT)[-2:]
     growth = (
         np.log(searches[indexed[1]] / searches[indexed[0]]) / np.log(indexed[1] / indexed[0]) if indexed[1:] else 1.5
@@ -124,4 +139,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except AgeGenderError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""Many clients at once against a running demo: who was answered, who was told it is busy, how long it took, memory.
+"""Many concurrent clients of a running demo: how many are answered or told that it is busy, latency and memory.
 
 REQUESTS_PER_MINUTE=1000000 python app.py &
 python -m scripts.benchmarks.load http://127.0.0.1:7860 --pid $! --clients 50 --requests 5000
@@ -8,6 +8,7 @@ import argparse
 import io
 import json
 import re
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -17,22 +18,31 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from model.errors import AgeGenderError
+from scripts.benchmarks.measuring import memory_mib
+
 
 PORTRAIT = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
 
 
+class LoadError(AgeGenderError):
+    """The demo cannot be measured."""
+
+
 class Visitor:
-    """One client with a picture of its own, so that a mixed-up answer shows. It is sent anew for every question."""
+    """A client with a picture of its own, so that another visitor's answer shows. It uploads the picture each time."""
 
     def __init__(self, url: str, number: int):
         self.http, self.url = httpx.Client(timeout=600), url
         buffer = io.BytesIO()
-        Image.open(PORTRAIT).crop((2 * number, number, 512, 512)).save(buffer, "PNG")  # the face lies elsewhere in each
+        Image.open(PORTRAIT).crop((2 * number, number, 512, 512)).save(
+            buffer, "PNG"
+        )  # the face is at another place in each
         self.file = f"{number}.png", buffer.getvalue()
-        self.expected = None
+        self.expected: list[dict] | None = None
 
     def ask(self) -> tuple[str, float]:
-        """-> answered, busy, error or mixed up (another visitor's answer); seconds, with the upload."""
+        """Returns "answered", "busy", "error" or "mixed up" (another visitor's answer), and seconds with the upload."""
         start = time.perf_counter()
         upload = self.http.post(f"{self.url}/gradio_api/upload", files={"files": self.file})
         picture = {"path": upload.raise_for_status().json()[0], "meta": {"_type": "gradio.FileData"}}
@@ -49,15 +59,11 @@ class Visitor:
         return ("answered" if answer == self.expected else "mixed up"), seconds
 
 
-def memory_mib(pid: int) -> float:
-    """Resident memory in MiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
-
-
-def ask_in_rounds(visitors: list[Visitor], requests: int, pid: int | None) -> tuple[Counter, list[float]]:
-    """Everyone asks again as soon as everyone has an answer; -> outcomes, seconds of those that were answered."""
-    outcomes, seconds, memory = Counter(), [], {}
+def ask_in_rounds(visitors: list[Visitor], requests: int, pid: int | None) -> tuple[Counter[str], list[float]]:
+    """In each round all visitors ask concurrently. Returns the outcomes, and the seconds of those that were answered."""
+    outcomes: Counter[str] = Counter()
+    seconds: list[float] = []
+    memory: dict[int, float] = {}
     rounds = max(1, requests // len(visitors))
     tenths = {max(1, round(tenth * rounds / 10)) for tenth in range(1, 11)}
     with ThreadPoolExecutor(len(visitors)) as threads:
@@ -68,7 +74,7 @@ def ask_in_rounds(visitors: list[Visitor], requests: int, pid: int | None) -> tu
                     seconds.append(took)
             if pid and number in tenths:
                 done = number * len(visitors)
-                memory[done] = memory_mib(pid)
+                memory[done] = memory_mib("VmRSS", pid)
                 print(f"after {done:>6} requests: {memory[done]:6.0f} MiB", flush=True)
     if len(memory) > 1:
         half, end = list(memory)[(len(memory) - 1) // 2], list(memory)[-1]
@@ -77,8 +83,8 @@ def ask_in_rounds(visitors: list[Visitor], requests: int, pid: int | None) -> tu
     return outcomes, seconds
 
 
-def ask_at_once(visitors: list[Visitor], each: int) -> Counter:
-    """More requests in one moment than the queue takes: each must be answered or told that the demo is busy."""
+def ask_at_once(visitors: list[Visitor], each: int) -> Counter[str]:
+    """All requests in one moment, more than the queue holds: each must be answered or told that the demo is busy."""
     with ThreadPoolExecutor(each * len(visitors)) as threads:
         return Counter(outcome for outcome, _ in threads.map(Visitor.ask, visitors * each))
 
@@ -86,19 +92,22 @@ def ask_at_once(visitors: list[Visitor], each: int) -> Counter:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
-    parser.add_argument("--pid", type=int, help="of the demo, to watch its memory")
+    parser.add_argument("--pid", type=int, help="process of the demo, to watch its memory")
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--requests", type=int, default=5000)
     arguments = parser.parse_args()
     visitors = [Visitor(arguments.url, number) for number in range(arguments.clients)]
-    for visitor in visitors:  # one by one: the answer each must get again
+    for visitor in visitors:  # sequentially: each must get this answer again
         outcome, _ = visitor.ask()
         if outcome != "answered":
-            raise RuntimeError(f"expected an answer before there is any load, got: {outcome}")
+            raise LoadError(f"Expected an answer before there is any load, got: {outcome}.")
     if len({str(visitor.expected) for visitor in visitors}) < len(visitors):
-        raise RuntimeError("two visitors' pictures have the same answer, so that mixed-up answers would not show")
+        raise LoadError("Two visitors' pictures have the same answer: mixed-up answers would not show.")
     if arguments.pid:
-        print(f"after one request of each of {len(visitors)} clients: {memory_mib(arguments.pid):.0f} MiB", flush=True)
+        print(
+            f"after one request of each of {len(visitors)} clients: {memory_mib('VmRSS', arguments.pid):.0f} MiB",
+            flush=True,
+        )
     start = time.perf_counter()
     outcomes, seconds = ask_in_rounds(visitors, arguments.requests, arguments.pid)
     rate = len(seconds) / (time.perf_counter() - start)
@@ -108,4 +117,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (AgeGenderError, httpx.ConnectError) as error:
+        sys.exit(f"{type(error).__name__}: {error}.")

@@ -1,12 +1,12 @@
-"""How many pictures a second the training's loader delivers: with workers, a GPU that trains on fewer never waits.
+"""How many pictures a second the data loader delivers: a GPU that trains on fewer never waits for data.
 
     python -m scripts.benchmarks.loader                                           # made-up pictures, for ViT-B at 224 pixels
     python -m scripts.benchmarks.loader --dataset UTKFace.tar.gz --image_size 96 --workers 0 2 4
 
-Pictures were decoded before; the loader reads their pixels from the cache and stacks them into batches of bytes, which
-are varied on the device. Beside it stands the loader of the transformers example, which decodes and crops each picture
-anew. Without workers the training process itself loads, while the GPU computes: there the time of both its tasks counts.
-Take the fewest workers that deliver enough: `--dataloader_num_workers`. Each is measured in a process of its own.
+This trainer's loader reads pixels that were decoded before training from the cache, and stacks them into batches of
+bytes; the device augments them. The loader of the transformers example decodes and crops each picture in every epoch.
+Without workers the training process loads the data itself. Choose the smallest `--dataloader_num_workers` that delivers
+enough. Each row is measured in a process of its own.
 """
 
 import argparse
@@ -17,18 +17,19 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from model.errors import AgeGenderError
 from scripts.benchmarks.measuring import Clock, in_own_process
-from scripts.benchmarks.training import Arm, build_trainer, prepare
+from scripts.benchmarks.trainers import Arm, build_trainer, prepare
 from trainer.devices import keep_freed_memory, usable_cores
 
 
 def warm_up_batches(workers: int) -> int:
-    """Those that torch has workers prepare ahead are delivered sooner than the next can be."""
+    """Number of first batches not to count: workers prepare them ahead."""
     return 2 + 2 * workers
 
 
 def delivered(arm: Arm) -> float:
-    """Pictures a second, when nobody takes time to learn from them; the first batches are not counted."""
+    """Pictures a second where nothing is trained, without the first batches."""
     if not arm.example:
         keep_freed_memory()  # as trainer.train does
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +60,7 @@ def main() -> None:
         print(f"{args.image_size} px, batches of {args.batch_size}, {usable_cores()} cores: pictures a second")
         print(f"{'workers':>8}{'this trainer':>16}{'the example':>16}")
         for workers in args.workers:
-            shape = ("vit_tiny", args.image_size, args.batch_size, steps, workers)  # no backbone is called
+            shape = ("vit_tiny", args.image_size, args.batch_size, steps, workers)  # the backbone is not used
             rates = [
                 in_own_process(delivered, Arm("loader", data, *shape, use_cpu=True, example=example))
                 for example in tqdm((False, True), f"{workers} workers", leave=False)
@@ -70,5 +71,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except ValueError as error:
+    except AgeGenderError as error:
         sys.exit(f"{type(error).__name__}: {error}")

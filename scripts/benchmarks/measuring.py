@@ -1,7 +1,6 @@
-"""Measure in a process of its own, so that the peak memory is that of the measurement alone."""
+"""Measurements in a process of their own, and a clock by phase of training."""
 
 import multiprocessing
-import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -11,38 +10,51 @@ from typing import ParamSpec, TypeVar
 
 import datasets
 import torch
-from transformers import TrainerCallback
 
 
-Arguments, Result = ParamSpec("Arguments"), TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def in_own_process(function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-    """`function` and what it takes and returns must be picklable; `datasets` says nothing there."""
+    """Call a function in a fresh process, so that neither memory nor caches of other calls count.
+
+    Args:
+        function: it, its arguments and its result must be picklable. `datasets` prints nothing there.
+    """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, initializer=_quieten) as process:
         return process.submit(function, *args, **kwargs).result()
 
 
 def peak_memory_mib() -> float:
-    """The most that this process has held in memory at once; Linux only."""
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+    """Peak resident memory of this process; Linux only."""
+    return memory_mib("VmHWM", "self")
+
+
+def memory_mib(field: str, process: int | str) -> float:
+    """A size in /proc/PROCESS/status, such as VmRSS, in MiB; Linux only."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
 
 def _quieten() -> None:
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()  # which would say that a transform with a clock in it has no hash
+    datasets.logging.set_verbosity_error()  # it would warn that a transform with a clock cannot be hashed
 
 
 PHASES = ("decode", "transforms", "wait", "forward", "backward", "update")
-WARM_UP_STEPS = 3
 
 
 class Clock:
-    """Seconds by phase, of this process and of the loader's workers."""
+    """Seconds by phase, of this process and of the data loader's workers."""
 
     def __init__(self, cpu_time: bool, waits_for_gpu: bool = True):
-        """`waits_for_gpu`: after each phase, to tell them apart; else only at the end."""
+        """
+        Args:
+            cpu_time: count processor time of this process, not the time of day.
+            waits_for_gpu: wait after each phase, to time it alone; else only at the end.
+        """
         self._seconds = {phase: multiprocessing.Value("d") for phase in PHASES}
         self._started = 0.0
         self._read = time.process_time if cpu_time else time.perf_counter
@@ -65,7 +77,7 @@ class Clock:
         self._started = self.now()
 
     def read(self) -> tuple[float, dict[str, float]]:
-        """Seconds since the restart, altogether and by phase."""
+        """Seconds since the restart: in all, and by phase."""
         wait_for_gpu()
         return self.now() - self._started, {name: seconds.value for name, seconds in self._seconds.items()}
 
@@ -78,46 +90,3 @@ class Clock:
 def wait_for_gpu() -> None:
     if torch.cuda.is_initialized():  # never so in a worker
         torch.cuda.synchronize()
-
-
-class Timed:
-    """What a Trainer does at each step, by phase. Goes before the Trainer's class among the bases."""
-
-    clock: Clock
-
-    def create_accelerator_and_postprocess(self):
-        super().create_accelerator_and_postprocess()
-        backward = self.accelerator.backward
-
-        def timed_backward(loss, **kwargs):
-            with self.clock.phase("backward"):
-                backward(loss, **kwargs)
-
-        self.accelerator.backward = timed_backward
-
-    def get_batch_samples(self, *args, **kwargs):
-        with self.clock.phase("wait"):
-            return super().get_batch_samples(*args, **kwargs)
-
-    def compute_loss(self, *args, **kwargs):
-        with self.clock.phase("forward"):
-            return super().compute_loss(*args, **kwargs)
-
-
-class StepTimes(TrainerCallback):
-    """Leaves the first steps out, and times the optimizer, which the Trainer calls between two events."""
-
-    def __init__(self, clock: Clock):
-        self.clock = clock
-
-    def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        self.before = self.clock.now()
-
-    def on_optimizer_step(self, args, state, control, **kwargs):
-        self.clock.add("update", self.clock.now() - self.before)
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == WARM_UP_STEPS:
-            self.clock.restart()
-        elif state.global_step == args.max_steps:
-            self.total, self.seconds = self.clock.read()

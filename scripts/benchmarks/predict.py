@@ -1,16 +1,17 @@
-"""How fast scripts.predict scores, beside calling the pipeline picture by picture, and how much memory it takes.
+"""How fast scripts.predict scores, beside calling the pipeline picture by picture, and how much memory it needs.
 
     python -m scripts.benchmarks.predict                      # the model in model/, on all cores
     python -m scripts.benchmarks.predict --model outputs/run --workers 1 --onnx-files onnx/model_int8.onnx
 
-Crops are scored as they are; photographs of 1280 x 720 pixels with one to three faces go through the detector. All ways
-take turns on the same files, each in a process of its own, so that none profits from what another has set or loaded. The
-CPU time is what tells on a machine that is busy with something else.
+Crops are scored as they are; photographs of 1280 x 720 pixels with one to three faces go through the detector. In each
+round all ways score the same files, each in a process of its own, so that none profits from what another has loaded. On
+a machine that is busy with other work, compare the CPU time.
 """
 
 import argparse
 import io
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,16 +21,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from accelerate import PartialState
 from PIL import Image
 from transformers import AutoImageProcessor
 
+from model.errors import AgeGenderError
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
-from scoring.output import Parts, table_schema
-from scoring.run import score_to_file
-from scoring.scorer import Scorer
-from scoring.sources import Folder
+from scoring.output import Parts
+from scoring.run import ScoringOptions, answer_schema, load_scorer, score_in_parts
 from scripts.benchmarks.measuring import in_own_process, peak_memory_mib
 from trainer.devices import keep_freed_memory, needs_cpu, usable_cores
 
@@ -70,7 +69,7 @@ def _save(image: Image.Image, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Way:
-    """One way to score pictures; the pipeline is called picture by picture where it is not `scripts.predict`."""
+    """One way to score pictures. predict: as `scripts.predict` does, instead of picture by picture."""
 
     name: str
     predict: bool = True
@@ -80,7 +79,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Of all pictures together, without loading the model; peak memory in MiB, of the whole process."""
+    """Time for all pictures, without loading the model; peak memory of the process in MiB."""
 
     seconds: float
     cpu_seconds: float
@@ -88,30 +87,31 @@ class Measurement:
 
 
 def measure(args: argparse.Namespace, way: Way, folder: Path, detect: bool) -> Measurement:
-    """Score the pictures in `folder`; to be called in a process that has done nothing else."""
-    state = PartialState(cpu=needs_cpu("auto"))
-    model = AgeGenderModel.from_pretrained(args.model, dtype=torch.bfloat16 if way.bf16 else torch.float32)
-    processor = AutoImageProcessor.from_pretrained(args.model)
+    """Score the pictures in `folder`, in a process that has done nothing else."""
     if way.predict:  # what `python -m scripts.predict` does
-        cv2.setNumThreads(1)
-        if state.device.type == "cpu":
-            keep_freed_memory()
-        scorer = Scorer(
-            model,
-            processor,
-            device=state.device,
+        options = ScoringOptions(
+            [str(folder)],
+            model=args.model,
+            crops=not detect,
             onnx_file=way.onnx_file,
+            bf16=way.bf16,
             batch_size=args.batch_size,
             workers=args.workers,
-            detect=detect,
         )
+        cv2.setNumThreads(1)
+        if needs_cpu(options.device):
+            keep_freed_memory()
+        model, scorer = load_scorer(options)
         wall, cpu = time.perf_counter(), time.process_time()
-        schema = table_schema(model.config.age_range_labels, model.config.gender_names)
         with tempfile.TemporaryDirectory() as output:
-            parts = Parts(Path(output) / "faces.parquet", schema)
-            score_to_file(scorer, [Folder(folder)], parts, state, {}, part_size=1000)
+            parts = Parts(Path(output) / "faces.parquet", answer_schema(model, scorer))
+            score_in_parts(scorer, options.open_sources(), parts, {}, part_size=options.part_size)
     else:
-        pipe = AgeGenderPipeline(model=model, image_processor=processor, device=state.device)
+        pipe = AgeGenderPipeline(
+            model=AgeGenderModel.from_pretrained(args.model, dtype=torch.float32),
+            image_processor=AutoImageProcessor.from_pretrained(args.model),
+            device="cpu" if needs_cpu("auto") else torch.accelerator.current_accelerator(),
+        )
         wall, cpu = time.perf_counter(), time.process_time()
         for path in sorted(folder.iterdir()):
             pipe(str(path), detect=detect)
@@ -119,7 +119,7 @@ def measure(args: argparse.Namespace, way: Way, folder: Path, detect: bool) -> M
 
 
 def compare(args: argparse.Namespace, title: str, folder: Path, detect: bool) -> None:
-    """All ways in turns, each time in a process of its own; medians over the rounds."""
+    """Measure all ways in each round and print their medians."""
     ways = [
         Way("picture by picture", predict=False),
         Way("scripts.predict"),
@@ -129,13 +129,12 @@ def compare(args: argparse.Namespace, title: str, folder: Path, detect: bool) ->
     rounds = [[in_own_process(measure, args, way, folder, detect) for way in ways] for _ in range(args.rounds)]
     count = len(list(folder.iterdir()))
     print(f"\n{count} {title}:{'pictures/s':>45}{'':>8}{'CPU ms a picture':>18}")
-    slowest = None
-    for way, results in zip(ways, zip(*rounds, strict=True), strict=True):
-        wall, cpu = (
-            statistics.median(getattr(result, name) for result in results) for name in ("seconds", "cpu_seconds")
-        )
-        slowest = slowest or wall
-        print(f"  {way.name:<54}{count / wall:>10.1f}{slowest / wall:>7.2f}x{1000 * cpu / count:>18.1f}", flush=True)
+    by_way = dict(zip(ways, zip(*rounds, strict=True), strict=True))
+    reference = statistics.median(result.seconds for result in by_way[ways[0]])
+    for way, results in by_way.items():
+        wall = statistics.median(result.seconds for result in results)
+        cpu = statistics.median(result.cpu_seconds for result in results)
+        print(f"  {way.name:<54}{count / wall:>10.1f}{reference / wall:>7.2f}x{1000 * cpu / count:>18.1f}", flush=True)
 
 
 def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -174,4 +173,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(read_arguments())
+    try:
+        main(read_arguments())
+    except AgeGenderError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

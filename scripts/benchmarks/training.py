@@ -1,22 +1,23 @@
-"""How fast this trainer trains, beside the plain transformers image-classification example, and where the time goes.
+"""How fast this trainer trains, beside the image-classification example of transformers, and where the time goes.
 
     python -m scripts.benchmarks.training                             # made-up JPEGs of 200 x 200, ViT-Tiny at 112 pixels
     python -m scripts.benchmarks.training --dataset UTKFace.tar.gz --workers 4
     python -m scripts.benchmarks.training --backbone vit_base --image_size 224 --batch_size 128 --workers 8      # on a GPU
 
-Both train the same backbone on the same pictures in batches of the same size. The example decodes each JPEG anew every
-time it is seen, crops, mirrors and normalises it by itself with Pillow, and learns one label in fp32. This trainer
-decodes once, before training, then moves, recolours, blurs, hides and normalises whole batches on the device, and
-learns both labels in bf16. Each in the other's precision as well shows what the precision is worth and what the data is.
+Both train the same backbone on the same pictures in batches of the same size. The example decodes each JPEG in every
+epoch, crops, flips and normalises it with Pillow, and learns one label in fp32. This trainer decodes once, before
+training, augments and normalises whole batches on the device, and learns both labels in bf16. Each also runs in the
+other's precision, which separates what the precision gives from what the data path gives.
 
 A stream, which decodes as it goes, is trained on a tenth of the pictures and on all of them: its memory should not grow.
-It has no workers, whatever --workers says, so that all of its memory is in one process. Every measurement has a process
-of its own, so that its peak memory is its own. All are measured in turn, `--rounds` times over, because machines are
-faster at some times than at others: the table has each one's median round, and between which rates the others lay, and
-its ratio is the median of those within a round. On a GPU the stages are told apart by waiting for each to end, which
-makes the rates lower than they are in training; there two more rows, of which the first is the other's reference, are not
-waited for: their rates are what training reaches. On a machine that others use too, `--cpu_time` counts the time that
-the process had on its core; pin it there: `OMP_NUM_THREADS=1 taskset -c 1 python`.
+It has no workers, whatever --workers says, so that one process holds all of its memory. Each measurement has a process
+of its own, so that peak memory is its own. Machines are not equally fast at all times: all arms are measured in turn in
+each of `--rounds` rounds. The table shows the median round of each, its lowest and highest rate, and the median of the
+ratios within a round.
+
+On a GPU, timing a phase alone means waiting for the GPU after it, which makes the rates lower than in training. Two more
+rows do not wait (the first is the reference of the second): their rates are what training reaches. On a machine that
+others use too, `--cpu_time` counts processor time: pin the process with `OMP_NUM_THREADS=1 taskset -c 1 python`.
 """
 
 import argparse
@@ -27,88 +28,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from datasets import DatasetDict
-from datasets import Image as ImageFeature
-from PIL import Image
 from tqdm import tqdm
-from transformers import (
-    PrinterCallback,
-    Trainer,
-    TrainingArguments,
-    ViTConfig,
-    ViTForImageClassification,
-    set_seed,
-)
+from transformers import PrinterCallback, set_seed
 
-from model.configuration_age_gender import AgeGenderConfig
-from model.modeling_age_gender import AgeGenderModel
-from scripts.benchmarks.example_transforms import MEAN, STD, ExampleTransform, collate_example
-from scripts.benchmarks.measuring import PHASES, WARM_UP_STEPS, Clock, StepTimes, Timed, in_own_process, peak_memory_mib
-from trainer.arguments import RunArguments
-from trainer.data.arguments import DataArguments
-from trainer.data.loading import load_faces, stream_without_pauses
-from trainer.data.preparation import write_parquet
-from trainer.data.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
+from model.errors import AgeGenderError
+from scripts.benchmarks.measuring import PHASES, Clock, in_own_process, peak_memory_mib
+from scripts.benchmarks.trainers import BACKBONES, WARM_UP_STEPS, Arm, StepTimes, build_trainer, prepare
+from trainer.data.loading import stream_without_pauses
 from trainer.devices import check_no_gpu_is_idle, keep_freed_memory
-from trainer.trainer import AgeGenderTrainer
-
-
-BACKBONES = {
-    "vit_tiny": {"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768},
-    "vit_base": {},  # what ViTConfig describes unless told otherwise
-}
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One measurement: whose way, in which precision, on which data."""
-
-    name: str
-    data: Path
-    backbone: str
-    image_size: int
-    batch_size: int
-    steps: int  # timed ones; WARM_UP_STEPS go before them
-    workers: int
-    example: bool = False
-    bf16: bool = True
-    use_cpu: bool = False
-    streaming: bool = False
-    torch_compile: bool = False
-    growing: bool = False
-    cpu_time: bool = False
-    waits_for_gpu: bool = True  # after each stage, to tell them apart
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """`milliseconds` of each phase a picture, `decode_once` before training; memory in MiB."""
+    """Milliseconds a picture: of each phase, and of decoding before training. Memory in MiB."""
 
     pictures_per_second: float
     milliseconds: dict[str, float]
     decode_once: float
     peak_memory: float
     peak_gpu_memory: float
-
-
-class TimedExample(Timed, Trainer):
-    """The Trainer as the example uses it."""
-
-
-class TimedTrainer(Timed, AgeGenderTrainer):
-    """The Trainer as this repository uses it."""
-
-
-class TimedTransform(BatchTransform):
-    """The batched transform by the same clock."""
-
-    clock: Clock
-
-    def forward(self, *args, **kwargs):
-        with self.clock.phase("transforms"):
-            return super().forward(*args, **kwargs)
 
 
 def measure(arm: Arm) -> Measurement:
@@ -126,7 +65,7 @@ def measure(arm: Arm) -> Measurement:
         trainer.add_callback(times)
         trainer.train()
     seconds, pictures = times.seconds, arm.steps * arm.batch_size
-    if arm.workers == 0:  # else the workers' time is their own, and this process waits for what they are late with
+    if arm.workers == 0:  # with workers, this process only waits where they are late
         seconds["wait"] -= seconds["decode"] + (seconds["transforms"] if arm.example else 0)
     return Measurement(
         pictures_per_second=pictures / times.total,
@@ -137,96 +76,8 @@ def measure(arm: Arm) -> Measurement:
     )
 
 
-def build_trainer(arm: Arm, folder: str, clock: Clock) -> tuple[Trainer, float]:
-    """The trainer of `arm` with its training faces, and how many seconds a face took to be decoded before."""
-    faces = load_faces(DataArguments(str(arm.data), cache_dir=folder, streaming=arm.streaming), seed=0)
-    faces = type(faces)(train=faces["train"])
-    if arm.example:
-        return _example_trainer(arm, folder, faces, clock), 0.0
-    start = clock.now()
-    decoded = decode_faces(faces, arm.image_size, arm.image_size * 8 // 7)  # 128 for 112, as the recipe keeps them
-    decode_once = 0.0 if arm.streaming else (clock.now() - start) / len(faces["train"])
-    return _trainer(arm, folder, decoded, clock), decode_once
-
-
-def _training_arguments(arm: Arm, folder: str) -> TrainingArguments:
-    kind = TrainingArguments if arm.example else RunArguments
-    return kind(
-        output_dir=folder,
-        per_device_train_batch_size=arm.batch_size,
-        max_steps=WARM_UP_STEPS + arm.steps,
-        bf16=arm.bf16,
-        use_cpu=arm.use_cpu,
-        torch_compile=arm.torch_compile,
-        dataloader_num_workers=arm.workers,
-        dataloader_persistent_workers=arm.workers > 0,
-        remove_unused_columns=False,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        seed=0,
-    )
-
-
-def _backbone_config(arm: Arm) -> ViTConfig:
-    return ViTConfig(image_size=arm.image_size, patch_size=16, **BACKBONES[arm.backbone])
-
-
-def _example_trainer(arm: Arm, folder: str, faces: DatasetDict, clock: Clock) -> Trainer:
-    config = _backbone_config(arm)
-    age_ranges = AgeGenderConfig(backbone_config=config).age_ranges
-    config.num_labels = len(age_ranges)
-    train = faces["train"].cast_column("image", ImageFeature(decode=False))
-    train.set_transform(ExampleTransform(arm.image_size, [low for low, _ in age_ranges], clock))
-    TimedExample.clock = clock
-    return TimedExample(
-        model=ViTForImageClassification(config),
-        args=_training_arguments(arm, folder),
-        train_dataset=train,
-        data_collator=collate_example,
-    )
-
-
-def _trainer(arm: Arm, folder: str, decoded: DatasetDict, clock: Clock) -> Trainer:
-    transform = TimedTransform(arm.image_size, MEAN, STD, AugmentationArguments())
-    TimedTrainer.clock = transform.clock = clock
-    return TimedTrainer(
-        model=AgeGenderModel(AgeGenderConfig(backbone_config=_backbone_config(arm), image_size=arm.image_size)),
-        args=_training_arguments(arm, folder),
-        train_dataset=decoded["train"],
-        data_collator=collate_faces,
-        batch_transform=transform,
-        train_resolutions=[arm.image_size * share // 7 for share in (4, 6, 7)] if arm.growing else (),
-    )
-
-
-def write_pictures(folder: Path, count: int) -> Path:
-    """Fill `folder` with made-up JPEGs of 200 x 200 pixels, about as large as UTKFace's and named in its way."""
-    folder.mkdir(parents=True)
-    generator = np.random.default_rng(0)
-    for index in range(count):
-        grids = [Image.fromarray(generator.integers(0, 256, (side, side, 3), dtype=np.uint8)) for side in (4, 24)]
-        shapes = Image.blend(*(grid.resize((200, 200)) for grid in grids), 0.4)
-        pixels = np.clip(np.asarray(shapes) + generator.normal(0, 6, (200, 200, 1)), 0, 255).astype(np.uint8)
-        name = f"{generator.integers(1, 90)}_{generator.integers(0, 2)}_0_2017010912{index:07d}.jpg"
-        Image.fromarray(pixels).save(folder / name, quality=90)
-    return folder
-
-
-def prepare(dataset: str | None, pictures: int, folder: Path) -> dict[Path, int]:
-    """Clean, group and split once for all arms: a tenth of the set and the whole, as parquet, with their training faces."""
-    if dataset is None:
-        dataset, pictures = str(write_pictures(folder / "pictures", pictures)), None
-    faces = load_faces(DataArguments(dataset, max_samples=pictures), seed=0)
-    tenth = DatasetDict({name: rows.select(range(-(-len(rows) // 10))) for name, rows in faces.items()})
-    for splits, name in ((tenth, "tenth"), (faces, "whole")):
-        write_parquet(splits, folder / name / "data", shard_size=len(tenth["train"]))  # a larger set has more files
-    return {folder / "tenth": len(tenth["train"]), folder / "whole": len(faces["train"])}
-
-
 def report(arm: Arm, rounds: Sequence[Measurement], references: Sequence[Measurement]) -> str:
-    """One line: the median round of `arm`, beside the reference that was measured in the same round."""
+    """One line of the table: the median round of `arm`; its ratio to the references of the same rounds."""
     rates = [result.pictures_per_second for result in rounds]
     result = sorted(rounds, key=lambda result: result.pictures_per_second)[len(rounds) // 2]
     ratio = statistics.median(
@@ -300,5 +151,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except ValueError as error:
+    except AgeGenderError as error:
         sys.exit(f"{type(error).__name__}: {error}")

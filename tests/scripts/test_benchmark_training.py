@@ -3,7 +3,9 @@
 import pytest
 
 from scripts.benchmarks.loader import delivered
-from scripts.benchmarks.training import PHASES, Arm, measure, prepare
+from scripts.benchmarks.measuring import PHASES
+from scripts.benchmarks.trainers import Arm, prepare
+from scripts.benchmarks.training import measure
 
 
 @pytest.fixture(scope="module")

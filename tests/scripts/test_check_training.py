@@ -1,4 +1,4 @@
-"""`scripts.benchmarks.check_training`: the same training by one process, by two, and by one that was killed."""
+"""`scripts.benchmarks.check_training`: the same training in one process, in two, and in one that is killed and resumed."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def test_the_three_agree(tmp_path, capsys):
     assert main([SMOKE, "--dataset", str(faces), "--output-dir", str(output_dir)]) == 0
     printed = capsys.readouterr().out
     assert "| | one process | 2 processes | killed and resumed |" in printed.replace("|  |", "| |")
-    assert "Killed after step 7 of 10; goes on from checkpoint-5." in printed
+    assert "Killed after step 7 of 10; resumes from checkpoint-5." in printed
     assert "Losses agree to 0.0001.\nWeights agree to 0.001." in printed
     assert (output_dir / "curves.md").read_text().strip() in printed
     with Image.open(output_dir / "curves.png") as picture:
