@@ -3,10 +3,10 @@
 FROM python:3.11-slim-bookworm AS packages
 WORKDIR /packages
 COPY deploy/requirements.txt .
-# torch's own index: PyPI's build for Linux brings several GB of CUDA along
+# torch's index: PyPI's build for Linux brings several GB of CUDA
 RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.txt \
-    # 0.24 GB of headers to compile against, and of tests
+    # 0.24 GB of C++ headers and tests
     && rm -rf /venv/lib/python3.11/site-packages/torch/include /venv/lib/python3.11/site-packages/torch/test \
     && find /venv -type d -name tests -prune -exec rm -rf {} +
 

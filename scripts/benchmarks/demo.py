@@ -1,8 +1,8 @@
 """Time from picture to answer, by stage, beside a common alternative: one ViT-B for age and one for gender. And of a fresh
 process: from its start to its first answer, and in a browser from choosing a picture to its cards and its boxed copy.
 
-python -m scripts.benchmarks.demo                    # the model in model/
-python -m scripts.benchmarks.demo --model outputs/run --repeats 50
+    python -m scripts.benchmarks.demo                    # the model in model/
+    python -m scripts.benchmarks.demo --model outputs/run --repeats 50
 """
 
 import argparse
