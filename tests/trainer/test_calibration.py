@@ -1,4 +1,4 @@
-"""Calibration is fitted on validation and makes probabilities, intervals and abstention mean what they say."""
+"""Calibration, fitted on validation: temperature scaling, conformal intervals, abstention threshold."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_abstention_reaches_the_stated_accuracy():
     assert reached
 
 
-def test_abstention_keeps_its_word_on_other_faces():
+def test_the_target_accuracy_holds_on_other_faces():
     random = np.random.default_rng(0)
     kept = 0
     for _ in range(200):
@@ -40,18 +40,18 @@ def test_abstention_keeps_its_word_on_other_faces():
     assert kept / 200 > 0.75  # of accuracies that touch it on the fitted faces half would
 
 
-def test_nothing_is_held_back_when_every_answer_is_right():
+def test_every_face_is_answered_when_all_predictions_are_correct():
     assert abstention_threshold(np.linspace(1, 0.6, 200), np.full(200, True), 0.95) == (0.6, 1.0, True)
 
 
-def test_a_target_out_of_reach_is_told():
+def test_a_target_out_of_reach_is_reported():
     confidence, correct = np.linspace(1, 0.5, 300), np.arange(300) % 3 > 0
     _, answered, reached = abstention_threshold(confidence, correct, 0.95)
     assert not reached
     assert answered >= 0.1
 
 
-def test_without_labels_the_model_keeps_what_it_had():
+def test_without_labels_the_configuration_stays():
     config = AgeGenderConfig(gender_threshold=0.7, interval_mass=0.6)
     unknown = np.full(9, IGNORE_INDEX)
     calibration = fit_calibration(np.zeros((9, 117)), np.zeros((9, 2)), unknown, unknown, config, 0.95)

@@ -1,4 +1,4 @@
-"""What training says of GPUs that are there and not used as meant."""
+"""GPUs that are there and that no process would use."""
 
 import pytest
 

@@ -29,7 +29,7 @@ def test_early_stopping_by_the_recipe(quick):
 
 
 @pytest.mark.slow
-def test_early_stopping_goes_on_counting_after_a_kill(quick, tmp_path):
+def test_early_stopping_counts_on_in_a_resumed_run(quick, tmp_path):
     output_dir, checkpoints = Path(quick[3]), Path(f"{quick[3]}.checkpoints")
     overrides = ["--num_train_epochs", "6", "--greater_is_better", "true", "--early_stopping_patience", "2"]
     overrides += ["--save_total_limit", "6", "--resume_from_checkpoint", "true"]

@@ -1,4 +1,4 @@
-"""The C library: a server gives back what visitors' pictures took, a program that computes keeps what its tensors took."""
+"""glibc malloc: a server returns the memory of its pictures, a training keeps the memory of its tensors."""
 
 import platform
 import subprocess
@@ -56,6 +56,6 @@ def test_many_threads_share_few_arenas():
 
 
 @needs_glibc
-def test_pages_of_freed_tensors_are_not_asked_for_again():
+def test_freed_tensors_cause_no_new_page_faults():
     assert int(run(COMPUTE_AGAIN_AND_AGAIN, "give back")) > 1000
     assert int(run(COMPUTE_AGAIN_AND_AGAIN, "keep")) < 100

@@ -1,4 +1,4 @@
-"""The trainer's own ways, where a whole run would show no more."""
+"""`AgeGenderTrainer` in parts that a whole run does not show."""
 
 import pytest
 import torch
@@ -34,8 +34,8 @@ def test_the_next_trial_of_a_search_may_have_another_global_batch(tmp_path):
         assert state.stateful_callbacks["GlobalBatch"]["attributes"]["size"] == batch
 
 
-def test_transform_model_and_scores_ask_the_device_for_no_value():
-    """A GPU would stand idle while it is waited for. The meta device has none to give, and says so when it is asked."""
+def test_transform_model_and_scores_force_no_synchronisation():
+    """Reading a value forces a synchronisation. The meta device holds no values, and raises when one is read."""
     model = tiny_model(range_loss_weight=1.0, age_weights=[1.0] * 101).train().to("meta")
     transform = BatchTransform(IMAGE_SIZE, [0.5] * 3, [0.5] * 3, AugmentationArguments(blur=0.5)).to("meta")
     pixels = torch.empty((8, 3, 2 * IMAGE_SIZE, 2 * IMAGE_SIZE), dtype=torch.uint8, device="meta")
@@ -47,23 +47,23 @@ def test_transform_model_and_scores_ask_the_device_for_no_value():
 
 
 @pytest.mark.parametrize("use_cpu", [True, False])
-def test_no_argument_makes_the_trainer_wait_for_a_gpu(tmp_path, use_cpu):
+def test_no_default_forces_a_synchronisation_at_each_step(tmp_path, use_cpu):
     args = RunArguments(output_dir=str(tmp_path), use_cpu=use_cpu)
-    assert not args.logging_nan_inf_filter  # which looks at each loss
+    assert not args.logging_nan_inf_filter  # which reads each loss
     assert args.accelerator_config.non_blocking == args.dataloader_pin_memory  # without the one the other warns
     kept = RunArguments(output_dir=str(tmp_path), use_cpu=use_cpu, accelerator_config={"split_batches": False})
     assert not kept.accelerator_config.non_blocking
 
 
 class CheckCounter(AgeGenderTrainer):
-    """Remembers how many losses were looked at together."""
+    """Remembers how many losses each check read."""
 
     def _check_losses(self):
-        self.looked_at = [*getattr(self, "looked_at", []), len(self._unchecked_losses)]
+        self.checked = [*getattr(self, "checked", []), len(self._unchecked_losses)]
         super()._check_losses()
 
 
-def test_losses_are_looked_at_together(tmp_path):
+def test_losses_are_checked_together(tmp_path):
     rows = [{"pixels": bytes([shade]) * (3 * IMAGE_SIZE**2), "age": shade, "gender": shade % 2} for shade in range(50)]
     trainer = CheckCounter(
         model=tiny_model(),
@@ -81,4 +81,4 @@ def test_losses_are_looked_at_together(tmp_path):
         batch_transform=BatchTransform(IMAGE_SIZE, [0.5] * 3, [0.5] * 3, AugmentationArguments()),
     )
     trainer.train()
-    assert trainer.looked_at == [20, 5]
+    assert trainer.checked == [20, 5]

@@ -1,4 +1,4 @@
-"""The table of an experiment: single runs with their intervals, several by mean and standard deviation."""
+"""The table of an experiment: a single run with its intervals, several with mean and standard deviation."""
 
 import pytest
 
