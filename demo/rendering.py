@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from demo.texts import count_faces
-from model.pipeline_age_gender import UNSURE
+from model.decoding_age_gender import UNSURE
 
 
 SMALLEST_SIDE, LARGEST_SIDE = 900, 1600  # pixels of a drawn picture's longer side: below, text is not sharp

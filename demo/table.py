@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from demo.rendering import gender_shares
-from model.pipeline_age_gender import UNSURE
+from model.decoding_age_gender import UNSURE
 
 
 COLUMNS = (

@@ -1,9 +1,49 @@
-"""Decode logits: probabilities, an age in years, an age interval, age ranges. NumPy only, so it works without torch."""
+"""Decode logits, as NumPy arrays: probabilities, an age in years, an age interval, age ranges, gender."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+
+from .configuration_age_gender import AgeGenderConfig, age_range_label
+
+
+UNSURE = "unsure"
+
+
+def decode_predictions(
+    age_logits: np.ndarray,
+    gender_logits: np.ndarray,
+    config: AgeGenderConfig,
+    age_ranges: Sequence[Sequence[int]],
+    return_years: bool = False,
+) -> list[dict[str, Any]]:
+    """(N, years) and (N, genders) logits -> N dicts: the fields `age` to `genders` of the pipeline's answer.
+
+    Args:
+        config: what the logits are decoded by: gender names, thresholds and calibration.
+        return_years: add `year_probabilities`.
+    """
+    labels = [age_range_label(low, high, config.max_age) for low, high in age_ranges]
+    year_probs, gender_probs = softmax(age_logits), softmax(gender_logits)
+    ages, intervals = estimate_age(year_probs, config.age_estimate), age_interval(year_probs, config.interval_mass)
+    range_probs = range_probabilities(year_probs, age_ranges)
+    predictions = []
+    for index in range(len(year_probs)):
+        best_gender = int(gender_probs[index].argmax())
+        is_confident = gender_probs[index, best_gender] >= config.gender_threshold
+        prediction: dict[str, Any] = {
+            "age": float(ages[index]),
+            "age_interval": intervals[index].tolist(),
+            "age_range": labels[int(range_probs[index].argmax())],
+            "age_ranges": dict(zip(labels, range_probs[index].tolist(), strict=True)),
+            "gender": config.gender_names[best_gender] if is_confident else UNSURE,
+            "genders": dict(zip(config.gender_names, gender_probs[index].tolist(), strict=True)),
+        }
+        if return_years:
+            prediction["year_probabilities"] = year_probs[index].tolist()
+        predictions.append(prediction)
+    return predictions
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

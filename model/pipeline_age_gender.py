@@ -16,8 +16,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 from transformers.utils import logging
 
-from .configuration_age_gender import TASK, age_range_label, parse_age_ranges
-from .decoding_age_gender import age_interval, estimate_age, range_probabilities, softmax
+from .configuration_age_gender import TASK, parse_age_ranges
+from .decoding_age_gender import decode_predictions
 from .errors import AgeGenderError
 from .exported_age_gender import AgeGenderOnnxModel
 from .face_alignment import CASCADE_CROP, Face, align, resize_square
@@ -27,7 +27,6 @@ from .model_files import ModelFileError, fetch_file, find_file, revision_of_this
 from .modeling_age_gender import AgeGenderModel
 
 
-UNSURE = "unsure"
 FACES_PER_FORWARD = 64  # bounds memory: more faces than this take several forward passes
 
 logger = logging.get_logger(__name__)
@@ -173,9 +172,15 @@ class AgeGenderPipeline(Pipeline):
         if detector not in (None, "yunet", "haar"):
             raise AgeGenderError(f"Expected detector='yunet' or 'haar'; got {detector!r}.")
         ranges = None if age_ranges is None else parse_age_ranges(age_ranges, self.model.config.max_age)
-        for_preprocess = {"detect": detect, "detector": detector, "min_score": min_score}
-        for_postprocess = {"age_ranges": ranges, "return_years": return_years}
-        return _given(for_preprocess), {}, _given(for_postprocess)
+        options: tuple[dict[str, Any], ...] = (
+            {"detect": detect, "detector": detector, "min_score": min_score},
+            {},
+            {"age_ranges": ranges, "return_years": return_years},
+        )
+        preprocess, forward, postprocess = (
+            {name: value for name, value in of_step.items() if value is not None} for of_step in options
+        )
+        return preprocess, forward, postprocess
 
     # What passes between the three steps is typed here; the base class declares dicts of tensors, hence the ignores.
 
@@ -241,27 +246,12 @@ class AgeGenderPipeline(Pipeline):
     ) -> list[dict[str, Any]]:
         """Turn the logits of one picture's faces into the answer that `__call__` describes."""
         config = self.model.config
-        age_ranges = age_ranges or config.age_ranges
-        labels = [age_range_label(low, high, config.max_age) for low, high in age_ranges]
-        year_probs = softmax(logits.age_logits.numpy())
-        gender_probs = softmax(logits.gender_logits.numpy())
-        ages, intervals = estimate_age(year_probs, config.age_estimate), age_interval(year_probs, config.interval_mass)
-        range_probs = range_probabilities(year_probs, age_ranges)
-
+        age_logits, gender_logits = logits.age_logits.numpy(), logits.gender_logits.numpy()
+        predictions = decode_predictions(
+            age_logits, gender_logits, config, age_ranges or config.age_ranges, return_years
+        )
         answers = []
-        for index, face in enumerate(logits.prepared.faces):
-            best_gender = int(gender_probs[index].argmax())
-            is_confident = gender_probs[index, best_gender] >= config.gender_threshold
-            prediction: dict[str, Any] = {
-                "age": float(ages[index]),
-                "age_interval": intervals[index].tolist(),
-                "age_range": labels[int(range_probs[index].argmax())],
-                "age_ranges": dict(zip(labels, range_probs[index].tolist(), strict=True)),
-                "gender": config.gender_names[best_gender] if is_confident else UNSURE,
-                "genders": dict(zip(config.gender_names, gender_probs[index].tolist(), strict=True)),
-            }
-            if return_years:
-                prediction["year_probabilities"] = year_probs[index].tolist()
+        for face, prediction in zip(logits.prepared.faces, predictions, strict=True):
             abstained = None
             if face.width < config.min_face_pixels:
                 prediction = dict.fromkeys(prediction)
@@ -320,11 +310,6 @@ class AgeGenderPipeline(Pipeline):
         if name == "yunet" and self._yunet is None:
             raise ModelFileError(f"No {YUNET_FILE} beside the model. Put it there, or use detector='haar'.")
         return self._cascade if name == "haar" or self._yunet is None else self._yunet
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given: those that were not keep the defaults of the method that takes them."""
-    return {name: value for name, value in options.items() if value is not None}
 
 
 # AutoModel and not AgeGenderModel: config.json stores the class's name, which `pipeline` looks up in transformers. The
