@@ -15,8 +15,8 @@ from transformers import AutoImageProcessor
 
 from model.configuration_age_gender import age_range_label
 from model.errors import AgeGenderError
-from model.modeling_age_gender import AgeGenderModel
 from model.model_files import ModelFileError
+from model.modeling_age_gender import AgeGenderModel
 from scoring.inputs import InputSummary, all_entries, open_sources
 from scoring.output import (
     OUTPUT_SUFFIXES,
