@@ -1,6 +1,7 @@
 """Deploy the demo as a Gradio Space that runs a model from the Hub: the Space's files, its card, its variables."""
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from huggingface_hub import (
@@ -13,6 +14,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.repocard import metadata_load
+from packaging.requirements import Requirement
 
 from model.face_detection import YUNET_FILE
 from model_card.hub_checks import HubError, check_name, check_signed_in, check_visibility, hub_errors
@@ -22,7 +24,7 @@ from model_card.requirements import CARD, NETWORK_FILES
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("app.py", "demo/**/*.py", "demo/**/*.css", "demo/**/*.js", "examples/*.jpg", "model/*.py")
 NOT_NEEDED = "model/handler.py"  # of Inference Endpoints
-REQUIREMENTS = ROOT / "deploy" / "requirements.txt"  # what these files import, in the versions the image has too
+REQUIREMENTS = ROOT / "deploy" / "requirements.txt"  # what these files import
 MODEL_FILES = (*NETWORK_FILES, YUNET_FILE)  # without which the demo cannot run
 # ZeroGPU lends its GPU to functions that ask for it by a decorator, which this app does not use.
 HARDWARE = [hardware.value for hardware in SpaceHardware if hardware is not SpaceHardware.ZERO_A10G]
@@ -92,15 +94,26 @@ def space_files(model_id: str, revision: str, hardware: str | None = None) -> di
     """Path -> content of all files of the Space: code, assets, pinned requirements, and a card with the front matter."""
     paths = [path.relative_to(ROOT).as_posix() for pattern in FILES for path in sorted(ROOT.glob(pattern))]
     files = {path: (ROOT / path).read_bytes() for path in paths if path != NOT_NEEDED}
-    lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
-    pinned = [line.removesuffix("+cpu") for line in lines if not line.startswith("#")]  # a Space may have a GPU
-    files["requirements.txt"] = "".join(f"{line}\n" for line in pinned).encode()
+    files["requirements.txt"] = _requirements().encode()
     files[CARD] = _card(model_id, revision, hardware).encode()
     return files
 
 
+def _requirements() -> str:
+    """The image's packages, in exactly the versions that are installed here."""
+    lines = []
+    for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            package = Requirement(line)
+            extras = f"[{','.join(sorted(package.extras))}]" if package.extras else ""
+            installed = version(package.name).split("+")[0]  # without torch's +cpu: a Space may have a GPU
+            lines.append(f"{package.name}{extras}=={installed}\n")
+    return "".join(lines)
+
+
 def _card(model_id: str, revision: str, hardware: str | None) -> str:
     metadata = SpaceCardData(**(metadata_load(ROOT / CARD) or {}))
+    metadata["sdk_version"] = version("gradio")
     metadata["models"] = [model_id]
     if hardware:
         metadata["suggested_hardware"] = hardware
