@@ -10,9 +10,10 @@ import io
 import sys
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, sync_playwright
 
 from scripts.benchmarks.browser import NoBrowser, launch_chromium, open_file_chooser, write_film
 
@@ -20,6 +21,8 @@ from scripts.benchmarks.browser import NoBrowser, launch_chromium, open_file_cho
 ROOT = Path(__file__).resolve().parents[2]
 PORTRAIT = ROOT / "examples" / "astronaut.jpg"
 FOLDER = ROOT / "docs" / "screenshots"
+Scheme = Literal["light", "dark"]
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 SIZES_WH = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
@@ -42,7 +45,7 @@ def show_saliency(page: Page) -> None:
 def show_no_face(page: Page) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (640, 480), "olive").save(buffer, "PNG")
-    picture = {"name": "x.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+    picture = FilePayload(name="x.png", mimeType="image/png", buffer=buffer.getvalue())
     open_file_chooser(page, "#picture").set_files(picture)
     page.locator("#whole").wait_for()
 
@@ -77,22 +80,19 @@ VIEWS = {
     "about": show_about,
 }
 # name: view, size, colour scheme
-README_SHOTS = {
+README_SHOTS: dict[str, tuple[str, str, Scheme]] = {
     "upload": ("upload", "desktop", "light"),
     "webcam": ("webcam", "desktop", "light"),
     "several": ("several", "desktop", "light"),
     "about": ("about", "desktop", "light"),
     "upload_phone_dark": ("upload", "phone", "dark"),
 }
-EVERY_SHOT = {
-    f"{view}_{size}_{scheme}": (view, size, scheme)
-    for view in VIEWS
-    for size in SIZES_WH
-    for scheme in ("light", "dark")
+EVERY_SHOT: dict[str, tuple[str, str, Scheme]] = {
+    f"{view}_{size}_{scheme}": (view, size, scheme) for view in VIEWS for size in SIZES_WH for scheme in SCHEMES
 }
 
 
-def take(browser: Browser, url: str, view: str, size: str, scheme: str) -> Image.Image:
+def take(browser: Browser, url: str, view: str, size: str, scheme: Scheme) -> Image.Image:
     width, height = SIZES_WH[size]
     page = browser.new_page(
         viewport={"width": width, "height": height},
