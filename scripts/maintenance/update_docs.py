@@ -71,7 +71,7 @@ def summary_table(metrics: dict[str, Any]) -> str:
             "nine age ranges: 1-off accuracy",
             [percent(one["age_ranges"]["FairFace-9"]["within_one"]) for one in columns],
         ),
-        ("faces that the detector missed", [missed(one) for one in columns]),
+        ("faces not detected", [missed(one) for one in columns]),
     ]
     age, gender, ranges = metrics["age"], metrics["gender"], metrics["age_ranges"]["FairFace-9"]
     baselines = [
@@ -90,13 +90,15 @@ def summary_table(metrics: dict[str, Any]) -> str:
 
 
 def external_name(name: str, metrics: dict[str, Any]) -> str:
-    how = ", found and aligned by the pipeline" if metrics["pictures_without_detected_face"] is not None else ""
-    return f"{name}, {metrics['pictures']:,} faces{how}"
+    undetected = metrics["pictures_without_detected_face"]
+    if undetected is None:
+        return f"{name}, {metrics['pictures']:,} faces"
+    return f"{name}, {metrics['pictures'] - undetected:,} faces that the pipeline detected and aligned"
 
 
 def missed(metrics: dict[str, Any]) -> str:
     count = metrics["pictures_without_detected_face"]
-    return "" if count is None else f"{count}, not counted above"
+    return "" if count is None else f"{count} of {metrics['pictures']:,}, not scored above"
 
 
 def full_table(metrics: dict[str, Any]) -> str:
