@@ -21,8 +21,8 @@ from demo.serving import ServedModel
 from demo.table import Row, answers_table
 from demo.tracking import Tracks
 from demo.uploads import PictureDeletedError, path_of, read_frame, read_upload
-from model.configuration_age_gender import age_range_label, parse_age_ranges
-from model.decoding_age_gender import range_probabilities
+from model.configuration_age_gender import parse_age_ranges
+from model.decoding_age_gender import age_range_fields
 from model.errors import AgeGenderError
 
 
@@ -257,13 +257,8 @@ def rebin(face: dict[str, Any], ranges: list[list[int]], max_age: int) -> dict[s
     """A copy of the pipeline's answer for one face in other ranges: its year probabilities summed, without the model."""
     if face["year_probabilities"] is None:  # the pipeline abstained
         return face
-    probabilities = range_probabilities(np.array([face["year_probabilities"]]), ranges)[0]
-    labels = [age_range_label(low, high, max_age) for low, high in ranges]
-    return {
-        **face,
-        "age_range": labels[int(probabilities.argmax())],
-        "age_ranges": dict(zip(labels, probabilities.tolist(), strict=True)),
-    }
+    (fields,) = age_range_fields(np.array([face["year_probabilities"]]), ranges, max_age)
+    return {**face, **fields}
 
 
 def _ranges_or_default(age_ranges: str, max_age: int) -> tuple[list[list[int]], str]:

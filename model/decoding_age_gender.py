@@ -24,10 +24,9 @@ def decode_predictions(
         config: what the logits are decoded by: gender names, thresholds and calibration.
         return_years: add `year_probabilities`.
     """
-    labels = [age_range_label(low, high, config.max_age) for low, high in age_ranges]
     year_probs, gender_probs = softmax(age_logits), softmax(gender_logits)
     ages, intervals = estimate_age(year_probs, config.age_estimate), age_interval(year_probs, config.interval_mass)
-    range_probs = range_probabilities(year_probs, age_ranges)
+    ranges = age_range_fields(year_probs, age_ranges, config.max_age)
     predictions = []
     for index in range(len(year_probs)):
         best_gender = int(gender_probs[index].argmax())
@@ -35,8 +34,7 @@ def decode_predictions(
         prediction: dict[str, Any] = {
             "age": float(ages[index]),
             "age_interval": intervals[index].tolist(),
-            "age_range": labels[int(range_probs[index].argmax())],
-            "age_ranges": dict(zip(labels, range_probs[index].tolist(), strict=True)),
+            **ranges[index],
             "gender": config.gender_names[best_gender] if is_confident else UNSURE,
             "genders": dict(zip(config.gender_names, gender_probs[index].tolist(), strict=True)),
         }
@@ -44,6 +42,15 @@ def decode_predictions(
             prediction["year_probabilities"] = year_probs[index].tolist()
         predictions.append(prediction)
     return predictions
+
+
+def age_range_fields(age_probs: np.ndarray, age_ranges: Sequence[Sequence[int]], max_age: int) -> list[dict[str, Any]]:
+    """(N, years) probabilities -> N dicts: `age_range`, the most probable one, and `age_ranges`, {range: probability}."""
+    labels = [age_range_label(low, high, max_age) for low, high in age_ranges]
+    return [
+        {"age_range": labels[int(probs.argmax())], "age_ranges": dict(zip(labels, probs.tolist(), strict=True))}
+        for probs in range_probabilities(age_probs, age_ranges)
+    ]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

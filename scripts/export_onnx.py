@@ -10,20 +10,17 @@ onnxscript and onnxruntime (requirements-dev.txt).
 
 import sys
 from pathlib import Path
-from typing import Any
 
-from transformers import HfArgumentParser
 from transformers.utils.logging import disable_progress_bar
 
 from model.errors import AgeGenderError
 from trainer.onnx.export import ExportArguments, FaceArguments, export_onnx
+from trainer.recipe import parse_recipe
 
 
 def main() -> None:
     disable_progress_bar()
-    argument_classes: list[Any] = [ExportArguments, FaceArguments]
-    parser = HfArgumentParser(argument_classes, allow_abbrev=False, description=__doc__)
-    args, face_args = parser.parse_args_into_dataclasses()
+    args, face_args = parse_recipe(sys.argv[1:], (ExportArguments, FaceArguments))
     print("Written:", *export_onnx(args, face_args))
     if args.output_dir is None and Path(args.model, "README.md").is_file():
         print(f"Show it on the card: python -m model_card.card {args.model}")
