@@ -78,6 +78,7 @@ def estimate_age(age_probs: np.ndarray, estimate: Literal["median", "mean"] = "m
 def age_interval(age_probs: np.ndarray, mass: float) -> np.ndarray:
     """(N, years) probabilities -> (N, 2) inclusive years that contain the central `mass`, 0 to 1, of each distribution.
 
+    A mass of 1 is the whole scale, also where the first and last years have no probability: `conformal_mass` means it so.
     `conformal_mass` chooses `mass`: split conformal prediction on the distribution (Chernozhukov et al.,
     "Distributional conformal prediction", 2021), which gives hard faces wide intervals.
     """
@@ -91,14 +92,18 @@ def conformal_mass(age_probs: np.ndarray, age_years: np.ndarray, coverage: float
         age_probs: (N, years) probabilities for faces that were not trained on.
         age_years: (N,) their labels, in whole years.
         coverage: 0 to 1.
+
+    Returns:
+        1, the whole scale, where the faces are too few for the coverage: the widest interval that N labels need covers a new
+        face with probability N / (N + 1).
     """
     rows = np.arange(len(age_probs))
     up_to = np.cumsum(age_probs, axis=1)[rows, age_years]
     below = up_to - age_probs[rows, age_years]
     # The smallest central mass whose interval contains the label: 0 where the label is the median year.
     needed = np.maximum.reduce([1 - 2 * up_to, 2 * below - 1, np.zeros(len(rows))])
-    rank = min(int(np.ceil((len(rows) + 1) * coverage)), len(rows))
-    return float(np.sort(needed)[rank - 1])
+    rank = int(np.ceil((len(rows) + 1) * coverage))
+    return float(np.sort(needed)[rank - 1]) if rank <= len(rows) else 1.0
 
 
 def range_probabilities(age_probs: np.ndarray, age_ranges: Sequence[Sequence[int]]) -> np.ndarray:
@@ -107,6 +112,8 @@ def range_probabilities(age_probs: np.ndarray, age_ranges: Sequence[Sequence[int
 
 
 def _quantile_year(age_probs: np.ndarray, quantile: float) -> np.ndarray:
-    """(N,) first year up to which at least `quantile` of the probability lies."""
+    """(N,) first year up to which at least `quantile` of the probability lies; the last year for 1."""
+    if quantile >= 1:
+        return np.full(len(age_probs), age_probs.shape[1] - 1)
     # 1 - 1e-6, because a sum of float32 probabilities may stay below 1 and then no year would reach the quantile
     return (np.cumsum(age_probs, axis=1) >= min(quantile, 1 - 1e-6)).argmax(axis=1)

@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
-from model_card.metrics_text import comparable_range_sets, with_interval
+from model_card.metrics_text import calibrated_figure, comparable_range_sets, with_interval
 from model_card.requirements import CARD, COMPARISON, METRICS, WEIGHTS, card_problems, onnx_files
 from model_card.run_record import read_run_record, trained_on_other_splits
 
@@ -193,6 +193,7 @@ def _template() -> Template:
         "percent": partial(with_interval, scale=100, decimals=1),
         "change": partial(with_interval, scale=1, decimals=3, sign="+"),
         "change_in_percent": partial(with_interval, scale=100, decimals=2, sign="+"),
+        "figure": calibrated_figure,
         "comparable_range_sets": comparable_range_sets,
         "group_name": lambda group: ", ".join(group[factor] for factor in group["by"].split(" x ")),
         "cell_name": lambda cell: ", ".join(cell[factor] for factor in ("race", "gender", "age") if factor in cell),

@@ -39,6 +39,11 @@ def with_interval(score: Score | None, scale: int, decimals: int, sign: str = ""
     return f"{value} [{scale * score['low']:{sign}.{decimals}f}, {scale * score['high']:{sign}.{decimals}f}]"
 
 
+def calibrated_figure(value: float | str | None) -> str:
+    """A figure of the calibration; a dash where the faces give none."""
+    return "-" if value is None else value if isinstance(value, str) else f"{value:.3f}"
+
+
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown, every row as long as the header."""
     lines = ["|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in (header, *rows)]
@@ -176,10 +181,20 @@ def _fitted_lines(fitted: dict[str, Any]) -> list[str]:
         "target accuracy of the genders given, %": target
         + ("" if fitted.get("gender_target_reached", True) else " (not reached)"),
     }
-    return [
+    lines = [
         f"Fitted on {fitted['faces']} validation faces",
         *(f"  {name:{TITLE_WIDTH}}{value}" for name, value in rows.items()),
     ]
+    if "evidence" in fitted:  # records of version 1 and before have none
+        source = fitted["prior"] or "an untrained model"
+        lines.append(
+            f"  {'prior: ' + source:{TITLE_WIDTH}}{'prior':>8}{'alone':>8}{'weight':>8}{'faces':>8}{'needs':>8}"
+        )
+        for name, one in fitted["evidence"].items():
+            prior, alone = calibrated_figure(one["prior"]), calibrated_figure(one["alone"])
+            numbers = f"{one['weight']:>7.0%} {one['faces']:>8}{one['faces_needed']:>8}"
+            lines.append(f"  {'  ' + name:{TITLE_WIDTH}}{prior:>8}{alone:>8}{numbers}")
+    return lines
 
 
 def _group_lines(metrics: dict[str, Any]) -> list[str]:

@@ -83,7 +83,13 @@ def main(argv: Sequence[str]) -> None:
 
         trainer.train(resume_from_checkpoint=resume_from)
         model = trainer.whole_model()
-        calibration = calibrate(trainer, model, faces.decoded["validation"], args.report.gender_target_accuracy)
+        calibration = calibrate(
+            trainer,
+            model,
+            faces.decoded["validation"],
+            args.report.gender_target_accuracy,
+            finetuned_from=finetuned["model"] if finetuned else None,
+        )
 
         # Save the model and the run's record.
         if is_main_process:

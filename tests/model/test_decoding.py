@@ -58,6 +58,25 @@ def test_conformal_interval_covers_new_faces_at_the_stated_rate():
     assert mass > 0.9
 
 
+@pytest.mark.parametrize(
+    ("faces", "coverage", "is_everything"),
+    [
+        (0, 0.8, True),
+        (3, 0.8, True),  # the largest of three scores covers a new face in 3 of 4 cases
+        (4, 0.8, False),
+        (3, 0.99, True),
+        (98, 0.99, True),
+        (99, 0.99, False),
+    ],
+)
+def test_too_few_faces_for_the_coverage_need_the_whole_scale(faces, coverage, is_everything):
+    probabilities = gaussians(np.full(faces, 40.0), sigma=3)
+    mass = conformal_mass(probabilities, np.full(faces, 40), coverage)
+    assert (mass == 1) == is_everything
+    low, high = age_interval(gaussians(np.array([40.0]), sigma=3), mass)[0]
+    assert ((low, high) == (0, 116)) == is_everything
+
+
 @pytest.mark.parametrize("name", RANGE_SETS)
 def test_range_probabilities_sum_to_one(name):
     probabilities = softmax(np.random.default_rng(0).normal(size=(4, 117)))

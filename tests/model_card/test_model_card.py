@@ -97,6 +97,34 @@ def test_where_the_backbone_came_from(run, name, shown):
     assert ("base_model: " in text) == (name is not None and name.startswith("google/"))
 
 
+@pytest.mark.parametrize(
+    ("evidence", "sentence"),
+    [
+        (None, "which was chosen on the validation split: the lowest at which"),  # a record of version 1
+        ({"prior": 0.5, "alone": 0.7, "weight": 1.0}, "which was chosen on the validation split: the lowest at which"),
+        (
+            {"prior": 0.7, "alone": None, "weight": 0.0},
+            "kept from `user/repo`, which it was fine-tuned from: the 6 valid",
+        ),
+        (
+            {"prior": 0.6, "alone": None, "weight": 1.0},
+            "which was raised from 0.600 as far as the 6 validation faces show",
+        ),
+    ],
+    ids=["no record of it", "proved", "kept", "raised"],
+)
+def test_where_the_threshold_came_from(run, evidence, sentence):
+    calibration = RUN["calibration"] | {"prior": "user/repo"}
+    if evidence:
+        calibration["evidence"] = {"gender_threshold": evidence | {"faces": 6, "faces_needed": 500}}
+    else:
+        del calibration["evidence"], calibration["prior"]
+    change(run / "training_run.json", calibration=calibration)
+    text = render_card(run)
+    assert sentence in text
+    assert ("| `gender_threshold` | 0.700 |" in text) == (evidence is not None)
+
+
 def test_a_fine_tuned_model_carries_the_terms_of_what_it_was_fine_tuned_from(run):
     seen = [{"dataset": f"{name}.tar.gz", "splits_sha256": name} for name in ("UTKFace", "FairFace")]
     start = {"model": "faces-base", "revision": None, "trained_on": seen, "seconds": 1200}

@@ -14,6 +14,10 @@ from trainer.evaluation.predictions import Evaluation, Predictions
 from trainer.evaluation.scores import report_scores
 
 
+def evidence(prior: float | str, alone: float | str | None, *, weight: float, **counts: int) -> dict:
+    return {"prior": prior, "alone": alone, "weight": weight, "faces": 2000, "faces_needed": 100} | counts
+
+
 RUN = {
     "command": "python -m trainer.train trainer/recipes/vit_tiny.yaml",
     "recipe_text": "dataset: UTKFace.tar.gz\nnum_train_epochs: 30\n",
@@ -26,10 +30,22 @@ RUN = {
     "best_step": 3750,
     "best_metric": {"eval_age_mae": 5.4321},
     "calibration": {
+        "faces": 2000,
         "age_temperature": 1.234,
         "gender_temperature": 0.987,
+        "age_estimate": "median",
+        "interval_mass": 0.8,
         "gender_target_accuracy": 0.96,
         "gender_target_reached": True,
+        "gender_threshold": 0.7,
+        "prior": None,
+        "evidence": {
+            "age_temperature": evidence(1.0, 1.246, weight=0.952),
+            "gender_temperature": evidence(1.0, 0.986, weight=0.952),
+            "age_estimate": evidence("median", "median", weight=1.0),
+            "interval_mass": evidence(0.8, 0.8, weight=0.952),
+            "gender_threshold": evidence(0.5, 0.7, weight=1.0, faces_needed=500),
+        },
     },
     "log_history": [{"eval_loss": 4.0, "epoch": 1.0}],
 }

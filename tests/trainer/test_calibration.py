@@ -1,5 +1,7 @@
 """Calibration, fitted on validation: temperature scaling, conformal intervals, abstention threshold."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,28 @@ from transformers import ViTConfig
 from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import softmax
 from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
-from trainer.calibration import abstention_threshold, fit_calibration, fit_temperature
+from trainer.calibration import Calibration, abstention_threshold, fit_calibration, fit_temperature
+
+
+def fine_tuned(
+    faces: int, *, errors: int = 0, sharpness: float = 1.0, seed: int = 0, target: float = 0.95
+) -> Calibration:
+    """The calibration of a model that was fine-tuned from a calibrated one, on `faces` made-up validation faces.
+
+    Args:
+        errors: wrongly predicted genders.
+        sharpness: factor of the logits; above 1 the model has become too confident.
+    """
+    random = np.random.default_rng(seed)
+    ages = random.integers(5, 90, faces)
+    age_logits = -((np.arange(117) - (ages + random.normal(0, 5, faces))[:, None]) ** 2) / (2 * 5**2)
+    genders = random.integers(0, 2, faces)
+    margins = random.uniform(1, 8, faces) * np.where(np.arange(faces) < errors, -1, 1)
+    gender_logits = np.stack([np.zeros(faces), margins * np.where(genders == 1, 1, -1)], axis=1)
+    config = AgeGenderConfig(gender_threshold=0.9, interval_mass=0.75, age_estimate="mean")
+    return fit_calibration(
+        age_logits * sharpness, gender_logits * sharpness, ages, genders, config, target, finetuned_from="user/repo"
+    )
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
@@ -23,7 +46,7 @@ def test_abstention_reaches_the_stated_accuracy():
     random = np.random.default_rng(0)
     confidence = random.uniform(0.5, 1, 20_000)
     correct = random.random(20_000) < confidence
-    threshold, answered, reached = abstention_threshold(confidence, correct, target_accuracy=0.9)
+    threshold, answered, reached, _ = abstention_threshold(confidence, correct, target_accuracy=0.9)
     assert threshold == pytest.approx(0.8, abs=0.02)  # the mean of 0.8 to 1 is 0.9
     assert answered == pytest.approx(0.4, abs=0.04)
     assert reached
@@ -40,15 +63,107 @@ def test_the_target_accuracy_holds_on_other_faces():
     assert kept / 200 > 0.75  # of accuracies that touch it on the fitted faces half would
 
 
-def test_every_face_is_answered_when_all_predictions_are_correct():
-    assert abstention_threshold(np.linspace(1, 0.6, 200), np.full(200, True), 0.95) == (0.6, 1.0, True)
+@pytest.mark.parametrize(
+    ("faces", "wrong", "prior", "expected", "answered"),  # the faces have confidences from 1 down to 0.6
+    [
+        (6, [], 0.7, 0.7, 4 / 6),  # no evidence: the prior stays
+        (51, [], 0.7, 0.7, 38 / 51),  # 51 faces without an error do not prove 95 %
+        (52, [], 0.7, 0.6, 1),  # 52 do
+        (600, [], 0.7, 0.6, 1),
+        (600, [], 0.5, 0.5, 1),  # nothing shows that less confident faces are predicted wrongly
+        (10, [4], 0.5, 0.5, 1),  # one error among ten is no evidence against 95 %
+        (50, [3, 20, 40], 0.5, 0.5, 1),
+        (300, range(0, 300, 3), 0.5, 0.5, 1),  # to abstain does not help: the errors do not depend on the confidence
+        (300, range(0, 300, 3), 0.7, 0.7, 0.75),
+    ],
+)
+def test_the_threshold_moves_as_far_as_the_faces_show(faces, wrong, prior, expected, answered):
+    correct = ~np.isin(np.arange(faces), list(wrong))
+    threshold = abstention_threshold(np.linspace(1, 0.6, faces), correct, 0.95, prior)
+    assert threshold.value == pytest.approx(expected)
+    assert threshold.answered == pytest.approx(answered, abs=0.01)
 
 
-def test_a_target_out_of_reach_is_reported():
-    confidence, correct = np.linspace(1, 0.5, 300), np.arange(300) % 3 > 0
-    _, answered, reached = abstention_threshold(confidence, correct, 0.95)
-    assert not reached
-    assert answered >= 0.1
+def test_few_faces_raise_the_threshold_where_they_show_that_it_is_too_low():
+    confidence = np.linspace(1, 0.5, 300)
+    correct = (confidence > 0.75) | (np.arange(300) % 2 == 0)
+    threshold = abstention_threshold(confidence, correct, 0.95)
+    assert 0.65 < threshold.value < 0.75
+    assert not threshold.is_reached  # raised no further than is shown, which is less than the proof
+
+
+def test_equally_confident_faces_are_answered_together():
+    correct = np.arange(1000) % 10 > 0  # the surest 900 of 1000 equal faces are right in no order that a threshold sees
+    threshold = abstention_threshold(np.full(1000, 0.9), np.sort(correct)[::-1], 0.95)
+    assert (threshold.answered, threshold.is_reached, threshold.proved) == (1, False, None)
+
+
+@pytest.mark.parametrize("target", [0.95, 0.999])
+def test_a_target_out_of_reach_is_reported(target):
+    confidence, correct = np.linspace(1, 0.5, 3000), np.arange(3000) % 30 > 0
+    threshold = abstention_threshold(confidence, correct, target + 0.02 * (target < 0.99))
+    assert not threshold.is_reached
+    assert threshold.answered > 0.9
+
+
+@pytest.mark.parametrize("faces", [6, 30, 50, 100])
+def test_few_faces_do_not_make_a_good_model_unsure(faces):
+    """96 of 100 genders are right and the fine-tuned model answered 96 % of them."""
+    random, answered = np.random.default_rng(0), []
+    for _ in range(50):
+        confidence = 1 - 0.5 * random.beta(0.4, 4, faces)
+        correct = random.random(faces) < confidence
+        answered.append(abstention_threshold(confidence, correct, 0.95, 0.6).answered)
+    assert np.mean(answered) > 0.9
+
+
+@pytest.mark.parametrize("faces", [1, 6, 50])
+@pytest.mark.parametrize("errors", [0, 1])
+def test_temperatures_have_a_floor_of_evidence(faces, errors):
+    calibration = fine_tuned(faces, errors=errors)
+    assert 0.7 < calibration.age_temperature < 1.4
+    assert 0.7 < calibration.gender_temperature < 2
+
+
+def test_many_faces_overrule_the_prior():
+    calibration = fine_tuned(3000, sharpness=3)
+    assert calibration.age_temperature == pytest.approx(3, rel=0.1)
+    assert calibration.evidence["age_temperature"].weight == pytest.approx(3000 / 3100)
+
+
+@pytest.mark.parametrize(("faces", "estimate_weight", "threshold_weight"), [(6, 0, 0), (99, 0, 1), (100, 1, 1)])
+def test_each_figure_says_where_it_comes_from(faces, estimate_weight, threshold_weight):
+    calibration = fine_tuned(faces)
+    evidence, own = calibration.evidence, faces / (faces + 100)
+    assert calibration.prior == "user/repo"
+    assert {name: one.faces for name, one in evidence.items()} == dict.fromkeys(evidence, faces)
+    for name, prior, needed, weight in (
+        ("age_temperature", 1, 100, own),
+        ("gender_temperature", 1, 100, own),
+        ("age_estimate", "mean", 100, estimate_weight),
+        ("interval_mass", 0.75, 100, own),
+        ("gender_threshold", 0.9, 500, threshold_weight),
+    ):
+        one = evidence[name]
+        assert (one.prior, one.faces_needed, one.weight) == (prior, needed, pytest.approx(weight)), name
+    assert calibration.age_estimate == (evidence["age_estimate"].alone if estimate_weight else "mean")
+    mass = evidence["interval_mass"]
+    assert calibration.interval_mass == pytest.approx(own * mass.alone + (1 - own) * 0.75)
+
+
+@pytest.mark.parametrize(
+    ("faces", "level", "words"),
+    [
+        (6, logging.WARNING, ("those of user/repo", "shrunk, 6 % these faces", "it needs 500", "kept; prior 0.900")),
+        (600, logging.INFO, ("600 validation faces", "fitted; prior 0.900", "95 % of the answers are right is shown")),
+    ],
+)
+def test_the_log_says_where_each_figure_comes_from(caplog, faces, level, words):
+    with caplog.at_level(logging.INFO, logger="trainer.calibration"):
+        fine_tuned(faces).log()
+    [record] = caplog.records
+    assert record.levelno == level
+    assert [one for one in words if one not in record.getMessage()] == []
 
 
 def test_without_labels_the_configuration_stays():
@@ -57,6 +172,7 @@ def test_without_labels_the_configuration_stays():
     calibration = fit_calibration(np.zeros((9, 117)), np.zeros((9, 2)), unknown, unknown, config, 0.95)
     assert (calibration.gender_threshold, calibration.interval_mass) == (0.7, 0.6)
     assert (calibration.age_temperature, calibration.gender_temperature) == (1, 1)
+    assert all(one.alone is None and one.weight == 0 for one in calibration.evidence.values())
 
 
 def test_fit_and_apply():
