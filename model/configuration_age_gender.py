@@ -118,7 +118,7 @@ class AgeGenderConfig(PreTrainedConfig):
         takes those measured for `UTKFACE_LANDMARKS_XY`.
     age_estimate: statistic of the year distribution that is the estimated age; chosen on the validation split.
     interval_coverage: fraction of faces whose labelled age the age interval should contain.
-    interval_mass: central mass of the year distribution that reached `interval_coverage` on the validation split.
+    interval_mass: central mass of the year distribution that reaches `interval_coverage`, fitted on the validation split.
     gender_threshold: abstention threshold: below this probability the gender is "unsure".
     min_face_pixels: the pipeline abstains on faces whose box is narrower than this.
 

@@ -185,7 +185,7 @@ def _fitted_lines(fitted: dict[str, Any]) -> list[str]:
         f"Fitted on {fitted['faces']} validation faces",
         *(f"  {name:{TITLE_WIDTH}}{value}" for name, value in rows.items()),
     ]
-    if "evidence" in fitted:  # records of version 1 and before have none
+    if "evidence" in fitted:  # records of earlier versions have none
         source = fitted["prior"] or "an untrained model"
         lines.append(
             f"  {'prior: ' + source:{TITLE_WIDTH}}{'prior':>8}{'alone':>8}{'weight':>8}{'faces':>8}{'needs':>8}"

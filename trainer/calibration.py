@@ -217,6 +217,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, prior_faces: float =
     def negative_log_likelihood(log_temperature: float) -> float:
         log_probs = log_softmax(logits / np.exp(log_temperature), axis=1)
         labelled, pseudo = -log_probs[rows, labels].mean(), -(expected * log_probs).sum(axis=1).mean()
+        pseudo += 1e-9 * log_temperature**2  # 1 where the logits are so large that all temperatures are alike
         return float((len(labels) * labelled + prior_faces * pseudo) / (len(labels) + prior_faces))
 
     return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=(-2.3, 2.3), method="bounded").x))

@@ -38,8 +38,9 @@ class ReportArguments:
     gender_target_accuracy: float = field(
         default=0.95,
         metadata={
-            "help": "Accuracy among the faces whose gender is answered: on validation the lower end of its interval "
-            "reaches this. The model abstains on the others."
+            "help": "Accuracy to reach among the faces whose gender is answered; the model abstains on the others. With 500 "
+            "validation faces or more, the lower end of its interval reaches this. With fewer, the threshold of finetune_from "
+            "stays (without it, every face is answered) unless they show that it must change: docs/fine_tuning.md."
         },
     )
     report: bool = field(

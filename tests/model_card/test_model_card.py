@@ -100,7 +100,7 @@ def test_where_the_backbone_came_from(run, name, shown):
 @pytest.mark.parametrize(
     ("evidence", "sentence"),
     [
-        (None, "which was chosen on the validation split: the lowest at which"),  # a record of version 1
+        (None, "which was chosen on the validation split: the lowest at which"),  # a record of an earlier version
         ({"prior": 0.5, "alone": 0.7, "weight": 1.0}, "which was chosen on the validation split: the lowest at which"),
         (
             {"prior": 0.7, "alone": None, "weight": 0.0},

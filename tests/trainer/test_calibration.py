@@ -125,6 +125,12 @@ def test_temperatures_have_a_floor_of_evidence(faces, errors):
     assert 0.7 < calibration.gender_temperature < 2
 
 
+@pytest.mark.parametrize("margin", [3, 30, 60, 400])
+def test_six_faces_that_are_all_right_leave_the_temperature_at_one(margin):
+    logits = np.tile([0.0, margin], (6, 1))
+    assert fit_temperature(logits, np.ones(6, int), prior_faces=100) == pytest.approx(1, abs=0.05)
+
+
 def test_many_faces_overrule_the_prior():
     calibration = fine_tuned(3000, sharpness=3)
     assert calibration.age_temperature == pytest.approx(3, rel=0.1)
