@@ -17,6 +17,7 @@ from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 from transformers.utils import logging
 
 from .configuration_age_gender import TASK, parse_age_ranges
+from .dataset_inputs import as_list_or_stream, picture_of
 from .decoding_age_gender import decode_predictions
 from .errors import AgeGenderError
 from .exported_age_gender import AgeGenderOnnxModel
@@ -73,7 +74,8 @@ class AgeGenderPipeline(Pipeline):
 
     or, from the repository's own classes: `AgeGenderPipeline(model=model, image_processor=image_processor)`.
 
-    A picture is a path, an http(s) URL, encoded bytes, a PIL image or a uint8 RGB array; see `load_rgb`.
+    A picture is a path, an http(s) URL, base64 text, encoded bytes, a PIL image or a uint8 RGB array (see `load_rgb`), or
+    a row or tensor of a dataset (see `picture_of`).
     """
 
     # transformers declares these flags as None, which is one of their three values.
@@ -112,7 +114,7 @@ class AgeGenderPipeline(Pipeline):
     ) -> Any:
         """
         Args:
-            inputs: a picture, or a list or generator of pictures.
+            inputs: a picture, or a list, generator or dataset of pictures or of rows `{"image": picture, ...}`.
             boxes: x0, y0, x1, y1 in pixels of the upright picture, one a face; for a list of pictures one such list each.
             detect: False takes the whole picture (its largest centred square) as the face crop.
             detector: `"yunet"` or `"haar"`; by default YuNet, and OpenCV's cascade where YuNet's file is missing.
@@ -123,7 +125,7 @@ class AgeGenderPipeline(Pipeline):
 
         Returns:
             A list with one dict a face, from left to right (given boxes keep their order); for a list of pictures, a list
-            of such lists; for a generator, a generator of them. Plain Python numbers and strings:
+            of such lists; for a generator or dataset, a generator of them. Plain Python numbers and strings:
 
             - `box`: [x0, y0, x1, y1], pixels of the upright picture
             - `detection_score`: 0 to 1; None where there is none (cascade, given boxes, `detect=False`)
@@ -139,8 +141,7 @@ class AgeGenderPipeline(Pipeline):
             PictureError: a picture cannot be read.
             AgeGenderError: boxes, ranges or another option cannot be used, or YuNet's file is missing.
         """
-        if isinstance(inputs, tuple):
-            inputs = list(inputs)
+        inputs = as_list_or_stream(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
         if boxes is not None:
@@ -187,13 +188,13 @@ class AgeGenderPipeline(Pipeline):
     def preprocess(  # type: ignore[override]
         self, inputs: Any, detect: bool = True, detector: str | None = None, min_score: float = 0.7
     ) -> PreparedFaces:
-        """Load one picture, or `{"picture": ..., "boxes": ...}`, find its faces and align them."""
+        """Load one picture or row, or `{"picture": ..., "boxes": ...}`, find its faces and align them."""
         boxes = None
-        if isinstance(inputs, dict):
+        if isinstance(inputs, dict) and inputs.keys() == {"picture", "boxes"}:
             inputs, boxes = inputs["picture"], inputs["boxes"]
         if boxes is not None and not detect:
             raise AgeGenderError("Expected boxes, or detect=False for a picture that is one face; got both. Give one.")
-        image_rgb = load_rgb(inputs)
+        image_rgb = load_rgb(picture_of(inputs))
         height, width = image_rgb.shape[:2]
         config = self.model.config
         if not detect:

@@ -131,13 +131,16 @@ CASES = {
         ),
         "sides of at most 32,766 pixels",
     ),
-    "decompression bomb": (uploaded("a.png", png(64, (b"zTXt", b"bomb\0\0" + BOMB))), "is damaged"),
     "SVG": (uploaded("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "none of these"),
     "text renamed": (uploaded("a.png", b"not a picture"), "none of these"),
     # odd ones that can
     "animated": (
         uploaded("a.gif", encoded("GIF", save_all=True, append_images=[Image.new("RGB", (512, 512))])),
         '"box"',
+    ),
+    "decompression bomb beside the pixels": (
+        uploaded("a.png", png(64, (b"zTXt", b"bomb\0\0" + BOMB))),
+        r"event: complete\s+data: \[\[\]\]",
     ),
     "1 x 1": (uploaded("a.png", png(1)), r"event: complete\s+data: \[\[\]\]"),
     # paths and addresses where a picture is expected

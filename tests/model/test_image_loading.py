@@ -1,18 +1,24 @@
 """Any picture becomes upright 8-bit RGB, and anything else a message that says what to do."""
 
+import base64
 import io
+import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote_from_bytes
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from skimage.data import astronaut
 
 from model import image_loading
 from model.image_loading import PictureError, load_rgb
+from tests.support.colour_profiles import SPACES, in_space, profile
+from tests.support.grey_tiff import grey_tiff
 
 
 PHOTO = Image.fromarray(astronaut()).resize((64, 48))
@@ -101,6 +107,142 @@ def test_kinds_of_input(tmp_path: Path):
     assert np.array_equal(load_rgb(np.asarray(half_clear())), white_right(RGB))
 
 
+PNG = encode(PHOTO, "PNG")
+BASE64 = base64.b64encode(PNG).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BASE64,
+        base64.encodebytes(PNG).decode(),  # with line breaks
+        f"data:image/png;base64,{BASE64}",
+        f"data:;base64,{BASE64}",
+        f"data:{quote_from_bytes(PNG)}".replace(":", ":image/png,", 1),
+    ],
+    ids=["base64", "lines", "data URL", "without a type", "percent-encoded"],
+)
+def test_text_that_holds_a_picture(text: str):
+    assert np.array_equal(load_rgb(text), RGB)
+
+
+def with_chunk(kind: bytes, content: bytes, data: bytes = PNG, *, wrong_checksum=False, before=b"IDAT") -> bytes:
+    """A PNG with one more chunk."""
+    checksum = zlib.crc32(kind + content) ^ wrong_checksum
+    place = data.index(before) - 4
+    return data[:place] + struct.pack(">I4s", len(content), kind) + content + struct.pack(">I", checksum) + data[place:]
+
+
+LARGE = zlib.compress(bytes(3_000_000))
+NOT_ABOUT_PIXELS = {
+    "large colour profile": with_chunk(b"iCCP", b"large\0\0" + LARGE),
+    "large packed text": with_chunk(b"zTXt", b"history\0\0" + LARGE),
+    "large editing history": with_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + LARGE),
+    "large text after the pixels": with_chunk(b"zTXt", b"history\0\0" + LARGE, before=b"IEND"),
+    **{
+        f"wrong checksum of {kind}": with_chunk(kind.encode(), content, wrong_checksum=True)
+        for kind, content in {
+            "tEXt": b"a\0b",
+            "gAMA": bytes(4),
+            "tIME": bytes(7),
+            "iCCP": b"a\0\0b",
+            "prVt": b"",
+        }.items()
+    },
+    "short chunk": with_chunk(b"pHYs", b"\0"),
+    "text in no known packing": with_chunk(b"zTXt", b"history\0\7text"),
+    "wrong checksum of the header": PNG[:29] + bytes(4) + PNG[33:],
+    "without the end": PNG[:-12],
+}
+
+
+@pytest.mark.parametrize("data", NOT_ABOUT_PIXELS.values(), ids=NOT_ABOUT_PIXELS)
+def test_what_is_wrong_beside_the_pixels(data: bytes):
+    assert np.array_equal(load_rgb(data), RGB)
+
+
+def test_orientation_survives_a_wrong_checksum():
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    data = encode(PHOTO.rotate(180), "PNG", exif=exif)
+    assert np.array_equal(load_rgb(with_chunk(b"tEXt", b"a\0b", data, wrong_checksum=True)), RGB)
+
+
+@pytest.mark.parametrize("quality", [60, 95])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_without_its_last_bytes(progressive: bool, quality: int):
+    data = encode(PHOTO, "JPEG", quality=quality, progressive=progressive)
+    assert np.array_equal(load_rgb(data[:-1]), load_rgb(data))
+    assert np.array_equal(load_rgb(data[:-2]), load_rgb(data))
+    for missing in (12, 100, len(data) // 2):
+        with pytest.raises(PictureError, match="damaged"):
+            load_rgb(data[:-missing])
+
+
+GREY_16 = np.asarray(PHOTO.convert("L")).astype(np.uint16) * 257  # 0 to 65,535
+DEEP = {
+    "12 bits in a 16-bit PNG": encode(Image.fromarray(GREY_16 >> 4), "PNG"),
+    "12 bits in 16": grey_tiff(GREY_16 >> 4),
+    "14 bits in 16, Motorola": grey_tiff(GREY_16 >> 2, ">"),
+    "8 bits in 16": grey_tiff(GREY_16 >> 8),
+    "13 bits that the file states": grey_tiff(GREY_16 >> 3, max_sample_value=2**13 - 1),
+    "white is zero": grey_tiff(65_535 - GREY_16, photometric=0),
+    "white is zero, Motorola": grey_tiff(65_535 - GREY_16, ">", photometric=0),
+    "white is zero, 12 bits": grey_tiff((65_535 - GREY_16) >> 4, photometric=0),
+    "unsigned 32 bits": grey_tiff(GREY_16.astype(np.uint32) * 65_537),
+    "white is zero, floats, Motorola": grey_tiff((1 - GREY_16 / 65_535).astype(np.float32), ">", photometric=0),
+    "12 bits in 32": grey_tiff(GREY_16.astype(np.int32) >> 4),
+    "signed 16 bits": grey_tiff((GREY_16.astype(np.int32) - 32_768).astype(np.int16)),
+    "signed 32 bits": grey_tiff((GREY_16.astype(np.int64) * 65_537 - 2**31).astype(np.int32)),
+    "floats to 1": grey_tiff((GREY_16 / 65_535).astype(np.float32)),
+    "floats a little above 1": grey_tiff((GREY_16 / 65_535 * 1.01).astype(np.float32)),
+    "floats from -1": grey_tiff((GREY_16 / 32_767.5 - 1).astype(np.float32)),
+    "floats to 255": grey_tiff((GREY_16 / 257).astype(np.float32)),
+    "floats to 65,535": grey_tiff(GREY_16.astype(np.float32)),
+    "double floats": grey_tiff(GREY_16 / 65_535),
+    "a PGM to 1,000": b"P5 64 48 1000\n" + (GREY_16 / 65.535).round().astype(">u2").tobytes(),
+}
+
+
+@pytest.mark.parametrize("data", DEEP.values(), ids=DEEP)
+def test_grey_of_more_than_8_bits(data: bytes):
+    difference = np.abs(load_rgb(data).astype(int) - GREY)
+    assert difference.max() <= 3
+
+
+def test_not_every_float_is_a_number():
+    values = (GREY_16 / 65_535).astype(np.float32)
+    values[:2] = [[np.nan], [np.inf]]
+    assert np.abs(load_rgb(grey_tiff(values))[2:].astype(int) - GREY[2:]).max() <= 1
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_colour_profiles(space: str):
+    stored = in_space(PHOTO, space)
+    assert np.abs(np.asarray(stored, int) - RGB).max() > 20  # what a reader that ignores the profile sees
+    for image in (stored, stored.convert("RGBA")):
+        loaded = load_rgb(encode(image, "PNG", icc_profile=profile(space)))
+        assert np.abs(loaded.astype(int) - RGB).max() <= 4
+    for kind, options in {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}, "TIFF": {}}.items():
+        loaded = load_rgb(encode(stored, kind, icc_profile=profile(space), **options))
+        assert np.quantile(np.abs(loaded.astype(int) - RGB), 0.95) <= 5
+
+
+def test_large_colour_profile_is_applied():
+    data = encode(in_space(PHOTO, "ProPhoto"), "PNG")
+    padded = zlib.compress(profile("ProPhoto") + bytes(2_000_000))
+    assert np.abs(load_rgb(with_chunk(b"iCCP", b"large\0\0" + padded, data)).astype(int) - RGB).max() <= 4
+
+
+@pytest.mark.parametrize(
+    "content",
+    [ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"no profile", profile("ProPhoto")[:200]],
+)
+def test_profile_that_changes_nothing(content: bytes):
+    assert np.array_equal(load_rgb(encode(PHOTO, "PNG", icc_profile=content)), RGB)
+    assert np.array_equal(load_rgb(encode(PHOTO.convert("L"), "PNG", icc_profile=profile("ProPhoto"))), GREY)
+
+
 def bomb() -> bytes:
     """A header of 20,000 x 20,000 pixels in front of nothing."""
     data = bytearray(encode(PHOTO, "BMP"))
@@ -108,6 +250,7 @@ def bomb() -> bytes:
     return bytes(data)
 
 
+WIDE = encode(Image.new("1", (10_000, 5_001)), "PNG")
 UNREADABLE = [
     ("empty", b"", "empty"),
     ("text", b"This is a letter, not a picture.", "none of these"),
@@ -116,8 +259,14 @@ UNREADABLE = [
     ("truncated jpeg", encode(PHOTO, "JPEG")[:700], "damaged"),
     ("truncated png", encode(PHOTO, "PNG")[:700], "damaged"),
     ("truncated webp", encode(PHOTO, "WEBP")[:300], "damaged"),
+    ("half of a png with a wrong checksum", with_chunk(b"tEXt", b"a\0b", wrong_checksum=True)[:2000], "damaged"),
+    ("png with damaged pixels", PNG[:1500] + bytes(200) + PNG[1700:], "damaged"),
+    ("large png with a wrong checksum", with_chunk(b"tEXt", b"a\0b", WIDE, wrong_checksum=True), "50,010,000"),
+    ("tiff that no decoder knows", grey_tiff(GREY_16.astype(np.uint32), ">"), "of a kind that cannot be read"),
+    ("header of a tiff", grey_tiff(GREY_16)[:6], "damaged"),
+    ("large tiff that Pillow cannot read", grey_tiff(np.zeros((1, 40_000), np.uint32), ">"), "at most 32,766 pixels"),
     ("bomb", bomb(), "at most 50,000,000 pixels"),
-    ("above the limit", encode(Image.new("1", (10_000, 5_001)), "PNG"), "10000 x 5001 = 50,010,000"),
+    ("above the limit", WIDE, "10000 x 5001 = 50,010,000"),
     ("too tall to cut a face out", encode(Image.new("1", (200, 32_767)), "PNG"), "at most 32,766 pixels.* 200 x 32767"),
     ("too wide an array", np.zeros((2, 32_767, 3), np.uint8), "at most 32,766 pixels.* 32767 x 2"),
     ("floats", RGB / 255, "uint8 array"),
@@ -126,13 +275,21 @@ UNREADABLE = [
     ("no pixels", np.zeros((0, 8, 3), np.uint8), "uint8 array"),
     ("a number", 5, "Expected a path"),
     ("nothing", None, "Expected a path"),
+    ("torn base64", "data:image/png;base64,iVBOR!", "base64 is damaged"),
+    ("data: URL of nothing", "data:image/png;base64,", "empty"),
+    ("data: URL without data", "data:image/png", "comma is missing"),
+    ("data: URL of a letter", "data:text/plain,hello", "none of these"),
+    ("base64 of a letter", base64.b64encode(b"a letter, no picture" * 20).decode(), "neither base64 of a picture"),
+    ("a long text", "x" * 100_000, "100,000 characters"),
+    ("null byte", "a\0b.jpg", "found none"),
 ]
 
 
 @pytest.mark.parametrize(("picture", "message"), [c[1:] for c in UNREADABLE], ids=[c[0] for c in UNREADABLE])
 def test_what_is_no_picture(picture, message: str):
-    with pytest.raises(PictureError, match=message):
+    with pytest.raises(PictureError, match=message) as raised:
         load_rgb(picture)
+    assert len(str(raised.value)) < 400
 
 
 def test_missing_file():

@@ -178,11 +178,14 @@ def test_pushed_code_is_what_is_needed(pushed: Pushed):
     pushed_code = {path for path in pushed.hub.repository(REPO_ID).branches["main"].files if path.endswith(".py")}
     assert pushed_code == {
         "configuration_age_gender.py",
+        "dataset_inputs.py",
         "decoding_age_gender.py",
         "errors.py",
         "face_alignment.py",
         "face_detection.py",
         "handler.py",
+        "image_colours.py",
+        "image_decoding.py",
         "image_loading.py",
         "model_files.py",
         "modeling_age_gender.py",

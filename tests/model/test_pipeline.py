@@ -293,11 +293,14 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
     assert {path.name for path in tmp_path.iterdir()} == {
         *(
             "configuration_age_gender.py",
+            "dataset_inputs.py",
             "decoding_age_gender.py",
             "errors.py",
             "exported_age_gender.py",
             "face_alignment.py",
             "face_detection.py",
+            "image_colours.py",
+            "image_decoding.py",
             "image_loading.py",
             "model_files.py",
             "handler.py",

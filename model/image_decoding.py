@@ -1,0 +1,225 @@
+"""From the bytes of a picture file to upright 8-bit RGB. What is wrong with a file but not with its pixels loses no picture."""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import PIL.ExifTags
+import PIL.Image
+import PIL.ImageOps
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from .errors import AgeGenderError
+from .image_colours import deep_to_8_bits, to_8_bits, to_srgb
+
+
+MAX_PIXELS = 50_000_000  # 150 MB as RGB; the largest common phone camera mode is 48 to 50 megapixels
+MAX_SIDE = 32_766  # pixels: OpenCV's warpAffine takes no longer side
+# A list, because Pillow would otherwise also use Ghostscript (EPS) and readers that are not fuzzed.
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+try:  # optional: HEIC, the format of iPhones
+    from pillow_heif import register_heif_opener
+except ImportError:
+    pass
+else:
+    register_heif_opener()
+    FORMATS += ("HEIF",)
+
+PNG_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")  # eXIf for the orientation
+MAX_PROFILE_BYTES = 16_000_000
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_PHOTOMETRIC = 256, 257, 262  # tags
+
+
+class PictureError(AgeGenderError):
+    """The picture cannot be used."""
+
+
+class PictureDamagedError(PictureError):
+    """The file is of a format that can be read, but its pixels cannot."""
+
+
+def decode(data: bytes, name: str) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an encoded picture, which messages call `name`.
+
+    Raises:
+        PictureError: it is no picture, is damaged, or is too large.
+    """
+    if not data:
+        raise PictureError(f"Expected a picture, but {name} is empty (0 bytes). Save or upload it again.")
+    kind = recognised_format(data)
+    if kind is None:
+        raise PictureError(
+            f"Expected a picture ({', '.join(FORMATS)}), but {name} is none of these, whatever its name says. "
+            "Save it as JPEG or PNG."
+        )
+    try:
+        return image_to_rgb(_open(data, kind, name), name)
+    except PictureDamagedError:
+        for image_rgb in _without_what_is_not_pixels(data, kind, name):
+            return image_rgb
+        raise
+
+
+def recognised_format(data: bytes) -> str | None:
+    """The one of `FORMATS` that the first bytes belong to."""
+    PIL.Image.init()
+    for kind in FORMATS:
+        accepts = PIL.Image.OPEN[kind][1] if kind in PIL.Image.OPEN else None
+        if accepts and accepts(data[:16]) is True:
+            return kind
+    return None
+
+
+def image_to_rgb(image: PIL.Image.Image, name: str) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an opened picture.
+
+    Raises:
+        PictureError: it has no pixels, too many, or they cannot be read.
+    """
+    width, height = image.size
+    check_size(width, height, name)
+    if width * height == 0:
+        raise PictureError(f"Expected a picture, but {name} is {width} x {height} pixels. Give one with pixels.")
+    try:
+        image.load()
+        upright, profile = _upright(image), image.info.get("icc_profile")
+        if image.mode.startswith(("I", "F")):
+            return np.repeat(deep_to_8_bits(image, np.asarray(upright))[..., None], 3, axis=2)
+        if upright.has_transparency_data:
+            upright = _over_white(upright)
+        elif upright.mode not in ("RGB", "L", "CMYK"):
+            upright = upright.convert("RGB")
+        return np.asarray(to_srgb(upright, profile))
+    except Exception as error:  # many types: Pillow reads truncated and corrupt data here
+        raise PictureDamagedError(_damaged(name, error)) from error
+
+
+def check_size(width: int, height: int, name: str) -> None:
+    """
+    Raises:
+        PictureError: more than `MAX_PIXELS` pixels, or a side longer than `MAX_SIDE`.
+    """
+    if width * height > MAX_PIXELS:
+        raise PictureError(_too_large(name, f"{width} x {height} = {width * height:,}"))
+    if max(width, height) > MAX_SIDE:
+        raise PictureError(
+            f"Expected sides of at most {MAX_SIDE:,} pixels, but {name} is {width} x {height}. Cut or make it smaller."
+        )
+
+
+def _open(data: bytes, kind: str, name: str) -> PIL.Image.Image:
+    try:
+        return PIL.Image.open(io.BytesIO(data), formats=(kind,))
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
+        raise PictureError(_too_large(name, "far more")) from None
+    except PIL.UnidentifiedImageError:  # its message names a buffer's address, and no reason
+        raise PictureDamagedError(
+            f"Expected a picture, but {name} is a damaged {kind} file, or one of a kind that cannot be read. "
+            "Save it as JPEG or PNG."
+        ) from None
+    except Exception as error:  # Pillow's readers raise many types on damaged headers
+        raise PictureDamagedError(_damaged(name, error)) from error
+
+
+def _without_what_is_not_pixels(data: bytes, kind: str, name: str) -> Iterator[np.ndarray]:
+    """The picture once more, if all its pixels are there: Pillow refused the file for something else, perhaps."""
+    try:
+        if kind == "PNG":  # metadata of more than Pillow unpacks (1 MB), and wrong checksums
+            image = _open(_png_of_pixels(data), kind, name)
+            image.info["icc_profile"] = _png_profile(data)
+            yield image_to_rgb(image, name)
+        elif kind == "JPEG":  # its last two bytes, which hold no pixels, are missing
+            # libjpeg fills up missing pixels and only warns: where any are missing, more bytes make other pixels.
+            ends = (b"\xff\xd9", b"\x55" * 64 + b"\xff\xd9")
+            one, other = (image_to_rgb(_open(data.rstrip(b"\xff") + end, kind, name), name) for end in ends)
+            if np.array_equal(one, other):
+                yield one
+        elif kind == "TIFF":  # Pillow knows fewer combinations of bits, sample formats and byte orders than libtiff
+            yield _tiff_by_opencv(data, name)
+    except PictureDamagedError:
+        return
+
+
+def _png_of_pixels(data: bytes) -> bytes:
+    """A PNG without the chunks that hold neither pixels nor orientation, and with right checksums.
+
+    The checksum inside the compressed pixels still tells whether they are damaged.
+    """
+    parts = [data[:8]]
+    for kind, content, length in _png_chunks(data):
+        if kind in PNG_PIXEL_CHUNKS:
+            parts += [struct.pack(">I4s", length, kind), content, struct.pack(">I", zlib.crc32(kind + content))]
+    return b"".join(parts)
+
+
+def _png_profile(data: bytes) -> bytes | None:
+    """The ICC profile, if it is unpacked to at most `MAX_PROFILE_BYTES`."""
+    for kind, content, _ in _png_chunks(data):
+        if kind == b"iCCP":
+            _, _, packed = content.partition(b"\0")
+            unpacking = zlib.decompressobj()
+            try:
+                profile = unpacking.decompress(packed[1:], MAX_PROFILE_BYTES)
+            except zlib.error:
+                return None
+            return profile if unpacking.eof else None
+    return None
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    """Kind, content and stated length; less content than stated where the file ends early."""
+    place = 8
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        yield kind, data[place + 8 : place + 8 + length], length
+        place += length + 12
+
+
+def _tiff_by_opencv(data: bytes, name: str) -> np.ndarray:
+    try:
+        tags = ImageFileDirectory_v2(data[:8])
+        file = io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        width, height = tags.get(TIFF_WIDTH, 0), tags.get(TIFF_HEIGHT, 0)
+        check_size(width, height, name)  # OpenCV's own limit is a gigapixel
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except PictureError:
+        raise
+    except Exception as error:  # of two libraries, on damaged data
+        raise PictureDamagedError(_damaged(name, error)) from error
+    if decoded is None:
+        raise PictureDamagedError(_damaged(name, "OpenCV cannot read it either"))
+    if decoded.dtype != np.uint8:
+        decoded = to_8_bits(decoded, is_inverted=tags.get(TIFF_PHOTOMETRIC) == 0)
+    if decoded.ndim == 3:  # blue, green, red, alpha
+        decoded = decoded[..., [2, 1, 0, 3][: decoded.shape[2]]]
+    image = PIL.Image.fromarray(np.ascontiguousarray(decoded))
+    image.getexif()[PIL.ExifTags.Base.Orientation] = tags.get(PIL.ExifTags.Base.Orientation, 1)
+    return image_to_rgb(image, name)
+
+
+def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    try:
+        turned = image.getexif().get(PIL.ExifTags.Base.Orientation, 1) != 1
+        return PIL.ImageOps.exif_transpose(image) if turned else image
+    except Exception:  # the pixels may be fine even if the EXIF block is damaged
+        return image
+
+
+def _over_white(image: PIL.Image.Image) -> PIL.Image.Image:
+    image = image if image.mode == "RGBA" else image.convert("RGBA")
+    canvas = PIL.Image.new("RGB", image.size, "white")
+    canvas.paste(image, mask=image.getchannel("A"))
+    return canvas
+
+
+def _too_large(name: str, pixels: str) -> str:
+    return f"Expected at most {MAX_PIXELS:,} pixels, but {name} has {pixels}. Make the picture smaller."
+
+
+def _damaged(name: str, error: Exception | str) -> str:
+    return f"Expected a complete picture, but {name} is damaged ({error}). Save or upload it again."
