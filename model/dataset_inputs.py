@@ -76,5 +76,5 @@ def _is_stream(dataset: Any) -> bool:
     return isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__")
 
 
-def _column_of(rows: Iterable[Mapping[str, Any]], column: str) -> Iterator[Any]:
+def _column_of(rows: Any, column: str) -> Iterator[Any]:
     return (row[column] for row in rows)

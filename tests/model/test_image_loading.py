@@ -111,17 +111,16 @@ PNG = encode(PHOTO, "PNG")
 BASE64 = base64.b64encode(PNG).decode()
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        BASE64,
-        base64.encodebytes(PNG).decode(),  # with line breaks
-        f"data:image/png;base64,{BASE64}",
-        f"data:;base64,{BASE64}",
-        f"data:{quote_from_bytes(PNG)}".replace(":", ":image/png,", 1),
-    ],
-    ids=["base64", "lines", "data URL", "without a type", "percent-encoded"],
-)
+TEXTS = {
+    "base64": BASE64,
+    "base64 in lines": base64.encodebytes(PNG).decode(),
+    "data: URL": f"data:image/png;base64,{BASE64}",
+    "data: URL without a type": f"data:;base64,{BASE64}",
+    "data: URL, percent-encoded": f"data:image/png,{quote_from_bytes(PNG)}",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_text_that_holds_a_picture(text: str):
     assert np.array_equal(load_rgb(text), RGB)
 
@@ -216,6 +215,9 @@ def test_not_every_float_is_a_number():
     assert np.abs(load_rgb(grey_tiff(values))[2:].astype(int) - GREY[2:]).max() <= 1
 
 
+PROFILES = {space: encode(in_space(PHOTO, space), "PNG", icc_profile=profile(space)) for space in SPACES}
+
+
 @pytest.mark.parametrize("space", SPACES)
 def test_colour_profiles(space: str):
     stored = in_space(PHOTO, space)
@@ -275,7 +277,7 @@ UNREADABLE = [
     ("no pixels", np.zeros((0, 8, 3), np.uint8), "uint8 array"),
     ("a number", 5, "Expected a path"),
     ("nothing", None, "Expected a path"),
-    ("torn base64", "data:image/png;base64,iVBOR!", "base64 is damaged"),
+    ("data: URL of torn base64", "data:image/png;base64,iVBOR!", "base64 is damaged"),
     ("data: URL of nothing", "data:image/png;base64,", "empty"),
     ("data: URL without data", "data:image/png", "comma is missing"),
     ("data: URL of a letter", "data:text/plain,hello", "none of these"),

@@ -1,0 +1,70 @@
+"""docs/inputs.md lists what the other tests of pictures check, with the errors' own words.
+
+    python -m tests.model.test_documented_inputs
+
+writes its tables again.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.dataset_inputs import as_list_or_stream, picture_of
+from model.image_loading import PictureError, load_rgb
+from model_card.metrics_text import markdown_table
+from scripts.maintenance.update_docs import fill_in
+from tests.model.test_dataset_inputs import NO_PICTURES, ROWS
+from tests.model.test_image_loading import DEEP, NOT_ABOUT_PIXELS, PROFILES, READABLE, TEXTS, UNREADABLE
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "inputs.md"
+
+
+def load_all(inputs: Any) -> Iterator[np.ndarray]:
+    """As the pipeline loads its inputs."""
+    inputs = as_list_or_stream(inputs)
+    for picture in inputs if isinstance(inputs, list) else [inputs]:
+        yield load_rgb(picture_of(picture))
+
+
+def readable() -> str:
+    cases: Iterable[tuple[str, Any, str]] = [
+        *((name, data, "read") for name, data, *_ in READABLE),
+        *((name, data, "read: the pixels alone decide") for name, data in NOT_ABOUT_PIXELS.items()),
+        *((f"colours in {name}", data, "read, converted to sRGB") for name, data in PROFILES.items()),
+        *((name, text, "read") for name, text in TEXTS.items()),
+        *((f"grey: {name}", data, "read, scaled to 8 bits") for name, data in DEEP.items()),
+        *((f"row of a dataset: {name}", row, "read") for name, row in ROWS.items()),
+    ]
+    rows = []
+    for name, inputs, outcome in cases:
+        [picture] = load_all(inputs)
+        assert picture.dtype == np.uint8
+        rows.append((name, outcome))
+    return markdown_table(["input", "what happens"], rows)
+
+
+def unreadable() -> str:
+    cases = {name: picture for name, picture, _ in UNREADABLE} | {name: of for name, (of, _) in NO_PICTURES.items()}
+    rows = []
+    for name, inputs in cases.items():
+        with pytest.raises(PictureError) as raised:
+            list(load_all(inputs))
+        rows.append((name, str(raised.value).replace("|", "\\|").replace("\0", "\\0")))
+    return markdown_table(["input", "the error's text"], rows)
+
+
+def filled_in(text: str) -> str:
+    return fill_in(text, {"readable": readable(), "unreadable": unreadable()}, DOCUMENT.name)
+
+
+def test_the_tables_are_up_to_date():
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert filled_in(text) == text, "Run `python -m tests.model.test_documented_inputs`."
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(filled_in(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
