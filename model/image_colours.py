@@ -44,7 +44,7 @@ def to_8_bits(
     """Integers or floats of any shape -> uint8. Without `black` and `white` the range of the values tells them."""
     is_float = np.issubdtype(values.dtype, np.floating)
     # float32 is exact enough for 8 bits, and half the memory
-    scaled = values.astype(np.float64 if values.dtype == np.float64 else np.float32)
+    scaled: np.ndarray = values.astype(np.float64 if values.dtype == np.float64 else np.float32)
     if is_float:
         finite = scaled[np.isfinite(scaled)]
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
