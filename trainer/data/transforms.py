@@ -138,6 +138,10 @@ class BatchTransform(nn.Module):
         images = images.sub(self.mean).div_(self.std)
         return self._erase(images) if augment else images
 
+    def to_rgb(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Normalised pictures -> RGB in 0..1."""
+        return pixel_values * self.std + self.mean
+
     def _move(self, images: torch.Tensor, size: int) -> torch.Tensor:
         """Flip, rotate, zoom and shift each picture in one bilinear resampling; blur some."""
         if images.shape[-1] > 1.5 * size:  # bilinear sampling skips pixels when it shrinks that much
