@@ -29,6 +29,7 @@ from trainer.data.sources import load_row_picture
 
 BLOCKS = 13
 BGR_MEAN = (103.939, 116.779, 123.68)  # subtracted from 0..255; there is no scaling
+GREY = 127.5  # to 0..255 from a picture that is normalised by 0.5 and 0.5
 DTYPES = {"float16": "<f2", "float32": "<f4", "int32": "<i4"}
 
 
@@ -79,7 +80,10 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def make_backbone(tensors: dict[str, np.ndarray]) -> MobileNetV1Model:
-    """The convolutions as transformers' MobileNetV1, for RGB pictures in 0..1 minus the mean.
+    """The convolutions as transformers' MobileNetV1, for RGB pictures that are normalised by 0.5 and 0.5.
+
+    That the file's network reads BGR minus a mean is folded into the first layer, so that every model here can have the
+    same preprocessing. Past its edge a picture is then grey instead of the mean colour.
 
     The file holds a scale and a shift where batch normalisation was: they become its weight and bias, beside a mean of
     0 and a variance of 1, until `measure_batch_norms` gives the statistics.
@@ -99,12 +103,17 @@ def make_backbone(tensors: dict[str, np.ndarray]) -> MobileNetV1Model:
         if filters.shape != layer.convolution.weight.shape:
             expected = list(layer.convolution.weight.shape)
             raise FaceresError(f"{conv}: expected filters of shape {expected}, got {list(filters.shape)}.")
-        # RGB in 0..1 for BGR in 0..255
-        layer.convolution.weight.copy_(filters.flip(1) * 255 if conv == "conv1" else filters)
+        shift = _tensor(tensors, f"{norm}/batchnorm_1/sub")
+        if conv == "conv1":
+            filters = filters.flip(1)  # RGB for BGR
+            offset = torch.tensor([GREY - mean for mean in reversed(BGR_MEAN)])
+            shift = shift + filters.sum(dim=(2, 3)) @ offset
+            filters = filters * GREY
+        layer.convolution.weight.copy_(filters)
         # of other layers the scale is part of the filters
         scale = _tensor(tensors, f"{norm}/batchnorm_1/mul") if is_depthwise else torch.ones(len(filters))
         layer.normalization.weight.copy_(scale * (1 + layer.normalization.eps) ** 0.5)
-        layer.normalization.bias.copy_(_tensor(tensors, f"{norm}/batchnorm_1/sub"))
+        layer.normalization.bias.copy_(shift)
     return backbone
 
 
@@ -164,8 +173,7 @@ def import_faceres(args: ImportArguments, data_args: DataArguments) -> None:
     set_seed(0)
     tensors = read_tensors(Path(args.faceres).expanduser())
     backbone = make_backbone(tensors)
-    mean_rgb = [value / 255 for value in reversed(BGR_MEAN)]
-    processor = make_image_processor(args.image_size, image_mean=mean_rgb, image_std=[1.0] * 3)
+    processor = make_image_processor(args.image_size)
     train = load_faces(data_args, seed=0)["train"]
     crops = [
         resize_square(load_row_picture(row), args.image_size)

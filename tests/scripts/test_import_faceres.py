@@ -67,13 +67,16 @@ def faceres(tensors, tmp_path_factory) -> Path:
 
 
 def reference_features(tensors: dict[str, np.ndarray], images: torch.Tensor) -> torch.Tensor:
-    """(B, 3, H, W) RGB in 0..1 -> (B, 1024), as TensorFlow computes them."""
-    x = images.flip(1) * 255 - torch.tensor(BGR_MEAN).view(3, 1, 1)
+    """(B, 3, H, W) RGB in 0..1 -> (B, 1024), as TensorFlow computes them of pictures with a grey edge."""
+    padded = F.pad(images, (0, 1, 0, 1), value=0.5)
+    x = padded.flip(1) * 255 - torch.tensor(BGR_MEAN).view(3, 1, 1)
 
     def convolve(x: torch.Tensor, name: str, stride: int, groups: int = 1) -> torch.Tensor:
         filters = torch.from_numpy(tensors[name])
         filters = filters.permute(2, 3, 0, 1) if groups > 1 else filters.permute(3, 2, 0, 1)
-        if filters.shape[-1] == 3:  # SAME: of an even side that a stride of 2 halves, only the end is padded
+        if (
+            filters.shape[-1] == 3 and groups > 1
+        ):  # SAME: of an even side that a stride of 2 halves, only the end is padded
             x = F.pad(x, (0, 1, 0, 1) if stride == 2 else (1, 1, 1, 1))
         return F.conv2d(x, filters, stride=stride, groups=groups)
 
@@ -95,7 +98,7 @@ def images() -> torch.Tensor:
 
 
 def normalised(images: torch.Tensor) -> torch.Tensor:
-    return images - torch.tensor([value / 255 for value in reversed(BGR_MEAN)]).view(3, 1, 1)
+    return images * 2 - 1
 
 
 @torch.no_grad()
