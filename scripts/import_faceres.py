@@ -10,6 +10,7 @@ from VGGFace2 and IMDB-WIKI, which are for research only: so is whatever is fine
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import HfArgumentParser, MobileNetV1Config, MobileNetV1Model, set_seed
+from transformers import MobileNetV1Config, MobileNetV1Model, set_seed
 
 from model.errors import AgeGenderError
 from model.face_alignment import resize_square
@@ -25,6 +26,7 @@ from trainer.build_model import make_image_processor
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 from trainer.data.sources import load_row_picture
+from trainer.recipe import parse_recipe
 
 
 BLOCKS = 13
@@ -149,9 +151,11 @@ def measure_batch_norms(backbone: MobileNetV1Model, pixel_values: torch.Tensor, 
         mean, square = torch.stack(parts).sum(dim=0) / len(pixel_values)
         # a channel that is constant in these pictures must not be divided by nothing
         variance = (square - mean.square()).clamp(min=1e-4)
-        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        assert norm.running_mean is not None, "MobileNetV1 keeps statistics"
+        assert norm.running_var is not None
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         norm.bias.add_(scale * (mean - norm.running_mean))
-        norm.weight.copy_(scale * (variance + norm.eps).sqrt())
+        norm.weight.copy_(scale * torch.sqrt(variance + norm.eps))
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
 
@@ -185,9 +189,12 @@ def import_faceres(args: ImportArguments, data_args: DataArguments) -> None:
     print(f"{args.output_dir}: MobileNetV1 of {sum(p.numel() for p in backbone.parameters()):,} weights.")
 
 
+def main(argv: Sequence[str]) -> None:
+    import_faceres(*parse_recipe(argv, [ImportArguments, DataArguments]))
+
+
 if __name__ == "__main__":
-    parser = HfArgumentParser([ImportArguments, DataArguments], allow_abbrev=False, description=__doc__)
     try:
-        import_faceres(*parser.parse_args_into_dataclasses())
+        main(sys.argv[1:])
     except AgeGenderError as error:
         sys.exit(f"{type(error).__name__}: {error}")

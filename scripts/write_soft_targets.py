@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import set_seed
 
-from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
 from trainer.arguments import Arguments
 from trainer.data.transforms import BatchTransform, collate_faces
@@ -66,18 +65,20 @@ def write_soft_targets(args: argparse.Namespace, recipe: Arguments) -> SoftTarge
     """Answer for each training picture once, and write the file."""
     set_seed(recipe.training.seed)
     device = recipe.training.device
-    config = recipe.model.finetuned_config() if recipe.model.finetune_from else AgeGenderConfig()
+    config = recipe.model.base_config()
     distillation = Distillation(recipe.distillation, config, device, recipe.training.bf16)
     teachers = recipe.distillation.describe_teachers()
     recipe.mixture.repeat = 1  # each picture once
     for one in recipe.mixture.sets:
         one.repeat = 1
     faces = prepare_faces(recipe, teachers)
+    assert recipe.model.image_size is not None, "Arguments.parse resolves it"
     transform = BatchTransform(recipe.model.image_size, [0.5] * 3, [0.5] * 3, recipe.augmentation).to(device)
     batch_size = recipe.training.per_device_eval_batch_size
     answers = answer(faces.decoded["train"], distillation, transform, args.views, batch_size)
     pictures = np.array([picture for part in faces.trained_on for picture in part["group"]])
-    targets = SoftTargets(pictures, *(values.numpy() for values in answers), list(config.gender_names), teachers)
+    age_probs, gender_probs = (values.numpy() for values in answers)
+    targets = SoftTargets(pictures, age_probs, gender_probs, list(config.gender_names), teachers)
     targets.save(args.output_file)
     print(
         f"{args.output_file}: the answers of {len(recipe.distillation.models)} teachers for {len(pictures):,} pictures."
@@ -85,8 +86,12 @@ def write_soft_targets(args: argparse.Namespace, recipe: Arguments) -> SoftTarge
     return targets
 
 
+def main(argv: Sequence[str]) -> None:
+    write_soft_targets(*read_arguments(argv))
+
+
 if __name__ == "__main__":
     try:
-        write_soft_targets(*read_arguments(sys.argv[1:]))
+        main(sys.argv[1:])
     except AgeGenderError as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import cv2
 import torch
@@ -139,6 +140,6 @@ def suit_cpu(model: PreTrainedModel, device: torch.device, bf16: bool) -> None:
     if device.type != "cpu":
         return
     if model.config.backbone_config.model_type == "mobilenet_v1":
-        model.to(memory_format=torch.channels_last)
+        cast(Any, model).to(memory_format=torch.channels_last)  # transformers types `to` with fewer arguments
     if bf16:
         model.set_attn_implementation("eager")

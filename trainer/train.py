@@ -135,8 +135,7 @@ def check_teachers(args: Arguments) -> None:
     Raises:
         RecipeError: a teacher cannot be loaded, or answers other questions than the student learns.
     """
-    config = args.model.finetuned_config() if args.model.finetune_from else AgeGenderConfig()
-    load_teachers(args, config)
+    load_teachers(args, args.model.base_config())
 
 
 def load_teachers(args: Arguments, config: AgeGenderConfig) -> Distillation | None:

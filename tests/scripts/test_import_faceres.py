@@ -8,20 +8,18 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoImageProcessor, HfArgumentParser
+from transformers import AutoImageProcessor
 
 from scripts.import_faceres import (
     BGR_MEAN,
     FaceresError,
-    ImportArguments,
-    import_faceres,
+    main,
     make_backbone,
     measure_batch_norms,
     original_answer,
     read_tensors,
 )
 from trainer.build_model import ModelArguments, build_model
-from trainer.data.arguments import DataArguments
 
 
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
@@ -122,7 +120,7 @@ def test_measured_batch_norms_change_nothing_and_fit_training(tensors, images):
 
 def test_the_folder_is_a_backbone_of_a_recipe(faceres, tensors, faces, images, tmp_path):
     argv = ["--faceres", str(faceres), "--output_dir", str(tmp_path), "--image_size", "64", "--dataset", str(faces)]
-    import_faceres(*HfArgumentParser([ImportArguments, DataArguments]).parse_args_into_dataclasses(argv))
+    main(argv)
     model, processor = build_model(ModelArguments(backbone=str(tmp_path), image_size=64))
     pixels = (images.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
     with torch.no_grad():

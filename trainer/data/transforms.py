@@ -216,7 +216,7 @@ def _uniform(count: int, device: torch.device) -> torch.Tensor:
 
 
 def _some(batch: int, probability: float, device: torch.device) -> torch.Tensor:
-    """The rows of about `probability` of the batch. Drawn on the CPU: `nonzero` on the device would force a synchronisation."""
+    """Rows of about `probability` of the batch, drawn on the CPU: `nonzero` on the device would force a synchronisation."""
     return (torch.rand(batch) < probability).nonzero().squeeze(1).to(device, non_blocking=True)
 
 

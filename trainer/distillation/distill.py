@@ -15,7 +15,7 @@ from model.modeling_age_gender import AgeGenderOutput
 from trainer.data.transforms import collate_faces
 from trainer.distillation.embeddings import read_embeddings
 from trainer.distillation.soft_targets import SUFFIX, SoftTargets
-from trainer.distillation.teachers import Answers, Teacher, Teachers, split_revision
+from trainer.distillation.teachers import Answers, Questions, Teacher, mean_answers, split_revision
 from trainer.finetuning import describe_trained
 from trainer.recipe import RecipeError
 from trainer.run_record import public_name
@@ -141,22 +141,20 @@ def read_targets(
     Raises:
         RecipeError: a file cannot be read, answers other questions, or lacks pictures; or the faces are a stream.
     """
-    targets = {}
+    targets: dict[str, np.ndarray] = {}
     if not (args.files or args.embeddings):
         return targets
     if any(isinstance(part, IterableDataset) for part in parts):
         raise RecipeError("Files of soft targets and embeddings need the set whole: leave out streaming.")
     pictures, file_names = ([name for part in parts for name in part[column]] for column in ("group", "file_name"))
     if args.files:
-        sums = [0.0, 0.0]
+        answers = []
         for path in args.files:
             soft = SoftTargets.load(path)
             soft.check(path, config.max_age, config.gender_names)
             rows = soft.rows_of(path, pictures, file_names)
-            sums = [
-                total + values[rows] for total, values in zip(sums, (soft.age_probs, soft.gender_probs), strict=True)
-            ]
-        targets["age_probs"], targets["gender_probs"] = (total / len(args.files) for total in sums)
+            answers.append((soft.age_probs[rows], soft.gender_probs[rows]))
+        targets["age_probs"], targets["gender_probs"] = (np.mean(one, axis=0) for one in zip(*answers, strict=True))
     if args.embeddings:
         targets["embeddings"] = read_embeddings(args.embeddings, file_names)
     return targets
@@ -178,24 +176,28 @@ class Distillation:
         self.weight, self.temperature = args.distillation_weight, args.distillation_temperature
         self.gender_loss_weight = config.gender_loss_weight
         self.file_share = len(args.files) / max(len(args.teachers or ()), 1)
-        known = {"max_age": config.max_age, "gender_names": config.gender_names}
-        loaded = [Teacher.load(name, flip_tta=args.teacher_flip_tta, **known) for name in args.models]
-        self.teachers = Teachers(loaded).prepare(device, bf16) if loaded else None
+        questions = Questions(config.max_age, list(config.gender_names))
+        self.bf16 = bf16
+        self.teachers = [
+            Teacher.load(name, questions, flip_tta=args.teacher_flip_tta, device=device, bf16=bf16)
+            for name in args.models
+        ]
 
     def view_size(self, size: int) -> int:
         """Side in pixels at which a crop is varied, so that student (`size`) and teachers see the same."""
-        return max(size, self.teachers.image_size) if self.teachers else size
+        return max([size, *(teacher.image_size for teacher in self.teachers)])
 
     def answers(self, images: torch.Tensor, from_files: Answers | None) -> Answers:
         """The mean of all teachers.
 
         Args:
             images: (B, 3, S, S) RGB in 0..1, the crops that the student sees.
-            from_files: the mean of the files.
+            from_files: the mean of the files, if there are any.
         """
-        if self.teachers is None:
+        if not self.teachers:
+            assert from_files is not None, "read_targets gives every face the answers of files"
             return from_files
-        own = self.teachers(images)
+        own = mean_answers(self.teachers, images, bf16=self.bf16)
         if from_files is None:
             return own
         return Answers(*(self.file_share * a + (1 - self.file_share) * b for a, b in zip(from_files, own, strict=True)))
@@ -208,6 +210,9 @@ class Distillation:
 
     def loss(self, outputs: AgeGenderOutput, soft_loss: torch.Tensor) -> torch.Tensor:
         """The student's loss with the teachers' share in place of as much of the labels'; other losses in it stay."""
+        assert outputs.loss is not None
+        assert outputs.age_loss is not None
+        assert outputs.gender_loss is not None
         label_loss = outputs.age_loss + self.gender_loss_weight * outputs.gender_loss
         return outputs.loss + self.weight * (soft_loss - label_loss)
 

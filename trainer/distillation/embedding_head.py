@@ -5,10 +5,12 @@ import copy
 import torch
 from torch import nn
 
+from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput
 
 
 HEAD = "embedding_head."
+SIZE = "embedding_size"  # in the configuration of a checkpoint
 
 
 class AgeGenderEmbeddingModel(AgeGenderModel):
@@ -17,16 +19,20 @@ class AgeGenderEmbeddingModel(AgeGenderModel):
     _auto_class = None  # only checkpoints hold it: nobody loads its code from the Hub
     embedding_loss_weight = 1.0
 
-    def __init__(self, config):
+    def __init__(self, config: AgeGenderConfig):
+        """
+        Args:
+            config: with a value `embedding_size` beside its own.
+        """
         super().__init__(config)
-        self.embedding_head = nn.Linear(self.age_head.in_features, config.embedding_size)
+        self.embedding_head = nn.Linear(self.age_head.in_features, getattr(config, SIZE))
         self.post_init()
 
     @classmethod
     def around(cls, model: AgeGenderModel, size: int, loss_weight: float) -> "AgeGenderEmbeddingModel":
         """`model` with an untrained head for embeddings of `size` numbers."""
         config = copy.deepcopy(model.config)
-        config.embedding_size = size
+        setattr(config, SIZE, size)
         three_headed = cls(config)
         three_headed.load_state_dict(model.state_dict(), strict=False)
         three_headed.embedding_loss_weight = loss_weight
@@ -34,30 +40,30 @@ class AgeGenderEmbeddingModel(AgeGenderModel):
 
     def forward(
         self,
-        pixel_values: torch.FloatTensor,
-        age_labels: torch.LongTensor | None = None,
-        gender_labels: torch.LongTensor | None = None,
-        embeddings: torch.FloatTensor | None = None,
-        **wanted,
+        pixel_values: torch.Tensor,
+        age_labels: torch.Tensor | None = None,
+        gender_labels: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        embeddings: torch.Tensor | None = None,
     ) -> AgeGenderOutput:
         """
         Args:
             embeddings: (B, size), standardised; NaN where there is none. Read in training only, where the loss grows by
                 `embedding_loss_weight` times the mean squared error.
         """
-        if not self.training or embeddings is None:
-            return super().forward(pixel_values, age_labels, gender_labels, **wanted)
-        pooled = []
+        pooled: list[torch.Tensor] = []
         with self.dropout.register_forward_hook(lambda module, inputs, output: pooled.append(output)):
-            output = super().forward(pixel_values, age_labels, gender_labels, **wanted)
-        loss = embedding_loss(self.embedding_head(pooled[0]), embeddings)
-        output.loss = output.loss + self.embedding_loss_weight * loss
+            output = super().forward(pixel_values, age_labels, gender_labels, output_hidden_states, output_attentions)
+        if self.training and embeddings is not None and output.loss is not None:
+            loss = embedding_loss(self.embedding_head(pooled[0]), embeddings)
+            output.loss = output.loss + self.embedding_loss_weight * loss
         return output
 
     def without_head(self, weights: dict[str, torch.Tensor]) -> AgeGenderModel:
         """The model that is measured and published, with `weights` of this one."""
         config = copy.deepcopy(self.config)
-        del config.embedding_size
+        delattr(config, SIZE)
         model = AgeGenderModel(config)
         model.load_state_dict({name: values for name, values in weights.items() if not name.startswith(HEAD)})
         return model

@@ -16,14 +16,14 @@ from tests.support.training_runs import EVERY_FIVE_STEPS, UNVARIED, arguments, l
 from trainer.build_model import make_image_processor
 from trainer.distillation.distill import soft_divergence
 from trainer.distillation.soft_targets import SoftTargets
-from trainer.distillation.teachers import Teacher, Teachers
+from trainer.distillation.teachers import Questions, Teacher, mean_answers
 from trainer.recipe import RecipeError
 from trainer.train import main
 
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 TAUGHT = ["--distillation_weight", "0.75", "--save_total_limit", "9", *EVERY_FIVE_STEPS]
-QUESTIONS = {"max_age": 116, "gender_names": ["male", "female"]}
+QUESTIONS = Questions(max_age=116, gender_names=["male", "female"])
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +62,12 @@ def test_divergence_is_that_of_softened_distributions(temperature):
     assert soft_divergence(teacher, teacher.softmax(1), temperature) == pytest.approx(0, abs=1e-6)
 
 
-def test_teachers_are_averaged_with_each_other_and_with_their_mirror_images(teachers):
+def test_teachers_are_averaged_with_each_other_and_with_their_flips(teachers):
     torch.manual_seed(0)
     images = torch.rand(3, 3, 48, 48)
-    loaded = [Teacher.load(name, flip_tta=True, **QUESTIONS) for name in teachers]
-    ages, genders = Teachers(loaded)(images)
+    on_cpu = {"device": torch.device("cpu"), "bf16": False}
+    loaded = [Teacher.load(name, QUESTIONS, flip_tta=True, **on_cpu) for name in teachers]
+    ages, genders = mean_answers(loaded, images, bf16=False)
     expected = []
     for teacher, size in zip(loaded, (IMAGE_SIZE, 48), strict=True):
         teacher.model.config.flip_tta = False
