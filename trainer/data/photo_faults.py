@@ -23,6 +23,8 @@ def jpeg_artefacts(images: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
     Args:
         images: (B, 3, S, S) RGB in 0..1. quality: (B,) from 1 to 99, as of encoders.
     """
+    if not len(images):
+        return images
     batch, _, side, _ = images.shape
     device = images.device
     padded_side = -(-side // BLOCK) * BLOCK
@@ -49,6 +51,8 @@ def motion_blur(images: torch.Tensor, length: torch.Tensor, angle: torch.Tensor)
     Args:
         images: (B, 3, S, S). length: (B,) of the path in pixels, up to 15. angle: (B,) in radians.
     """
+    if not len(images):
+        return images
     batch, channels, side, _ = images.shape
     reach = 7
     line = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)

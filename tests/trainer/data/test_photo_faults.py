@@ -54,6 +54,12 @@ def test_motion_blurs_along_its_path():
     torch.testing.assert_close(blurred[2], dot[2])
 
 
+def test_no_pictures(picture):
+    """As when none of a batch is chosen."""
+    none, no_values = picture[:0], torch.zeros(0)
+    assert jpeg_artefacts(none, no_values).shape == motion_blur(none, no_values, no_values).shape == none.shape
+
+
 def test_light(picture):
     unchanged = light(picture, torch.ones(1), torch.ones(1, 3))
     torch.testing.assert_close(unchanged, picture, atol=1e-3, rtol=0)
