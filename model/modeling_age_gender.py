@@ -164,13 +164,23 @@ class AgeGenderModel(PreTrainedModel):
 def build_backbone(config: PreTrainedConfig) -> PreTrainedModel:
     """The backbone, without the pooling layer of a ViT: its weights would get no gradient, which is an error in DDP."""
     try:
-        return AutoModel.from_config(config, add_pooling_layer=False)
+        backbone = AutoModel.from_config(config, add_pooling_layer=False)
     except TypeError:  # convolutional backbones pool without weights and have no such argument
-        return AutoModel.from_config(config)
+        backbone = AutoModel.from_config(config)
+    for norm in backbone.modules():
+        # MobileNet's 0.9997 is TensorFlow's momentum, with which torch would keep the last batch's statistics only:
+        # https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/models/mobilenet_v1/modeling_mobilenet_v1.py
+        if isinstance(norm, nn.BatchNorm2d) and norm.momentum is not None and norm.momentum > 0.5:
+            norm.momentum = 0.01
+    return backbone
 
 
 def backbone_width(config: PreTrainedConfig) -> int:
-    """Channels of the backbone's last features, which MobileViT, ResNet, ViT and EfficientNet each name differently."""
+    """Channels of the backbone's last features, which MobileViT, ResNet, ViT and EfficientNet each name differently, and
+    MobileNetV1 not at all.
+    """
+    if config.model_type == "mobilenet_v1":
+        return max(int(1024 * config.depth_multiplier), config.min_depth)
     for name in ("neck_hidden_sizes", "hidden_sizes", "hidden_size", "hidden_dim"):
         width = getattr(config, name, None)
         if width is not None:
@@ -179,9 +189,12 @@ def backbone_width(config: PreTrainedConfig) -> int:
 
 
 def pool_features(features: Any, pooling: str) -> torch.Tensor:
-    """(B, tokens, C) -> (B, C) by `pooling`; the (B, C, H, W) of a convolutional backbone by the backbone's own pooling."""
+    """(B, tokens, C) -> (B, C) by `pooling`; the (B, C, H, W) of a convolutional backbone by the backbone's own pooling, or
+    by the mean where it has none.
+    """
     if features.last_hidden_state.dim() == 4:
-        return features.pooler_output.flatten(1)
+        pooled = features.get("pooler_output")
+        return features.last_hidden_state.mean(dim=(2, 3)) if pooled is None else pooled.flatten(1)
     return features.last_hidden_state[:, 0] if pooling == "cls" else features.last_hidden_state.mean(dim=1)
 
 

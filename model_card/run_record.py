@@ -44,13 +44,18 @@ def trained_sets(run: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def trained_on_other_splits(run: dict[str, Any]) -> list[str]:
-    """Names of the sets that the fine-tuned model had been trained on, split otherwise than in this run.
+    """Names of the sets that the fine-tuned model, or a teacher, had been trained on, split otherwise than in this run.
 
-    That model may have seen what this run held out of them.
+    It may have seen what this run held out of them.
     """
     ours = {known["splits_sha256"] for known in trained_sets(run)}
-    before = (run.get("started_from") or {}).get("trained_on", ())
-    return [known["dataset"] for known in before if known["splits_sha256"] not in ours]
+    return [known["dataset"] for known in earlier_sets(run) if known["splits_sha256"] not in ours]
+
+
+def earlier_sets(run: dict[str, Any]) -> list[dict[str, str]]:
+    """As `trained_sets`, of the model that this run fine-tuned and of its teachers."""
+    earlier = [one for one in (run.get("started_from"), *(run.get("taught_by") or ())) if one]
+    return [known for one in earlier for known in one["trained_on"]]
 
 
 def may_be_same(dataset: str, other: str) -> bool:

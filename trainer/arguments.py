@@ -1,4 +1,4 @@
-"""Everything that a recipe can say: seven dataclasses of arguments, read together and described together."""
+"""Everything that a recipe can say: eight dataclasses of arguments, read together and described together."""
 
 import logging
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from trainer.data.arguments import DataArguments
 from trainer.data.mixture import MixtureArguments
 from trainer.data.transforms import AugmentationArguments
 from trainer.devices import check_gpu_is_there, check_no_gpu_is_idle, check_processes
+from trainer.distillation.distill import DistillationArguments
 from trainer.optimizer import LearningArguments
 from trainer.publishing import ReportArguments
 from trainer.recipe import RecipeError, did_you_mean, parse_recipe
@@ -82,6 +83,7 @@ class Arguments(NamedTuple):
     mixture: MixtureArguments
     augmentation: AugmentationArguments
     learning: LearningArguments
+    distillation: DistillationArguments
     report: ReportArguments
     training: RunArguments
 
@@ -124,23 +126,27 @@ class Arguments(NamedTuple):
     @property
     def paths(self) -> list[str]:
         """Places on this machine, and names on the Hub, that the arguments name."""
-        own = (self.data.manifest, self.data.cache_dir, self.training.output_dir)
+        own = (self.data.manifest, self.data.cache_dir, self.training.output_dir, *self.distillation.paths)
         return [*(one.dataset for one in self.data_sets), *(path for path in own if path)]
 
     def describe(self) -> dict[str, Any]:
         """{name: value} for the run's record: of `training` only what differs from the defaults, and no path of this
         machine.
         """
-        finetune_from, manifest = self.model.finetune_from, self.data.manifest
+        finetune_from, backbone, manifest = self.model.finetune_from, self.model.backbone, self.data.manifest
         return (
             asdict(self.model)
-            | {"finetune_from": finetune_from and public_name(finetune_from)}
+            | {
+                "finetune_from": finetune_from and public_name(finetune_from),
+                "backbone": backbone and public_name(backbone),
+            }
             | asdict(self.data)
             | {"dataset": public_name(self.data.dataset), "cache_dir": None}
             | {"manifest": manifest and public_name(manifest)}
             | self.mixture.describe()
             | asdict(self.augmentation)
             | asdict(self.learning)
+            | self.distillation.describe()
             | asdict(self.report)
             | describe_arguments(self.training)
         )

@@ -116,8 +116,16 @@ class ModelArguments:
         unset = [name for name in INHERITED_ARGUMENTS if getattr(self, name) is None]
         if not unset:
             return self
-        config = load_config(self.finetune_from, self.finetune_revision) if self.finetune_from else AgeGenderConfig()
+        config = self.base_config()
         return replace(self, **{name: getattr(config, name) for name in unset})
+
+    def base_config(self) -> AgeGenderConfig:
+        """The configuration before the values of this recipe: that of `finetune_from`, else the defaults.
+
+        Raises:
+            RecipeError: there is no age-and-gender model at `finetune_from`.
+        """
+        return load_config(self.finetune_from, self.finetune_revision) if self.finetune_from else AgeGenderConfig()
 
 
 def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessorPil]:

@@ -6,9 +6,11 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import cv2
 import torch
+from transformers import PreTrainedModel
 
 from model.errors import AgeGenderError
 
@@ -127,3 +129,17 @@ def forkable_opencv(num_proc: int | None) -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(threads)
+
+
+def suit_cpu(model: PreTrainedModel, device: torch.device, bf16: bool) -> None:
+    """Choose memory format and attention of `model` by what a CPU computes faster, if `device` is one.
+
+    MobileNetV1 at 128 pixels takes a quarter less time in channels_last. In bf16 torch's fused attention is slow, above
+    all backwards: a third of ViT-Tiny's time at 112 pixels.
+    """
+    if device.type != "cpu":
+        return
+    if model.config.backbone_config.model_type == "mobilenet_v1":
+        cast(Any, model).to(memory_format=torch.channels_last)  # transformers types `to` with fewer arguments
+    if bf16:
+        model.set_attn_implementation("eager")

@@ -12,27 +12,36 @@ from datasets import DatasetDict, IterableDatasetDict
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-from model_card.run_record import RUN_RECORD, may_be_same, read_run_record, trained_sets
+from model_card.run_record import RUN_RECORD, earlier_sets, may_be_same, read_run_record, trained_sets
 from trainer.build_model import ModelArguments
 from trainer.recipe import RecipeError
 from trainer.run_record import describe_splits, public_name
 
 
 def describe_finetuned(args: ModelArguments) -> dict[str, Any] | None:
-    """The `started_from` of a run's record: which model the run fine-tunes, and how that one was trained.
-
-    Returns:
-        None if the run fine-tunes no model, else
-        `model` and `revision`; `trained_on`, the sets that it and the models before it have seen, whose terms of use its
-        weights carry on; `data_seed` of its splits; `seconds`, how long all these trainings took together; `record`, how
-        it was made. The last three are None where it has no training_run.json.
+    """The `started_from` of a run's record: what `describe_trained` says of the model to fine-tune; None without one.
 
     Raises:
         RecipeError: the Hub does not give its record.
     """
-    name_or_path, revision = args.finetune_from, args.finetune_revision
-    if not name_or_path:
-        return None
+    name_or_path = args.finetune_from
+    return describe_trained(name_or_path, args.finetune_revision, "finetune_from") if name_or_path else None
+
+
+def describe_trained(name_or_path: str, revision: str | None, argument: str) -> dict[str, Any]:
+    """Which model a run makes use of, and how that one was trained.
+
+    Args:
+        argument: names the model; for error messages.
+
+    Returns:
+        `model` and `revision`; `trained_on`, the sets that it, the models before it and their teachers have seen, whose
+        terms of use its weights carry on; `data_seed` of its splits; `seconds`, how long all these trainings took
+        together; `record`, how it was made. The last three are None where it has no training_run.json.
+
+    Raises:
+        RecipeError: the Hub does not give its record.
+    """
     folder: Path | None = Path(name_or_path)
     if not Path(name_or_path).is_dir():
         try:
@@ -40,16 +49,16 @@ def describe_finetuned(args: ModelArguments) -> dict[str, Any] | None:
         except EntryNotFoundError:
             folder = None
         except HfHubHTTPError as error:
-            raise RecipeError(f"finetune_from: {RUN_RECORD} of {name_or_path} cannot be read: {error}") from error
+            raise RecipeError(f"{argument}: {RUN_RECORD} of {name_or_path} cannot be read: {error}") from error
     run = folder and read_run_record(folder)
-    earlier = (run and run.get("started_from")) or {"trained_on": [], "seconds": 0}
-    sets = trained_sets(run) if run else []
+    seconds_before = ((run and run.get("started_from")) or {"seconds": 0})["seconds"]
+    sets = [*trained_sets(run), *earlier_sets(run)] if run else []
     return {
         "model": public_name(name_or_path),
         "revision": revision,
-        "trained_on": [*sets, *(known for known in earlier["trained_on"] if known not in sets)],
+        "trained_on": [known for index, known in enumerate(sets) if known not in sets[:index]],
         "data_seed": run["data"]["seed"] if run else None,
-        "seconds": run["seconds"] + earlier["seconds"] if run and earlier["seconds"] is not None else None,
+        "seconds": run["seconds"] + seconds_before if run and seconds_before is not None else None,
         "record": run and {name: run.get(name) for name in ("command", "commit", "recipe_text", "log_history")},
     }
 

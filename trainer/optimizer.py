@@ -15,12 +15,12 @@ from trainer.callbacks import EarlyStopping
 from trainer.recipe import RecipeError
 
 
-HEADS = ("age_head.", "gender_head.")
+HEADS = ("age_head.", "gender_head.", "embedding_head.")
 
 
 @dataclass
 class LearningArguments:
-    """Muon, early stopping and L1 regularisation.
+    """Muon, averaged weights, early stopping and L1 regularisation.
 
     The other regularisation: dropout is `head_dropout` and the backbone's own, weight decay is `weight_decay`.
     """
@@ -30,6 +30,13 @@ class LearningArguments:
         metadata={
             "help": "Update matrices and filters with Muon, the rest with AdamW: training from scratch needs far fewer "
             "epochs. learning_rate and weight_decay hold for both."
+        },
+    )
+    ema_decay: float = field(
+        default=0.0,
+        metadata={
+            "help": "Evaluate and save an exponential moving average of the weights, such as 0.9998 for about the last "
+            "5,000 steps; 0 for the weights themselves."
         },
     )
     early_stopping_patience: int | None = field(
@@ -47,6 +54,8 @@ class LearningArguments:
         Raises:
             RecipeError: a value is out of its range.
         """
+        if not 0 <= self.ema_decay < 1:
+            raise RecipeError(f"ema_decay must be 0 or more and below 1, got {self.ema_decay}.")
         if self.l1_penalty < 0:
             raise RecipeError(f"l1_penalty must be 0 or more, got {self.l1_penalty}.")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:

@@ -50,7 +50,7 @@ def public_name(dataset: str) -> str:
 
 
 def describe_start(
-    argv: Sequence[str], private_paths: Sequence[str], finetuned: dict[str, Any] | None
+    argv: Sequence[str], private_paths: Sequence[str], finetuned: dict[str, Any] | None, teachers: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The part of the record that is known when a run starts. The commit may be another one when training ends.
 
@@ -58,6 +58,7 @@ def describe_start(
         argv: `[recipe.yaml] [--name value ...]`.
         private_paths: shown in the command by their last part only.
         finetuned: what `trainer.finetuning.describe_finetuned` says of the model to fine-tune; None without one.
+        teachers: the same of each teacher.
     """
     recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None
     return {
@@ -69,6 +70,7 @@ def describe_start(
         "recipe": recipe and str(recipe),
         "recipe_text": recipe and recipe.read_text(),
         "started_from": finetuned,
+        "taught_by": teachers or None,
     }
 
 

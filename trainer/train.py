@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets import DatasetDict, IterableDatasetDict
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from transformers import ViTImageProcessorPil, set_seed
 
+from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
 from model.modeling_age_gender import AgeGenderModel
 from model_card.push import push_folder
@@ -25,8 +26,10 @@ from trainer.callbacks import RunCost
 from trainer.checkpoints import checkpoint_to_resume, full_disk_explained, is_trained
 from trainer.data.loading import load_faces, stream_without_pauses
 from trainer.data.mixture import load_sets, mix_training_faces, training_faces
-from trainer.data.transforms import BatchTransform, collate_faces, decode_faces
+from trainer.data.transforms import BatchTransform, decode_faces
 from trainer.devices import keep_freed_memory
+from trainer.distillation.distill import Distillation, FacesWithTargets, collate_targets, read_targets
+from trainer.distillation.embedding_head import AgeGenderEmbeddingModel
 from trainer.finetuning import check_same_seed, check_same_splits, describe_finetuned
 from trainer.metrics import build_compute_metrics
 from trainer.publishing import (
@@ -66,14 +69,15 @@ def main(argv: Sequence[str]) -> None:
     trainer = None
     if not trained:
         resume_from = checkpoint_to_resume(checkpoint_dir, output_dir, args.training)
-        finetuned = describe_finetuned(args.model)
-        if finetuned:
-            check_same_seed(finetuned, args.dataset_names, args.data_seed)
+        check_teachers(args)
+        finetuned, teachers = describe_finetuned(args.model), args.distillation.describe_teachers()
+        for trained_before in filter(None, [finetuned, *teachers]):
+            check_same_seed(trained_before, args.dataset_names, args.data_seed)
 
         # Load the faces, build the model, train and calibrate it.
-        run_cost = RunCost(describe_start(argv, args.paths, finetuned), resume_from)
+        run_cost = RunCost(describe_start(argv, args.paths, finetuned, teachers), resume_from)
         set_seed(args.training.seed)
-        faces = prepare_faces(args, finetuned)
+        faces = prepare_faces(args, [finetuned, *teachers])
         if not args.data.streaming:
             args.report.check_labels(faces.splits["test"])
         model, processor = build_weighted_model(args.model, faces.splits["train"])
@@ -115,40 +119,65 @@ def main(argv: Sequence[str]) -> None:
 
 
 class Faces(NamedTuple):
-    """`splits` of the data set and of the `other_sets` to train on; `decoded`: train and validation of all of them."""
+    """`splits` of the data set and of the `other_sets` to train on; `decoded`: train and validation of all of them.
+
+    trained_on: the faces of decoded["train"] before they were decoded, in the same order, in one or more parts.
+    """
 
     splits: DatasetDict | IterableDatasetDict
     other_sets: list[DatasetDict]
     decoded: DatasetDict | IterableDatasetDict
+    trained_on: list[Dataset | IterableDataset]
 
 
-def prepare_faces(args: Arguments, finetuned: dict[str, Any] | None) -> Faces:
+def check_teachers(args: Arguments) -> None:
+    """
+    Raises:
+        RecipeError: a teacher cannot be loaded, or answers other questions than the student learns.
+    """
+    load_teachers(args, args.model.base_config())
+
+
+def load_teachers(args: Arguments, config: AgeGenderConfig) -> Distillation | None:
+    """None where no teachers are named.
+
+    Args:
+        config: of the student.
+    """
+    if not args.distillation.teachers:
+        return None
+    return Distillation(args.distillation, config, args.training.device, args.training.bf16)
+
+
+def prepare_faces(args: Arguments, trained_before: Sequence[dict[str, Any] | None]) -> Faces:
     """Clean, split and decode every set. The main process does it for all of them; `datasets` keeps the result on disk.
 
     Args:
-        finetuned: what `describe_finetuned` says of the model to fine-tune; None without one.
+        trained_before: what `describe_trained` says of the model to fine-tune and of the teachers; None counts as none.
 
     Raises:
-        RecipeError: the fine-tuned model was trained on other splits.
+        RecipeError: one of them was trained on other splits.
         DatasetError: no such set, or one that cannot be used.
     """
     with args.training.main_process_first(desc="preparing the faces"):
         splits = load_faces(args.data, seed=args.data_seed)
         other_sets = load_sets(args.mixture, splits, args.data_seed)
-        if finetuned:
-            check_same_splits(finetuned, zip(args.dataset_names, [splits, *other_sets], strict=True))
+        for trained in filter(None, trained_before):
+            check_same_splits(trained, zip(args.dataset_names, [splits, *other_sets], strict=True))
         image_size = args.model.image_size
         assert image_size is not None, "Arguments.parse resolves it"
         train_size = args.model.train_image_size or image_size
         decode = partial(decode_faces, image_size=image_size, train_size=train_size, num_proc=args.data.num_proc)
         if other_sets or args.mixture.repeat > 1:
             of_each_set = training_faces([splits, *other_sets])
+            repeats = zip(of_each_set, args.mixture.repeats, strict=True)
+            trained_on = [faces for faces, times in repeats for _ in range(times)]
             parts = [decode(DatasetDict(train=faces))["train"] for faces in of_each_set]
             decoded = decode(DatasetDict(validation=splits["validation"]))
             decoded["train"] = mix_training_faces(args.mixture, parts)
         else:
-            decoded = decode(splits)
-    return Faces(splits, other_sets, decoded)
+            trained_on, decoded = [splits["train"]], decode(splits)
+    return Faces(splits, other_sets, decoded, trained_on)
 
 
 def trainer_arguments(args: RunArguments, checkpoint_dir: Path) -> RunArguments:
@@ -166,13 +195,19 @@ def trainer_arguments(args: RunArguments, checkpoint_dir: Path) -> RunArguments:
 def build_trainer(
     args: Arguments, faces: Faces, model: AgeGenderModel, processor: ViTImageProcessorPil
 ) -> AgeGenderTrainer:
-    """The Trainer of `model` on `faces`, as `args` say: with Muon, early stopping and augmentation where they ask for it."""
+    """The Trainer of `model` on `faces`, as `args` say: with Muon, teachers, augmentation and so on where they ask for it."""
+    train_faces, targets = faces.decoded["train"], read_targets(args.distillation, model.config, faces.trained_on)
+    if "embeddings" in targets:
+        size = targets["embeddings"].shape[1]
+        model = AgeGenderEmbeddingModel.around(model, size, args.distillation.embedding_loss_weight)
+    if targets:
+        train_faces = FacesWithTargets(train_faces, targets)
     return AgeGenderTrainer(
         model=model,
         args=args.training,
-        train_dataset=faces.decoded["train"],
+        train_dataset=train_faces,
         eval_dataset=faces.decoded["validation"],
-        data_collator=collate_faces,
+        data_collator=collate_targets,
         compute_metrics=build_compute_metrics(model.config),
         processing_class=processor,
         callbacks=args.learning.callbacks(args.training),
@@ -182,6 +217,8 @@ def build_trainer(
         train_resolutions=args.model.train_resolutions or (),
         l1_penalty=args.learning.l1_penalty,
         muon=args.learning.muon,
+        ema_decay=args.learning.ema_decay,
+        distillation=load_teachers(args, model.config),
     )
 
 

@@ -4,15 +4,18 @@ its log, an end of the run where a value is NaN or Inf, and checkpoints that res
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from transformers.training_args import OptimizerNames
 
 from model.modeling_age_gender import AgeGenderModel
@@ -20,9 +23,14 @@ from trainer.arguments import RunArguments
 from trainer.callbacks import GlobalBatch, SeedEachProcess
 from trainer.checkpoints import CheckpointError, TrainingDiverged, resume_hint
 from trainer.data.transforms import BatchTransform
+from trainer.devices import suit_cpu
+from trainer.distillation.distill import Distillation, answers_of
+from trainer.distillation.embedding_head import AgeGenderEmbeddingModel
+from trainer.distillation.teachers import Answers
 from trainer.metrics import batch_scores
 from trainer.optimizer import l1_norm, muon_with_adamw
 from trainer.recipe import RecipeError
+from trainer.weight_average import WeightAverage
 
 
 LOSS_CHECK_STEPS = 20  # reading a loss forces a device synchronisation, so this many are read at once
@@ -44,6 +52,8 @@ class AgeGenderTrainer(Trainer):
         train_resolutions: Sequence[int] = (),
         l1_penalty: float = 0.0,
         muon: bool = False,
+        ema_decay: float = 0.0,
+        distillation: Distillation | None = None,
         **kwargs: Any,
     ):
         """
@@ -52,18 +62,25 @@ class AgeGenderTrainer(Trainer):
             train_resolutions: sides in pixels, each for an equal part of the training steps, in this order.
             l1_penalty: weight of the L1 norm of all matrices and filters in the training loss.
             muon: optimise with `trainer.optimizer.MuonWithAdamW` instead of `args.optim`.
+            ema_decay: of the moving average of the weights, which is evaluated and kept; 0 for none.
+            distillation: the teachers' part of the training loss.
         """
         super().__init__(*args, **kwargs)
         self.add_callback(GlobalBatch())
         self.add_callback(SeedEachProcess())
-        self._choose_attention(self.model)
+        suit_cpu(self.model, self.args.device, self.args.bf16)
         self.l1_penalty, self.muon = l1_penalty, muon
+        self.average = WeightAverage(self.model, ema_decay) if ema_decay else None
+        if self.average:
+            self.add_callback(self.average)
+        self.distillation = distillation
         self.batch_transform = batch_transform.to(self.args.device)
         self.train_resolutions = train_resolutions
         self._reset_accumulators()
 
     def _reset_accumulators(self) -> None:
-        self._head_losses: dict[str, list[torch.Tensor]] = defaultdict(list)  # "train" and "eval", since the last log
+        # of "train" and "eval", since the last log
+        self._logged_losses: dict[str, list[dict[str, torch.Tensor]]] = defaultdict(list)
         self._train_scores: list[torch.Tensor] = []  # since the last log
         self._unchecked_losses: list[tuple[int, torch.Tensor]] = []  # (step, loss)
 
@@ -75,12 +92,18 @@ class AgeGenderTrainer(Trainer):
     ) -> TrainOutput:
         """
         Raises:
+            RecipeError: a moving average under FSDP, where a process holds a shard of each weight only.
             TrainingDiverged: a loss, an output or a weight is NaN or Inf.
             optuna.TrialPruned: the same in a trial of a search, whose sampler learns from it.
         """
         self._reset_accumulators()  # a pruned trial leaves some behind
+        if self.average and self.is_fsdp_enabled:
+            raise RecipeError("ema_decay does not go with FSDP. Leave it out.")
         try:
-            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+            output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+            if self.average:
+                self.average.finish(self.model)
+            return output
         except TrainingDiverged as error:
             if trial is None:
                 raise
@@ -90,13 +113,8 @@ class AgeGenderTrainer(Trainer):
 
     def call_model_init(self, trial: Any = None) -> AgeGenderModel:
         model = cast(AgeGenderModel, super().call_model_init(trial))
-        self._choose_attention(model)
+        suit_cpu(model, self.args.device, self.args.bf16)
         return model
-
-    def _choose_attention(self, model: AgeGenderModel) -> None:
-        """On a CPU in bf16 torch's fused attention is slow, above all backwards: a third of ViT-Tiny's time at 112 px."""
-        if self.args.device.type == "cpu" and self.args.bf16:
-            model.set_attn_implementation("eager")
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """
@@ -119,6 +137,8 @@ class AgeGenderTrainer(Trainer):
         All processes must call this; under FSDP only the main process gets the trained weights.
         """
         model = self.accelerator.unwrap_model(self.model)
+        if isinstance(model, AgeGenderEmbeddingModel):
+            return model.without_head(self.accelerator.get_state_dict(self.model)).eval()
         if not self.is_fsdp_enabled:
             return model
         weights, whole = self.accelerator.get_state_dict(self.model), AgeGenderModel(model.config)
@@ -151,6 +171,19 @@ class AgeGenderTrainer(Trainer):
         size = self.resolution_at(self.state.global_step) if augment else None
         return {**inputs, "pixel_values": self.batch_transform(pixels, augment=augment, size=size)}
 
+    def _with_answers(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """As `_transformed` with augmentation, and the teachers' answers to the same crops."""
+        distillation = self.distillation
+        assert distillation is not None
+        inputs = {name: values.to(self.args.device) for name, values in inputs.items()}
+        size = self.resolution_at(self.state.global_step) or self.batch_transform.image_size
+        view_size = distillation.view_size(size)
+        pixels = self.batch_transform(inputs["pixel_values"], augment=True, size=view_size)
+        answers = distillation.answers(self.batch_transform.to_rgb(pixels), answers_of(inputs))
+        if view_size != size:
+            pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
+        return {**inputs, "pixel_values": pixels} | answers._asdict()
+
     def resolution_at(self, step: int) -> int | None:
         """The side in pixels of the pictures of a training step; None for the model's own.
 
@@ -164,7 +197,8 @@ class AgeGenderTrainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        loss = super().training_step(model, self._transformed(inputs, augment=True), num_items_in_batch)
+        transformed = self._with_answers if self.distillation else partial(self._transformed, augment=True)
+        loss = super().training_step(model, transformed(inputs), num_items_in_batch)
         self._unchecked_losses.append((self.state.global_step + 1, loss))
         if len(self._unchecked_losses) == LOSS_CHECK_STEPS:
             self._check_losses()
@@ -190,6 +224,11 @@ class AgeGenderTrainer(Trainer):
             )
         return loss, logits, labels
 
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """During training the average of the weights is evaluated, if there is one."""
+        with self.average.applied_to(self.model) if self.average else nullcontext():
+            return super().evaluation_loop(*args, **kwargs)
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -197,10 +236,15 @@ class AgeGenderTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        outputs = model(**inputs)
-        mode = "train" if model.training else "eval"
-        self._head_losses[mode].append(torch.stack([outputs.age_loss, outputs.gender_loss]).detach())
+        answers = answers_of(inputs)
+        outputs = model(**{name: values for name, values in inputs.items() if name not in Answers._fields})
+        losses = {"age_loss": outputs.age_loss, "gender_loss": outputs.gender_loss}
         loss = outputs.loss
+        if self.distillation and answers:
+            losses["soft_loss"] = self.distillation.soft_loss(outputs, answers)
+            loss = self.distillation.loss(outputs, losses["soft_loss"])
+        mode = "train" if model.training else "eval"
+        self._logged_losses[mode].append({name: value.detach() for name, value in losses.items()})
         if model.training:
             self._train_scores.append(
                 batch_scores(outputs.age_logits, outputs.gender_logits, inputs["age_labels"], inputs["gender_labels"])
@@ -210,7 +254,8 @@ class AgeGenderTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add `age_loss` and `gender_loss`, the means since the last log, to every record that has a loss.
+        """Add `age_loss`, `gender_loss` and, with teachers, `soft_loss`, the means since the last log, to every record that
+        has a loss.
 
         Training records also get `age_mae` and `gender_accuracy`, measured on the augmented training batches.
         `logs` is changed in place, as `Trainer.log` does: `evaluate` returns it, and `metric_for_best_model` may be one
@@ -219,10 +264,11 @@ class AgeGenderTrainer(Trainer):
         if "train_loss" in logs:  # the last record of a training
             self._check_losses()
         for mode, prefix in (("train", ""), ("eval", "eval_")):
-            if f"{prefix}loss" in logs and self._head_losses[mode]:
-                means = torch.stack(self._head_losses.pop(mode)).mean(dim=0, keepdim=True)
-                age_loss, gender_loss = self.accelerator.gather(means).view(-1, 2).mean(dim=0).tolist()
-                logs |= {f"{prefix}age_loss": age_loss, f"{prefix}gender_loss": gender_loss}
+            if f"{prefix}loss" in logs and self._logged_losses[mode]:
+                losses = self._logged_losses.pop(mode)
+                means = torch.stack([torch.stack([*one.values()]) for one in losses]).mean(dim=0, keepdim=True)
+                means = self.accelerator.gather(means).view(-1, len(losses[0])).mean(dim=0)
+                logs |= {f"{prefix}{name}": mean for name, mean in zip(losses[0], means.tolist(), strict=True)}
         if "loss" in logs and self._train_scores:
             sums = torch.stack(self._train_scores).sum(dim=0, keepdim=True)
             self._train_scores = []
@@ -261,7 +307,7 @@ class AgeGenderTrainer(Trainer):
             super()._load_best_model()
         else:
             assert self.state.best_model_checkpoint is not None
-            self._load_from_checkpoint(self.state.best_model_checkpoint)
+            self._load_from_checkpoint(self.state.best_model_checkpoint)  # the average of the weights too
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """
@@ -283,6 +329,8 @@ class AgeGenderTrainer(Trainer):
                 f"differ, such as {others[0]}. Resume with the recipe that wrote it."
             )
         (model or self.model).load_state_dict(restored.state_dict(), strict=True)
+        if self.average:
+            self.average.load(resume_from_checkpoint)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """
@@ -297,6 +345,10 @@ class AgeGenderTrainer(Trainer):
         if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
             raise TrainingDiverged(f"Weights are NaN or Inf after step {step}. {self._resume_hint()}")
         try:
+            if (
+                self.average and self.args.should_save
+            ):  # before trainer_state.json, which marks the checkpoint as complete
+                self.average.save(Path(self._get_output_dir(trial), f"checkpoint-{step}"))
             super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:  # Python, torch and safetensors on a full disk
             raise CheckpointError(

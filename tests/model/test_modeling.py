@@ -4,7 +4,15 @@ import math
 
 import pytest
 import torch
-from transformers import AutoModel, ConvNextConfig, EfficientNetConfig, MobileViTConfig, ResNetConfig, ViTConfig
+from transformers import (
+    AutoModel,
+    ConvNextConfig,
+    EfficientNetConfig,
+    MobileNetV1Config,
+    MobileViTConfig,
+    ResNetConfig,
+    ViTConfig,
+)
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderModel, age_loss, class_loss
@@ -44,6 +52,18 @@ def test_any_backbone_trains_a_step_saves_and_loads(backbone, pixel_values, tmp_
     loaded = AgeGenderModel.from_pretrained(tmp_path)
     with torch.no_grad():
         assert torch.equal(loaded(pixel_values).age_logits, model(pixel_values).age_logits)
+
+
+def test_mobilenet_v1_has_a_width_a_pooling_and_statistics_that_last(pixel_values):
+    """Its configuration names no width, without a pooling layer it pools nothing, and its momentum is TensorFlow's."""
+    config = AgeGenderConfig(backbone_config=MobileNetV1Config(depth_multiplier=0.25), image_size=32)
+    model = AgeGenderModel(config).train()
+    assert model.age_head.in_features == 256
+    norm = model.backbone.conv_stem.normalization
+    before = norm.running_var.clone()
+    model(pixel_values, torch.tensor([3, 40, -100]), torch.tensor([0, 1, 1])).loss.backward()
+    assert model.backbone.conv_stem.convolution.weight.grad is not None
+    assert (norm.running_var - before).abs().max() < 0.02  # one batch moves them by a hundredth
 
 
 def test_output_shapes(pixel_values):

@@ -15,7 +15,7 @@ from trainer.arguments import Arguments
 from trainer.build_model import ModelArguments
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
-from trainer.finetuning import check_same_seed, check_same_splits, describe_finetuned
+from trainer.finetuning import check_same_seed, check_same_splits, describe_finetuned, describe_trained
 from trainer.recipe import RecipeError
 from trainer.run_record import describe_splits
 from trainer.train import main, prepare_faces
@@ -43,6 +43,17 @@ def test_three_runs_in_a_row(tmp_path):
     assert third["started_from"]["seconds"] == 120
     assert [known["dataset"] for known in third["started_from"]["trained_on"]] == ["others", "both", "faces"]
     assert trained_on_other_splits(third) == ["faces"], "the same splits under another name are the same pictures"
+
+
+def test_sets_of_teachers_count_too(tmp_path):
+    teacher = write_run(tmp_path / "teacher", "faces", "1")
+    student = write_run(tmp_path / "student", "others", "2")
+    student["taught_by"] = [describe_trained(str(tmp_path / "teacher"), None, "teachers")]
+    assert trained_on_other_splits(student) == ["faces"]
+    (tmp_path / "student" / "training_run.json").write_text(json.dumps(student))
+    known = describe_trained(str(tmp_path / "student"), None, "teachers")["trained_on"]
+    assert [one["dataset"] for one in known] == ["others", "both", "faces"]
+    assert trained_on_other_splits(teacher) == []
 
 
 def test_another_seed_would_train_on_what_was_held_out(tmp_path):
@@ -77,7 +88,7 @@ def test_splits_of_the_same_seed_may_differ_too(fine_tuning):
     with refused:
         tune([*fine_tuning, "--test_fraction", "0.3", "--metric_for_best_model", "age_mae"])
     args = Arguments.parse(fine_tuning)
-    prepare_faces(args, describe_finetuned(args.model))
+    prepare_faces(args, [describe_finetuned(args.model)])
 
 
 def test_a_set_under_another_name_of_its_family_is_not_taken_for_another(tmp_path):

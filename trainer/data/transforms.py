@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from model.face_alignment import resize_square
+from trainer.data.photo_faults import jpeg_artefacts, light, motion_blur
 from trainer.data.sources import load_row_picture
 from trainer.devices import forkable_opencv
 
@@ -37,6 +38,13 @@ class AugmentationArguments:
     blur: float = field(default=0.1, metadata={"help": "Probability of reducing a face to a third of its resolution."})
     erasing: float = field(
         default=0.25, metadata={"help": "Probability of erasing a random rectangle (Zhong et al., 2017)."}
+    )
+    jpeg: float = field(default=0.0, metadata={"help": "Probability of JPEG artefacts, at a quality of 10 to 70."})
+    motion_blur: float = field(
+        default=0.0, metadata={"help": "Probability of motion blur, along up to an eighth of the crop's side."}
+    )
+    light: float = field(
+        default=0.0, metadata={"help": "Strength of under- and overexposure and, a third as strong, of a colour cast."}
     )
 
 
@@ -133,10 +141,15 @@ class BatchTransform(nn.Module):
         if augment:
             images = self._move(images, size)
             images = self._color(images)
+            images = self._spoil(images)
         elif images.shape[-1] != size:
             images = F.interpolate(images, size, mode="bilinear", antialias=True)
         images = images.sub(self.mean).div_(self.std)
         return self._erase(images) if augment else images
+
+    def to_rgb(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Normalised pictures -> RGB in 0..1."""
+        return pixel_values * self.std + self.mean
 
     def _move(self, images: torch.Tensor, size: int) -> torch.Tensor:
         """Flip, rotate, zoom and shift each picture in one bilinear resampling; blur some."""
@@ -152,8 +165,7 @@ class BatchTransform(nn.Module):
         theta = torch.stack([flip * cos, -sin, shift_xy[0], flip * sin, cos, shift_xy[1]], dim=1).view(batch, 2, 3)
         grid = F.affine_grid(theta, [batch, 3, size, size], align_corners=False)
         moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-        # drawn on the CPU: `nonzero` on the device would force a synchronisation
-        blurred = (torch.rand(batch) < options.blur).nonzero().squeeze(1).to(device, non_blocking=True)
+        blurred = _some(batch, options.blur, device)
         moved[blurred] = F.interpolate(F.avg_pool2d(moved[blurred], 3), size, mode="bilinear")
         return moved
 
@@ -168,6 +180,22 @@ class BatchTransform(nn.Module):
         matrix = brightness * contrast * (saturation * torch.eye(3, device=device) + (1 - saturation) * to_gray)
         offset = brightness * (1 - contrast) * images.mean(dim=(1, 2, 3)).view(batch, 1, 1)
         return torch.baddbmm(offset, matrix, images.flatten(2)).clamp_(0, 1).view_as(images)
+
+    def _spoil(self, images: torch.Tensor) -> torch.Tensor:
+        """Bad light and motion when the photograph was taken, and a JPEG encoder after that."""
+        options, batch, side, device = self.augmentation, len(images), images.shape[-1], images.device
+        if options.light:
+            gamma = (options.light * _uniform(batch, device)).exp()
+            gains = (options.light / 3 * _uniform(3 * batch, device)).exp().view(batch, 3)
+            images = light(images, gamma, gains)
+        if options.motion_blur:
+            rows = _some(batch, options.motion_blur, device)
+            length = torch.rand(len(rows), device=device) * min(side / 8, 14) + 1
+            images[rows] = motion_blur(images[rows], length, _uniform(len(rows), device) * math.pi)
+        if options.jpeg:
+            rows = _some(batch, options.jpeg, device)
+            images[rows] = jpeg_artefacts(images[rows], torch.rand(len(rows), device=device) * 60 + 10)
+        return images
 
     def _erase(self, images: torch.Tensor) -> torch.Tensor:
         """Random erasing: a rectangle of 5 to 25 % of the picture becomes 0, the mean colour."""
@@ -185,6 +213,11 @@ class BatchTransform(nn.Module):
 def _uniform(count: int, device: torch.device) -> torch.Tensor:
     """(count,) random numbers between -1 and 1."""
     return torch.rand(count, device=device) * 2 - 1
+
+
+def _some(batch: int, probability: float, device: torch.device) -> torch.Tensor:
+    """Rows of about `probability` of the batch, drawn on the CPU: `nonzero` on the device would force a synchronisation."""
+    return (torch.rand(batch) < probability).nonzero().squeeze(1).to(device, non_blocking=True)
 
 
 def _chosen(batch: int, probability: float, device: torch.device) -> torch.Tensor:

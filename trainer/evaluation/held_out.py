@@ -88,7 +88,7 @@ def check_external(splits: DatasetDict, data_args: DataArguments, split: str, ru
     before = next((known for known in trained_on_other_splits(run) if may_be_same(known, dataset)), None)
     if before:
         raise EvaluationError(
-            f"The model that this one was fine-tuned from had been trained on {before}, in other splits. "
+            f"The model that this one was fine-tuned from, or a teacher, had been trained on {before}, in other splits. "
             + rename.format(before)
         )
     described = zip(run["data"].get("also_trained_on") or (), run["arguments"].get("also_train_on") or (), strict=True)

