@@ -232,7 +232,7 @@ def test_leaks_are_found_by_the_check(raw, tmp_path):
     assert list(find_leaks(load_faces(args, seed=0))) == []
     leaks = list(find_leaks(load_faces(replace(args, split_by="picture"), seed=0)))
     assert leaks
-    assert all(leak.mirrored and leak.first[-12:] == leak.second[-12:] for leak in leaks)
+    assert all(leak.flipped and leak.first[-12:] == leak.second[-12:] for leak in leaks)
     by_picture = load_faces(replace(args, split_by="picture"), seed=0)
     groups = {split: set(by_picture[split]["group"]) for split in SPLITS}
     crossing = (
