@@ -59,7 +59,7 @@ REFUSED = {
     "hub_strategy": f"{PUSH}: checkpoints have neither code nor card. Keep them with save_total_limit",
     "hub_always_push": f"{PUSH}, and waited for. Leave it out",
     # What a script does
-    "do_train": "trainer.train always trains. To measure a trained model use scripts.evaluate_model",
+    "do_train": "this command always trains. To measure a trained model use scripts.evaluate_model",
     "do_eval": "use eval_strategy for validation during training, report for the scores on the test split",
     "do_predict": "use report for the scores on the test split, scripts.predict for other pictures",
     # Losses and labels
@@ -76,7 +76,7 @@ REFUSED = {
     "eval_do_concat_batches": f"{TENSORS}. Leave it out",
     "eval_use_gather_object": f"{TENSORS}. Leave it out",
     "batch_eval_metrics": "intervals, AUC and F1 need all predictions at once. For less memory use "
-    "eval_accumulation_steps, or smaller ones of per_device_eval_batch_size",
+    "eval_accumulation_steps, or a smaller per_device_eval_batch_size",
     "include_for_metrics": "no score reads more than predictions and labels. Leave it out",
     # A resumed run must be the same run
     "auto_find_batch_size": "the global batch, and with it the result, would depend on what else is in the memory. Use a "
@@ -85,9 +85,9 @@ REFUSED = {
     "save_steps, and resume_from_checkpoint: true in the next start",
     "restore_callback_states_from_checkpoint": "every callback restores its state. Leave it out",
     # Parallelism
-    "fsdp": "choose it when launching: accelerate launch --config_file trainer/accelerate/fsdp.yaml -m trainer.train ...",
+    "fsdp": "choose it when launching: accelerate launch --config_file trainer/accelerate/fsdp.yaml -m trainer.train",
     "fsdp_config": "it is in trainer/accelerate/fsdp.yaml, for accelerate launch --config_file",
-    "deepspeed": "use FSDP: accelerate launch --config_file trainer/accelerate/fsdp.yaml -m trainer.train ...",
+    "deepspeed": "use FSDP: accelerate launch --config_file trainer/accelerate/fsdp.yaml -m trainer.train",
     "parallelism_config": "use data parallelism or FSDP: accelerate launch with a file of trainer/accelerate",
     "local_rank": "start several processes with accelerate launch or torchrun, which pass it in the environment",
     # Language models, and names of the past
