@@ -17,7 +17,7 @@ from transformers import BaseImageProcessor, TrainingArguments
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.card import render_card
-from model_card.hub_checks import check_name, check_signed_in, hub_errors
+from model_card.hub_checks import check_may_write, check_name, check_signed_in, hub_errors
 from model_card.requirements import CARD, COMPARISON
 from trainer.atomic_files import write_atomically
 from trainer.data.arguments import DataArguments
@@ -93,19 +93,30 @@ class ReportArguments:
         return pushes and self.report and not missing
 
 
-def repository_to_push_to(training_args: TrainingArguments, output_dir: Path) -> str | None:
-    """The Hub id that the model goes to; None without `push_to_hub`.
+def repository_to_push_to(training_args: TrainingArguments, output_dir: Path, *, report: bool) -> str | None:
+    """The Hub id that the model goes to; None without `push_to_hub`. All that a push needs is checked before training.
+
+    Args:
+        output_dir: the run's result; its name is the repository's where `hub_model_id` says none.
+        report: whether this start writes the report.
 
     Raises:
-        HubError: not signed in, or no valid name: better known before training than after it.
+        RecipeError: there will be no report, from which the pushed card is rendered.
+        HubError: not signed in, no valid name, or a token that may not write there.
     """
     if not training_args.push_to_hub:
         return None
+    if not report and not (output_dir / CARD).exists():
+        raise RecipeError(
+            "push_to_hub: true needs the report, whose scores the card states: leave out report: false, or push later with "
+            "scripts.push_to_hub."
+        )
     check_signed_in()
     with hub_errors("could not ask the Hub whose token this is"):
         user = HfApi().whoami()["name"]
     repo_id = training_args.hub_model_id or f"{user}/{output_dir.name}"
     check_name(repo_id)
+    check_may_write(repo_id, training_args.hub_private_repo)
     return repo_id
 
 

@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
 
     # Check all that can be known before training: names, tokens, packages, and what lies there already.
     exports_onnx = args.report.exports_onnx(pushes=args.training.push_to_hub)
-    repo_id = repository_to_push_to(args.training, output_dir)
+    repo_id = repository_to_push_to(args.training, output_dir, report=args.report.report)
     trained = is_trained(output_dir, args.training, report=args.report.report)
     trainer = None
     if not trained:
