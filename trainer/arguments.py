@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -57,9 +58,15 @@ class RunArguments(TrainingArguments):
     def __post_init__(self) -> None:
         """
         Raises:
-            RecipeError: no evaluation returns `metric_for_best_model`; or an optimizer, a schedule, a tracker or a way of
-                sampling cannot be used, which transformers would find after the faces are prepared.
+            RecipeError: `output_dir` names no folder of its own; no evaluation returns `metric_for_best_model`; or an
+                optimizer, a schedule, a tracker or a way of sampling cannot be used, which transformers would find after
+                the faces are prepared.
         """
+        if self.output_dir is not None and Path(self.output_dir).name in ("", ".."):
+            raise RecipeError(
+                f"output_dir: expected a folder for this run alone, got {self.output_dir!r}: the checkpoints lie beside it. "
+                f"Write {Path(self.output_dir, 'run')}, for example."
+            )
         metric = (self.metric_for_best_model or "loss").removeprefix("eval_")
         if metric not in METRICS:
             raise RecipeError(
@@ -86,6 +93,22 @@ class RunArguments(TrainingArguments):
         check_optimizer(self)
         check_schedule(self)
         check_trackers(self)
+
+    def check_batch(self, faces: int) -> None:
+        """
+        Args:
+            faces: number of training faces in an epoch.
+
+        Raises:
+            RecipeError: `dataloader_drop_last` would leave no batch at all.
+        """
+        batch = self.train_batch_size * self.world_size
+        if self.dataloader_drop_last and faces < batch:
+            raise RecipeError(
+                f"dataloader_drop_last: true drops an incomplete batch, and {faces} training faces do not fill one of {batch} "
+                f"(per_device_train_batch_size x devices = {self.per_device_train_batch_size} x "
+                f"{batch // self.per_device_train_batch_size}). Leave it out, or use smaller batches."
+            )
 
 
 def check_columns_and_sampling(args: TrainingArguments) -> None:
@@ -180,7 +203,7 @@ class Arguments(NamedTuple):
         check_no_gpu_is_idle(args.training.device.type)
         if args.data.streaming and args.training.max_steps <= 0:
             raise RecipeError("A stream has no known length: set max_steps, the number of batches to train on.")
-        return args._replace(model=args.model.resolved())
+        return args._replace(model=args.model.resolved(), mixture=args.mixture.inheriting(args.data))
 
     @property
     def data_seed(self) -> int:
@@ -200,8 +223,8 @@ class Arguments(NamedTuple):
     @property
     def paths(self) -> list[str]:
         """Places on this machine, and names on the Hub, that the arguments name."""
-        own = (self.data.manifest, self.data.cache_dir, self.training.output_dir)
-        return [*(one.dataset for one in self.data_sets), *(path for path in own if path)]
+        of_sets = [path for one in self.data_sets for path in (one.dataset, one.manifest, one.cache_dir)]
+        return [path for path in (*of_sets, self.training.output_dir) if path]
 
     def describe(self) -> dict[str, Any]:
         """{name: value} for the run's record: of `training` only what differs from the defaults, and no path of this

@@ -1,6 +1,7 @@
 """From which checkpoint a run resumes: the last one that was written completely; and what may not be overwritten."""
 
 import json
+import logging
 import re
 import time
 import uuid
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate.utils import gather_object
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from transformers import TrainingArguments
 
@@ -18,6 +20,7 @@ from model_card.run_record import RUN_RECORD
 from trainer.recipe import RecipeError
 
 
+logger = logging.getLogger(__name__)
 STATE = "trainer_state.json"  # the Trainer writes it last: a checkpoint that holds it is complete
 SECONDS_TO_APPEAR = 30  # until other machines see a new file on a network file system
 
@@ -28,6 +31,33 @@ class CheckpointError(AgeGenderError):
 
 class TrainingDiverged(AgeGenderError):
     """The loss or a weight is NaN or Inf."""
+
+
+@contextmanager
+def only_start(output_dir: Path, training_args: TrainingArguments) -> Iterator[None]:
+    """Around a start of a run: the main process holds a lock beside `output_dir`. It ends with the process, even by a kill.
+
+    Raises:
+        RecipeError: another start of the same run is alive.
+    """
+    if training_args.process_index != 0:
+        yield
+        return
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output_dir.with_name(f".{output_dir.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RecipeError(
+            f"Another start that writes to {output_dir} is alive: both would write the same checkpoints. Wait until it ends, "
+            "stop it, or choose another --output_dir."
+        ) from None
+    except NotImplementedError:
+        logger.warning(f"The file system of {output_dir} has no locks: take care that no second start writes there.")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def find_checkpoints(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from trainer.arguments import Arguments, RunArguments
 from trainer.build_model import build_weighted_model
 from trainer.calibration import Calibration, calibrate
 from trainer.callbacks import RunCost
-from trainer.checkpoints import checkpoint_to_resume, full_disk_explained, is_trained
+from trainer.checkpoints import checkpoint_to_resume, full_disk_explained, is_trained, only_start
 from trainer.data.loading import load_faces, stream_without_pauses
 from trainer.data.mixture import load_sets, mix_training_faces, training_faces
 from trainer.data.transforms import BatchTransform, collate_faces, decode_faces
@@ -50,6 +50,16 @@ def main(argv: Sequence[str]) -> None:
         AgeGenderError: something that the user can mend; as far as possible before training.
     """
     args = Arguments.parse(argv)
+    with only_start(Path(args.training.output_dir), args.training):
+        run(args, argv)
+
+
+def run(args: Arguments, argv: Sequence[str]) -> None:
+    """All that a start does, from the checks to the push.
+
+    Args:
+        argv: what `args` were read from.
+    """
     if args.training.device.type == "cpu":  # this and the next one change the whole process
         keep_freed_memory()
     if args.data.streaming:
@@ -74,6 +84,8 @@ def main(argv: Sequence[str]) -> None:
         run_cost = RunCost(describe_start(argv, args.paths, finetuned), resume_from)
         set_seed(args.training.seed)
         faces = prepare_faces(args, finetuned)
+        if not args.data.streaming:
+            args.training.check_batch(len(faces.decoded["train"]))
         if not args.data.streaming:
             args.report.check_labels(faces.splits["test"])
         model, processor = build_weighted_model(args.model, faces.splits["train"])
