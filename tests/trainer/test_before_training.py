@@ -1,6 +1,8 @@
 """What would keep a run from ending well is said in its first seconds, before the faces are read."""
 
+import csv
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,30 @@ def test_files_follow_the_umask(few_faces, tmp_path, umask):
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
     assert {"model.safetensors", "training_run.json", "trainer_state.json"} <= {path.name for path in files}
     assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("columns", "not_measured"),
+    [(["age"], "gender"), (["gender"], "age in years, age range")],
+    ids=["without genders", "without ages"],
+)
+def test_a_set_without_labels_of_one_head_can_be_pushed(
+    asked_hub, few_faces, tmp_path, monkeypatch, columns, not_measured
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # read from the environment at import
+    source = shutil.copytree(few_faces, tmp_path / "faces")
+    with (source / "metadata.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, ["file_name", *columns])
+        table.writeheader()
+        for path in sorted(source.glob("*.jpg")):
+            age, gender, *_ = path.name.split("_")
+            labels = {"age": age, "gender": ("male", "female")[int(gender)]}
+            path.rename(source / f"{path.name[-20:]}")
+            table.writerow({"file_name": path.name[-20:], **{name: labels[name] for name in columns}})
+    overrides = ["--num_train_epochs", "1", "--metric_for_best_model", "loss", "--report", "true", "--onnx", "false"]
+    main(arguments(source, tmp_path / "run", *overrides, "--push_to_hub", "true", "--hub_model_id", "user/faces"))
+    card = (tmp_path / "run/README.md").read_text()
+    assert f"**Not measured: {not_measured}.**" in card
+    pushed = {file.rfilename for file in HfApi(asked_hub.url, token=asked_hub.token).model_info("user/faces").siblings}
+    assert {"model.safetensors", "README.md", "metrics.json"} <= pushed
