@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from accelerate.utils import gather_object
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from transformers import TrainingArguments
+from transformers.trainer_utils import SaveStrategy
+from transformers.training_args import OptimizerNames
 
 from model.errors import AgeGenderError
 from model_card.requirements import CARD
@@ -58,6 +61,33 @@ def only_start(output_dir: Path, training_args: TrainingArguments) -> Iterator[N
         yield
     finally:
         lock.release()
+
+
+def check_room(folder: Path, weights_bytes: int, training_args: TrainingArguments, *, muon: bool) -> None:
+    """Before training: compare the free space with two checkpoints, the best and the newest, and the trained model.
+
+    Args:
+        folder: holds the run's checkpoints. Those that are there already are not counted again.
+        weights_bytes: size of the model's weights; AdamW keeps two moments of the same size beside them, Muon one.
+        muon: as in `trainer.optimizer.LearningArguments`.
+
+    Raises:
+        CheckpointError: there is less room.
+    """
+    is_adamw = OptimizerNames(training_args.optim).value.startswith("adamw_torch")
+    moments = 1 if muon else 2 if is_adamw else 0
+    checkpoint = weights_bytes * (1 if training_args.save_only_model else 1 + moments)
+    saves = SaveStrategy(training_args.save_strategy) != SaveStrategy.NO
+    missing = max(2 - len(find_checkpoints(folder)), 1) if saves else 0
+    needed = missing * checkpoint + weights_bytes
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise CheckpointError(
+            f"{folder} lies on a disk with {free / 1e6:,.1f} MB free. The run needs at least {needed / 1e6:,.1f} MB: "
+            f"{missing} x {checkpoint / 1e6:,.1f} for checkpoints and {weights_bytes / 1e6:,.1f} for the trained model. Make "
+            "room, or choose another --output_dir."
+        )
 
 
 def find_checkpoints(folder: Path) -> list[Path]:

@@ -19,10 +19,10 @@ from model.errors import AgeGenderError
 from model.modeling_age_gender import AgeGenderModel
 from model_card.push import push_folder
 from trainer.arguments import Arguments, RunArguments
-from trainer.build_model import build_weighted_model
+from trainer.build_model import build_weighted_model, weights_bytes
 from trainer.calibration import Calibration, calibrate
 from trainer.callbacks import RunCost
-from trainer.checkpoints import checkpoint_to_resume, full_disk_explained, is_trained, only_start
+from trainer.checkpoints import check_room, checkpoint_to_resume, full_disk_explained, is_trained, only_start
 from trainer.data.loading import load_faces, stream_without_pauses
 from trainer.data.mixture import load_sets, mix_training_faces, training_faces
 from trainer.data.transforms import BatchTransform, collate_faces, decode_faces
@@ -76,6 +76,7 @@ def run(args: Arguments, argv: Sequence[str]) -> None:
     trainer = None
     if not trained:
         resume_from = checkpoint_to_resume(checkpoint_dir, output_dir, args.training)
+        check_room(checkpoint_dir, weights_bytes(args.model), args.training, muon=args.learning.muon)
         finetuned = describe_finetuned(args.model)
         if finetuned:
             check_same_seed(finetuned, args.dataset_names, args.data_seed)
