@@ -165,7 +165,7 @@ def check_trackers(args: TrainingArguments) -> None:
         RecipeError: `report_to` names a tracker that is not installed.
     """
     installed = get_available_reporting_integrations()
-    missing = [name for name in args.report_to if name not in installed]
+    missing = [name for name in args.report_to or () if name not in installed]
     if missing:
         raise RecipeError(
             f"report_to: {', '.join(missing)} is not installed here, or is no tracker. There are "
