@@ -20,7 +20,7 @@ from safetensors import safe_open
 from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
 from model_card.metrics_text import calibrated_figure, comparable_range_sets, with_interval
-from model_card.requirements import CARD, COMPARISON, METRICS, WEIGHTS, card_problems, onnx_files
+from model_card.requirements import CARD, COMPARISON, METRICS, WEIGHTS, card_problems, not_measured, onnx_files
 from model_card.run_record import read_run_record, trained_on_other_splits
 
 
@@ -79,6 +79,7 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
         "also_trained_on": run["data"].get("also_trained_on") or [],
         "grouped": run["arguments"].get("split_by", "group") == "group",
         "metrics": metrics,
+        "not_measured": not_measured(metrics),
         "external_genders": [
             (name, scores["gender"]) for name, scores in metrics["outside"].items() if "gender" in scores
         ],
@@ -124,30 +125,32 @@ def _sources(run: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _extremes(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The rows of the metrics by which the card states its limits."""
-    by_age = [row for row in metrics["age"]["by_age"] if row["mae"]["low"] is not None] or metrics["age"]["by_age"]
-    by_error = sorted(by_age, key=lambda row: row["mae"]["value"])
-    coverage = metrics["calibration"]["age_interval"]["by_age"]
-    enough = metrics["worst_group"]["minimum_support"]
-    coverage = [row for row in coverage if row["coverage"]["n"] >= enough] or coverage
-    return {
-        "easiest": by_error[0],
-        "hardest": by_error[-1],
-        "least_covered": min(coverage, key=lambda row: row["coverage"]["value"]),
-        "young": next(group for group in metrics["groups"] if group["by"] == "age"),
-    }
+    """The rows of the metrics by which the card states its limits, of those heads that were measured."""
+    extremes: dict[str, Any] = {}
+    if "age" in metrics:
+        by_age = [row for row in metrics["age"]["by_age"] if row["mae"]["low"] is not None] or metrics["age"]["by_age"]
+        by_error = sorted(by_age, key=lambda row: row["mae"]["value"])
+        coverage = metrics["calibration"]["age_interval"]["by_age"]
+        enough = metrics["worst_group"]["minimum_support"]
+        coverage = [row for row in coverage if row["coverage"]["n"] >= enough] or coverage
+        extremes["easiest"], extremes["hardest"] = by_error[0], by_error[-1]
+        extremes["least_covered"] = min(coverage, key=lambda row: row["coverage"]["value"])
+    if "gender" in metrics:
+        extremes["young"] = next((group for group in metrics["groups"] if group["by"] == "age"), None)
+    return extremes
 
 
 def _metadata(
     metrics: dict[str, Any], dataset_name: str, uses_utkface: bool, uses_fairface: bool, base_model: str | None
 ) -> ModelCardData:
     """The card's YAML header with its model-index: each headline score with its interval and number of faces."""
-    headline = {
-        ("mae", "Age, mean absolute error (years)"): metrics["age"]["mae"],
-        ("cs5", "Age within five years"): metrics["age"]["cs5"],
-        ("accuracy", "Gender accuracy"): metrics["gender"]["accuracy"],
-        ("roc_auc", "Gender AUC"): metrics["gender"].get("auc"),
-    }
+    headline = {}
+    if "age" in metrics:
+        headline["mae", "Age, mean absolute error (years)"] = metrics["age"]["mae"]
+        headline["cs5", "Age within five years"] = metrics["age"]["cs5"]
+    if "gender" in metrics:
+        headline["accuracy", "Gender accuracy"] = metrics["gender"]["accuracy"]
+        headline["roc_auc", "Gender AUC"] = metrics["gender"].get("auc")
     for name, scores in metrics["age_ranges"].items():
         headline["accuracy", f"Age range accuracy, {name}"] = scores["accuracy"]
         headline["accuracy", f"Age range 1-off accuracy, {name}"] = scores["within_one"]

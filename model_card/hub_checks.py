@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from huggingface_hub import constants, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import httpx, validate_repo_id
 
 from model.errors import AgeGenderError
@@ -38,6 +39,44 @@ def check_visibility(repo_id: str, is_private: bool, wanted_private: bool | None
         raise HubError(
             f"{repo_id} exists and is {words[is_private]}, not {words[wanted_private]} as asked: change that in its "
             "settings, or leave the option out"
+        )
+
+
+def check_may_write(repo_id: str, wanted_private: bool | None = None) -> None:
+    """Ask the Hub whether this token may push a model to `repo_id`; nothing is changed there.
+
+    Raises:
+        HubError: the token may only read, the repository belongs to somebody else or has another visibility than wanted
+            (None: any), or the Hub cannot be asked.
+    """
+    api = HfApi()
+    with hub_errors(f"could not ask the Hub whether this token may write to {repo_id}"):
+        account = api.whoami()
+        try:
+            is_private = bool(api.model_info(repo_id).private)
+        except RepositoryNotFoundError:
+            _check_may_create(repo_id, account)
+            return
+        check_visibility(repo_id, is_private, wanted_private)
+        api.auth_check(repo_id, write=True)
+
+
+def _check_may_create(repo_id: str, account: dict[str, Any]) -> None:
+    token = account.get("auth", {}).get("accessToken", {})  # an OAuth session has none
+    if token.get("role") == "read":
+        raise HubError(
+            f"this token of {account['name']} may only read, and cannot create {repo_id}: use one that may write"
+        )
+    organisations = [one["name"] for one in account.get("orgs", ()) if one.get("roleInOrg") != "read"]
+    namespaces = [account["name"], *organisations]
+    if token.get("role") == "fineGrained":
+        scopes = token.get("fineGrained", {}).get("scoped", ())
+        writable = {scope["entity"].get("name") for scope in scopes if "repo.write" in scope["permissions"]}
+        namespaces = [name for name in namespaces if name in writable]
+    if repo_id.split("/")[0] not in namespaces:
+        raise HubError(
+            f"{repo_id} does not exist, or is hidden from you, and this token of {account['name']} cannot create it: it may "
+            f"create repositories of {', '.join(namespaces) or 'nobody'}"
         )
 
 

@@ -18,14 +18,12 @@ REQUIRED_METRICS = (
     "split",
     "pictures",
     "bootstrap",
-    "age",
-    "age_ranges",
-    "gender",
     "calibration",
     "groups",
     "worst_group",
     "network",
 )
+HEADS = {"age": "age in years", "age_ranges": "age range", "gender": "gender"}  # a set may lack labels of some
 REQUIRED_RUN = (
     "command",
     "versions",
@@ -57,6 +55,11 @@ def card_problems(folder: Path) -> list[str]:
     return problems + _onnx_problems(folder, content.get(COMPARISON), weights_sha256)
 
 
+def not_measured(metrics: dict[str, Any]) -> list[str]:
+    """What the model answers and the evaluation could not compare with labels, in the words of `HEADS`."""
+    return [words for key, words in HEADS.items() if not metrics.get(key)]
+
+
 def onnx_files(folder: Path) -> list[str]:
     """Paths of the exported networks, relative to the folder and sorted: the one in full precision comes first."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.glob("onnx/*.onnx"))
@@ -78,6 +81,8 @@ def _run_problems(folder: Path, run: dict[str, Any]) -> list[str]:
 
 def _metrics_problems(metrics: dict[str, Any], weights_sha256: str | None) -> list[str]:
     problems = [f"{METRICS} does not say {key!r}" for key in REQUIRED_METRICS if not metrics.get(key)]
+    if len(not_measured(metrics)) == len(HEADS):
+        problems.append(f"{METRICS} holds no score of either head: the test faces have no labels")
     if metrics.get("split") not in (None, "test"):
         problems.append(f"{METRICS} is of the {metrics['split']} split: a card states those of the test split")
     measured = metrics.get("weights_sha256")

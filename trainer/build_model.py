@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import init_empty_weights
 from datasets import Dataset, IterableDataset
 from safetensors import SafetensorError
 from torch import nn
@@ -159,6 +160,30 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
     except (OSError, SafetensorError) as error:
         raise RecipeError(f"{source} cannot be loaded: {error}") from error
     return model, make_image_processor(model.config.image_size, **normalisation)
+
+
+def weights_bytes(args: ModelArguments) -> int:
+    """How many bytes the weights of the model that `build_model` returns take. Reads its configuration only.
+
+    Raises:
+        RecipeError: no such model or backbone.
+    """
+    try:
+        if args.finetune_from:
+            config = load_config(args.finetune_from, args.finetune_revision)
+        else:
+            backbone = (
+                AutoConfig.from_pretrained(args.backbone)
+                if args.backbone
+                else read_backbone_config(args.backbone_config or "")
+            )
+            values = {name: getattr(args, name) for name in CONFIG_ARGUMENTS if getattr(args, name) is not None}
+            config = AgeGenderConfig(backbone_config=backbone, **values)
+    except OSError as error:
+        raise RecipeError(f"{args.backbone} cannot be loaded: {error}") from error
+    with init_empty_weights():
+        model = AgeGenderModel(config)
+    return sum(weights.numel() * weights.element_size() for weights in model.parameters())
 
 
 def build_weighted_model(

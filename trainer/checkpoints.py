@@ -1,7 +1,9 @@
 """From which checkpoint a run resumes: the last one that was written completely; and what may not be overwritten."""
 
 import json
+import logging
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -9,8 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate.utils import gather_object
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from transformers import TrainingArguments
+from transformers.trainer_utils import SaveStrategy
+from transformers.training_args import OptimizerNames
 
 from model.errors import AgeGenderError
 from model_card.requirements import CARD
@@ -18,6 +23,7 @@ from model_card.run_record import RUN_RECORD
 from trainer.recipe import RecipeError
 
 
+logger = logging.getLogger(__name__)
 STATE = "trainer_state.json"  # the Trainer writes it last: a checkpoint that holds it is complete
 SECONDS_TO_APPEAR = 30  # until other machines see a new file on a network file system
 
@@ -28,6 +34,61 @@ class CheckpointError(AgeGenderError):
 
 class TrainingDiverged(AgeGenderError):
     """The loss or a weight is NaN or Inf."""
+
+
+@contextmanager
+def only_start(output_dir: Path, training_args: TrainingArguments) -> Iterator[None]:
+    """Around a start of a run: the main process holds a lock beside `output_dir`. It ends with the process, even by a kill.
+
+    Raises:
+        RecipeError: another start of the same run is alive.
+    """
+    if training_args.process_index != 0:
+        yield
+        return
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output_dir.with_name(f".{output_dir.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RecipeError(
+            f"Another start that writes to {output_dir} is alive: both would write the same checkpoints. Wait until it ends, "
+            "stop it, or choose another --output_dir."
+        ) from None
+    except NotImplementedError:
+        logger.warning(f"The file system of {output_dir} has no locks: take care that no second start writes there.")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_room(folder: Path, weights_bytes: int, training_args: TrainingArguments, *, muon: bool, ema: bool) -> None:
+    """Before training: compare the free space with two checkpoints, the best and the newest, and the trained model.
+
+    Args:
+        folder: holds the run's checkpoints. Those that are there already are not counted again.
+        weights_bytes: size of the model's weights; AdamW keeps two moments of the same size beside them, Muon one.
+        muon: as in `trainer.optimizer.LearningArguments`.
+        ema: each checkpoint also holds the average of the weights.
+
+    Raises:
+        CheckpointError: there is less room.
+    """
+    is_adamw = OptimizerNames(training_args.optim).value.startswith("adamw_torch")
+    moments = 1 if muon else 2 if is_adamw else 0
+    checkpoint = weights_bytes * (1 + ema + (0 if training_args.save_only_model else moments))
+    saves = SaveStrategy(training_args.save_strategy) != SaveStrategy.NO
+    missing = max(2 - len(find_checkpoints(folder)), 1) if saves else 0
+    needed = missing * checkpoint + weights_bytes
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise CheckpointError(
+            f"{folder} lies on a disk with {free / 1e6:,.1f} MB free. The run needs at least {needed / 1e6:,.1f} MB: "
+            f"{missing} x {checkpoint / 1e6:,.1f} for checkpoints and {weights_bytes / 1e6:,.1f} for the trained model. Make "
+            "room, or choose another --output_dir."
+        )
 
 
 def find_checkpoints(folder: Path) -> list[Path]:

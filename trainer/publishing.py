@@ -17,9 +17,9 @@ from transformers import BaseImageProcessor, TrainingArguments
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.card import render_card
-from model_card.hub_checks import check_name, check_signed_in, hub_errors
+from model_card.hub_checks import check_may_write, check_name, check_signed_in, hub_errors
 from model_card.requirements import CARD, COMPARISON
-from trainer.atomic_files import write_atomically
+from trainer.atomic_files import follow_umask, write_atomically
 from trainer.data.arguments import DataArguments
 from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
 from trainer.recipe import RecipeError
@@ -55,16 +55,12 @@ class ReportArguments:
     )
 
     def check_labels(self, test: Dataset) -> None:
-        """
-        Raises:
-            RecipeError: the test split has no labels for a head, whose errors the card must state.
-        """
+        """Warn of a head whose errors cannot be measured: the test split has no labels for it, and the card says so."""
         genders, ages = np.array(test["gender"]), np.array(test["age"])
         missing = [name for name, labels in (("genders", genders), ("exact ages", ages)) if not (labels >= 0).any()]
         if self.report and missing:
-            raise RecipeError(
-                f"The test split has no {' and no '.join(missing)}, so no card can be written. Add --report false, and "
-                "measure what there is with scripts.evaluate_model."
+            logger.warning(
+                f"The test split has no {' and no '.join(missing)}: the card will say that these were not measured."
             )
 
     def exports_onnx(self, pushes: bool) -> bool:
@@ -93,19 +89,30 @@ class ReportArguments:
         return pushes and self.report and not missing
 
 
-def repository_to_push_to(training_args: TrainingArguments, output_dir: Path) -> str | None:
-    """The Hub id that the model goes to; None without `push_to_hub`.
+def repository_to_push_to(training_args: TrainingArguments, output_dir: Path, *, report: bool) -> str | None:
+    """The Hub id that the model goes to; None without `push_to_hub`. All that a push needs is checked before training.
+
+    Args:
+        output_dir: the run's result; its name is the repository's where `hub_model_id` says none.
+        report: whether this start writes the report.
 
     Raises:
-        HubError: not signed in, or no valid name: better known before training than after it.
+        RecipeError: there will be no report, from which the pushed card is rendered.
+        HubError: not signed in, no valid name, or a token that may not write there.
     """
     if not training_args.push_to_hub:
         return None
+    if not report and not (output_dir / CARD).exists():
+        raise RecipeError(
+            "push_to_hub: true needs the report, whose scores the card states: leave out report: false, or push later with "
+            "scripts.push_to_hub."
+        )
     check_signed_in()
     with hub_errors("could not ask the Hub whose token this is"):
         user = HfApi().whoami()["name"]
     repo_id = training_args.hub_model_id or f"{user}/{output_dir.name}"
     check_name(repo_id)
+    check_may_write(repo_id, training_args.hub_private_repo)
     return repo_id
 
 
@@ -113,13 +120,15 @@ def save_model_folder(model: AgeGenderModel, image_processor: BaseImageProcessor
     """Fill `folder` so that `pipeline("age-gender-classification", model=folder, trust_remote_code=True)` loads it.
 
     Writes model.safetensors, config.json (with `auto_map` and `custom_pipelines`), preprocessor_config.json, the code that
-    the pipeline needs, YuNet's weights and `ENDPOINT_FILES`. Other files in the folder stay as they are.
+    the pipeline needs, YuNet's weights and `ENDPOINT_FILES`. Other files in the folder stay; all get the permissions of the
+    umask.
     """
     AgeGenderPipeline(model=model, image_processor=image_processor, device=model.device).save_pretrained(folder)
     for name in ENDPOINT_FILES:
         source, target = CODE_FOLDER / name, Path(folder, name)
         if not (target.exists() and target.samefile(source)):
             shutil.copyfile(source, target)
+    follow_umask(Path(folder))
 
 
 def evaluate_on_test(output_dir: Path, data_args: DataArguments) -> None:

@@ -17,6 +17,7 @@ from transformers import HfArgumentParser
 from model.errors import AgeGenderError
 from model_card.run_record import RENAMED_ARGUMENTS
 from trainer.devices import why_no_gpu
+from trainer.inherited_arguments import REFUSED
 
 
 EXAMPLE = "trainer/recipes/vit_tiny.yaml"
@@ -30,19 +31,14 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type]) -> tuple
     """Read `[recipe.yaml] [--name value ...]` into one instance of each dataclass; the command line wins over the file.
 
     Raises:
-        RecipeError: no such file, not a mapping, an unknown name, a value of the wrong type, values that contradict each
-            other, a token in the file, or 16-bit training without a GPU.
+        RecipeError: no such file, not a mapping, an unknown name, one that is refused, a value of the wrong type, values
+            that contradict each other, or 16-bit training without a GPU.
     """
     parser, known = _parser(argument_classes)
     from_file, from_command_line = [], list(argv)
     if argv and not argv[0].startswith("-"):
         path = Path(from_command_line.pop(0))
         mapping = read_mapping(path, "recipe", EXAMPLE)
-        if "hub_token" in mapping:
-            raise RecipeError(
-                f"{path}: hub_token does not belong in a recipe, whose text is published with the model. Take it out, and "
-                "log in with `hf auth login` or set HF_TOKEN."
-            )
         from_file = _mapping_to_argv(mapping, known, str(path))
         _check_values(parser, from_file, known, str(path))
     _check_values(parser, from_command_line, known, "command line")
@@ -98,14 +94,17 @@ def did_you_mean(name: str, known: Collection[str], otherwise: str = "") -> str:
 
 
 def _parser(argument_classes: Sequence[type]) -> tuple[HfArgumentParser, list[str]]:
-    """The parser of these dataclasses, and the names that it knows."""
+    """The parser of these dataclasses, and the names that can be used."""
     # allow_abbrev=False: `--data` must be an error, not one of the arguments that begin with it
     dataclasses: list[Any] = list(argument_classes)
     parser = HfArgumentParser(dataclasses, allow_abbrev=False, exit_on_error=False)
     for action in parser._actions:
         if action.dest == "report_to":  # `str | list[str]`, which HfArgumentParser reads as one string
             action.nargs = "+"
-    return parser, [field.name for cls in argument_classes for field in fields(cls) if field.init]
+        if action.dest in REFUSED:
+            action.help = argparse.SUPPRESS  # `--help` lists what can be used
+    names = [field.name for cls in argument_classes for field in fields(cls) if field.init]
+    return parser, [name for name in names if name not in REFUSED]
 
 
 def _parse(parser: HfArgumentParser, argv: list[str]) -> tuple[Any, ...]:
@@ -122,10 +121,13 @@ def _parse(parser: HfArgumentParser, argv: list[str]) -> tuple[Any, ...]:
 def _check_values(parser: HfArgumentParser, argv: Sequence[str], known: Sequence[str], where: str) -> None:
     """
     Raises:
-        RecipeError: a value of the wrong type, an unknown flag, or a list where one value belongs.
+        RecipeError: a value of the wrong type, an unknown or refused flag, or a list where one value belongs.
     """
     if {"-h", "--help"} & set(argv):
         return
+    for word in argv:
+        if word.startswith("--"):
+            _check_refused(_name_of(word).removeprefix("no_"), where)  # `--no_x` turns off what is on by default
     try:
         _, left = parser.parse_known_args(list(argv))
     except argparse.ArgumentError as error:
@@ -133,8 +135,7 @@ def _check_values(parser: HfArgumentParser, argv: Sequence[str], known: Sequence
         raise RecipeError(f"{where}: {name}: {error.message}.") from None
     unknown = next((word for word in left if word.startswith("--")), None)
     if unknown:
-        name = unknown.lstrip("-").partition("=")[0].replace("-", "_")
-        hint = did_you_mean(name, known, otherwise=" `--help` lists them all.")
+        hint = did_you_mean(_name_of(unknown), known, otherwise=" `--help` lists them all.")
         raise RecipeError(f"{where}: unknown argument {unknown}.{hint}")
     if left:
         flag = next((word for word in reversed(argv[: argv.index(left[0])]) if word.startswith("--")), None)
@@ -143,10 +144,25 @@ def _check_values(parser: HfArgumentParser, argv: Sequence[str], known: Sequence
         raise RecipeError(f"{where}: {flag[2:]}: expected one value, got also {' '.join(left)!r}.")
 
 
+def _name_of(flag: str) -> str:
+    """`--hub-token=...` -> `hub_token`."""
+    return flag.lstrip("-").partition("=")[0].replace("-", "_")
+
+
+def _check_refused(name: str, where: str) -> None:
+    """
+    Raises:
+        RecipeError: the argument is refused, whatever its value, which the message does not show: it may be a token.
+    """
+    if name in REFUSED:
+        raise RecipeError(f"{where}: {name} is not used here: {REFUSED[name]}.")
+
+
 def _mapping_to_argv(mapping: dict[str, Any], known: Sequence[str], where: str) -> list[str]:
     """`learning_rate: 1e-3` -> `["--learning_rate", "1e-3"]`; lists give several values, mappings JSON, null nothing."""
     argv = []
     for key, value in mapping.items():
+        _check_refused(key, where)
         if key not in known:
             hint = did_you_mean(str(key), known, otherwise=" `--help` lists them all.")
             raise RecipeError(f"{where}: unknown key {key!r}.{hint}")

@@ -20,10 +20,10 @@ from model.errors import AgeGenderError
 from model.modeling_age_gender import AgeGenderModel
 from model_card.push import push_folder
 from trainer.arguments import Arguments, RunArguments
-from trainer.build_model import build_weighted_model
+from trainer.build_model import build_weighted_model, weights_bytes
 from trainer.calibration import Calibration, calibrate
 from trainer.callbacks import RunCost
-from trainer.checkpoints import checkpoint_to_resume, full_disk_explained, is_trained
+from trainer.checkpoints import check_room, checkpoint_to_resume, full_disk_explained, is_trained, only_start
 from trainer.data.loading import load_faces, stream_without_pauses
 from trainer.data.mixture import load_sets, mix_training_faces, training_faces
 from trainer.data.transforms import BatchTransform, decode_faces
@@ -53,6 +53,16 @@ def main(argv: Sequence[str]) -> None:
         AgeGenderError: something that the user can mend; as far as possible before training.
     """
     args = Arguments.parse(argv)
+    with only_start(Path(args.training.output_dir), args.training):
+        run(args, argv)
+
+
+def run(args: Arguments, argv: Sequence[str]) -> None:
+    """All that a start does, from the checks to the push.
+
+    Args:
+        argv: what `args` were read from.
+    """
     if args.training.device.type == "cpu":  # this and the next one change the whole process
         keep_freed_memory()
     if args.data.streaming:
@@ -64,11 +74,18 @@ def main(argv: Sequence[str]) -> None:
 
     # Check all that can be known before training: names, tokens, packages, and what lies there already.
     exports_onnx = args.report.exports_onnx(pushes=args.training.push_to_hub)
-    repo_id = repository_to_push_to(args.training, output_dir)
+    repo_id = repository_to_push_to(args.training, output_dir, report=args.report.report)
     trained = is_trained(output_dir, args.training, report=args.report.report)
     trainer = None
     if not trained:
         resume_from = checkpoint_to_resume(checkpoint_dir, output_dir, args.training)
+        check_room(
+            checkpoint_dir,
+            weights_bytes(args.model),
+            args.training,
+            muon=args.learning.muon,
+            ema=args.learning.ema_decay > 0,
+        )
         check_teachers(args)
         finetuned, teachers = describe_finetuned(args.model), args.distillation.describe_teachers()
         for trained_before in filter(None, [finetuned, *teachers]):
@@ -78,6 +95,8 @@ def main(argv: Sequence[str]) -> None:
         run_cost = RunCost(describe_start(argv, args.paths, finetuned, teachers), resume_from)
         set_seed(args.training.seed)
         faces = prepare_faces(args, [finetuned, *teachers])
+        if not args.data.streaming:
+            args.training.check_batch(len(faces.decoded["train"]))
         if not args.data.streaming:
             args.report.check_labels(faces.splits["test"])
         model, processor = build_weighted_model(args.model, faces.splits["train"])

@@ -20,6 +20,7 @@ from transformers.training_args import OptimizerNames
 
 from model.modeling_age_gender import AgeGenderModel
 from trainer.arguments import RunArguments
+from trainer.atomic_files import follow_umask
 from trainer.callbacks import GlobalBatch, SeedEachProcess
 from trainer.checkpoints import CheckpointError, TrainingDiverged, resume_hint
 from trainer.data.transforms import BatchTransform
@@ -350,6 +351,8 @@ class AgeGenderTrainer(Trainer):
             ):  # before trainer_state.json, which marks the checkpoint as complete
                 self.average.save(Path(self._get_output_dir(trial), f"checkpoint-{step}"))
             super()._save_checkpoint(model, trial)
+            if self.is_world_process_zero() and trial is None:
+                follow_umask(Path(self.args.output_dir, f"checkpoint-{step}"))
         except (OSError, RuntimeError, SafetensorError) as error:  # Python, torch and safetensors on a full disk
             raise CheckpointError(
                 f"The checkpoint of step {step} could not be written to {self.args.output_dir}: {error}. Is the disk "

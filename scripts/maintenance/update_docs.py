@@ -1,4 +1,5 @@
-"""Fill in what the documents show of the shipped model and of the code: results, a snippet's output, the import diagram.
+"""Fill in what the documents show of the shipped model and of the code: results, a snippet's output, the import diagram,
+the arguments of a training.
 
     python -m scripts.maintenance.update_docs [--check]
 
@@ -10,13 +11,17 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import grimp
 import networkx
+from transformers import TrainingArguments
 
 from model_card.metrics_text import Score, comparable_range_sets, markdown_table, with_interval
+from trainer.arguments import RunArguments
+from trainer.inherited_arguments import REFUSED, WORKING
 
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +41,7 @@ def main() -> None:
             "output": snippet_output(readme),
         },
         "docs/results.md": {"results": full_table(metrics)},
+        "docs/training.md": {"arguments": arguments_tables()},
         "CONTRIBUTING.md": {"imports": import_diagram()},
     }
     for name, of_file in blocks.items():
@@ -170,6 +176,24 @@ def snippet_output(readme: str) -> str:
     if done.returncode:
         raise ValueError(f"The README's snippet fails:\n{done.stderr}")
     return f"    {done.stdout.strip()}".replace("\n", "\n    ")
+
+
+def arguments_tables() -> str:
+    """What becomes of each argument of transformers' TrainingArguments: those that work by topic, those that are refused."""
+    works = markdown_table(
+        ["what for", "arguments that work as transformers documents them"],
+        [[topic, ", ".join(f"`{name}`" for name in names)] for topic, names in WORKING.items()],
+    )
+    own, theirs = ({one.name: one.default for one in fields(cls)} for cls in (RunArguments, TrainingArguments))
+    defaults = markdown_table(
+        ["argument", "default here", "in transformers"],
+        [[f"`{name}`", f"`{own[name]}`", f"`{theirs[name]}`"] for name in theirs if own[name] != theirs[name]],
+    )
+    refused = markdown_table(
+        ["refused argument", "why, or what to use instead"],
+        [[f"`{name}`", f"{reason[0].upper()}{reason[1:]}."] for name, reason in REFUSED.items()],
+    )
+    return "\n\n".join([works, defaults, refused])
 
 
 def import_diagram() -> str:

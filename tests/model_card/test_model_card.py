@@ -250,7 +250,7 @@ def test_missing_file_is_named(run, name):
         ("metrics.json", {"weights_sha256": "0" * 64}, "metrics.json holds figures of other weights"),
         ("metrics.json", {"split": "validation"}, "of the validation split"),
         ("metrics.json", {"groups": None}, "metrics.json does not say 'groups'"),
-        ("metrics.json", {"gender": None}, "metrics.json does not say 'gender'"),
+        ("metrics.json", {"calibration": None}, "metrics.json does not say 'calibration'"),
         ("training_run.json", {"hardware": None}, "training_run.json does not say 'hardware'"),
         ("onnx/comparison.json", {"weights_sha256": "0" * 64}, "onnx/ holds an export of other weights: run"),
         ("onnx/comparison.json", {"pictures": 0}, "does not say what the export costs on faces"),
@@ -277,4 +277,30 @@ def test_without_onnx_files_the_card_does_not_speak_of_them(run):
 def test_missing_learning_curves_are_named(run):
     (run / "figures" / "learning_curves.png").unlink()
     with pytest.raises(CardError, match=r"learning_curves\.png is missing: run python -m scripts\.evaluate_model"):
+        render_card(run)
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "left_out", "kept"),
+    [
+        ({"gender"}, ("gender",), ("### Age", "mean absolute error")),
+        ({"exact ages"}, ("age in years",), ("### Age", "### Gender", "age range accuracy")),
+        ({"exact ages", "ages"}, ("age in years", "age range"), ("### Gender", "gender accuracy")),
+    ],
+)
+def test_what_no_label_could_measure_is_said_and_not_shown(run, unlabelled, left_out, kept):
+    metrics = made_up_metrics(sha256(run / "model.safetensors"), unlabelled=unlabelled)
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    text = render_card(run, "user/faces")
+    assert f"**Not measured: {', '.join(left_out)}.** The test faces have no such labels." in text
+    assert all(words in text for words in kept)
+    assert ("### Gender" in text) == ("gender" not in unlabelled)
+    assert ("### Age" in text) == ("ages" not in unlabelled)
+    assert ("mean absolute error (years) | " in text.split("## Architecture")[0]) == ("exact ages" not in unlabelled)
+    assert "\n\n\n\n" not in text
+
+
+def test_a_card_needs_labels_of_one_head(run):
+    change(run / "metrics.json", age=None, age_ranges=None, gender=None)
+    with pytest.raises(CardError, match="holds no score of either head: the test faces have no labels"):
         render_card(run)

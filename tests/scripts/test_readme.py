@@ -10,6 +10,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from scripts.maintenance.update_docs import arguments_tables, fill_in
+
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,6 +67,11 @@ def test_every_command_exists(module):
 
 def test_the_readme_can_be_read_at_a_sitting():
     assert len(README.splitlines()) <= 150
+
+
+def test_the_arguments_of_a_training_are_up_to_date():
+    text = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    assert fill_in(text, {"arguments": arguments_tables()}, "docs/training.md") == text
 
 
 @pytest.mark.slow

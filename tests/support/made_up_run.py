@@ -1,12 +1,14 @@
 """A finished run without a training: a tiny random model with a record, figures and an ONNX file that were made up."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from model.configuration_age_gender import AgeGenderConfig
+from model.modeling_age_gender import IGNORE_INDEX
 from model_card.card import FIGURES
 from model_card.requirements import sha256
 from tests.support.tiny_model import save_tiny_model
@@ -51,18 +53,23 @@ RUN = {
 }
 
 
-def made_up_metrics(weights_sha256: str) -> dict:
-    """Figures of a model that errs by a few years and a tenth of the genders, on 600 faces."""
+def made_up_metrics(weights_sha256: str, unlabelled: Collection[str] = ()) -> dict:
+    """Figures of a model that errs by a few years and a tenth of the genders, on 600 faces.
+
+    Args:
+        unlabelled: of "gender", "exact ages" (decades are known) and "ages", what no face is labelled with.
+    """
     rng = np.random.default_rng(0)
     ages, genders = rng.integers(0, 90, 600), rng.integers(0, 2, 600)
     guesses = ages + rng.normal(0, 6, 600)
     age_probs = np.exp(-np.abs(np.arange(117) - guesses[:, None]) / 4)
     female = 1 / (1 + np.exp(-(genders * 2 - 1) * 2 - rng.normal(0, 1.5, 600)))
+    years = (ages // 10 * 10, ages // 10 * 10 + 9) if "exact ages" in unlabelled else (ages, ages)
     predictions = Predictions(
         age_probs=age_probs / age_probs.sum(axis=1, keepdims=True),
         gender_probs=np.stack([1 - female, female], axis=1),
-        age_labels=np.stack([ages, ages], axis=1),
-        gender_labels=genders,
+        age_labels=np.full((600, 2), IGNORE_INDEX) if "ages" in unlabelled else np.stack(years, axis=1),
+        gender_labels=np.full(600, IGNORE_INDEX) if "gender" in unlabelled else genders,
         races=np.array(["White", "Black", "Asian"])[rng.integers(0, 3, 600)],
         groups=np.arange(600),
     )

@@ -27,7 +27,6 @@ def see(folder: Path) -> torch.Tensor:
         use_cpu=True,
         per_device_train_batch_size=4,
         max_steps=2,
-        remove_unused_columns=False,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,

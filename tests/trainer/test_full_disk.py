@@ -11,7 +11,9 @@ from datasets.table import embed_table_storage
 from tests.support.made_up_faces import draw_face
 from tests.support.small_disk import on_a_disk_of
 from tests.support.tiny_model import save_tiny_model
-from tests.support.training_runs import command, record_of
+from tests.support.training_runs import SMOKE, command, record_of
+from trainer.arguments import Arguments
+from trainer.build_model import build_model, weights_bytes
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 
@@ -20,10 +22,37 @@ pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 @pytest.mark.slow
+def test_a_disk_without_room_for_two_checkpoints_is_found_before_the_faces_are_read(tmp_path):
+    train = command(tmp_path / "nowhere", tmp_path / "disk/run")
+    done = on_a_disk_of("256k", tmp_path, f"if {' '.join(train)}; then exit 3; fi")
+    assert done.returncode == 0, done.stderr
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith(
+        f"CheckpointError: {tmp_path}/disk/run.checkpoints lies on a disk with 0.3 MB free. The run needs"
+    )
+    assert "2 x 0." in message
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["--backbone_config", '{"model_type": "resnet"}'],
+        ["--backbone_config", '{"model_type": "swin"}'],
+        ["--backbone_config", '{"model_type": "convnextv2"}'],
+        ["--stem_channels", "4", "8", "16"],
+    ],
+)
+def test_the_weights_are_counted_without_being_made(overrides):
+    args = Arguments.parse([SMOKE, *overrides]).model
+    model, _ = build_model(args)
+    assert weights_bytes(args) == 4 * model.num_parameters()
+
+
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_checkpoint(faces, tmp_path, varied_run):
-    """On a real file system of its own that holds one checkpoint and a half."""
+    """On a real file system of its own that holds two checkpoints and a half; the third replaces the first."""
     checkpoint = varied_run.with_name("run.checkpoints") / "checkpoint-36"
-    kilobytes = sum(file.stat().st_size for file in checkpoint.iterdir()) * 3 // 2 // 1024
+    kilobytes = sum(file.stat().st_size for file in checkpoint.iterdir()) * 5 // 2 // 1024
     train = " ".join(command(faces, tmp_path / "disk/run"))
     script = f"""
         if {train} 2>{tmp_path}/error.txt; then exit 3; fi
@@ -34,19 +63,25 @@ def test_a_full_disk_keeps_the_last_checkpoint(faces, tmp_path, varied_run):
     done = on_a_disk_of(f"{kilobytes}k", tmp_path, script)
     assert done.returncode == 0, done.stderr
     message = (tmp_path / "error.txt").read_text().splitlines()[-1]
-    assert message.startswith("CheckpointError: The checkpoint of step 24 could not be written")
+    assert message.startswith("CheckpointError: The checkpoint of step 36 could not be written")
     assert "Is the disk full?" in message
-    assert message.endswith("/run.checkpoints/checkpoint-12.")
+    assert message.endswith("/run.checkpoints/checkpoint-24.")
     assert record_of(tmp_path / "run")["best_metric"] == pytest.approx(record_of(varied_run)["best_metric"], rel=1e-5)
 
 
 @pytest.mark.slow
 def test_a_disk_too_full_for_the_trained_model_names_the_checkpoint_to_resume_from(faces, tmp_path, varied_run):
-    """There is room for the only checkpoint, and not for the face detector in the model's folder."""
+    """When the only checkpoint is written, something else fills the disk but for less than the face detector takes."""
     checkpoint = varied_run.with_name("run.checkpoints") / "checkpoint-36"
-    kilobytes = sum(-(-file.stat().st_size // 4096) * 4 for file in checkpoint.iterdir()) + 200
+    kilobytes = sum(-(-file.stat().st_size // 4096) * 4 for file in checkpoint.iterdir())
     train = command(faces, tmp_path / "disk/run", "--num_train_epochs", "1")
-    done = on_a_disk_of(f"{kilobytes}k", tmp_path, f"if {' '.join(train)}; then exit 3; fi")
+    script = f"""
+        {" ".join(train)} &
+        until [ -e {tmp_path}/disk/run.checkpoints/checkpoint-12/trainer_state.json ]; do sleep 0.02; done
+        head -c {2 * kilobytes - 200}K /dev/zero >{tmp_path}/disk/filler
+        if wait $!; then exit 3; fi
+    """
+    done = on_a_disk_of(f"{3 * kilobytes}k", tmp_path, script)
     assert done.returncode == 0, done.stderr
     message = done.stderr.splitlines()[-1]
     assert message.startswith("CheckpointError: The trained model could not be written to")

@@ -88,7 +88,7 @@ def test_a_missing_file_is_called_what_it_should_be(read, message, tmp_path):
 
 
 def test_a_token_in_a_recipe_is_refused(tmp_path):
-    with pytest.raises(RecipeError, match=r"hub_token does not belong in a recipe.*`hf auth login`") as error:
+    with pytest.raises(RecipeError, match=r"hub_token is not used here: .*`hf auth login`") as error:
         parse(tmp_path, "epochs: 3\nhub_token: hf_secret")
     assert "hf_secret" not in str(error.value)
 

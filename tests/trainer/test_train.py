@@ -215,7 +215,7 @@ def test_a_push_without_a_login_is_refused_before_training(faces, tmp_path, monk
     monkeypatch.setenv("HF_TOKEN", "")
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no_token"))
     with pytest.raises(HubError, match="hf auth login"):
-        train(faces, tmp_path / "run", "--push_to_hub", "true")
+        train(faces, tmp_path / "run", "--push_to_hub", "true", "--report", "true")
     assert not (tmp_path / "run.checkpoints").exists()
 
 

@@ -74,7 +74,6 @@ def test_losses_are_checked_together(tmp_path):
             per_device_train_batch_size=2,
             save_strategy="no",
             report_to="none",
-            remove_unused_columns=False,
         ),
         train_dataset=Dataset.from_list(rows),
         data_collator=collate_faces,

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass, field
+from copy import copy
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from datasets import Dataset, DatasetDict, Image, IterableDatasetDict, concatenate_datasets
@@ -36,8 +37,8 @@ class MixtureArguments:
         default=None,
         metadata={
             "help": "Further sets, each a mapping of data arguments (JSON on the command line), such as "
-            '\'{"dataset": "user/faces", "align": true}\', and of `repeat`. Their own validation and test splits are held '
-            "out, so that the model can be evaluated on them."
+            '\'{"dataset": "user/faces", "align": true}\', and of `repeat`. They inherit num_proc and cache_dir. Their own '
+            "validation and test splits are held out, so that the model can be evaluated on them."
         },
     )
     repeat: int = field(
@@ -56,10 +57,28 @@ class MixtureArguments:
         """Of the data set itself and of every further one."""
         return [self.repeat, *(one.repeat for one in self.sets)]
 
+    def inheriting(self, data: DataArguments) -> "MixtureArguments":
+        """A copy whose sets have `num_proc` and `cache_dir` of the first set where they say nothing else."""
+        inherited = copy(self)
+        inherited.sets = [
+            replace(
+                one,
+                num_proc=data.num_proc if one.num_proc is None else one.num_proc,
+                cache_dir=data.cache_dir if one.cache_dir is None else one.cache_dir,
+            )
+            for one in self.sets
+        ]
+        return inherited
+
     def describe(self) -> dict[str, Any]:
         """These arguments for training_run.json, without paths on this machine."""
         defaults = asdict(SetArguments())
-        sets = [asdict(one) | {"dataset": public_name(one.dataset)} for one in self.sets]
+        sets = [
+            asdict(one)
+            | {"dataset": public_name(one.dataset), "manifest": one.manifest and public_name(one.manifest)}
+            | {"cache_dir": None, "num_proc": None}  # of this machine
+            for one in self.sets
+        ]
         changed = [{name: value for name, value in one.items() if value != defaults[name]} for one in sets]
         return {"repeat": self.repeat, "also_train_on": changed or None}
 

@@ -19,6 +19,7 @@ from trainer.build_model import ModelArguments, build_weighted_model
 from trainer.data.transforms import AugmentationArguments
 from trainer.experiments.runs import start_experiment
 from trainer.finetuning import describe_finetuned
+from trainer.inherited_arguments import REFUSED
 from trainer.optimizer import LearningArguments
 from trainer.recipe import RecipeError, did_you_mean, read_mapping
 from trainer.train import build_trainer, prepare_faces
@@ -47,7 +48,7 @@ LOSS_ARGUMENTS = (
 
 
 def _names(argument_class: type) -> list[str]:
-    return [field.name for field in fields(argument_class) if field.init and field.name not in SHARED]
+    return [one.name for one in fields(argument_class) if one.init and one.name not in (*SHARED, *REFUSED)]
 
 
 SEARCHABLE = {
