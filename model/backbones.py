@@ -38,10 +38,11 @@ class BackboneTrial(NamedTuple):
 
 def build_backbone(config: PreTrainedConfig) -> PreTrainedModel:
     """The backbone with random weights, without the pooling layer of a ViT, which is not used."""
+    dtype = torch.get_default_dtype()  # that of the heads; `config` may name the float16 of a checkpoint
     try:
-        return AutoModel.from_config(config, add_pooling_layer=False)
+        return AutoModel.from_config(config, add_pooling_layer=False, dtype=dtype)
     except TypeError:  # convolutional backbones pool without weights and have no such argument
-        return AutoModel.from_config(config)
+        return AutoModel.from_config(config, dtype=dtype)
 
 
 def try_backbone(config: PreTrainedConfig, image_size: int) -> BackboneTrial:

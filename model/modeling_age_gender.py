@@ -1,5 +1,6 @@
 """A vision backbone with two heads: a distribution over single years of age, and gender."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers.utils import ModelOutput
 from .backbones import build_backbone, pool_features, try_backbone
 from .configuration_age_gender import AgeGenderConfig
 from .errors import AgeGenderError
+from .model_files import copy_pipeline_files, revision_of_this_code
 
 
 IGNORE_INDEX = -100  # an unknown label, as in torch's cross_entropy
@@ -114,6 +116,15 @@ class AgeGenderModel(PreTrainedModel):
         # strict=False: a ViT's pooling layer is left out here, and a stem is not in the checkpoint
         model.backbone.load_state_dict(backbone.state_dict(), strict=False)
         return model
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:  # type: ignore[override]
+        """Save the model, and of where it was loaded from what `pipeline` needs beside it."""
+        name_or_path = self.config.name_or_path
+        for pipeline in (getattr(self.config, "custom_pipelines", None) or {}).values():
+            pipeline["impl"] = pipeline["impl"].split("--")[-1]  # without the repository on the Hub: the code is copied
+        super().save_pretrained(save_directory, **kwargs)
+        if name_or_path and kwargs.get("is_main_process", True):
+            copy_pipeline_files(name_or_path, save_directory, revision_of_this_code())
 
     def forward(
         self,

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig, ViTImageProcessorPil
 
+from model.backbones import try_backbone
 from model.configuration_age_gender import MAX_AGE, AgeGenderConfig, parse_age_ranges
 from model.modeling_age_gender import AgeGenderModel
 from trainer.recipe import RecipeError, did_you_mean
@@ -120,22 +121,41 @@ class ModelArguments:
         return replace(self, **{name: getattr(config, name) for name in unset})
 
 
+def check_model(args: ModelArguments) -> None:
+    """Whether `build_model` can build it, before the faces are prepared: from its configuration, without its weights.
+
+    Raises:
+        RecipeError: as `build_model`.
+        BackboneError: the backbone is refused, or takes no pictures of `image_size` or `train_resolutions` pixels.
+        AgeGenderError: age ranges that leave a gap, or a stem that does not fit the backbone.
+    """
+    values = config_values(args)
+    if args.finetune_from:
+        config = load_config(args.finetune_from, args.finetune_revision)
+        config.image_size = values.get("image_size", config.image_size)
+    elif args.backbone:
+        config = AgeGenderConfig(backbone_config=read_pretrained_config(args.backbone), **values)
+    else:
+        config = AgeGenderConfig(backbone_config=read_backbone_config(args.backbone_config or ""), **values)
+    with torch.device("meta"):
+        AgeGenderModel(config)
+    for side in args.train_resolutions or ():
+        assert isinstance(config.backbone_config, PreTrainedConfig)
+        try_backbone(config.backbone_config, side)
+
+
 def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
     """The model to train, and the preprocessing that its backbone expects.
 
     Raises:
         RecipeError: no such model or backbone, or one that cannot be read.
+        BackboneError: the backbone is refused.
         AgeGenderError: age ranges that leave a gap, or a stem that does not fit the backbone.
     """
-    values = {name: getattr(args, name) for name in CONFIG_ARGUMENTS if getattr(args, name) is not None}
-    if args.age_ranges:
-        max_age = load_config(args.finetune_from, args.finetune_revision).max_age if args.finetune_from else MAX_AGE
-        values["age_ranges"] = parse_age_ranges(args.age_ranges, max_age)
+    values = config_values(args)
     source = args.finetune_from or args.backbone
     try:
         if args.finetune_from:
-            for name in ARCHITECTURE_ARGUMENTS:
-                values.pop(name, None)
             model = load_trained(args.finetune_from, args.finetune_revision, **values)
             pretrained = AutoImageProcessor.from_pretrained(args.finetune_from, revision=args.finetune_revision)
             normalisation = {"image_mean": pretrained.image_mean, "image_std": pretrained.image_std}
@@ -151,6 +171,23 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
     except (OSError, SafetensorError) as error:
         raise RecipeError(f"{source} cannot be loaded: {error}") from error
     return model, make_image_processor(model.config.image_size, **normalisation)
+
+
+def config_values(args: ModelArguments) -> dict[str, Any]:
+    """The values of the model's configuration that `args` give; of a model to fine-tune the architecture is not among them.
+
+    Raises:
+        RecipeError: there is no age-and-gender model at `finetune_from`.
+        AgeGenderError: age ranges that leave a gap.
+    """
+    values = {name: getattr(args, name) for name in CONFIG_ARGUMENTS if getattr(args, name) is not None}
+    if args.age_ranges:
+        max_age = load_config(args.finetune_from, args.finetune_revision).max_age if args.finetune_from else MAX_AGE
+        values["age_ranges"] = parse_age_ranges(args.age_ranges, max_age)
+    if args.finetune_from:
+        for name in ARCHITECTURE_ARGUMENTS:
+            values.pop(name, None)
+    return values
 
 
 def build_weighted_model(
@@ -196,6 +233,17 @@ def read_backbone_config(text: str) -> PreTrainedConfig:
             hint = did_you_mean(key, known | set(config.attribute_map), f" There are {', '.join(sorted(known))}.")
             raise RecipeError(f"backbone_config: unknown key {key!r} of a {config.model_type}.{hint}")
     return config
+
+
+def read_pretrained_config(name_or_path: str) -> PreTrainedConfig:
+    """
+    Raises:
+        RecipeError: there is no configuration of a network of transformers.
+    """
+    try:
+        return AutoConfig.from_pretrained(name_or_path)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{name_or_path} cannot be loaded: {error}") from error
 
 
 def backbone_normalisation(processor: Any) -> dict[str, list[float]]:

@@ -19,7 +19,7 @@ from model.errors import AgeGenderError
 from model.modeling_age_gender import AgeGenderModel
 from model_card.push import push_folder
 from trainer.arguments import Arguments, RunArguments
-from trainer.build_model import build_weighted_model
+from trainer.build_model import build_weighted_model, check_model
 from trainer.calibration import Calibration, calibrate
 from trainer.callbacks import RunCost
 from trainer.checkpoints import checkpoint_to_resume, full_disk_explained, is_trained
@@ -69,6 +69,7 @@ def main(argv: Sequence[str]) -> None:
         finetuned = describe_finetuned(args.model)
         if finetuned:
             check_same_seed(finetuned, args.dataset_names, args.data_seed)
+        check_model(args.model)
 
         # Load the faces, build the model, train and calibrate it.
         run_cost = RunCost(describe_start(argv, args.paths, finetuned), resume_from)

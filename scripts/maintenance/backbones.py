@@ -7,7 +7,6 @@ because the small sizes below do not fit it needs a line in `SIZES`.
 """
 
 import logging
-import sys
 import warnings
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from model.backbones import BackboneError, try_backbone
 from model.configuration_age_gender import picture_encoder
+from scripts.maintenance.update_docs import fill_in
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "backbones.md"
@@ -42,7 +42,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "bit": RESNET | {"num_groups": 4},
     "convnext": STAGES | {"patch_size": 4},
     "convnextv2": STAGES | {"patch_size": 4},
-    "cvt": {"embed_dim": [8, 8, 16], "num_heads": [1, 1, 1], "depth": [1, 1, 1]},
+    "cvt": {"embed_dim": [8, 8, 16], "num_heads": [1, 1, 1], "depth": [1, 2, 3]},
     "depth_pro": {"patch_size": 384},
     "dinov3_convnext": STAGES,
     "donut-swin": SWIN,
@@ -81,15 +81,6 @@ SIZES: dict[str, dict[str, Any]] = {
     "pvt_v2": PYRAMID,
     "regnet": RESNET | {"groups_width": 8},
     "resnet": RESNET,
-    "sam2_hiera_det_model": {
-        "window_size_per_stage": [2, 2, 2, 2],
-        "hidden_size": 8,
-        "num_attention_heads": 1,
-        "blocks_per_stage": [1, 1, 1, 1],
-        "embed_dim_per_stage": [8, 8, 16, 16],
-        "num_attention_heads_per_stage": [1, 1, 1, 1],
-        "global_attention_blocks": [],
-    },
     "sam3_tracker": {"vision_config": SAM3},
     "sam3_vision_model": SAM3,
     "segformer": PYRAMID,
@@ -101,8 +92,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "yolos": {"image_size": [32, 32]},
 }
 SIDES = {
-    "mobilevitv2": 64,
     "levit": 64,
+    "mobilevitv2": 64,
     "pp_ocrv5_mobile_rec": 128,
     "pp_ocrv5_server_rec": 64,
     "pp_ocrv6_small_rec": 64,
@@ -158,11 +149,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     rows = [row(*item) for item in picture_kinds().items()]
     text = PAGE.read_text(encoding="utf-8")
-    start, end = "<!-- backbones -->\n", "\n<!-- /backbones -->"
-    before, after = text.split(start)[0], text.split(end)[1]
-    PAGE.write_text("".join([before, start, "\n".join([HEADER, *rows]), end, after]), encoding="utf-8")
+    PAGE.write_text(fill_in(text, {"backbones": "\n".join([HEADER, *rows])}, PAGE.name), encoding="utf-8")
     print(f"{len(rows)} networks, {sum('| works' in one for one in rows)} of them work: {PAGE}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
