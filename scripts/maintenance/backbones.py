@@ -81,6 +81,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "pvt_v2": PYRAMID,
     "regnet": RESNET | {"groups_width": 8},
     "resnet": RESNET,
+    "sam2_hiera_det_model": {"hidden_size": 96, "num_attention_heads": 1},
     "sam3_tracker": {"vision_config": SAM3},
     "sam3_vision_model": SAM3,
     "segformer": PYRAMID,
