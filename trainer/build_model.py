@@ -222,6 +222,8 @@ def read_backbone_config(text: str) -> PreTrainedConfig:
     try:
         values = json.loads(text)
         config = AutoConfig.for_model(**values)
+    except ImportError as error:  # timm's, where it is not installed
+        raise RecipeError(f"backbone_config: {str(error).strip()}") from error
     except (TypeError, ValueError) as error:
         raise RecipeError(
             f"backbone_config: expected JSON with a model_type that transformers knows: {error}"
@@ -242,7 +244,7 @@ def read_pretrained_config(name_or_path: str) -> PreTrainedConfig:
     """
     try:
         return AutoConfig.from_pretrained(name_or_path)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:  # ImportError: timm's, where it is not installed
         raise RecipeError(f"{name_or_path} cannot be loaded: {error}") from error
 
 

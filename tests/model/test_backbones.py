@@ -20,9 +20,11 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from model.backbones import BackboneError, pool_features, try_backbone
 from model.configuration_age_gender import AgeGenderConfig
+from model.errors import AgeGenderError
 from model.exported_age_gender import AgeGenderOnnxModel
 from model.modeling_age_gender import AgeGenderModel
 from scripts.maintenance.backbones import COMMON_SIZES, PAGE, picture_kinds, row, side, small_config
+from trainer.build_model import ModelArguments, check_model
 from trainer.onnx.export import write_fp32
 
 
@@ -148,9 +150,11 @@ def test_what_cannot_be_a_backbone_is_refused_by_name(kind, image_size, message)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is installed here")
-def test_without_timm_its_networks_are_refused():
-    with pytest.raises(BackboneError, match=r"timm_wrapper cannot .* requires the timm library"):
-        AgeGenderModel(AgeGenderConfig(backbone_config={"model_type": "timm_wrapper", "architecture": "resnet18"}))
+def test_without_timm_its_networks_are_refused(tmp_path):
+    (tmp_path / "config.json").write_text(text := '{"model_type": "timm_wrapper", "architecture": "resnet18"}')
+    for options in ({"backbone_config": text}, {"backbone": str(tmp_path)}):
+        with pytest.raises(AgeGenderError, match="requires the timm library"):
+            check_model(ModelArguments(**options))
 
 
 def test_a_map_of_channels_last_is_pooled_over_its_places():
