@@ -3,11 +3,11 @@
 import operator
 import re
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import field, fields
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig, ViTConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from .errors import AgeGenderError
@@ -98,7 +98,8 @@ def age_range_label(low: int, high: int, max_age: int = MAX_AGE) -> str:
 @strict
 class AgeGenderConfig(PreTrainedConfig):
     r"""
-    backbone_config: configuration of any vision backbone in transformers; a ViT by default.
+    backbone_config: configuration of a vision backbone in transformers (docs/backbones.md lists them); a ViT by default.
+        Of a model of pictures and texts it becomes that of its vision tower: see `picture_encoder`.
     stem_channels: channels of the stride-2 convolutions that replace a ViT's patch projection; None keeps it.
     pooling: `"mean"` over all tokens, the class token included, or `"cls"`, the first token.
     image_size: side in pixels of the square crop that is the model's input.
@@ -159,6 +160,8 @@ class AgeGenderConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
+        assert isinstance(self.backbone_config, PreTrainedConfig)  # made of a dict or of None by super().__post_init__
+        self.backbone_config = picture_encoder(self.backbone_config)
         self.gender_names = list(self.gender_names)
         self.landmarks_xy = self.landmarks_xy or UTKFACE_LANDMARKS_XY
         self.set_age_ranges(self.age_ranges or "FairFace-9")
@@ -173,6 +176,22 @@ class AgeGenderConfig(PreTrainedConfig):
     @property
     def age_range_labels(self) -> list[str]:
         return [age_range_label(low, high, self.max_age) for low, high in self.age_ranges]
+
+
+def picture_encoder(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The part of a network that sees pictures and answers alike each time.
+
+    Returns:
+        The vision tower of CLIP, SigLIP and other models with a `<model_type>_vision_model`. For a ViT-MAE the ViT that has
+        its weights: ViT-MAE itself leaves out three quarters of the patches at random, when it answers too. For all
+        others `config`.
+    """
+    if config.model_type == "vit_mae":
+        names = {one.name for one in fields(ViTConfig)}
+        return ViTConfig(**{name: value for name, value in config.to_dict().items() if name in names})
+    tower = getattr(config, "vision_config", None)
+    is_tower = isinstance(tower, PreTrainedConfig) and tower.model_type == f"{config.model_type}_vision_model"
+    return tower if is_tower else config  # type: ignore[return-value]
 
 
 AgeGenderConfig.register_for_auto_class()

@@ -1,6 +1,8 @@
 """Find the model's other files: in its folder, in its repository on the Hub, or beside this code."""
 
+import os
 import re
+import shutil
 from pathlib import Path
 
 from huggingface_hub.errors import RepositoryNotFoundError
@@ -8,6 +10,13 @@ from transformers.utils import cached_file, logging
 
 from .errors import AgeGenderError
 
+
+# What `pipeline` loads, beside the code that the model itself imports.
+PIPELINE_FILES = (
+    *("pipeline_age_gender.py", "decoding_age_gender.py", "exported_age_gender.py"),
+    *("face_alignment.py", "face_detection.py", "image_loading.py", "face_detection_yunet.onnx"),
+)
+PREPROCESSING_FILE = "preprocessor_config.json"
 
 logger = logging.get_logger(__name__)
 
@@ -34,15 +43,19 @@ def fetch_file(name_or_path: str, file: str, revision: str | None) -> str:
 
 def find_file(name_or_path: str, file: str, revision: str | None) -> str | None:
     """The local path of `file` from the folder or repository of the model, else from beside this code, else None."""
-    found = None
-    if name_or_path:
-        no_error = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-        try:
-            found = _cached_file(name_or_path, file, revision, **no_error)
-        except HiddenRepositoryError as error:
-            logger.warning(str(error))
-    beside = Path(__file__).with_name(file)
-    return found or (str(beside) if beside.is_file() else None)
+    return _file_of_model(name_or_path, file, revision) or _file_beside(file)
+
+
+def copy_pipeline_files(name_or_path: str, folder: str | os.PathLike, revision: str | None) -> None:
+    """Complete a folder that the model was saved to, so that `pipeline` loads it: code, YuNet's weights, preprocessing.
+
+    Code comes from beside this code, with which it works, and only else from `name_or_path`, as the preprocessing does:
+    that belongs to the weights.
+    """
+    for file in PIPELINE_FILES:
+        _copy(_file_beside(file) or _file_of_model(name_or_path, file, revision), Path(folder, file))
+    if not Path(folder, PREPROCESSING_FILE).exists():
+        _copy(_file_of_model(name_or_path, PREPROCESSING_FILE, revision), Path(folder, PREPROCESSING_FILE))
 
 
 def revision_of_this_code() -> str | None:
@@ -52,6 +65,27 @@ def revision_of_this_code() -> str | None:
     """
     parts = __name__.split(".")
     return parts[-2] if parts[0] == "transformers_modules" and re.fullmatch("[0-9a-f]{40}", parts[-2]) else None
+
+
+def _file_of_model(name_or_path: str, file: str, revision: str | None) -> str | None:
+    if not name_or_path:
+        return None
+    no_error = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    try:
+        return _cached_file(name_or_path, file, revision, **no_error)
+    except HiddenRepositoryError as error:
+        logger.warning(str(error))
+        return None
+
+
+def _file_beside(file: str) -> str | None:
+    beside = Path(__file__).with_name(file)
+    return str(beside) if beside.is_file() else None
+
+
+def _copy(source: str | None, target: Path) -> None:
+    if source and not (target.exists() and target.samefile(source)):
+        shutil.copyfile(source, target)
 
 
 def _cached_file(name_or_path: str, file: str, revision: str | None, **flags: bool) -> str | None:

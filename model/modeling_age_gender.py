@@ -1,17 +1,19 @@
 """A vision backbone with two heads: a distribution over single years of age, and gender."""
 
-import inspect
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .backbones import build_backbone, pool_features, try_backbone
 from .configuration_age_gender import AgeGenderConfig
 from .errors import AgeGenderError
+from .model_files import copy_pipeline_files, revision_of_this_code
 
 
 IGNORE_INDEX = -100  # an unknown label, as in torch's cross_entropy
@@ -20,8 +22,8 @@ IGNORE_INDEX = -100  # an unknown label, as in torch's cross_entropy
 @dataclass
 class AgeGenderOutput(ModelOutput):
     """
-    loss: scalar, if labels were given: age_loss + gender_loss_weight * gender_loss.
-    age_loss, gender_loss: scalars, if labels were given.
+    loss: scalar, if labels were given: age_loss + gender_loss_weight * gender_loss, or the one whose labels were given.
+    age_loss, gender_loss: scalars, if their labels were given.
     age_logits: (B, max_age + 1), one a year.
     age_range_logits: (B, ranges); their softmax is exactly the sum of the years' probabilities in each range.
     gender_logits: (B, genders).
@@ -83,9 +85,10 @@ class AgeGenderModel(PreTrainedModel):
         config.set_age_ranges(config.age_ranges)  # checks those of from_pretrained(..., age_ranges=...)
         backbone_config = config.backbone_config
         assert isinstance(backbone_config, PreTrainedConfig)  # AgeGenderConfig makes one of a dict or of None
+        width, self._interpolates_positions, unused = try_backbone(backbone_config, config.image_size)
         self.backbone = build_backbone(backbone_config)
-        self._interpolates_positions = "interpolate_pos_encoding" in inspect.signature(self.backbone.forward).parameters
-        width = backbone_width(backbone_config)
+        for name in unused:  # an optimizer would only decay them, and DistributedDataParallel refuses them
+            self.backbone.get_parameter(name).requires_grad_(False)
         if config.stem_channels:
             patch_size = backbone_config.patch_size
             if 2 ** len(config.stem_channels) != patch_size:
@@ -107,11 +110,21 @@ class AgeGenderModel(PreTrainedModel):
 
         >>> model = AgeGenderModel.from_backbone("google/vit-base-patch16-224-in21k", pooling="cls")
         """
-        backbone = AutoModel.from_pretrained(name_or_path)
-        model = cls(AgeGenderConfig(backbone_config=backbone.config, **config_values))
+        config = AgeGenderConfig(backbone_config=AutoConfig.from_pretrained(name_or_path), **config_values)
+        model = cls(config)
+        backbone = AutoModel.from_pretrained(name_or_path, config=config.backbone_config)
         # strict=False: a ViT's pooling layer is left out here, and a stem is not in the checkpoint
         model.backbone.load_state_dict(backbone.state_dict(), strict=False)
         return model
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:  # type: ignore[override]
+        """Save the model, and of where it was loaded from what `pipeline` needs beside it."""
+        name_or_path = self.config.name_or_path
+        for pipeline in (getattr(self.config, "custom_pipelines", None) or {}).values():
+            pipeline["impl"] = pipeline["impl"].split("--")[-1]  # without the repository on the Hub: the code is copied
+        super().save_pretrained(save_directory, **kwargs)
+        if name_or_path and kwargs.get("is_main_process", True):
+            copy_pipeline_files(name_or_path, save_directory, revision_of_this_code())
 
     def forward(
         self,
@@ -130,7 +143,7 @@ class AgeGenderModel(PreTrainedModel):
             output_attentions: needs a backbone loaded with `attn_implementation="eager"`.
 
         Returns:
-            The logits; with both labels also the losses.
+            The logits; with labels also their losses. With those of one head only, `loss` is that of this head.
         """
         options = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
         native_size = getattr(self.config.backbone_config, "image_size", self.config.image_size)
@@ -145,10 +158,12 @@ class AgeGenderModel(PreTrainedModel):
         pooled = self.dropout(pooled)
         age_logits, gender_logits = self.age_head(pooled), self.gender_head(pooled)
         loss = loss_age = loss_gender = None
-        if age_labels is not None and gender_labels is not None:
-            loss_age = age_loss(age_logits, age_labels, self.config)
+        if age_labels is not None:
+            loss = loss_age = age_loss(age_logits, age_labels, self.config)
+        if gender_labels is not None:
             loss_gender = class_loss(gender_logits, gender_labels, self.config.gender_label_smoothing)
-            loss = loss_age + self.config.gender_loss_weight * loss_gender
+            weighted = self.config.gender_loss_weight * loss_gender
+            loss = weighted if loss is None else loss + weighted
         return AgeGenderOutput(
             loss=loss,
             age_logits=age_logits,
@@ -159,43 +174,6 @@ class AgeGenderModel(PreTrainedModel):
             hidden_states=first_rows(features.get("hidden_states"), pixel_values.shape[0]),
             attentions=first_rows(features.get("attentions"), pixel_values.shape[0]),
         )
-
-
-def build_backbone(config: PreTrainedConfig) -> PreTrainedModel:
-    """The backbone, without the pooling layer of a ViT: its weights would get no gradient, which is an error in DDP."""
-    try:
-        backbone = AutoModel.from_config(config, add_pooling_layer=False)
-    except TypeError:  # convolutional backbones pool without weights and have no such argument
-        backbone = AutoModel.from_config(config)
-    for norm in backbone.modules():
-        # MobileNet's 0.9997 is TensorFlow's momentum, with which torch would keep the last batch's statistics only:
-        # https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/models/mobilenet_v1/modeling_mobilenet_v1.py
-        if isinstance(norm, nn.BatchNorm2d) and norm.momentum is not None and norm.momentum > 0.5:
-            norm.momentum = 0.01
-    return backbone
-
-
-def backbone_width(config: PreTrainedConfig) -> int:
-    """Channels of the backbone's last features, which MobileViT, ResNet, ViT and EfficientNet each name differently, and
-    MobileNetV1 not at all.
-    """
-    if config.model_type == "mobilenet_v1":
-        return max(int(1024 * config.depth_multiplier), config.min_depth)
-    for name in ("neck_hidden_sizes", "hidden_sizes", "hidden_size", "hidden_dim"):
-        width = getattr(config, name, None)
-        if width is not None:
-            return width if isinstance(width, int) else width[-1]
-    raise AgeGenderError(f"Expected a vision backbone with a hidden_size; got a {type(config).__name__} without one.")
-
-
-def pool_features(features: Any, pooling: str) -> torch.Tensor:
-    """(B, tokens, C) -> (B, C) by `pooling`; the (B, C, H, W) of a convolutional backbone by the backbone's own pooling, or
-    by the mean where it has none.
-    """
-    if features.last_hidden_state.dim() == 4:
-        pooled = features.get("pooler_output")
-        return features.last_hidden_state.mean(dim=(2, 3)) if pooled is None else pooled.flatten(1)
-    return features.last_hidden_state[:, 0] if pooling == "cls" else features.last_hidden_state.mean(dim=1)
 
 
 def first_rows(layers: tuple[torch.Tensor, ...] | None, count: int) -> tuple[torch.Tensor, ...] | None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import init_empty_weights
 from datasets import Dataset, IterableDataset
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig, ViTImageProcessorPil
 
+from model.backbones import try_backbone
 from model.configuration_age_gender import MAX_AGE, AgeGenderConfig, parse_age_ranges
 from model.modeling_age_gender import AgeGenderModel
 from trainer.recipe import RecipeError, did_you_mean
@@ -129,22 +129,45 @@ class ModelArguments:
         return load_config(self.finetune_from, self.finetune_revision) if self.finetune_from else AgeGenderConfig()
 
 
+def check_model(args: ModelArguments) -> int:
+    """Whether `build_model` can build it, before the faces are prepared: from its configuration, without its weights.
+
+    Returns:
+        How many bytes its weights will take.
+
+    Raises:
+        RecipeError: as `build_model`.
+        BackboneError: the backbone is refused, or takes no pictures of `image_size` or `train_resolutions` pixels.
+        AgeGenderError: age ranges that leave a gap, or a stem that does not fit the backbone.
+    """
+    values = config_values(args)
+    if args.finetune_from:
+        config = load_config(args.finetune_from, args.finetune_revision)
+        config.image_size = values.get("image_size", config.image_size)
+    elif args.backbone:
+        config = AgeGenderConfig(backbone_config=read_pretrained_config(args.backbone), **values)
+    else:
+        config = AgeGenderConfig(backbone_config=read_backbone_config(args.backbone_config or ""), **values)
+    with torch.device("meta"):
+        model = AgeGenderModel(config)
+    for side in args.train_resolutions or ():
+        assert isinstance(config.backbone_config, PreTrainedConfig)
+        try_backbone(config.backbone_config, side)
+    return sum(weights.numel() * weights.element_size() for weights in model.parameters())
+
+
 def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
     """The model to train, and the preprocessing that its backbone expects.
 
     Raises:
         RecipeError: no such model or backbone, or one that cannot be read.
+        BackboneError: the backbone is refused.
         AgeGenderError: age ranges that leave a gap, or a stem that does not fit the backbone.
     """
-    values = {name: getattr(args, name) for name in CONFIG_ARGUMENTS if getattr(args, name) is not None}
-    if args.age_ranges:
-        max_age = load_config(args.finetune_from, args.finetune_revision).max_age if args.finetune_from else MAX_AGE
-        values["age_ranges"] = parse_age_ranges(args.age_ranges, max_age)
+    values = config_values(args)
     source = args.finetune_from or args.backbone
     try:
         if args.finetune_from:
-            for name in ARCHITECTURE_ARGUMENTS:
-                values.pop(name, None)
             model = load_trained(args.finetune_from, args.finetune_revision, **values)
             pretrained = AutoImageProcessor.from_pretrained(args.finetune_from, revision=args.finetune_revision)
             normalisation = {"image_mean": pretrained.image_mean, "image_std": pretrained.image_std}
@@ -162,28 +185,21 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
     return model, make_image_processor(model.config.image_size, **normalisation)
 
 
-def weights_bytes(args: ModelArguments) -> int:
-    """How many bytes the weights of the model that `build_model` returns take. Reads its configuration only.
+def config_values(args: ModelArguments) -> dict[str, Any]:
+    """The values of the model's configuration that `args` give; of a model to fine-tune the architecture is not among them.
 
     Raises:
-        RecipeError: no such model or backbone.
+        RecipeError: there is no age-and-gender model at `finetune_from`.
+        AgeGenderError: age ranges that leave a gap.
     """
-    try:
-        if args.finetune_from:
-            config = load_config(args.finetune_from, args.finetune_revision)
-        else:
-            backbone = (
-                AutoConfig.from_pretrained(args.backbone)
-                if args.backbone
-                else read_backbone_config(args.backbone_config or "")
-            )
-            values = {name: getattr(args, name) for name in CONFIG_ARGUMENTS if getattr(args, name) is not None}
-            config = AgeGenderConfig(backbone_config=backbone, **values)
-    except OSError as error:
-        raise RecipeError(f"{args.backbone} cannot be loaded: {error}") from error
-    with init_empty_weights():
-        model = AgeGenderModel(config)
-    return sum(weights.numel() * weights.element_size() for weights in model.parameters())
+    values = {name: getattr(args, name) for name in CONFIG_ARGUMENTS if getattr(args, name) is not None}
+    if args.age_ranges:
+        max_age = load_config(args.finetune_from, args.finetune_revision).max_age if args.finetune_from else MAX_AGE
+        values["age_ranges"] = parse_age_ranges(args.age_ranges, max_age)
+    if args.finetune_from:
+        for name in ARCHITECTURE_ARGUMENTS:
+            values.pop(name, None)
+    return values
 
 
 def build_weighted_model(
@@ -218,6 +234,8 @@ def read_backbone_config(text: str) -> PreTrainedConfig:
     try:
         values = json.loads(text)
         config = AutoConfig.for_model(**values)
+    except ImportError as error:  # timm's, where it is not installed
+        raise RecipeError(f"backbone_config: {str(error).strip()}") from error
     except (TypeError, ValueError) as error:
         raise RecipeError(
             f"backbone_config: expected JSON with a model_type that transformers knows: {error}"
@@ -229,6 +247,17 @@ def read_backbone_config(text: str) -> PreTrainedConfig:
             hint = did_you_mean(key, known | set(config.attribute_map), f" There are {', '.join(sorted(known))}.")
             raise RecipeError(f"backbone_config: unknown key {key!r} of a {config.model_type}.{hint}")
     return config
+
+
+def read_pretrained_config(name_or_path: str) -> PreTrainedConfig:
+    """
+    Raises:
+        RecipeError: there is no configuration of a network of transformers.
+    """
+    try:
+        return AutoConfig.from_pretrained(name_or_path)
+    except (ImportError, OSError, ValueError) as error:  # ImportError: timm's, where it is not installed
+        raise RecipeError(f"{name_or_path} cannot be loaded: {error}") from error
 
 
 def backbone_normalisation(processor: Any) -> dict[str, list[float]]:

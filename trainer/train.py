@@ -20,7 +20,7 @@ from model.errors import AgeGenderError
 from model.modeling_age_gender import AgeGenderModel
 from model_card.push import push_folder
 from trainer.arguments import Arguments, RunArguments
-from trainer.build_model import build_weighted_model, weights_bytes
+from trainer.build_model import build_weighted_model, check_model
 from trainer.calibration import Calibration, calibrate
 from trainer.callbacks import RunCost
 from trainer.checkpoints import check_room, checkpoint_to_resume, full_disk_explained, is_trained, only_start
@@ -79,13 +79,9 @@ def run(args: Arguments, argv: Sequence[str]) -> None:
     trainer = None
     if not trained:
         resume_from = checkpoint_to_resume(checkpoint_dir, output_dir, args.training)
-        check_room(
-            checkpoint_dir,
-            weights_bytes(args.model),
-            args.training,
-            muon=args.learning.muon,
-            ema=args.learning.ema_decay > 0,
-        )
+        weights_bytes = check_model(args.model)
+        learning = args.learning
+        check_room(checkpoint_dir, weights_bytes, args.training, muon=learning.muon, ema=learning.ema_decay > 0)
         check_teachers(args)
         finetuned, teachers = describe_finetuned(args.model), args.distillation.describe_teachers()
         for trained_before in filter(None, [finetuned, *teachers]):
@@ -97,7 +93,6 @@ def run(args: Arguments, argv: Sequence[str]) -> None:
         faces = prepare_faces(args, [finetuned, *teachers])
         if not args.data.streaming:
             args.training.check_batch(len(faces.decoded["train"]))
-        if not args.data.streaming:
             args.report.check_labels(faces.splits["test"])
         model, processor = build_weighted_model(args.model, faces.splits["train"])
         training_args = trainer_arguments(args.training, checkpoint_dir)

@@ -131,6 +131,41 @@ def test_from_the_folder(pushed: Pushed, tmp_path: Path):
     load_elsewhere(pushed.hub, tmp_path, arguments)
 
 
+NETWORK_ONLY = """
+import sys
+from transformers import AutoModel, pipeline
+
+AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True).save_pretrained("again")
+answers = [pipeline(model=name, trust_remote_code=True)("face.png") for name in (sys.argv[1], "again")]
+assert answers[0] == answers[1] and answers[0], answers
+"""
+
+
+@pytest.mark.parametrize("on_hub", [False, True])
+def test_a_network_that_was_loaded_and_saved_is_still_a_pipeline(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_hub: bool
+):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    original = tmp_path / "original"
+    save_tiny_model(original)
+    if on_hub:
+        api = HfApi(hub.url, hub.token)
+        api.create_repo("user/network")
+        api.upload_folder(repo_id="user/network", folder_path=original)
+    Image.fromarray(astronaut()).save(tmp_path / "face.png")
+    # its own cache of remote code: that of other tests may hold the pipeline's files already
+    env = hub.env | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
+    command = [sys.executable, "-c", NETWORK_ONLY, "user/network" if on_hub else str(original)]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "cascade" not in done.stderr
+    config = json.loads((tmp_path / "again/config.json").read_text())
+    assert config["custom_pipelines"]["age-gender-classification"]["impl"] == "pipeline_age_gender.AgeGenderPipeline"
+    for path in original.glob("*.py"):
+        if path.name != "handler.py":
+            assert (tmp_path / "again" / path.name).read_text() == path.read_text()
+
+
 PRIVATE = """
 import sys
 from huggingface_hub import get_token
@@ -177,6 +212,7 @@ def test_private_with_a_token_that_only_the_call_knows(hub: HubServer, tmp_path:
 def test_pushed_code_is_what_is_needed(pushed: Pushed):
     pushed_code = {path for path in pushed.hub.repository(REPO_ID).branches["main"].files if path.endswith(".py")}
     assert pushed_code == {
+        "backbones.py",
         "configuration_age_gender.py",
         "dataset_inputs.py",
         "decoding_age_gender.py",

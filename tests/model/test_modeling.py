@@ -40,20 +40,6 @@ def pixel_values():
     return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_any_backbone_trains_a_step_saves_and_loads(backbone, pixel_values, tmp_path):
-    model = make_model(backbone).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    model(pixel_values, torch.tensor([3, 40, -100]), torch.tensor([0, 1, 1])).loss.backward()
-    without_gradient = [name for name, parameter in model.named_parameters() if parameter.grad is None]
-    assert without_gradient == []  # DistributedDataParallel refuses parameters that are never used
-    optimizer.step()
-    model.eval().save_pretrained(tmp_path)
-    loaded = AgeGenderModel.from_pretrained(tmp_path)
-    with torch.no_grad():
-        assert torch.equal(loaded(pixel_values).age_logits, model(pixel_values).age_logits)
-
-
 def test_mobilenet_v1_has_a_width_a_pooling_and_statistics_that_last(pixel_values):
     """Its configuration names no width, without a pooling layer it pools nothing, and its momentum is TensorFlow's."""
     config = AgeGenderConfig(backbone_config=MobileNetV1Config(depth_multiplier=0.25), image_size=32)
@@ -155,6 +141,18 @@ def test_unknown_labels_do_not_change_the_loss(pixel_values):
     known = model(pixel_values[:2], torch.tensor([30, 60]), torch.tensor([0, 1]))
     padded = model(pixel_values, torch.tensor([30, 60, -100]), torch.tensor([0, 1, -100]))
     torch.testing.assert_close(padded.loss, known.loss)
+
+
+def test_labels_of_one_head_give_its_loss(pixel_values):
+    model, ages, genders = make_model(), torch.tensor([3, 40, 50]), torch.tensor([0, 1, 1])
+    both = model(pixel_values, ages, genders)
+    of_ages = model(pixel_values, age_labels=ages)
+    assert torch.equal(of_ages.loss, both.age_loss)
+    assert of_ages.gender_loss is None
+    model.config.gender_loss_weight = 0.5
+    of_genders = model(pixel_values, gender_labels=genders)
+    torch.testing.assert_close(of_genders.loss, 0.5 * both.gender_loss)
+    assert of_genders.age_loss is None
 
 
 def test_a_batch_without_labels_has_a_loss_that_can_be_stepped(pixel_values):

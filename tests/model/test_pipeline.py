@@ -292,6 +292,7 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
     pipe.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         *(
+            "backbones.py",
             "configuration_age_gender.py",
             "dataset_inputs.py",
             "decoding_age_gender.py",

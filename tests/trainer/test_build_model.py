@@ -18,13 +18,17 @@ from transformers import (
 from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderModel
 from tests.model.test_modeling import BACKBONES
-from trainer.build_model import ModelArguments, age_class_weights, build_model, read_backbone_config
+from trainer.build_model import ModelArguments, age_class_weights, build_model, check_model, read_backbone_config
 from trainer.publishing import save_model_folder
 from trainer.recipe import RecipeError
 
 
 TINY_VIT = (
     '{"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,'
+    ' "image_size": 32, "patch_size": 16}'
+)
+TINY_SAM = (
+    '{"model_type": "sam_vision_model", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,'
     ' "image_size": 32, "patch_size": 16}'
 )
 
@@ -57,6 +61,30 @@ def test_build_model_from_scratch():
 def test_a_stem_that_does_not_fit_the_backbone():
     with pytest.raises(ValueError, match="patches of 16 pixels; got 2 channels, which shrink a picture 4 times"):
         build_model(ModelArguments(backbone_config=TINY_VIT, image_size=32, stem_channels=[4, 8]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backbone_config": TINY_VIT}, None),
+        ({"backbone_config": TINY_VIT, "train_resolutions": [32, 48]}, None),
+        ({"backbone_config": TINY_VIT, "stem_channels": [4, 8]}, "patches of 16 pixels; got 2 channels"),
+        (
+            {"backbone_config": '{"model_type": "gpt2"}'},
+            "gpt2 cannot be the backbone: beside a picture it needs input_ids",
+        ),
+        ({"backbone_config": TINY_SAM, "train_resolutions": [32, 48]}, "sam_vision_model cannot .* of 48 x 48 pixels"),
+        ({"backbone": "/nowhere"}, "/nowhere cannot be loaded"),
+        ({"finetune_from": "/nowhere"}, "no age-and-gender model at /nowhere"),
+    ],
+)
+def test_a_model_is_checked_without_its_weights(options, message):
+    args = ModelArguments(**{"image_size": 32} | options)
+    if message is None:
+        check_model(args)
+        return
+    with pytest.raises(ValueError, match=message):
+        check_model(args)
 
 
 def test_what_no_backbone_reads_is_refused():

@@ -13,7 +13,7 @@ from tests.support.small_disk import on_a_disk_of
 from tests.support.tiny_model import save_tiny_model
 from tests.support.training_runs import SMOKE, command, record_of
 from trainer.arguments import Arguments
-from trainer.build_model import build_model, weights_bytes
+from trainer.build_model import build_model, check_model
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 
@@ -45,7 +45,7 @@ def test_a_disk_without_room_for_two_checkpoints_is_found_before_the_faces_are_r
 def test_the_weights_are_counted_without_being_made(overrides):
     args = Arguments.parse([SMOKE, *overrides]).model
     model, _ = build_model(args)
-    assert weights_bytes(args) == 4 * model.num_parameters()
+    assert check_model(args) == 4 * model.num_parameters()
 
 
 @pytest.mark.slow

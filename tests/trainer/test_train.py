@@ -12,6 +12,7 @@ import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
+from model.backbones import BackboneError
 from model.modeling_age_gender import AgeGenderModel
 from model_card.hub_checks import HubError
 from tests.support.made_up_faces import write_utkface_folder
@@ -209,6 +210,12 @@ def test_naming_a_checkpoint_does_not_bypass_the_checks(faces, finished_run, tmp
 def test_arguments_that_cannot_be_used(faces, tmp_path, overrides, message):
     with pytest.raises(ValueError, match=message):
         train(faces, tmp_path / "run", *overrides)
+
+
+def test_a_backbone_that_needs_a_text_is_refused_before_the_faces_are_read(tmp_path):
+    bert = '{"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}'
+    with pytest.raises(BackboneError, match="bert cannot be the backbone: beside a picture it needs input_ids"):
+        train(tmp_path / "no faces here", tmp_path / "run", "--backbone_config", bert)
 
 
 def test_a_push_without_a_login_is_refused_before_training(faces, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from model.modeling_age_gender import AgeGenderModel
 from trainer.arguments import Arguments
-from trainer.build_model import ModelArguments, build_weighted_model
+from trainer.build_model import ModelArguments, build_weighted_model, check_model
 from trainer.data.transforms import AugmentationArguments
 from trainer.experiments.runs import start_experiment
 from trainer.finetuning import describe_finetuned
@@ -207,6 +207,7 @@ def _trainer_of_trials(recipe: Arguments, space: SearchSpace) -> AgeGenderTraine
         print("early_stopping_patience is left out: a trial that is worse than the others is pruned instead.")
     learning = replace(recipe.learning, early_stopping_patience=None)
     args = recipe._replace(training=training, learning=learning)
+    check_model(args.model)
     faces = prepare_faces(args, [describe_finetuned(args.model), *args.distillation.describe_teachers()])
     trainer = build_trainer(args, faces, *build_weighted_model(args.model, faces.splits["train"]))
 
