@@ -89,6 +89,7 @@ def _check_inputs(config: PreTrainedConfig) -> None:
         raise BackboneError(config.model_type, "AutoModel builds no network of it.")
     networks = MODEL_MAPPING[type(config)]
     network = networks[0] if isinstance(networks, (list, tuple)) else networks
+    assert network is not None  # the mapping's type allows it
     try:
         inputs = [network.main_input_name] if isinstance(network.main_input_name, str) else network.main_input_name
     except ImportError as error:  # the class that stands in for one whose package is missing

@@ -109,6 +109,7 @@ def picture_kinds() -> dict[str, str]:
         try:
             networks = MODEL_MAPPING[CONFIG_MAPPING[kind]]
             network = networks[0] if isinstance(networks, (list, tuple)) else networks
+            assert network is not None  # the mapping's type allows it
             takes_pictures = network.main_input_name == "pixel_values"
         except (ImportError, ValueError):  # a sound network without its package, or a name without a network
             continue
