@@ -111,8 +111,10 @@ def check_size(width: int, height: int, name: str) -> None:
 
 
 def _open(data: bytes, kind: str, name: str) -> PIL.Image.Image:
+    # Pillow's AVIF reader also accepts the brands mif1 and msf1 of HEIF files, and leaves those to the next reader.
+    readers = (kind, "HEIF") if kind == "AVIF" and "HEIF" in FORMATS else (kind,)
     try:
-        return PIL.Image.open(io.BytesIO(data), formats=(kind,))
+        return PIL.Image.open(io.BytesIO(data), formats=readers)
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
         raise PictureError(_too_large(name, "far more")) from None
     except PIL.UnidentifiedImageError:  # its message names a buffer's address, and no reason
@@ -197,9 +199,7 @@ def _tiff_by_opencv(data: bytes, name: str) -> np.ndarray:
         decoded = to_8_bits(decoded, is_inverted=tags.get(TIFF_PHOTOMETRIC) == 0)
     if decoded.ndim == 3:  # blue, green, red, alpha
         decoded = decoded[..., [2, 1, 0, 3][: decoded.shape[2]]]
-    image = PIL.Image.fromarray(np.ascontiguousarray(decoded))
-    image.getexif()[PIL.ExifTags.Base.Orientation] = tags.get(PIL.ExifTags.Base.Orientation, 1)
-    return image_to_rgb(image, name)
+    return image_to_rgb(PIL.Image.fromarray(np.ascontiguousarray(decoded)), name)  # OpenCV has turned it upright
 
 
 def _upright(image: PIL.Image.Image) -> PIL.Image.Image:

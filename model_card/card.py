@@ -112,7 +112,8 @@ def card_facts(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
 def _sources(run: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
     """The evaluated data set, the known sets whose terms the weights inherit, and the model on the Hub they began from."""
     started_from = run.get("started_from")
-    inherited = started_from and [started_from["model"], started_from["trained_on"]]
+    learnt_from = [one for one in (started_from, *(run.get("taught_by") or ())) if one]
+    inherited = [[one["model"], one["trained_on"]] for one in learnt_from]
     names = json.dumps([run["arguments"], run["data"], metrics["dataset"], inherited]).lower()
     start = started_from["model"] if started_from else run["arguments"].get("backbone")
     is_hub_id = start and "/" in start and not Path(start).exists() and not start.startswith("outputs/")

@@ -99,6 +99,6 @@ def check_same_splits(finetuned: dict[str, Any], sets: Iterable[tuple[str, Datas
             raise RecipeError(
                 f"{finetuned['model']} was trained on other splits of {known}: pictures to validate and test on may be "
                 "among its training pictures. Split the set as that training did (see its training_run.json), which means "
-                f"without folds, or fine-tune a model that was not trained on it. If this is another set than {known}, "
+                f"without folds, or use a model that was not trained on it. If this is another set than {known}, "
                 "rename it."
             )

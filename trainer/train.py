@@ -30,6 +30,8 @@ from trainer.data.transforms import BatchTransform, decode_faces
 from trainer.devices import keep_freed_memory
 from trainer.distillation.distill import Distillation, FacesWithTargets, collate_targets, read_targets
 from trainer.distillation.embedding_head import AgeGenderEmbeddingModel
+from trainer.distillation.embeddings import read_embedding_sets
+from trainer.distillation.soft_targets import SoftTargets
 from trainer.finetuning import check_same_seed, check_same_splits, describe_finetuned
 from trainer.metrics import build_compute_metrics
 from trainer.publishing import (
@@ -39,6 +41,7 @@ from trainer.publishing import (
     save_model_folder,
     write_card,
 )
+from trainer.recipe import RecipeError
 from trainer.run_record import describe_hardware, describe_splits, describe_start, save_run_record
 from trainer.tracking import track_report
 from trainer.trainer import AgeGenderTrainer
@@ -147,9 +150,17 @@ class Faces(NamedTuple):
 def check_teachers(args: Arguments) -> None:
     """
     Raises:
-        RecipeError: a teacher cannot be loaded, or answers other questions than the student learns.
+        RecipeError: a teacher or a file cannot be loaded, or answers other questions than the student learns; or files
+            beside a stream, whose faces they cannot be matched with beforehand.
     """
-    load_teachers(args, args.model.base_config())
+    config, distillation = args.model.base_config(), args.distillation
+    load_teachers(args, config)
+    for path in distillation.files:
+        SoftTargets.load(path).check(path, config.max_age, config.gender_names)
+    if distillation.embeddings:
+        read_embedding_sets(distillation.embeddings)
+    if args.data.streaming and (distillation.files or distillation.embeddings):
+        raise RecipeError("Files of soft targets and embeddings need the set whole: leave out streaming.")
 
 
 def load_teachers(args: Arguments, config: AgeGenderConfig) -> Distillation | None:

@@ -93,13 +93,13 @@ class AgeGenderTrainer(Trainer):
     ) -> TrainOutput:
         """
         Raises:
-            RecipeError: a moving average under FSDP, where a process holds a shard of each weight only.
+            RecipeError: a moving average or an embedding head under FSDP, where a process holds shards of weights only.
             TrainingDiverged: a loss, an output or a weight is NaN or Inf.
             optuna.TrialPruned: the same in a trial of a search, whose sampler learns from it.
         """
         self._reset_accumulators()  # a pruned trial leaves some behind
-        if self.average and self.is_fsdp_enabled:
-            raise RecipeError("ema_decay does not go with FSDP. Leave it out.")
+        if self.is_fsdp_enabled and (self.average or isinstance(self.model, AgeGenderEmbeddingModel)):
+            raise RecipeError("ema_decay and embeddings do not go with FSDP. Leave them out.")
         try:
             output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
             if self.average:

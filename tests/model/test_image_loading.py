@@ -52,6 +52,7 @@ READABLE = [
     ("webp", encode(PHOTO, "WEBP", lossless=True), RGB, 0),
     ("avif", encode(PHOTO, "AVIF", quality=95), RGB, 30),
     ("heic", encode(PHOTO, "HEIF", quality=95), RGB, 30),
+    ("heif of the brand mif1", encode(PHOTO, "HEIF", quality=95).replace(b"ftypheic", b"ftypmif1", 1), RGB, 30),
     ("grey", encode(PHOTO.convert("L"), "PNG"), GREY, 0),
     ("grey and alpha", encode(half_clear().convert("LA"), "PNG"), white_right(GREY), 0),
     ("colour and alpha", encode(half_clear(), "PNG"), white_right(RGB), 0),
@@ -207,6 +208,15 @@ DEEP = {
 def test_grey_of_more_than_8_bits(data: bytes):
     difference = np.abs(load_rgb(data).astype(int) - GREY)
     assert difference.max() <= 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_both_readers_of_tiff_turn_it_upright(orientation: int):
+    values = GREY_16 / 65_535  # doubles, which Pillow does not read
+    by_pillow, by_opencv = (
+        load_rgb(grey_tiff(values.astype(kind), orientation=orientation)) for kind in (np.float32, np.float64)
+    )
+    assert np.array_equal(by_opencv, by_pillow)
 
 
 def test_not_every_float_is_a_number():

@@ -5,14 +5,14 @@ import struct
 import numpy as np
 
 
-BITS, PHOTOMETRIC, SAMPLE_FORMAT, MAX_SAMPLE_VALUE = 258, 262, 339, 281
+BITS, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT, MAX_SAMPLE_VALUE = 258, 262, 274, 339, 281
 
 
 def grey_tiff(values: np.ndarray, order: str = "<", **tags: int) -> bytes:
     """One strip of the values as they are: (H, W) unsigned, signed or floats.
 
     order: "<" for Intel's byte order, ">" for Motorola's.
-    tags: photometric (0: white is zero), max_sample_value.
+    tags: photometric (0: white is zero), orientation (1 to 8, as in EXIF), max_sample_value.
     """
     height, width = values.shape
     pixels = values.astype(values.dtype.newbyteorder(order)).tobytes()
@@ -23,6 +23,7 @@ def grey_tiff(values: np.ndarray, order: str = "<", **tags: int) -> bytes:
         259: 1,
         PHOTOMETRIC: tags.get("photometric", 1),
         273: 8,
+        ORIENTATION: tags.get("orientation", 1),
         277: 1,
         278: height,
         279: len(pixels),

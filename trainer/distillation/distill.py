@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,9 +61,6 @@ class DistillationArguments:
             raise RecipeError(f"distillation_temperature must be above 0, got {self.distillation_temperature}.")
         if self.embedding_loss_weight < 0:
             raise RecipeError(f"embedding_loss_weight must be 0 or more, got {self.embedding_loss_weight}.")
-        for name in self.files:
-            if not Path(name).is_file():
-                raise RecipeError(f"teachers: no file of soft targets at {name}.")
 
     @property
     def files(self) -> list[str]:
@@ -139,13 +135,12 @@ def read_targets(
         parts: the training faces, see `trainer.data.loading.load_faces`.
 
     Raises:
-        RecipeError: a file cannot be read, answers other questions, or lacks pictures; or the faces are a stream.
+        RecipeError: a file cannot be read, answers other questions, or lacks pictures.
     """
     targets: dict[str, np.ndarray] = {}
     if not (args.files or args.embeddings):
         return targets
-    if any(isinstance(part, IterableDataset) for part in parts):
-        raise RecipeError("Files of soft targets and embeddings need the set whole: leave out streaming.")
+    assert not any(isinstance(part, IterableDataset) for part in parts), "check_teachers refuses streams"
     pictures, file_names = ([name for part in parts for name in part[column]] for column in ("group", "file_name"))
     if args.files:
         answers = []

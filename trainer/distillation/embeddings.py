@@ -26,7 +26,7 @@ def read_embeddings(path: str | Path, file_names: Sequence[str]) -> np.ndarray:
     Raises:
         RecipeError: no such file, arrays of other shapes, or no embedding for more than half of the pictures.
     """
-    sets = _read_sets(path)
+    sets = read_embedding_sets(path)
     sizes = {values.shape[1] for _, values in sets.values()}
     if len(sizes) != 1:
         raise RecipeError(f"embeddings: all sets of {path} must have embeddings of one size, got {sorted(sizes)}.")
@@ -51,8 +51,12 @@ def read_embeddings(path: str | Path, file_names: Sequence[str]) -> np.ndarray:
     return ((found - mean) / np.maximum(std, 1e-6)).astype(np.float16)
 
 
-def _read_sets(path: str | Path) -> dict[str, tuple[dict[str, int], np.ndarray]]:
-    """{set: (row by file name, (M, size) embeddings)}."""
+def read_embedding_sets(path: str | Path) -> dict[str, tuple[dict[str, int], np.ndarray]]:
+    """{set: (row by file name, (M, size) embeddings)}.
+
+    Raises:
+        RecipeError: no such file, or arrays of other shapes.
+    """
     sets = {}
     try:
         with np.load(path) as file:

@@ -1,6 +1,7 @@
 """Teachers of a distillation: trained models, averaged with each other and with their answers to the flipped face."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -29,7 +30,9 @@ class Questions(NamedTuple):
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
-    """`"user/repo@v1"` -> `("user/repo", "v1")`."""
+    """`"user/repo@v1"` -> `("user/repo", "v1")`; the path of a folder stays whole."""
+    if Path(name).is_dir():
+        return name, None
     name, _, revision = name.partition("@")
     return name, revision or None
 

@@ -18,7 +18,7 @@ from trainer.arguments import Arguments
 from trainer.build_model import ModelArguments, build_weighted_model, check_model
 from trainer.data.transforms import AugmentationArguments
 from trainer.experiments.runs import start_experiment
-from trainer.finetuning import describe_finetuned
+from trainer.finetuning import check_same_seed, describe_finetuned
 from trainer.inherited_arguments import REFUSED
 from trainer.optimizer import LearningArguments
 from trainer.recipe import RecipeError, did_you_mean, read_mapping
@@ -207,8 +207,13 @@ def _trainer_of_trials(recipe: Arguments, space: SearchSpace) -> AgeGenderTraine
         print("early_stopping_patience is left out: a trial that is worse than the others is pruned instead.")
     learning = replace(recipe.learning, early_stopping_patience=None)
     args = recipe._replace(training=training, learning=learning)
+    if args.distillation.paths:
+        raise RecipeError("A search trains without teachers and embeddings. Leave them out.")
     check_model(args.model)
-    faces = prepare_faces(args, [describe_finetuned(args.model), *args.distillation.describe_teachers()])
+    finetuned = describe_finetuned(args.model)
+    if finetuned:
+        check_same_seed(finetuned, args.dataset_names, args.data_seed)
+    faces = prepare_faces(args, [finetuned])
     trainer = build_trainer(args, faces, *build_weighted_model(args.model, faces.splits["train"]))
 
     def build_model_of(trial: optuna.Trial | None) -> AgeGenderModel:

@@ -215,7 +215,7 @@ def another_archive(folder: Path) -> str:
         (without_weights, "no model of this kind at"),
         (half_the_weights, "do not fit its configuration"),
         (trained_on_other_splits, "trained on faces with data_seed 7"),
-        (no_file, "no file of soft targets at"),
+        (no_file, "holds no soft targets: FileNotFoundError"),
         (not_an_archive, "holds no soft targets"),
         (another_archive, "holds no soft targets"),
         (write_targets, "lacks 190 of the 190 training pictures, such as "),
