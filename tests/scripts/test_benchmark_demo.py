@@ -1,4 +1,4 @@
-"""The demo's benchmarks measure what they say: as many faces as they name, and answers that could be told apart."""
+"""The demo's benchmarks measure what they say: as many faces as they name, and answers that identify their picture."""
 
 import subprocess
 import sys

@@ -121,7 +121,7 @@ def test_a_pretrained_backbone_sees_what_it_learnt_from(tmp_path, backbone, proc
     model, image_processor = build_model(ModelArguments(backbone=str(tmp_path), image_size=32))
 
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    pixels[..., 0] //= 4  # so that red and blue are told apart
+    pixels[..., 0] //= 4  # so that red and blue differ
     picture = Image.fromarray(pixels)
     expected = first_features(pretrained, own_processor(picture, return_tensors="pt"))
     assert expected.std() > 0.01
