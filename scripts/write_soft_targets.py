@@ -22,6 +22,7 @@ from transformers import set_seed
 
 from model.errors import AgeGenderError
 from trainer.arguments import Arguments
+from trainer.before_training import check_trained_models
 from trainer.data.transforms import BatchTransform, collate_faces
 from trainer.distillation.distill import Distillation
 from trainer.distillation.soft_targets import SoftTargets
@@ -67,18 +68,17 @@ def write_soft_targets(args: argparse.Namespace, recipe: Arguments) -> SoftTarge
     device = recipe.training.device
     config = recipe.model.base_config()
     distillation = Distillation(recipe.distillation, config, device, recipe.training.bf16)
-    teachers = recipe.distillation.describe_teachers()
+    learns_from = check_trained_models(recipe)
     recipe.mixture.repeat = 1  # each picture once
     for one in recipe.mixture.sets:
         one.repeat = 1
-    faces = prepare_faces(recipe, teachers)
-    assert recipe.model.image_size is not None, "Arguments.parse resolves it"
-    transform = BatchTransform(recipe.model.image_size, [0.5] * 3, [0.5] * 3, recipe.augmentation).to(device)
+    faces = prepare_faces(recipe, learns_from)
+    transform = BatchTransform(recipe.model.decoded_sizes[0], [0.5] * 3, [0.5] * 3, recipe.augmentation).to(device)
     batch_size = recipe.training.per_device_eval_batch_size
     answers = answer(faces.decoded["train"], distillation, transform, args.views, batch_size)
     pictures = np.array([picture for part in faces.trained_on for picture in part["group"]])
     age_probs, gender_probs = (values.numpy() for values in answers)
-    targets = SoftTargets(pictures, age_probs, gender_probs, list(config.gender_names), teachers)
+    targets = SoftTargets(pictures, age_probs, gender_probs, list(config.gender_names), learns_from.teachers)
     targets.save(args.output_file)
     print(
         f"{args.output_file}: the answers of {len(recipe.distillation.models)} teachers for {len(pictures):,} pictures."

@@ -120,6 +120,12 @@ class ModelArguments:
         config = self.base_config()
         return replace(self, **{name: getattr(config, name) for name in unset})
 
+    @property
+    def decoded_sizes(self) -> tuple[int, int]:
+        """Sides in pixels of the decoded faces, to measure on and to train on; of arguments that are `resolved`."""
+        assert self.image_size is not None
+        return self.image_size, self.train_image_size or self.image_size
+
     def base_config(self) -> AgeGenderConfig:
         """The configuration before the values of this recipe: that of `finetune_from`, else the defaults.
 

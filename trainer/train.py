@@ -8,31 +8,26 @@ import copy
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from transformers import ViTImageProcessorPil, set_seed
 
-from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
 from model.modeling_age_gender import AgeGenderModel
 from model_card.push import push_folder
 from trainer.arguments import Arguments, RunArguments
-from trainer.build_model import build_weighted_model, check_model
+from trainer.before_training import TrainedModels, check_before_training
+from trainer.build_model import build_weighted_model
 from trainer.calibration import Calibration, calibrate
 from trainer.callbacks import RunCost
-from trainer.checkpoints import check_room, checkpoint_to_resume, full_disk_explained, is_trained, only_start
-from trainer.data.loading import load_faces, stream_without_pauses
-from trainer.data.mixture import load_sets, mix_training_faces, training_faces
-from trainer.data.transforms import BatchTransform, decode_faces
+from trainer.checkpoints import checkpoint_to_resume, full_disk_explained, is_trained, only_start
+from trainer.data.loading import stream_without_pauses
+from trainer.data.mixture import TrainingFaces, decode_sets, load_sets
+from trainer.data.transforms import BatchTransform
 from trainer.devices import keep_freed_memory
 from trainer.distillation.distill import Distillation, FacesWithTargets, collate_targets, read_targets
 from trainer.distillation.embedding_head import AgeGenderEmbeddingModel
-from trainer.distillation.embeddings import read_embedding_sets
-from trainer.distillation.soft_targets import SoftTargets
-from trainer.finetuning import check_same_seed, check_same_splits, describe_finetuned
 from trainer.metrics import build_compute_metrics
 from trainer.publishing import (
     evaluate_on_test,
@@ -41,7 +36,6 @@ from trainer.publishing import (
     save_model_folder,
     write_card,
 )
-from trainer.recipe import RecipeError
 from trainer.run_record import describe_hardware, describe_splits, describe_start, save_run_record
 from trainer.tracking import track_report
 from trainer.trainer import AgeGenderTrainer
@@ -82,18 +76,12 @@ def run(args: Arguments, argv: Sequence[str]) -> None:
     trainer = None
     if not trained:
         resume_from = checkpoint_to_resume(checkpoint_dir, output_dir, args.training)
-        weights_bytes = check_model(args.model)
-        learning = args.learning
-        check_room(checkpoint_dir, weights_bytes, args.training, muon=learning.muon, ema=learning.ema_decay > 0)
-        check_teachers(args)
-        finetuned, teachers = describe_finetuned(args.model), args.distillation.describe_teachers()
-        for trained_before in filter(None, [finetuned, *teachers]):
-            check_same_seed(trained_before, args.dataset_names, args.data_seed)
+        learns_from = check_before_training(args, checkpoint_dir)
 
         # Load the faces, build the model, train and calibrate it.
-        run_cost = RunCost(describe_start(argv, args.paths, finetuned, teachers), resume_from)
+        run_cost = RunCost(describe_start(argv, args.paths, learns_from.finetuned, learns_from.teachers), resume_from)
         set_seed(args.training.seed)
-        faces = prepare_faces(args, [finetuned, *teachers])
+        faces = prepare_faces(args, learns_from)
         if not args.data.streaming:
             args.training.check_batch(len(faces.decoded["train"]))
             args.report.check_labels(faces.splits["test"])
@@ -109,7 +97,7 @@ def run(args: Arguments, argv: Sequence[str]) -> None:
             model,
             faces.decoded["validation"],
             args.report.gender_target_accuracy,
-            finetuned_from=finetuned["model"] if finetuned else None,
+            finetuned_from=learns_from.finetuned["model"] if learns_from.finetuned else None,
         )
 
         # Save the model and the run's record.
@@ -135,74 +123,17 @@ def run(args: Arguments, argv: Sequence[str]) -> None:
         push_folder(output_dir, repo_id, private=args.training.hub_private_repo)
 
 
-class Faces(NamedTuple):
-    """`splits` of the data set and of the `other_sets` to train on; `decoded`: train and validation of all of them.
-
-    trained_on: the faces of decoded["train"] before they were decoded, in the same order, in one or more parts.
-    """
-
-    splits: DatasetDict | IterableDatasetDict
-    other_sets: list[DatasetDict]
-    decoded: DatasetDict | IterableDatasetDict
-    trained_on: list[Dataset | IterableDataset]
-
-
-def check_teachers(args: Arguments) -> None:
-    """
-    Raises:
-        RecipeError: a teacher or a file cannot be loaded, or answers other questions than the student learns; or files
-            beside a stream, whose faces they cannot be matched with beforehand.
-    """
-    config, distillation = args.model.base_config(), args.distillation
-    load_teachers(args, config)
-    for path in distillation.files:
-        SoftTargets.load(path).check(path, config.max_age, config.gender_names)
-    if distillation.embeddings:
-        read_embedding_sets(distillation.embeddings)
-    if args.data.streaming and (distillation.files or distillation.embeddings):
-        raise RecipeError("Files of soft targets and embeddings need the set whole: leave out streaming.")
-
-
-def load_teachers(args: Arguments, config: AgeGenderConfig) -> Distillation | None:
-    """None where no teachers are named.
-
-    Args:
-        config: of the student.
-    """
-    if not args.distillation.teachers:
-        return None
-    return Distillation(args.distillation, config, args.training.device, args.training.bf16)
-
-
-def prepare_faces(args: Arguments, trained_before: Sequence[dict[str, Any] | None]) -> Faces:
+def prepare_faces(args: Arguments, learns_from: TrainedModels) -> TrainingFaces:
     """Clean, split and decode every set. The main process does it for all of them; `datasets` keeps the result on disk.
 
-    Args:
-        trained_before: what `describe_trained` says of the model to fine-tune and of the teachers; None counts as none.
-
     Raises:
-        RecipeError: one of them was trained on other splits.
+        RecipeError: a model that the run learns from was trained on other splits.
         DatasetError: no such set, or one that cannot be used.
     """
     with args.training.main_process_first(desc="preparing the faces"):
-        splits = load_faces(args.data, seed=args.data_seed)
-        other_sets = load_sets(args.mixture, splits, args.data_seed)
-        for trained in filter(None, trained_before):
-            check_same_splits(trained, zip(args.dataset_names, [splits, *other_sets], strict=True))
-        image_size = args.model.image_size
-        assert image_size is not None, "Arguments.parse resolves it"
-        train_size = args.model.train_image_size or image_size
-        decode = partial(decode_faces, image_size=image_size, train_size=train_size, num_proc=args.data.num_proc)
-        if other_sets or args.mixture.repeat > 1:
-            of_each_set = training_faces([splits, *other_sets])
-            repeats = zip(of_each_set, args.mixture.repeats, strict=True)
-            trained_on = [faces for faces, times in repeats for _ in range(times)]
-            parts = [decode(DatasetDict(train=faces))["train"] for faces in of_each_set]
-            decoded = decode(DatasetDict(validation=splits["validation"]))
-            decoded["train"] = mix_training_faces(args.mixture, parts)
-        else:
-            trained_on, decoded = [splits["train"]], decode(splits)
-    return Faces(splits, other_sets, decoded, trained_on)
+        sets = load_sets(args.data, args.mixture, args.data_seed)
+        learns_from.check_same_splits(zip(args.dataset_names, sets, strict=True))
+        return decode_sets(sets, args.mixture, *args.model.decoded_sizes, args.data.num_proc)
 
 
 def trainer_arguments(args: RunArguments, checkpoint_dir: Path) -> RunArguments:
@@ -218,7 +149,7 @@ def trainer_arguments(args: RunArguments, checkpoint_dir: Path) -> RunArguments:
 
 
 def build_trainer(
-    args: Arguments, faces: Faces, model: AgeGenderModel, processor: ViTImageProcessorPil
+    args: Arguments, faces: TrainingFaces, model: AgeGenderModel, processor: ViTImageProcessorPil
 ) -> AgeGenderTrainer:
     """The Trainer of `model` on `faces`, as `args` say: with Muon, teachers, augmentation and so on where they ask for it."""
     train_faces, targets = faces.decoded["train"], read_targets(args.distillation, model.config, faces.trained_on)
@@ -243,12 +174,12 @@ def build_trainer(
         l1_penalty=args.learning.l1_penalty,
         muon=args.learning.muon,
         ema_decay=args.learning.ema_decay,
-        distillation=load_teachers(args, model.config),
+        distillation=Distillation.load(args.distillation, model.config, args.training),
     )
 
 
 def describe_result(
-    args: Arguments, faces: Faces, trainer: AgeGenderTrainer, model: AgeGenderModel, calibration: Calibration
+    args: Arguments, faces: TrainingFaces, trainer: AgeGenderTrainer, model: AgeGenderModel, calibration: Calibration
 ) -> dict[str, Any]:
     """The part of the run's record that is known after training."""
     return {

@@ -12,6 +12,7 @@ from scripts.tune import main as tune
 from tests.support.made_up_faces import write_utkface_folder
 from tests.support.tiny_model import save_tiny_model
 from trainer.arguments import Arguments
+from trainer.before_training import check_trained_models
 from trainer.build_model import ModelArguments
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
@@ -88,7 +89,7 @@ def test_splits_of_the_same_seed_may_differ_too(fine_tuning):
     with refused:
         tune([*fine_tuning, "--test_fraction", "0.3", "--metric_for_best_model", "age_mae"])
     args = Arguments.parse(fine_tuning)
-    prepare_faces(args, [describe_finetuned(args.model)])
+    prepare_faces(args, check_trained_models(args))
 
 
 def test_a_set_under_another_name_of_its_family_is_not_taken_for_another(tmp_path):

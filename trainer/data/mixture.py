@@ -4,13 +4,14 @@ import json
 import logging
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from datasets import Dataset, DatasetDict, Image, IterableDatasetDict, concatenate_datasets
+from datasets import Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict, concatenate_datasets
 
 from trainer.data.arguments import DataArguments
 from trainer.data.cleaning import find_groups, fingerprint_pictures
 from trainer.data.loading import load_faces
+from trainer.data.transforms import decode_faces
 from trainer.recipe import RecipeError, parse_mapping
 from trainer.run_record import describe_splits, public_name
 
@@ -105,22 +106,53 @@ def parse_set(text: str) -> SetArguments:
     return parse_mapping(values, SetArguments, "also_train_on")
 
 
-def load_sets(args: MixtureArguments, faces: DatasetDict | IterableDatasetDict, seed: int) -> list[DatasetDict]:
-    """The splits of every further set.
+class TrainingFaces(NamedTuple):
+    """What a run trains and validates on.
+
+    splits: of the first set. other_sets: the splits of each further one.
+    decoded: train (all sets, each as often as its `repeat` says) and validation (the first set's) with the columns of
+        `trainer.data.transforms.decode_faces`.
+    trained_on: the faces of decoded["train"] before they were decoded, in the same order, in one or more parts.
+    """
+
+    splits: DatasetDict | IterableDatasetDict
+    other_sets: list[DatasetDict]
+    decoded: DatasetDict | IterableDatasetDict
+    trained_on: list[Dataset | IterableDataset]
+
+
+def load_sets(data: DataArguments, mixture: MixtureArguments, seed: int) -> list[Any]:
+    """The splits of every set to train on, those of `data` first; the only one may be a stream.
 
     Args:
-        args: name the sets.
-        faces: the splits of the first set.
         seed: of the splits.
 
     Raises:
-        RecipeError: one of the sets is a stream, whose size is not known.
+        RecipeError: one of several sets is a stream, whose size is not known.
         DatasetError: as `load_faces`.
     """
-    streaming = isinstance(faces, IterableDatasetDict)
-    if args.sets and (streaming or any(one.streaming for one in args.sets)):
+    if mixture.sets and any(one.streaming for one in (data, *mixture.sets)):
         raise RecipeError("also_train_on needs every set whole: leave out streaming, or join the sets beforehand.")
-    return [load_faces(one, seed=seed) for one in args.sets]
+    return [load_faces(one, seed=seed) for one in (data, *mixture.sets)]
+
+
+def decode_sets(
+    sets: list[Any], mixture: MixtureArguments, image_size: int, train_size: int, num_proc: int | None
+) -> TrainingFaces:
+    """
+    Args:
+        sets: as `load_sets` returns them.
+        image_size, train_size, num_proc: see `trainer.data.transforms.decode_faces`.
+    """
+    first, *others = sets
+    if not others and mixture.repeat == 1:
+        return TrainingFaces(first, [], decode_faces(first, image_size, train_size, num_proc), [first["train"]])
+    of_each_set = training_faces(sets)
+    parts = [decode_faces(DatasetDict(train=faces), image_size, train_size, num_proc)["train"] for faces in of_each_set]
+    decoded = decode_faces(DatasetDict(validation=first["validation"]), image_size, train_size, num_proc)
+    decoded["train"] = mix_training_faces(mixture, parts)
+    repeated = zip(of_each_set, mixture.repeats, strict=True)
+    return TrainingFaces(first, others, decoded, [faces for faces, times in repeated for _ in range(times)])
 
 
 def training_faces(sets: list[DatasetDict]) -> list[Dataset]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 from torch.nn import functional as F
+from transformers import TrainingArguments
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderOutput
@@ -140,7 +141,7 @@ def read_targets(
     targets: dict[str, np.ndarray] = {}
     if not (args.files or args.embeddings):
         return targets
-    assert not any(isinstance(part, IterableDataset) for part in parts), "check_teachers refuses streams"
+    assert not any(isinstance(part, IterableDataset) for part in parts), "check_targets refuses streams"
     pictures, file_names = ([name for part in parts for name in part[column]] for column in ("group", "file_name"))
     if args.files:
         answers = []
@@ -177,6 +178,20 @@ class Distillation:
             Teacher.load(name, questions, flip_tta=args.teacher_flip_tta, device=device, bf16=bf16)
             for name in args.models
         ]
+
+    @classmethod
+    def load(
+        cls, args: DistillationArguments, config: AgeGenderConfig, training: TrainingArguments
+    ) -> "Distillation | None":
+        """None where no teachers are named.
+
+        Args:
+            config: of the student.
+
+        Raises:
+            RecipeError: a teacher cannot be loaded, or answers other questions than the student learns.
+        """
+        return cls(args, config, training.device, training.bf16) if args.teachers else None
 
     def view_size(self, size: int) -> int:
         """Side in pixels at which a crop is varied, so that student (`size`) and teachers see the same."""

@@ -15,10 +15,10 @@ from transformers.trainer_utils import SaveStrategy
 
 from model.modeling_age_gender import AgeGenderModel
 from trainer.arguments import Arguments
+from trainer.before_training import check_trained_models
 from trainer.build_model import ModelArguments, build_weighted_model, check_model
 from trainer.data.transforms import AugmentationArguments
 from trainer.experiments.runs import start_experiment
-from trainer.finetuning import check_same_seed, describe_finetuned
 from trainer.inherited_arguments import REFUSED
 from trainer.optimizer import LearningArguments
 from trainer.recipe import RecipeError, did_you_mean, read_mapping
@@ -210,10 +210,7 @@ def _trainer_of_trials(recipe: Arguments, space: SearchSpace) -> AgeGenderTraine
     if args.distillation.paths:
         raise RecipeError("A search trains without teachers and embeddings. Leave them out.")
     check_model(args.model)
-    finetuned = describe_finetuned(args.model)
-    if finetuned:
-        check_same_seed(finetuned, args.dataset_names, args.data_seed)
-    faces = prepare_faces(args, [finetuned])
+    faces = prepare_faces(args, check_trained_models(args))
     trainer = build_trainer(args, faces, *build_weighted_model(args.model, faces.splits["train"]))
 
     def build_model_of(trial: optuna.Trial | None) -> AgeGenderModel:

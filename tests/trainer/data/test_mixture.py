@@ -14,8 +14,8 @@ from tests.support.made_up_faces import draw_face, write_utkface_folder
 from trainer.data.alignment import CROP_SIDE
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
-from trainer.data.mixture import MixtureArguments, load_sets, mix_training_faces, training_faces
-from trainer.data.transforms import collate_faces, decode_faces
+from trainer.data.mixture import MixtureArguments, decode_sets, load_sets, training_faces
+from trainer.data.transforms import collate_faces
 from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
 from trainer.evaluation.held_out import EvaluationError
 from trainer.recipe import RecipeError
@@ -50,12 +50,11 @@ def ranged(tmp_path_factory) -> Path:
 
 def test_an_epoch_repeats_each_set_as_often_as_told(exact, ranged):
     mixture = MixtureArguments(also_train_on=[json.dumps({"dataset": str(ranged), "repeat": 2})], repeat=3)
-    faces = load_faces(DataArguments(dataset=str(exact)), seed=0)
-    train = decode_faces(faces, 32, 32)["train"]
-    [other] = load_sets(mixture, faces, seed=0)
-    others = [decode_faces(other, 32, 32)["train"]]
-    mixed = mix_training_faces(mixture, [train, *others])
-    assert len(mixed) == 3 * len(train) + 2 * len(others[0])
+    faces, other = load_sets(DataArguments(dataset=str(exact)), mixture, seed=0)
+    decoded = decode_sets([faces, other], mixture, image_size=32, train_size=32, num_proc=None)
+    train, mixed = faces["train"], decoded.decoded["train"]
+    assert len(mixed) == 3 * len(train) + 2 * len(other["train"]) == sum(map(len, decoded.trained_on))
+    assert len(decoded.decoded["validation"]) == len(faces["validation"])
 
     labels = collate_faces([mixed[0], mixed[len(mixed) - 1]])["age_labels"].tolist()
     assert labels[0][0] == labels[0][1] == train["age"][0]
@@ -103,10 +102,13 @@ def test_a_set_that_is_not_understood(text, message):
 
 
 def test_a_stream_cannot_be_mixed(exact, ranged):
-    faces = load_faces(DataArguments(dataset=str(exact)), seed=0)
-    mixture = MixtureArguments(also_train_on=[json.dumps({"dataset": str(ranged), "streaming": True})])
+    streamed = {"dataset": str(ranged), "streaming": True}
+    mixture = MixtureArguments(also_train_on=[json.dumps(streamed)])
     with pytest.raises(RecipeError, match="leave out streaming"):
-        load_sets(mixture, faces, seed=0)
+        load_sets(DataArguments(dataset=str(exact)), mixture, seed=0)
+    mixture = MixtureArguments(also_train_on=[json.dumps({"dataset": str(ranged)})])
+    with pytest.raises(RecipeError, match="leave out streaming"):
+        load_sets(DataArguments(dataset=str(exact), streaming=True), mixture, seed=0)
 
 
 def test_duplicates_of_what_another_set_holds_out_are_left_out_of_training(exact, tmp_path):
