@@ -14,20 +14,11 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from .errors import AgeGenderError
 from .image_colours import deep_to_8_bits, to_8_bits, to_srgb
+from .image_formats import FORMATS, START_BYTES, recognised_format, starts_as_video
 
 
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; the largest common phone camera mode is 48 to 50 megapixels
 MAX_SIDE = 32_766  # pixels: OpenCV's warpAffine takes no longer side
-# A list, because Pillow would otherwise also use Ghostscript (EPS) and readers that are not fuzzed.
-FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-try:  # optional: HEIC, the format of iPhones
-    from pillow_heif import register_heif_opener
-except ImportError:
-    pass
-else:
-    register_heif_opener()
-    FORMATS += ("HEIF",)
-
 PNG_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")  # eXIf for the orientation
 MAX_PROFILE_BYTES = 16_000_000
 TIFF_WIDTH, TIFF_HEIGHT, TIFF_PHOTOMETRIC = 256, 257, 262  # tags
@@ -50,6 +41,11 @@ def decode(data: bytes, name: str) -> np.ndarray:
     if not data:
         raise PictureError(f"Expected a picture, but {name} is empty (0 bytes). Save or upload it again.")
     kind = recognised_format(data)
+    if kind is None and starts_as_video(data[:START_BYTES]):
+        raise PictureError(
+            f"Expected a picture, but {name} is a video or sound. Take a single frame of it; `python -m scripts.predict` "
+            "reads whole videos."
+        )
     if kind is None:
         raise PictureError(
             f"Expected a picture ({', '.join(FORMATS)}), but {name} is none of these, whatever its name says. "
@@ -61,16 +57,6 @@ def decode(data: bytes, name: str) -> np.ndarray:
         for image_rgb in _without_what_is_not_pixels(data, kind, name):
             return image_rgb
         raise
-
-
-def recognised_format(data: bytes) -> str | None:
-    """The one of `FORMATS` that the first bytes belong to."""
-    PIL.Image.init()
-    for kind in FORMATS:
-        accepts = PIL.Image.OPEN[kind][1] if kind in PIL.Image.OPEN else None
-        if accepts and accepts(data[:16]) is True:
-            return kind
-    return None
 
 
 def image_to_rgb(image: PIL.Image.Image, name: str) -> np.ndarray:

@@ -12,16 +12,13 @@ import numpy as np
 import PIL.Image
 from huggingface_hub.utils import httpx  # the HTTP client that transformers already depends on
 
-from .image_decoding import PictureError, check_size, decode, image_to_rgb, recognised_format
+from .image_decoding import PictureError, check_size, decode, image_to_rgb
+from .image_formats import recognised_format
 
 
 MAX_DOWNLOAD_BYTES = 20_000_000
 DOWNLOAD_SECONDS = 20.0
 MAX_SHOWN = 200  # characters of a path or URL in a message
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"),
-    *(".heic", ".heif"),  # even without pillow-heif: then such a file is an error and is not skipped silently
-)
 EXPECTED = "a path, an http(s) URL, base64 text, a data: URL, encoded bytes, a PIL image or a NumPy array"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from model.image_loading import SUFFIXES
+from model.image_formats import SUFFIXES
 from scoring.output import parts_folder
 from scoring.sources import Archive, Entry, Folder, InputError, Listed, ListFile, Source
 from scoring.tables import HubDataset, ParquetFile

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from model.errors import AgeGenderError
-from model.image_loading import SUFFIXES
+from model.image_formats import SUFFIXES
 from trainer.data.archives import Member, open_archive
 from trainer.data.sources import as_text
 

@@ -222,6 +222,7 @@ def test_pushed_code_is_what_is_needed(pushed: Pushed):
         "handler.py",
         "image_colours.py",
         "image_decoding.py",
+        "image_formats.py",
         "image_loading.py",
         "model_files.py",
         "modeling_age_gender.py",

@@ -302,6 +302,7 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
             "face_detection.py",
             "image_colours.py",
             "image_decoding.py",
+            "image_formats.py",
             "image_loading.py",
             "model_files.py",
             "handler.py",

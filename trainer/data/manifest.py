@@ -13,6 +13,7 @@ from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
 from trainer.data.cleaning import LABELS, find_groups, fingerprint_pictures, merge_duplicates
 from trainer.data.labels import UNKNOWN
+from trainer.data.picture_files import HIDDEN, NOT_A_PICTURE
 from trainer.data.sources import LABEL_FEATURES
 from trainer.data.splits import SPLITS, shuffle_key, split_names, stratum
 
@@ -61,9 +62,9 @@ def build_manifest(pictures: Dataset, args: DataArguments, seed: int) -> pd.Data
 def check_usable(table: pd.DataFrame, args: DataArguments) -> None:
     """Raise DatasetError if more than `args.max_unusable_fraction` of the pictures have a problem.
 
-    Files that are not pictures do not count.
+    Files that are not pictures, or hidden, do not count.
     """
-    pictures = table[table["problem"] != "not a picture"]
+    pictures = table[~table["problem"].isin([NOT_A_PICTURE, HIDDEN])]
     failed = pictures[pictures["problem"] != ""]
     if len(failed) > args.max_unusable_fraction * len(pictures):
         reasons = Counter(failed["problem"].str.partition(":")[0]).most_common()

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,16 +30,18 @@ from datasets.exceptions import DatasetGenerationError, DatasetsError
 from huggingface_hub.utils import httpx
 
 from model.errors import AgeGenderError
-from model.image_loading import SUFFIXES, PictureError, load_rgb
+from model.image_formats import FORMATS
+from model.image_loading import PictureError, load_rgb
 from trainer.data import DatasetError
 from trainer.data.archives import is_archive, read_archive
 from trainer.data.arguments import DataArguments
 from trainer.data.labels import FaceLabels, labels_from_name
+from trainer.data.picture_files import start_of, why_no_picture
 from trainer.data.splits import SPLITS
 from trainer.data.tables import METADATA_NAME, Columns, MetadataTables
 
 
-SOURCE_VERSION = 2  # part of the cache key: raise it when the same files are read to other rows
+SOURCE_VERSION = 3  # part of the cache key: raise it when the same files are read to other rows
 
 LABEL_FEATURES = {
     "age": Value("int32"),
@@ -232,20 +235,21 @@ def _file_rows(path: str, columns: Columns, signature: str) -> Iterator[dict[str
         name = PurePosixPath(file_name)
         if name.name == METADATA_NAME:
             continue
-        if name.suffix.lower() in SUFFIXES:
+        why_not = why_no_picture(file_name, partial(_start_of, image))
+        if why_not:
+            labels = FaceLabels(problem=why_not)
+            others += 1
+        else:
             labels = read_labels(file_name)
             labelled += not labels.problem
             unlabelled += [file_name] if labels.problem else []
-        else:
-            labels = FaceLabels(problem="not a picture")
-            others += 1
-        problem = problem or labels.problem
+        problem = why_not or problem or labels.problem
         row = {"image": None if problem else image, "file_name": as_text(file_name)}
         yield row | asdict(labels) | {"problem": problem}
     for file_name in tables.names_without_file():
         yield {"image": None, "file_name": file_name, **asdict(FaceLabels(problem="no file: only a metadata row"))}
     if not labelled and not unlabelled:
-        raise DatasetError(f"{path} does not contain a picture ({' '.join(SUFFIXES)}), only {others} other files.")
+        raise DatasetError(f"{path} does not contain a picture ({', '.join(FORMATS)}), only {others} other files.")
     if not labelled:
         wanted = (
             f"a row in {METADATA_NAME}" if tables.found else "a name such as 25_1_2_20170116.jpg (age_gender_race_date)"
@@ -272,6 +276,10 @@ def _entries(source: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
         for member in read_archive(source):
             problem = member.problem or ("" if member.content else "empty file")
             yield member.name, {"path": None, "bytes": member.content}, problem
+
+
+def _start_of(image: dict[str, Any]) -> bytes:
+    return start_of(Path(image["path"])) if image["path"] else image["bytes"] or b""
 
 
 def _files(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ import pandas as pd
 from trainer.data import DatasetError
 from trainer.data.archives import read_archive
 from trainer.data.labels import GENDERS, RACES, FaceLabels, labels_from_values, parse_words
+from trainer.data.picture_files import is_hidden
 
 
 METADATA_NAME = "metadata.csv"
@@ -114,11 +115,16 @@ def _tables(source: Path, file_counts: Counter[str]) -> Iterator[tuple[str, byte
     if source.is_dir():
         for path in source.rglob("*"):
             if not path.is_dir():
-                file_counts[path.relative_to(source).as_posix()] += 1
-                if path.name == METADATA_NAME:
-                    yield path.relative_to(source).as_posix(), path.read_bytes()
+                name = path.relative_to(source).as_posix()
+                file_counts[name] += 1
+                if _is_table(name):
+                    yield name, path.read_bytes()
     else:
         for member in read_archive(source):
             file_counts[member.name] += 1
-            if PurePosixPath(member.name).name == METADATA_NAME and member.content is not None:
+            if _is_table(member.name) and member.content is not None:
                 yield member.name, member.content
+
+
+def _is_table(name: str) -> bool:
+    return PurePosixPath(name).name == METADATA_NAME and not is_hidden(name)

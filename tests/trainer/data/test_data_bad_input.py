@@ -252,11 +252,11 @@ def test_a_truncated_archive(suffix, cache, tmp_path):
     [
         (
             {},
-            ".heic .heif), only 0 other files",
+            "(JPEG, PNG, WEBP, GIF, BMP, DIB, TIFF, AVIF, JPEG2000, PPM, HEIF), only 0 other files",
         ),
         (
             {"a.txt": b"a", "b.csv": b"b"},
-            ".heic .heif), only 2 other",
+            "HEIF), only 2 other files",
         ),
         (
             {"holiday.jpg": PICTURE, "party.jpg": OTHER},
@@ -322,6 +322,6 @@ def test_a_name_that_is_not_utf8(manifest_of, tmp_path):
     (tmp_path / os.fsdecode(b"f\xff")).mkdir()
     reasons = manifest_of(folder)["reason"]
     assert reasons["20_0_0_2017\\udcff.jpg"].startswith("name not understood")
-    assert reasons["20_0_0_20170101.jp\\udcff"] == "not a picture"
+    assert reasons["20_0_0_20170101.jp\\udcff"].startswith("name not understood")
     moved = folder.rename(tmp_path / os.fsdecode(b"f\xff") / "faces")
     assert manifest_of(moved)["kept"].sum() == len(FILES) - 2
