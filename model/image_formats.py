@@ -43,6 +43,7 @@ _VIDEO = re.compile(
     rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11"  # WMV
     rb"|\x00\x00\x01[\xb3\xba]"  # MPEG-1 and 2
     rb"|\x47.{187}\x47|.{4}\x47.{191}\x47"  # MPEG transport streams: .ts, .m2ts
+    rb"|\x1f\x07\x00"  # DV
     rb"|OggS",
     re.DOTALL,
 )

@@ -4,17 +4,20 @@ import glob
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from model.image_formats import SUFFIXES
+from model.image_formats import SUFFIXES, starts_as_video
 from scoring.output import parts_folder
 from scoring.sources import Archive, Entry, Folder, InputError, Listed, ListFile, Source
 from scoring.tables import HubDataset, ParquetFile
 from scoring.video import VIDEO_SUFFIXES, Video
 from trainer.data.archives import ARCHIVE_SUFFIXES
+from trainer.data.picture_files import HIDDEN, is_hidden, start_of
 
 
 LIST_SUFFIX = ".txt"
@@ -47,17 +50,21 @@ def open_sources(
     """
     if not frames_per_second > 0:
         raise InputError(f"Expected --frames-per-second above 0, got {frames_per_second}.")
-    expanded = [name for given in names for name in _expand(given, output)]
+    expanded: list[str] = []
+    hidden: list[str] = []
+    for name in names:
+        found, hidden_of_pattern = _expand(name, output)
+        expanded, hidden = expanded + found, hidden + hidden_of_pattern
     sources: list[Source] = []
     for is_single, run in groupby(expanded, _is_single):
         if is_single:
             sources.append(Listed(tuple(run)))
         else:
-            sources += [_open(name, image_column, revision, frames_per_second) for name in run]
+            sources += [_open(name, image_column, revision, frames_per_second, output) for name in run]
     problems = [source.problem if isinstance(source, ParquetFile) else None for source in sources]
     if problems and all(problems):  # one bad file among others has a row that says so; all bad is a mistake
         raise InputError(problems[0])
-    return sources
+    return sources + ([Listed((), tuple(hidden))] if hidden else [])
 
 
 def all_entries(sources: Iterable[Source]) -> Iterator[Entry]:
@@ -67,10 +74,14 @@ def all_entries(sources: Iterable[Source]) -> Iterator[Entry]:
 
 @dataclass(frozen=True)
 class InputSummary:
-    """How many pictures there are (of videos an estimate), and a hash that changes when they do."""
+    """How many pictures there are (of videos an estimate), a hash that changes when they do, and what was skipped.
+
+    skipped: {kind: number of files}, see `Source.skipped`.
+    """
 
     pictures: int
     signature: str
+    skipped: Counter[str]
 
     @classmethod
     def of(cls, sources: Sequence[Source]) -> "InputSummary":
@@ -79,29 +90,46 @@ class InputSummary:
             InputError: there is no picture.
         """
         counts = [source.count() for source in sources]
+        skipped = sum((source.skipped() for source in sources), Counter[str]())
         if not sum(counts):
-            raise InputError("Expected pictures in the input, found none.")
+            raise InputError(f"Expected pictures in the input, found none. {describe_skipped(skipped)}".rstrip())
         signatures = "\n".join(f"{count} {source.signature()}" for count, source in zip(counts, sources, strict=True))
-        return cls(sum(counts), hashlib.sha256(signatures.encode(errors="surrogateescape")).hexdigest())
+        return cls(sum(counts), hashlib.sha256(signatures.encode(errors="surrogateescape")).hexdigest(), skipped)
 
 
-def _expand(name: str, output: Path | None) -> list[str]:
-    """The files that fit a pattern, sorted; any other name as it is."""
+def describe_skipped(skipped: Counter[str]) -> str:
+    """A sentence or two on the files that were not scored; "" where there are none."""
+    if not skipped:
+        return ""
+    kinds = ", ".join(
+        f"{count:,} {kind}{'s' * (kind == HIDDEN and count > 1)}" for kind, count in skipped.most_common()
+    )
+    if skipped.keys() & {*ARCHIVE_SUFFIXES, *VIDEO_SUFFIXES, ".parquet", ".gz"}:
+        kinds += ". Archives, videos and parquet files are scored where they are named themselves"
+    return f"Skipped in folders and archives: {kinds}."
+
+
+def _expand(name: str, output: Path | None) -> tuple[list[str], list[str]]:
+    """The files that fit a pattern, sorted, and those of them that are hidden; any other name as it is."""
     if _is_url(name) or Path(name).exists() or not glob.has_magic(name):
-        return [name]
+        return [name], []
     found = sorted(set(glob.glob(name, recursive=True)))
     if "**" in name:  # it matches the folders' files too
         found = [path for path in found if not Path(path).is_dir()]
     # a .txt among pictures is more likely a README than a list
-    found = [path for path in found if not path.lower().endswith(LIST_SUFFIX)]
-    if output:
-        found = [path for path in found if not _is_output(Path(os.path.abspath(path)), Path(os.path.abspath(output)))]
+    found = [path for path in found if not path.lower().endswith(LIST_SUFFIX) and not _is_output(output, Path(path))]
     if not found:
         raise InputError(f"The pattern {name} fits no file (a {LIST_SUFFIX} of paths must be named in full).")
-    return found
+    before = re.split(r"[*?\[]", name, maxsplit=1)[0]  # a dot that the user typed hides nothing
+    start = "" if before.endswith(("/", os.sep)) or not before else "name"
+    hidden = [path for path in found if is_hidden(start + path[len(before) :])]
+    return [path for path in found if path not in set(hidden)], hidden
 
 
-def _is_output(path: Path, output: Path) -> bool:
+def _is_output(output: Path | None, path: Path) -> bool:
+    if output is None:
+        return False
+    path, output = Path(os.path.abspath(path)), Path(os.path.abspath(output))
     return path == output or parts_folder(output) in (path, *path.parents)
 
 
@@ -111,14 +139,21 @@ def _is_url(name: str) -> bool:
 
 def _is_single(name: str) -> bool:
     """Whether it is one picture, or a file that is tried as one."""
-    several = (*ARCHIVE_SUFFIXES, *VIDEO_SUFFIXES, LIST_SUFFIX, ".parquet")
-    return _is_url(name) or (Path(name).is_file() and not name.lower().endswith(several))
+    several = (*ARCHIVE_SUFFIXES, LIST_SUFFIX, ".parquet")
+    return _is_url(name) or (Path(name).is_file() and not name.lower().endswith(several) and not _is_video(name))
 
 
-def _open(name: str, image_column: str, revision: str | None, frames_per_second: float) -> Source:
+def _is_video(name: str) -> bool:
+    """By its name, or by its content where that is no picture's."""
+    if name.lower().endswith((*VIDEO_SUFFIXES, *SUFFIXES)):
+        return name.lower().endswith(VIDEO_SUFFIXES)
+    return starts_as_video(start_of(Path(name)))
+
+
+def _open(name: str, image_column: str, revision: str | None, frames_per_second: float, output: Path | None) -> Source:
     path, suffix = Path(name), name.lower()
     if path.is_dir():
-        return Folder(path)
+        return Folder(path, partial(_is_output, output))
     if not path.exists():
         if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not suffix.endswith(SUFFIXES):
             return HubDataset(name, image_column, revision)
@@ -127,4 +162,4 @@ def _open(name: str, image_column: str, revision: str | None, frames_per_second:
         return ListFile(path)
     if suffix.endswith(".parquet"):
         return ParquetFile(path, image_column)
-    return Video(path, frames_per_second) if suffix.endswith(VIDEO_SUFFIXES) else Archive(path)
+    return Archive(path) if suffix.endswith(ARCHIVE_SUFFIXES) else Video(path, frames_per_second)

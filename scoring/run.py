@@ -17,7 +17,7 @@ from model.configuration_age_gender import age_range_label
 from model.errors import AgeGenderError
 from model.model_files import ModelFileError
 from model.modeling_age_gender import AgeGenderModel
-from scoring.inputs import InputSummary, all_entries, open_sources
+from scoring.inputs import InputSummary, all_entries, describe_skipped, open_sources
 from scoring.output import (
     OUTPUT_SUFFIXES,
     OutputCounts,
@@ -119,9 +119,10 @@ def print_rows(options: ScoringOptions) -> None:
     """
     sources = options.open_sources()
     _, scorer = load_scorer(options)
-    pictures = read_entries(all_entries(sources))
-    progress = tqdm(scorer.score(pictures), total=InputSummary.of(sources).pictures, unit=" pictures")
+    summary = InputSummary.of(sources)
+    progress = tqdm(scorer.score(read_entries(all_entries(sources))), total=summary.pictures, unit=" pictures")
     write_json_lines((row for scored in progress for row in answer_rows(scored)), sys.stdout)
+    _report_skipped(summary)
 
 
 def load_scorer(options: ScoringOptions) -> tuple[AgeGenderModel, Scorer]:
@@ -195,7 +196,14 @@ def score_in_parts(
     )
     for part, pictures in groupby(progress, key=lambda scored: scored.index // part_size):
         parts.write(part, (row for scored in pictures for row in answer_rows(scored)))
-    return parts.merge(-(-count // part_size))
+    counts = parts.merge(-(-count // part_size))
+    _report_skipped(summary)
+    return counts
+
+
+def _report_skipped(summary: InputSummary) -> None:
+    if summary.skipped:
+        print(describe_skipped(summary.skipped), file=sys.stderr)
 
 
 def weights_digest(model: torch.nn.Module) -> str:

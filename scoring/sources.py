@@ -3,17 +3,17 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Protocol
+from functools import cache, cached_property, partial
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from model.errors import AgeGenderError
-from model.image_formats import SUFFIXES
 from trainer.data.archives import Member, open_archive
+from trainer.data.picture_files import HIDDEN, is_hidden, start_of, why_no_picture
 from trainer.data.sources import as_text
 
 
@@ -39,16 +39,23 @@ class Entry:
     seconds: float | None = None
 
 
-class Source(Protocol):
+class Source(ABC):
     """Pictures, in the same order each time."""
 
+    @abstractmethod
     def __iter__(self) -> Iterator[Entry]: ...
 
+    @abstractmethod
     def count(self) -> int:
         """Number of entries: exact, except for videos, where the header gives an estimate."""
 
+    @abstractmethod
     def signature(self) -> str:
         """Changes when the entries or their order change."""
+
+    def skipped(self) -> Counter[str]:
+        """{kind: number of files} of what a folder or archive holds beside pictures; see `_kind_skipped`."""
+        return Counter()
 
 
 def given(content: Content) -> Callable[[], Content]:
@@ -74,38 +81,57 @@ def version_of(path: str | Path) -> str:
     return f"{stat.st_size}|{stat.st_mtime_ns}"
 
 
-class _Files(ABC):
-    """Picture files and http(s) URLs. One walk gives count and signature, without reading a picture."""
+@dataclass(frozen=True)
+class _Found:
+    """A path or http(s) URL, with why it cannot be read, or of what kind it is if it is skipped."""
+
+    path: str
+    problem: OSError | None = None
+    skipped: str = ""
+
+
+class _Files(Source):
+    """Picture files and http(s) URLs. One walk gives all but the entries, without reading a picture."""
 
     @abstractmethod
-    def paths(self) -> Iterable[str]: ...
+    def walk(self) -> Iterator[_Found]: ...
 
     def __iter__(self) -> Iterator[Entry]:
-        return (Entry(as_text(path), given(path)) for path in self.paths())
+        for found in self.walk():
+            if not found.skipped:
+                yield Entry(as_text(found.path), failing(found.problem) if found.problem else given(found.path))
 
     def count(self) -> int:
-        return self._count_and_signature[0]
+        return self._totals[0]
 
     def signature(self) -> str:
-        return self._count_and_signature[1]
+        return self._totals[1]
+
+    def skipped(self) -> Counter[str]:
+        return self._totals[2]
 
     @cached_property
-    def _count_and_signature(self) -> tuple[int, str]:
-        count, digest = 0, hashlib.sha256()
-        for path in self.paths():
-            count += 1
-            digest.update(f"{as_text(path)}|{version_of(path)}\0".encode())
-        return count, digest.hexdigest()
+    def _totals(self) -> tuple[int, str, Counter[str]]:
+        count, digest, skipped = 0, hashlib.sha256(), Counter[str]()
+        for found in self.walk():
+            if found.skipped:
+                skipped[found.skipped] += 1
+            else:
+                count += 1
+                digest.update(f"{as_text(found.path)}|{version_of(found.path)}\0".encode())
+        return count, digest.hexdigest(), skipped
 
 
 @dataclass(frozen=True)
 class Listed(_Files):
-    """Paths and http(s) URLs from the command line."""
+    """Paths and http(s) URLs from the command line; `hidden` ones fitted a pattern too, and are only counted."""
 
     names: tuple[str, ...]
+    hidden: tuple[str, ...] = ()
 
-    def paths(self) -> Iterable[str]:
-        return self.names
+    def walk(self) -> Iterator[_Found]:
+        yield from map(_Found, self.names)
+        yield from (_Found(name, skipped=HIDDEN) for name in self.hidden)
 
 
 @dataclass(frozen=True)
@@ -114,11 +140,11 @@ class ListFile(_Files):
 
     path: Path
 
-    def paths(self) -> Iterator[str]:
+    def walk(self) -> Iterator[_Found]:
         try:
             # -sig: PowerShell and Excel write a byte-order mark first
             with self.path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-                yield from (line.strip() for line in file if line.strip())
+                yield from (_Found(line.strip()) for line in file if line.strip())
         except OSError as error:
             raise InputError(f"The list {self.path} cannot be read: {error}.") from error
 
@@ -128,61 +154,87 @@ class Folder(_Files):
     """The pictures in a folder and the folders in it, sorted folder by folder.
 
     Only the names of one folder are in memory at a time. Links to folders are followed, but each folder is walked once.
-    A folder that cannot be read has one entry that says so.
+    A folder that cannot be read has one entry that says so. A hidden folder is not walked, and counts as one hidden file.
+
+    is_output: whether a path is where the results go, which may lie among the pictures.
     """
 
     path: Path
+    is_output: Callable[[Path], bool] = lambda path: False
 
-    def __iter__(self) -> Iterator[Entry]:
-        for path, problem in self._walk():
-            yield Entry(as_text(path), failing(problem) if problem else given(path))
-
-    def paths(self) -> Iterator[str]:
-        return (path for path, _ in self._walk())
-
-    def _walk(self) -> Iterator[tuple[str, OSError | None]]:
+    def walk(self) -> Iterator[_Found]:
         unreadable: list[OSError] = []
         seen: set[tuple[int, int]] = set()
         for parent, folders, files in os.walk(self.path, onerror=unreadable.append, followlinks=True):
-            yield from ((error.filename, error) for error in unreadable)
+            yield from (_Found(error.filename, error) for error in unreadable)
             unreadable.clear()
             stat = os.stat(parent)
             if (stat.st_dev, stat.st_ino) in seen:  # a link led here, perhaps from inside this very folder
                 folders.clear()
                 continue
             seen.add((stat.st_dev, stat.st_ino))
-            folders.sort()
-            yield from ((os.path.join(parent, name), None) for name in sorted(files) if _is_picture(name))
-        yield from ((error.filename, error) for error in unreadable)
+            hidden = [name for name in folders if is_hidden(name)]
+            yield from (_Found(os.path.join(parent, name), skipped=HIDDEN) for name in hidden)
+            folders[:] = sorted(name for name in set(folders).difference(hidden) if not self._is_own(parent, name))
+            for name in sorted(files):
+                if not self._is_own(parent, name):
+                    path = os.path.join(parent, name)
+                    yield _Found(path, skipped=_kind_skipped(name, partial(start_of, Path(path))))
+        yield from (_Found(error.filename, error) for error in unreadable)
+
+    def _is_own(self, parent: str, name: str) -> bool:
+        return self.is_output(Path(parent, name))
 
 
 @dataclass(frozen=True)
-class Archive:
+class Archive(Source):
     """The pictures in a .tar, .tar.gz, .tgz or .zip, read one by one: nothing is extracted to the disk."""
 
     path: Path
 
     def __iter__(self) -> Iterator[Entry]:
         try:
-            for name, read in open_archive(self.path):
-                if _is_picture(name):
+            for name, read, skipped in self._members():
+                if not skipped:
                     yield Entry(as_text(f"{self.path}/{name}"), _content_of(read))
         except AgeGenderError as error:  # the pictures before the damage, and other archives, are still scored
             yield Entry(as_text(str(self.path)), failing(error))
 
     def count(self) -> int:
-        return self._entries
+        return self._totals[0]
 
     def signature(self) -> str:
         return f"{self.path}|{version_of(self.path)}"
 
+    def skipped(self) -> Counter[str]:
+        return self._totals[1]
+
+    def _members(self) -> Iterator[tuple[str, Callable[[], Member], str]]:
+        """Name, how to read it, and its kind if it is skipped."""
+        for name, read in open_archive(self.path):
+            read = cache(read)  # a tar can be read once only, and the content may tell the kind
+            yield name, read, _kind_skipped(name, partial(_start_of_member, read))
+
     @cached_property
-    def _entries(self) -> int:
-        return sum(1 for _ in self)
+    def _totals(self) -> tuple[int, Counter[str]]:
+        count, skipped = 0, Counter[str]()
+        try:
+            for _, _, kind in self._members():
+                count += not kind
+                skipped.update([kind] * bool(kind))
+        except AgeGenderError:
+            count += 1
+        return count, skipped
 
 
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
+def _kind_skipped(name: str, read_start: Callable[[], bytes]) -> str:
+    """ "" for a picture, else `HIDDEN`, the name's suffix in small letters, or "without a suffix"."""
+    problem = why_no_picture(name, read_start)
+    return problem and (HIDDEN if problem == HIDDEN else as_text(PurePath(name).suffix.lower()) or "without a suffix")
+
+
+def _start_of_member(read: Callable[[], Member]) -> bytes:
+    return read().content or b""
 
 
 def _content_of(read_member: Callable[[], Member]) -> Callable[[], bytes]:

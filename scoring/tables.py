@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import DatasetDict, Image
 
-from scoring.sources import Content, Entry, InputError, failing, version_of
+from scoring.sources import Content, Entry, InputError, Source, failing, version_of
 from trainer.data.arguments import DataArguments
 from trainer.data.sources import as_text, load_hub
 
@@ -19,7 +19,7 @@ ROWS_AT_ONCE = 32  # bounds memory: a row is a whole picture
 
 
 @dataclass(frozen=True)
-class ParquetFile:
+class ParquetFile(Source):
     """The rows of one file. The column holds encoded pictures, paths, or both as `datasets` writes them ({bytes, path}).
 
     The file is open only while it is read: an input may have more files than a process may hold open.
@@ -87,7 +87,7 @@ class _RowGroup:
 
 
 @dataclass(frozen=True)
-class HubDataset:
+class HubDataset(Source):
     """All splits of a dataset on the Hub, sequentially, from the copy that `datasets` keeps in its cache.
 
     Raises:

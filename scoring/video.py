@@ -10,15 +10,21 @@ from pathlib import Path
 import av
 import numpy as np
 
-from scoring.sources import Entry, InputError, failing, version_of
+from model.image_decoding import check_size
+from scoring.sources import Entry, InputError, Source, failing, version_of
 from trainer.data.sources import as_text
 
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mjpeg")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".avi", ".mkv", ".webm", ".wmv", ".asf", ".flv", ".f4v", ".ogv"),
+    *(".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".dv", ".mjpeg", ".mjpg"),
+)
+MAX_PIXEL_ASPECT = 4.0  # cinema's lenses squeeze by 2
+MAX_FRAME_RATE = 1000.0  # a second; FFmpeg reports 60,000 on average for DV
 
 
 @dataclass(frozen=True)
-class Video:
+class Video(Source):
     """The first frame at or after 0, 1 / frames_per_second, 2 / frames_per_second ... seconds.
 
     A video of which more than a tenth of the frames is missing or damaged has one more entry that says so.
@@ -33,11 +39,11 @@ class Video:
         seconds = 0.0
         try:
             with _opened(self.path) as container:
-                expected = _expected_frames(container)
+                expected, pixel_aspect = _expected_frames(container), _pixel_aspect(container)
                 for seconds, frame in _timed_frames(container):
                     decoded += 1
                     if seconds + 1e-6 >= sampled / self.frames_per_second:
-                        yield Entry(name, partial(_upright_rgb, frame), seconds)
+                        yield Entry(name, partial(_upright_rgb, frame, pixel_aspect), seconds)
                         sampled = math.floor((seconds + 1e-6) * self.frames_per_second) + 1
         except InputError as error:
             yield Entry(name, failing(error))
@@ -103,12 +109,26 @@ def _expected_frames(container: av.container.InputContainer) -> float:
     return held or (container.duration or 0) / av.time_base * _frame_rate(container)
 
 
+def _pixel_aspect(container: av.container.InputContainer) -> float:
+    """Width of a pixel divided by its height: not 1 on DVDs, in DV and in HDV. 1 where the file does not say, or nonsense."""
+    aspect = float(container.streams.video[0].sample_aspect_ratio or 1)
+    return aspect if 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT else 1.0
+
+
 def _frame_rate(container: av.container.InputContainer) -> float:
     stream = container.streams.video[0]
-    return float(stream.average_rate or stream.guessed_rate or 25)
+    average = float(stream.average_rate or 0)
+    return average if 0 < average < MAX_FRAME_RATE else float(stream.guessed_rate or 25)
 
 
-def _upright_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, turned as the video says: phones store frames as the sensor lies."""
-    image_rgb = frame.to_ndarray(format="rgb24", interpolation="BICUBIC")
+def _upright_rgb(frame: av.VideoFrame, pixel_aspect: float) -> np.ndarray:
+    """(H, W, 3) uint8 RGB with square pixels, turned as the video says: phones store frames as the sensor lies.
+
+    Args:
+        pixel_aspect: width of a stored pixel divided by its height; the shorter side is stretched, so no detail is lost.
+    """
+    width, height = frame.width, frame.height
+    width, height = round(width * max(pixel_aspect, 1)), round(height / min(pixel_aspect, 1))
+    check_size(width, height, "the frame")
+    image_rgb = frame.to_ndarray(width=width, height=height, format="rgb24", interpolation="BICUBIC")
     return np.ascontiguousarray(np.rot90(image_rgb, frame.rotation // 90))

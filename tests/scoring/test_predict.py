@@ -49,7 +49,7 @@ def predict(*arguments: object) -> None:
     main(read_arguments([str(argument) for argument in arguments]))
 
 
-def test_json_lines_continue_after_a_bad_picture(model: Path, pictures: Path, tmp_path: Path):
+def test_json_lines_continue_after_a_bad_picture(model: Path, pictures: Path, tmp_path: Path, capsys):
     output = tmp_path / "faces.jsonl"
     predict(pictures, "--model", model, "--output", output, "--age-ranges", "4 bins")
     face, damaged, empty = (json.loads(line) for line in output.read_text().splitlines())
@@ -62,6 +62,7 @@ def test_json_lines_continue_after_a_bad_picture(model: Path, pictures: Path, tm
         "file": str(pictures / "more" / "coffee.PNG"),
         "abstained": "No face was found.",
     }
+    assert capsys.readouterr().err.endswith("Skipped in folders and archives: 1 .txt.\n")
 
 
 def test_csv(model: Path, pictures: Path, tmp_path: Path):

@@ -4,19 +4,24 @@ import os
 import re
 import resource
 import struct
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoring.inputs import InputSummary, all_entries, open_sources
+from model.image_loading import PictureError, load_rgb
+from scoring.inputs import InputSummary, all_entries, describe_skipped, open_sources
 from scoring.scorer import read_entries
 from scoring.sources import InputError
 from tests.scoring.test_scoring import FILES
 from tests.support.faces_on_disk import face_files, write_archive, write_folder
+from tests.support.made_up_faces import draw_face
+from tests.support.odd_pictures import encoded
 
 
 def read(*names: object, **options) -> dict[str, object]:
@@ -305,3 +310,111 @@ def test_an_mp4_with_a_hole_is_damaged(tmp_path):
     video.write_bytes(content[: hole // 4] + bytes(hole) + content[hole // 4 + hole :])
     *_, last = read_entries(all_entries(open_sources([str(video)])))
     assert re.fullmatch(r"damaged: only \d+ of 60 frames can be read", last.problem)
+
+
+ONE_PICTURE = encoded("JPEG", np.asarray(draw_face(30, 0, seed=0)))
+UNDER_ALL_NAMES = (
+    *("a.jfif", "b.jpe", "c.pjpeg", "d.JPG", "e.pgm", "f.ppm", "g.apng", "h.j2k", "i.dib", "j.hif", "k.heics", "l.mpo"),
+    *("m", "n.jpg_large", "o.2"),
+)
+BESIDE_THEM = {
+    **{"notes.txt": b"a", "more.txt": b"b", "film.mp4": b"c", "README": b"d", "page.html": ONE_PICTURE},
+    **{"._a.jfif": b"e", "@eaDir/a.jfif": ONE_PICTURE, ".thumbnails/x.png": ONE_PICTURE},
+}
+
+
+@pytest.mark.parametrize("suffix", ["", ".zip", ".tar.gz"])
+def test_all_pictures_are_listed_and_the_rest_is_counted(tmp_path, suffix):
+    files = dict.fromkeys(UNDER_ALL_NAMES, ONE_PICTURE) | BESIDE_THEM
+    path = tmp_path / f"photos{suffix}"
+    path = write_archive(path, files.items()) if suffix else write_folder(path, files)
+    assert sorted(read(path)) == [f"{path}/{name}" for name in UNDER_ALL_NAMES]
+    summary = InputSummary.of(open_sources([str(path)]))
+    assert summary.skipped == {".txt": 2, ".mp4": 1, "without a suffix": 1, ".html": 1, "hidden file": 3}
+    assert describe_skipped(summary.skipped).startswith("Skipped in folders and archives: 3 hidden files, 2 .txt, 1 ")
+    assert describe_skipped(summary.skipped).endswith(
+        "videos and parquet files are scored where they are named themselves."
+    )
+
+
+def test_an_input_of_other_files_says_what_they_are(tmp_path):
+    with pytest.raises(InputError, match=r"found none\. Skipped in folders and archives: 2 \.md\.$"):
+        InputSummary.of(open_sources([str(write_folder(tmp_path / "notes", {"a.md": b"a", "b.md": b"b"}))]))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found", "hidden"),
+    [
+        ("**/*.jpg", ["a.jpg", "b/c.jpg"], 2),
+        ("*.jpg", ["a.jpg"], 0),  # a wildcard stands for no dot at the start
+        ("*/*.jpg", ["b/c.jpg"], 2),
+        (".*/*.jpg", [".b/d.jpg"], 0),
+        ("__MAC*/*.jpg", ["__MACOSX/a.jpg"], 0),
+    ],
+)
+def test_patterns_pass_over_hidden_files_unless_they_name_them(tmp_path, pattern, found, hidden):
+    names = ["a.jpg", "b/c.jpg", ".b/d.jpg", "@eaDir/a.jpg", "__MACOSX/a.jpg"]
+    write_folder(tmp_path, dict.fromkeys(names, b"x"))
+    sources = open_sources([str(tmp_path / pattern)])
+    assert sorted(entry.name for entry in all_entries(sources)) == sorted(str(tmp_path / name) for name in found)
+    assert InputSummary.of(sources).skipped["hidden file"] == hidden
+
+
+def test_results_among_the_pictures_are_not_counted(tmp_path):
+    output = tmp_path / "faces.csv"
+    write_folder(
+        tmp_path, {"a.jpg": b"x", "faces.csv": b"", "faces.csv.parts/part-000000.parquet": b"", "old.csv": b""}
+    )
+    assert InputSummary.of(open_sources([str(tmp_path)], output=output)).skipped == {".csv": 1}
+
+
+def write_film(path: Path, container: str, codec: str, size_wh: tuple[int, int], pixel_aspect: Fraction) -> Path:
+    """Two seconds of grey."""
+    with av.open(str(path), "w", format=container) as film:
+        stream = film.add_stream(codec, rate=25)
+        stream.width, stream.height = size_wh
+        stream.pix_fmt, stream.sample_aspect_ratio = "yuv420p", pixel_aspect
+        pixels = np.full((size_wh[1], size_wh[0], 3), 100, np.uint8)
+        for _ in range(50):
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        film.mux(stream.encode(None))
+    return path
+
+
+FILMS = {
+    ".3gp": ("3gp", "h263"),
+    ".m2ts": ("mpegts", "mpeg2video"),
+    ".wmv": ("asf", "wmv2"),
+    ".flv": ("flv", "flv"),
+    ".ts": ("mpegts", "mpeg2video"),
+    ".mkv": ("matroska", "mpeg4"),
+    "": ("mp4", "mpeg4"),
+    ".clip": ("mpegts", "mpeg4"),
+}
+
+
+@pytest.mark.parametrize("suffix", FILMS)
+def test_kinds_of_videos(tmp_path, suffix):
+    path = write_film(tmp_path / f"film{suffix}", *FILMS[suffix], (176, 144), Fraction(1))
+    frames = [picture.content for picture in read_entries(all_entries(open_sources([str(path)])))]
+    assert [frame.shape for frame in frames] == [(144, 176, 3)] * 2
+    with pytest.raises(PictureError, match=r"Expected a picture, but film.* is a video or sound\."):
+        load_rgb(path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "stored_wh", "pixel_aspect", "shown_hw"),
+    [
+        (".vob", "mpeg2video", (720, 576), Fraction(64, 45), (576, 1024)),  # a DVD, wide
+        (".vob", "mpeg2video", (720, 576), Fraction(16, 15), (576, 768)),
+        (".dv", "dvvideo", (720, 576), Fraction(16, 15), (576, 768)),
+        (".ts", "mpeg2video", (720, 540), Fraction(4, 3), (540, 960)),  # HDV has the same ratio
+        (".mp4", "mpeg4", (480, 480), Fraction(1, 2), (960, 480)),
+        (".mp4", "mpeg4", (480, 480), Fraction(60, 1), (480, 480)),  # no camera writes that
+    ],
+)
+def test_pixels_that_are_not_square_are_stretched(tmp_path, suffix, codec, stored_wh, pixel_aspect, shown_hw):
+    container = {".ts": "mpegts"}.get(suffix, suffix[1:])
+    path = write_film(tmp_path / f"film{suffix}", container, codec, stored_wh, pixel_aspect)
+    frames = [picture.content for picture in read_entries(all_entries(open_sources([str(path)])))]
+    assert [frame.shape for frame in frames] == [(*shown_hw, 3)] * 2
