@@ -1,6 +1,5 @@
 """What is written: the rows, and the folder of finished parts from which a stopped run resumes."""
 
-import csv
 import json
 import os
 import re
@@ -18,13 +17,11 @@ import pyarrow.parquet as pq
 from model.errors import AgeGenderError
 from scoring.scorer import Scored
 from trainer.atomic_files import fill_atomically, sync, write_atomically
+from trainer.csv_tables import ENCODING as CSV_ENCODING
+from trainer.csv_tables import write_csv
 
 
 OUTPUT_SUFFIXES = (".parquet", ".csv", ".jsonl")
-CSV_COLUMNS = (
-    *("picture", "file", "seconds", "face", "x0", "y0", "x1", "y1", "detection_score", "age", "age_low", "age_high"),
-    *("age_range", "gender", "gender_probability", "abstained", "error"),
-)
 _MERGED = "merged"  # marks parts that are joined already: a kill may come before they are removed
 
 
@@ -88,17 +85,46 @@ def write_json_lines(rows: Iterable[dict[str, Any]], file: IO[str]) -> None:
         file.flush()
 
 
-def write_csv(rows: Iterable[dict[str, Any]], file: IO[str]) -> None:
-    """A header and a line a row. Of the distributions, CSV holds the most probable answer and the gender's probability."""
-    writer = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore")
-    writer.writeheader()
-    for row in rows:
+def write_faces_csv(rows: Iterable[dict[str, Any]], file: IO[str], schema: pa.Schema) -> None:
+    """A header and a line a row, for spreadsheets: what the schema nests has a column for each of its values.
+
+    A range of ages is written "3 to 9", because "3-9" would become a date.
+    """
+    age_range_labels, gender_names = (
+        [field.name for field in schema.field(name).type] for name in ("age_ranges", "genders")
+    )
+    columns = [
+        *(
+            "picture",
+            "file",
+            "seconds",
+            "face",
+            "x0",
+            "y0",
+            "x1",
+            "y1",
+            "detection_score",
+            "age",
+            "age_low",
+            "age_high",
+        ),
+        *("age_range", "gender", "gender_probability", "abstained", "error"),
+        *(f"age_range {label}" for label in age_range_labels),
+        *(f"gender {name}" for name in gender_names),
+    ]
+
+    def cells(row: dict[str, Any]) -> list[object]:
         flat = dict(row)
         flat |= dict(zip(("x0", "y0", "x1", "y1"), row.get("box") or (), strict=False))
         flat |= dict(zip(("age_low", "age_high"), row.get("age_interval") or (), strict=False))
-        if row.get("genders"):
+        if "age_range" in row:
+            flat["age_range"] = row["age_range"].replace("-", " to ")
             flat["gender_probability"] = max(row["genders"].values())
-        writer.writerow(flat)
+            flat |= {f"age_range {label}": probability for label, probability in row["age_ranges"].items()}
+            flat |= {f"gender {name}": probability for name, probability in row["genders"].items()}
+        return [flat.get(column) for column in columns]
+
+    write_csv(file, columns, map(cells, rows))
 
 
 def parts_folder(output: Path) -> Path:
@@ -213,8 +239,12 @@ def _write_tables(tables: Iterator[pa.Table], schema: pa.Schema, path: Path) -> 
                 writer.write_table(table)
         return
     rows = (row for table in tables for row in _table_rows(table))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        (write_csv if path.suffix == ".csv" else write_json_lines)(rows, file)
+    if path.suffix == ".csv":
+        with path.open("w", encoding=CSV_ENCODING, newline="") as file:
+            write_faces_csv(rows, file, schema)
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            write_json_lines(rows, file)
 
 
 def _table_rows(table: pa.Table) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,11 @@
 Each row holds the picture's place in the input, its file and the pipeline's answer for one face. A picture without a
 face has one row that says so. A picture that cannot be read has one row with `error`, and does not stop the others.
 `picture` numbers the pictures of the input from 0. `face` numbers the faces of a picture from 0, from left to right; the
-column of the same name in the demo's CSV numbers them from 1.
+column of the same name in the demo's CSV numbers them from 1. A CSV is made for spreadsheets: it writes a range of ages as
+"3 to 9", and puts an apostrophe before a file name that would be run as a formula.
+
+Of a folder or archive, all pictures are scored that the pipeline can read, whatever their names; hidden files, such as
+thumbnails and deleted ones, are not. What was skipped is counted at the end, by kind.
 
 To resume a run that was stopped, start the same command again. Its finished parts are in the folder OUTPUT.parts, which
 is removed when the output is complete.

@@ -65,11 +65,22 @@ def test_json_lines_continue_after_a_bad_picture(model: Path, pictures: Path, tm
     assert capsys.readouterr().err.endswith("Skipped in folders and archives: 1 .txt.\n")
 
 
-def test_csv(model: Path, pictures: Path, tmp_path: Path):
+def test_csv(model: Path, pictures: Path, tmp_path: Path, monkeypatch):
+    """As Excel opens it: UTF-8 by its mark, no file name that runs, no range that becomes a date."""
     output = tmp_path / "faces.csv"
-    predict(pictures, "--model", model, "--output", output)
-    with output.open(newline="") as file:
+    monkeypatch.chdir(pictures)
+    Path("astronaut.jpg").rename("=astronaut.jpg")
+    predict(
+        "=astronaut.jpg", "letter.jpg", "more", "--model", model, "--output", output, "--age-ranges", "0-2, 3-98, 99+"
+    )
+    assert output.read_bytes().startswith(b"\xef\xbb\xbfpicture,file,")
+    with output.open(newline="", encoding="utf-8-sig") as file:
         face, damaged, empty = csv.DictReader(file)
+    assert face["file"] == "'=astronaut.jpg"
+    ranges = {label: float(face[f"age_range {label}"]) for label in ("0-2", "3-98", "99+")}
+    assert sum(ranges.values()) == pytest.approx(1)
+    assert face["age_range"] == max(ranges, key=ranges.get).replace("-", " to ")
+    assert float(face["gender male"]) + float(face["gender female"]) == pytest.approx(1)
     assert 170 <= int(face["x0"]) < int(face["x1"]) < 280
     assert float(face["age_low"]) <= float(face["age"]) <= float(face["age_high"])
     assert 0.5 <= float(face["gender_probability"]) <= 1

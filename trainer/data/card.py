@@ -1,5 +1,7 @@
 """Render the data card of a prepared set, README.md with figures. No figure shows a face."""
 
+import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -59,8 +61,8 @@ def render_data_card(
     environment.filters["interval"] = lambda score, form: "{} [{}, {}]".format(*map(form.format, score))
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         card_data=card_data.to_yaml(),
-        title="UTKFace" if is_utkface else source,
-        source=source,
+        title="UTKFace" if is_utkface else plain_markdown(source),
+        source=plain_markdown(source),
         source_is_utkface=is_utkface,
         repo_id=repo_id,
         report=report,
@@ -80,7 +82,7 @@ def render_data_card(
 def split_rule(data_args: DataArguments, seed: int) -> str:
     """A sentence that says how the splits were made."""
     if data_args.manifest:
-        return f"Taken from `{Path(data_args.manifest).name}`."
+        return f"Taken from {plain_markdown(Path(data_args.manifest).name)}."
     validation = f"{data_args.validation_fraction:.0%}"
     if data_args.folds:
         parts = (
@@ -94,8 +96,17 @@ def split_rule(data_args: DataArguments, seed: int) -> str:
     )
 
 
+def plain_markdown(text: str) -> str:
+    """A name that others chose, in one line that Markdown shows as it is: no links, HTML, headings or table cells."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$])", r"\\\1", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def preparation_command(data_args: DataArguments, seed: int) -> str:
-    """The command that prepares the same set, without this machine's paths."""
+    """The command that prepares the same set, without this machine's paths; a shell runs no part of a name."""
     changed = {
         field.name: getattr(data_args, field.name)
         for field in fields(data_args)
@@ -103,8 +114,10 @@ def preparation_command(data_args: DataArguments, seed: int) -> str:
     }
     if data_args.manifest:
         changed["manifest"] = Path(data_args.manifest).name
-    options = "".join(f" --{name} {value!r}" for name, value in changed.items())
-    return f"python -m scripts.prepare_data --dataset {public_name(data_args.dataset)} --seed {seed}{options}"
+    words = ["--dataset", public_name(data_args.dataset), "--seed", seed]
+    for name, value in changed.items():
+        words += [f"--{name}", *(value if isinstance(value, (list, tuple)) else [value])]
+    return shlex.join(["python", "-m", "scripts.prepare_data", *(_one_line(str(word)) for word in words)])
 
 
 def draw_data_figures(manifest: pd.DataFrame, folder: Path) -> list[Path]:

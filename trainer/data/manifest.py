@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset, Value
 
+from trainer.csv_tables import ENCODING, read_cell, write_csv
 from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
 from trainer.data.cleaning import LABELS, find_groups, fingerprint_pictures, merge_duplicates
@@ -109,7 +110,9 @@ def face_features(manifest: pd.DataFrame) -> dict[str, Value]:
 
 def write_manifest(manifest: pd.DataFrame, path: Path) -> None:
     """Write a CSV whose rows are in the same order for every order of the source."""
-    manifest.sort_values(["pixel_hash", "file_name", *SOURCE_LABELS]).to_csv(path, index=False)
+    rows = manifest.sort_values(["pixel_hash", "file_name", *SOURCE_LABELS])
+    with path.open("w", encoding=ENCODING, newline="") as file:
+        write_csv(file, list(rows.columns), rows.itertuples(index=False))
 
 
 def read_manifest(path: str) -> pd.DataFrame:
@@ -120,7 +123,7 @@ def read_manifest(path: str) -> pd.DataFrame:
     """
     texts = dict.fromkeys(["file_name", "pixel_hash", "group", "split", "reason", "race", "source_race"], str)
     try:
-        manifest = pd.read_csv(path, dtype=texts, keep_default_na=False)
+        manifest = pd.read_csv(path, dtype=texts, keep_default_na=False, encoding=ENCODING)
     except (OSError, ValueError) as error:  # ValueError: pandas' ParserError and EmptyDataError, and UnicodeDecodeError
         raise DatasetError(
             f"{path} cannot be read as the manifest.csv that scripts.prepare_data writes: {error}"
@@ -131,6 +134,7 @@ def read_manifest(path: str) -> pd.DataFrame:
     unknown = set(manifest["split"]) - {*SPLITS, ""}
     if unknown:
         raise DatasetError(f"{path} names unknown splits: {', '.join(sorted(unknown))}; expected {', '.join(SPLITS)}.")
+    manifest[list(texts)] = manifest[list(texts)].map(read_cell)
     return manifest
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -75,10 +76,24 @@ def test_the_prepared_set_is_its_source_cleaned(raw, prepared):
             np.testing.assert_array_equal(np.asarray(ours["image"]), np.asarray(theirs["image"]))
 
 
-def test_a_clean_set_is_kept_whole(tmp_path):
-    faces = write_folder(tmp_path / "faces", face_files(30))
-    report = prepare_data(PrepareArguments(output_dir=str(tmp_path / "prepared")), DataArguments(dataset=str(faces)))
+def test_a_clean_set_is_kept_whole_and_names_that_others_chose_do_nothing(tmp_path):
+    """A folder's name makes no link or HTML on the card and no second command in its recipe; a file's name, no formula."""
+    folder = tmp_path / "a`|<b>[x](http:x)\n# ; touch pwned #"
+    files = face_files(30)
+    table = "file_name,age\n" + "\n".join(f'"={name}",{name.split("_")[0]}' for name in files)
+    content = {f"={name}": picture for name, picture in files.items()} | {"metadata.csv": table.encode()}
+    write_folder(folder, content)
+    report = prepare_data(PrepareArguments(output_dir=str(tmp_path / "out")), DataArguments(dataset=str(folder)))
     assert (report["kept"], report["reasons"]) == (30, {})
+    card = (tmp_path / "out/README.md").read_text().split("---\n")[2]
+    assert "# a\\`\\|\\<b\\>\\[x\\]\\(http:x\\) \\# ; touch pwned \\#: cleaned" in card
+    [command] = [line for line in card.splitlines() if line.startswith("python -m scripts.prepare_data")]
+    assert shlex.split(command)[3:5] == ["--dataset", "a`|<b>[x](http:x) # ; touch pwned #"]
+    lines = (tmp_path / "out/manifest.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert all(line.startswith("'=") for line in lines[1:])
+    assert sorted(read_manifest(str(tmp_path / "out/manifest.csv"))["file_name"]) == sorted(
+        {*content} - {"metadata.csv"}
+    )
 
 
 def test_files_are_what_the_hub_expects(prepared):
