@@ -236,7 +236,9 @@ def main() -> None:
         text = render_card(args.folder, args.repo_id, args.revision)
     except AgeGenderError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    (args.folder / CARD).write_text(text, encoding="utf-8")
+    unfinished = args.folder / f".{CARD}.unfinished"  # a kill leaves no half card
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(args.folder / CARD)
     print(f"Wrote {args.folder / CARD}")
 
 

@@ -30,6 +30,7 @@ from scoring.output import (
 from scoring.scorer import Scorer, read_entries
 from scoring.sources import Entry, Source
 from trainer.devices import needs_cpu
+from trainer.locks import only_writer
 
 
 class OptionError(AgeGenderError):
@@ -90,17 +91,22 @@ def score_to_file(options: ScoringOptions) -> OutputCounts | None:
     """Score the input into `options.output`, or resume the run that was stopped; None where it is complete already.
 
     Raises:
-        AgeGenderError: an option, the model, the input or the output cannot be used.
+        AgeGenderError: an option, the model, the input or the output cannot be used; or another process writes it.
     """
     assert options.output is not None
+    with only_writer(options.output, "--output"):
+        return _score_to_file(options, options.output)
+
+
+def _score_to_file(options: ScoringOptions, output: Path) -> OutputCounts | None:
     sources = options.open_sources()
     model, scorer = load_scorer(options)
-    parts = Parts(options.output, answer_schema(model, scorer))
+    parts = Parts(output, answer_schema(model, scorer))
     if parts.is_finished():
         parts.clear()
         return None
-    if options.output.exists():
-        raise OutputError(f"{options.output} exists already. Choose another --output, or remove it.")
+    if output.exists():
+        raise OutputError(f"{output} exists already. Choose another --output, or remove it.")
     settings = {
         "model": weights_digest(model),
         "configuration": model.config.to_json_string(),

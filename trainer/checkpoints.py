@@ -1,17 +1,15 @@
 """From which checkpoint a run resumes: the last one that was written completely; and what may not be overwritten."""
 
 import json
-import logging
 import re
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from accelerate.utils import gather_object
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from transformers import TrainingArguments
 from transformers.trainer_utils import SaveStrategy
@@ -20,10 +18,10 @@ from transformers.training_args import OptimizerNames
 from model.errors import AgeGenderError
 from model_card.requirements import CARD
 from model_card.run_record import RUN_RECORD
+from trainer.locks import only_writer
 from trainer.recipe import RecipeError
 
 
-logger = logging.getLogger(__name__)
 STATE = "trainer_state.json"  # the Trainer writes it last: a checkpoint that holds it is complete
 SECONDS_TO_APPEAR = 30  # until other machines see a new file on a network file system
 
@@ -38,29 +36,13 @@ class TrainingDiverged(AgeGenderError):
 
 @contextmanager
 def only_start(output_dir: Path, training_args: TrainingArguments) -> Iterator[None]:
-    """Around a start of a run: the main process holds a lock beside `output_dir`. It ends with the process, even by a kill.
+    """Around a start of a run: the main process holds the lock of `output_dir`.
 
     Raises:
-        RecipeError: another start of the same run is alive.
+        OutputLockedError: another start of the same run is alive.
     """
-    if training_args.process_index != 0:
+    with only_writer(output_dir, "--output_dir") if training_args.process_index == 0 else nullcontext():
         yield
-        return
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output_dir.with_name(f".{output_dir.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RecipeError(
-            f"Another start that writes to {output_dir} is alive: both would write the same checkpoints. Wait until it ends, "
-            "stop it, or choose another --output_dir."
-        ) from None
-    except NotImplementedError:
-        logger.warning(f"The file system of {output_dir} has no locks: take care that no second start writes there.")
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def check_room(folder: Path, weights_bytes: int, training_args: TrainingArguments, *, muon: bool, ema: bool) -> None:

@@ -8,12 +8,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from trainer.atomic_files import fill_atomically
+
 
 BLUE, ORANGE, GREY = "#2066a8", "#c8641a", "#8a8a8a"  # distinct in print and for colour-blind readers
 
 
 def save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=90, facecolor="white")
+    fill_atomically(
+        path, lambda unfinished: figure.savefig(unfinished, dpi=90, facecolor="white", format=path.suffix[1:])
+    )
 
 
 def save_figures(figures: dict[str, Figure], folder: Path) -> list[Path]:

@@ -177,6 +177,8 @@ def test_a_killed_run_resumes_without_losing_or_repeating_a_row(model: Path, tmp
         while len(list(parts.glob("part-*.parquet"))) < 3:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.005)
+        with pytest.raises(AgeGenderError, match=rf"faces\.parquet is alive \(process {process.pid} on"):
+            predict(*arguments)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert not output.exists()

@@ -20,6 +20,7 @@ from trainer.data.card import draw_data_figures, render_data_card
 from trainer.data.loading import read_pictures, select_splits
 from trainer.data.manifest import build_manifest, write_manifest
 from trainer.data.report import describe_data
+from trainer.locks import only_writer
 
 
 @dataclass
@@ -45,8 +46,14 @@ def prepare_data(args: PrepareArguments, data_args: DataArguments) -> dict[str, 
     Raises:
         DatasetError: the source cannot be used (see `load_faces`), or the folder is not empty or cannot be written.
         HubError: the push would fail, or failed.
+        OutputLockedError: another process prepares a set there.
     """
     folder = Path(args.output_dir)
+    with only_writer(folder, "--output_dir"):
+        return _prepare_into(folder, args, data_args)
+
+
+def _prepare_into(folder: Path, args: PrepareArguments, data_args: DataArguments) -> dict[str, Any]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DatasetError(f"{folder} is not empty: choose another output_dir, or remove it first.")
     if data_args.max_samples or data_args.streaming:

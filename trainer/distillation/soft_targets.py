@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer.atomic_files import fill_atomically
 from trainer.recipe import RecipeError
 
 
@@ -33,14 +34,18 @@ class SoftTargets:
     def save(self, path: str | Path) -> None:
         """Write an .npz file: `pictures`, `age_probs` and `gender_probs` (float16), and `description` (JSON)."""
         description = {"gender_names": self.gender_names, "teachers": self.teachers}
-        with open(path, "wb") as file:  # numpy would append .npz to a name without it
-            np.savez_compressed(
-                file,
-                pictures=np.array(self.pictures, dtype="S"),
-                age_probs=self.age_probs.astype(np.float16),
-                gender_probs=self.gender_probs.astype(np.float16),
-                description=np.array(json.dumps(description)),
-            )
+        arrays = {
+            "pictures": np.array(self.pictures, dtype="S"),
+            "age_probs": self.age_probs.astype(np.float16),
+            "gender_probs": self.gender_probs.astype(np.float16),
+            "description": np.array(json.dumps(description)),
+        }
+
+        def fill(unfinished: Path) -> None:
+            with unfinished.open("wb") as file:  # numpy would append .npz to a name without it
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for allow_pickle
+
+        fill_atomically(Path(path), fill)
 
     @classmethod
     def load(cls, path: str | Path) -> "SoftTargets":

@@ -18,6 +18,7 @@ from optuna.visualization.matplotlib import plot_slice
 from transformers import TrainingArguments
 
 from model_card.metrics_text import Score, markdown_table, with_interval
+from trainer.atomic_files import write_atomically
 from trainer.experiments.runs import SCORES, Run
 from trainer.plotting import BLUE, GREY, points, save
 
@@ -35,8 +36,8 @@ def write_comparison(runs: Sequence[Run], folder: Path, title: str, *, spread: b
         The table of results.md.
     """
     table = format_table(runs, spread=spread)
-    (folder / "results.md").write_text(f"{title}\n\n{table}\n", encoding="utf-8")
-    (folder / "results.json").write_text(json.dumps(summarize(runs), indent=1) + "\n", encoding="utf-8")
+    write_atomically(folder / "results.md", f"{title}\n\n{table}\n")
+    write_atomically(folder / "results.json", json.dumps(summarize(runs), indent=1) + "\n")
     save(draw_runs(runs), folder / "results.png")
     return table
 
@@ -133,13 +134,13 @@ def write_trials(study: Study, argv: Sequence[str], folder: Path, metric: str) -
         best = " ".join(f"--{name} {shlex.quote(_text(value))}" for name, value in study.best_params.items())
         text += f"\n\nTrain the best one in full: python -m trainer.train {shlex.join(argv)} {best} --output_dir {folder}/best"
         save_trial_plot(study, metric, folder / "trials.png")
-    (folder / "trials.md").write_text(text + "\n", encoding="utf-8")
+    write_atomically(folder / "trials.md", text + "\n")
     trials = [
         {"number": t.number, "state": t.state.name.lower(), metric: t.value, "arguments": t.params}
         | {"evaluations": {str(step): value for step, value in t.intermediate_values.items()}}
         for t in study.trials
     ]
-    (folder / "trials.json").write_text(json.dumps(trials, indent=1) + "\n", encoding="utf-8")
+    write_atomically(folder / "trials.json", json.dumps(trials, indent=1) + "\n")
     return text
 
 

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import logging
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -25,13 +26,16 @@ from model.exported_age_gender import AgeGenderOnnxModel
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.requirements import COMPARISON, WEIGHTS, sha256
+from trainer.atomic_files import write_atomically
 from trainer.data.arguments import DataArguments
 from trainer.evaluation.held_out import load_held_out
+from trainer.locks import only_writer
 from trainer.onnx.parity import OUTPUTS, compare, print_comparison, run_all
 from trainer.run_record import public_name
 
 
 FP32_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
+UNFINISHED = ".export-"  # begins the name of the folder in which files are made
 MAX_DIFFERENCE = 1e-4  # of the fp32 file's logits from torch's
 RANDOM_BATCHES = (1, 2, 7)  # sizes
 PACKAGES = ("torch", "onnx", "onnxruntime")
@@ -69,6 +73,7 @@ def export_onnx(args: ExportArguments, face_args: FaceArguments) -> list[Path]:
         ExportError: there is no model, it cannot be exported, or the fp32 file's logits differ from torch's by more than
             `MAX_DIFFERENCE`; nothing is written then.
         DatasetError, EvaluationError: there are no such faces, or the model was trained on them.
+        OutputLockedError: another export writes there.
     """
     folder = Path(args.model)
     if not (folder / WEIGHTS).is_file():
@@ -77,9 +82,19 @@ def export_onnx(args: ExportArguments, face_args: FaceArguments) -> list[Path]:
     faces = load_held_out(folder, face_args, args.split).faces if face_args.dataset else None
     output_dir = Path(args.output_dir or folder / "onnx")
     output_dir.mkdir(parents=True, exist_ok=True)
+    with only_writer(output_dir, "--output_dir", output_dir / ".export.lock"):
+        return _export(args, face_args, model, faces, output_dir)
+
+
+def _export(
+    args: ExportArguments, face_args: FaceArguments, model: AgeGenderModel, faces: Dataset | None, output_dir: Path
+) -> list[Path]:
+    for left_by_a_kill in output_dir.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(left_by_a_kill)
+    folder = Path(args.model)
     names = [FP32_FILE] + [INT8_FILE] * args.int8
     # in the same file system, so that os.replace is atomic
-    with tempfile.TemporaryDirectory(dir=output_dir, prefix=".export-") as work:
+    with tempfile.TemporaryDirectory(dir=output_dir, prefix=UNFINISHED) as work:
         weights_sha256 = sha256(folder / WEIGHTS)
         write_fp32(model, Path(work) / FP32_FILE, weights_sha256)
         if args.int8:
@@ -103,7 +118,7 @@ def export_onnx(args: ExportArguments, face_args: FaceArguments) -> list[Path]:
             )
         for name in names:
             os.replace(Path(work) / name, output_dir / name)
-    (output_dir / Path(COMPARISON).name).write_text(json.dumps(comparison, indent=1) + "\n", encoding="utf-8")
+    write_atomically(output_dir / Path(COMPARISON).name, json.dumps(comparison, indent=1) + "\n")
     inputs = f"{sum(RANDOM_BATCHES)} random inputs" if faces is None else f"{len(faces)} faces"
     print_comparison(comparison, inputs)
     if not args.int8 and (output_dir / INT8_FILE).exists():

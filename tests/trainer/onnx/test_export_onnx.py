@@ -123,6 +123,7 @@ def test_a_convolutional_backbone_exports_and_a_bad_export_is_refused(
     save_tiny_model(tmp_path, backbone_config=backbone, stem_channels=None, flip_tta=True)
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx" / "model_int8.onnx").write_bytes(b"of earlier weights")
+    (tmp_path / "onnx" / ".export-killed").mkdir()
     args = ExportArguments(model=str(tmp_path))
     (path,) = export_onnx(args, FaceArguments())
     said = capsys.readouterr().out
