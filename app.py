@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from demo.limits import SPACE_PROXIES, RequestLimits
+from demo.settings import Settings, SettingsError, check_port_is_free, server_port
 from demo.uploads import delete_uploads, own_folder
 
 
@@ -20,6 +21,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # https://github.com/gradio-app/gradio/issues/13154 and, since 6.25, https://github.com/gradio-app/gradio/pull/13756.
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
+try:
+    if server_port():
+        os.environ.setdefault("GRADIO_NUM_PORTS", "1")  # Gradio would silently take the next free one
+except SettingsError as error:
+    sys.exit(str(error))
 if "SPACE_ID" in os.environ:
     os.environ.setdefault("FORWARDED_ALLOW_IPS", SPACE_PROXIES)  # uvicorn's
 
@@ -30,7 +36,6 @@ from starlette.middleware import Middleware
 from demo.gradio_changes import install_gradio_changes
 from demo.page import CSS_FILE, THEME, build_demo
 from demo.serving import find_model
-from demo.settings import Settings, SettingsError
 from demo.texts import GRADIO_WORDS
 from model.errors import AgeGenderError
 
@@ -47,7 +52,12 @@ def main() -> int:
     parser.parse_args()
     limit_malloc_arenas()
     try:
-        serve(Settings.from_environment())
+        check_port_is_free()
+        try:
+            serve(Settings.from_environment())
+        except OSError:
+            check_port_is_free()  # as where another one has taken it while the model was read
+            raise
     except AgeGenderError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,6 +1,7 @@
 """What the operator sets through environment variables, checked before anything is loaded."""
 
 import os
+import socket
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -40,7 +41,8 @@ class Settings:
     WEBCAM_SECONDS      how long a live webcam may run (120)
     KEEP_SECONDS        after which uploaded and drawn pictures are deleted (600)
     DEMO_AUTH           name:password, with commas between several; unset leaves the demo open. Not with GRADIO_MCP_SERVER
-    GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_MCP_SERVER and others are Gradio's own. The demo makes a folder of its own
+    GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_MCP_SERVER and others are Gradio's own. A GRADIO_SERVER_PORT that is taken
+    is an error; without it the first free port from 7860 is taken. The demo makes a folder of its own
     in GRADIO_TEMP_DIR. Behind a proxy set FORWARDED_ALLOW_IPS to the proxy's address or network, so that the request limits
     see each client's own address (on a Space it is set already).
     """
@@ -71,6 +73,40 @@ class Settings:
             if isinstance(setting.default, int)
         }
         return cls(models=_read_models(), auth=auth, **numbers)
+
+
+def server_port() -> int | None:
+    """GRADIO_SERVER_PORT, None where it is not set. It must be read before Gradio is imported, which reads it too.
+
+    Raises:
+        SettingsError: it is no port.
+    """
+    text = os.environ.get("GRADIO_SERVER_PORT", "")
+    if not text:
+        return None
+    if not text.isdigit() or not 1 <= int(text) <= 65_535:
+        raise SettingsError(f"GRADIO_SERVER_PORT must be a number from 1 to 65535; it is {text!r}. Unset it for 7860.")
+    return int(text)
+
+
+def check_port_is_free() -> None:
+    """Where GRADIO_SERVER_PORT is not set, Gradio looks for a free port itself.
+
+    Raises:
+        SettingsError: another program listens on that port. A proxy would find that program instead of this demo.
+    """
+    port, host = server_port(), os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1").strip("[]")
+    if port is None:
+        return
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server itself, after a restart
+            listener.bind((host, port))
+    except OSError as error:
+        raise SettingsError(
+            f"GRADIO_SERVER_PORT is {port}, which cannot be used on {host}: {error.strerror}. End the program that listens "
+            "there, or choose another port."
+        ) from None
 
 
 def _read_models() -> list[ModelChoice]:

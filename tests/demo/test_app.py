@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -194,6 +195,8 @@ def test_ends_with_a_message_where_the_hub_has_no_answer(hub: HubServer, environ
         ("MODEL_IDS", "model, docs", "docs holds no trained model"),
         ("MODEL_IDS", "One=model, One=model", "no two of one name"),
         ("MODEL_IDS", "One=", "MODEL_IDS must list models"),
+        ("GRADIO_SERVER_PORT", "http", "GRADIO_SERVER_PORT must be a number from 1 to 65535; it is 'http'"),
+        ("GRADIO_SERVER_PORT", "70000", "GRADIO_SERVER_PORT must be a number from 1 to 65535; it is '70000'"),
     ],
 )
 def test_ends_with_a_message_where_a_variable_is_wrong(monkeypatch, capsys, variable, value, expected):
@@ -201,6 +204,18 @@ def test_ends_with_a_message_where_a_variable_is_wrong(monkeypatch, capsys, vari
     monkeypatch.setenv(variable, value)
     assert app.main() == 1
     assert expected in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_no_reason_to_take_another(monkeypatch, capsys):
+    """A proxy that was told the port would never find the demo."""
+    monkeypatch.setattr(sys, "argv", ["app.py"])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        monkeypatch.setenv("GRADIO_SERVER_PORT", str(other.getsockname()[1]))
+        assert app.main() == 1
+    told = capsys.readouterr().err
+    assert re.search(
+        r"^GRADIO_SERVER_PORT is \d+, which cannot be used on 127\.0\.0\.1: Address already in use\.", told
+    )
 
 
 def test_a_login_and_the_tool_for_assistants_exclude_each_other(monkeypatch, capsys):
