@@ -14,7 +14,7 @@ from .errors import AgeGenderError
 # What `pipeline` loads, beside the code that the model itself imports.
 PIPELINE_FILES = (
     *("pipeline_age_gender.py", "decoding_age_gender.py", "exported_age_gender.py"),
-    *("dataset_inputs.py", "image_loading.py", "image_decoding.py", "image_colours.py"),
+    *("dataset_inputs.py", "image_loading.py", "image_decoding.py", "decoding_limits.py", "image_colours.py"),
     *("face_alignment.py", "face_detection.py", "face_detection_yunet.onnx"),
 )
 PREPROCESSING_FILE = "preprocessor_config.json"

@@ -216,6 +216,7 @@ def test_pushed_code_is_what_is_needed(pushed: Pushed):
         "configuration_age_gender.py",
         "dataset_inputs.py",
         "decoding_age_gender.py",
+        "decoding_limits.py",
         "errors.py",
         "face_alignment.py",
         "face_detection.py",

@@ -296,6 +296,7 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
             "configuration_age_gender.py",
             "dataset_inputs.py",
             "decoding_age_gender.py",
+            "decoding_limits.py",
             "errors.py",
             "exported_age_gender.py",
             "face_alignment.py",
