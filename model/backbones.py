@@ -14,6 +14,7 @@ from .errors import AgeGenderError
 
 
 PICTURES = 2  # in the batch of `try_backbone`
+MAX_PARAMETERS = 2_000_000_000  # 8 GB
 
 
 class BackboneError(AgeGenderError):
@@ -65,6 +66,8 @@ def try_backbone(config: PreTrainedConfig, image_size: int) -> BackboneTrial:
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad(), torch.device("meta"):
         try:
             backbone = build_backbone(config).eval()
+            if (parameters := backbone.num_parameters()) > MAX_PARAMETERS:
+                raise ValueError(f"it has {parameters:,} parameters, and at most {MAX_PARAMETERS:,} are loaded.")
             interpolates = "interpolate_pos_encoding" in inspect.signature(backbone.forward).parameters
             resizes = interpolates and getattr(config, "image_size", image_size) != image_size
             options = {"interpolate_pos_encoding": True} if resizes else {}

@@ -10,10 +10,11 @@ import torch
 from datasets import Dataset, IterableDataset
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig, ViTImageProcessorPil
+from transformers import AutoConfig, PreTrainedConfig, ViTImageProcessorPil
 
 from model.backbones import try_backbone
 from model.configuration_age_gender import MAX_AGE, AgeGenderConfig, parse_age_ranges
+from model.model_files import load_image_processor
 from model.modeling_age_gender import AgeGenderModel
 from trainer.recipe import RecipeError, did_you_mean
 
@@ -175,11 +176,11 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
     try:
         if args.finetune_from:
             model = load_trained(args.finetune_from, args.finetune_revision, **values)
-            pretrained = AutoImageProcessor.from_pretrained(args.finetune_from, revision=args.finetune_revision)
+            pretrained = load_image_processor(args.finetune_from, args.finetune_revision)
             normalisation = {"image_mean": pretrained.image_mean, "image_std": pretrained.image_std}
         elif args.backbone:
             model = AgeGenderModel.from_backbone(args.backbone, **values)
-            pretrained = AutoImageProcessor.from_pretrained(args.backbone)
+            pretrained = load_image_processor(args.backbone)
             normalisation = backbone_normalisation(pretrained)
             if getattr(pretrained, "do_flip_channel_order", False):
                 turn_to_rgb(model.backbone)
