@@ -105,7 +105,8 @@ class AgeGenderConfig(PreTrainedConfig):
     backbone_config: configuration of a vision backbone in transformers (docs/backbones.md lists them); a ViT by default.
         Of a model of pictures and texts it becomes that of its vision tower: see `picture_encoder`.
     stem_channels: channels of the stride-2 convolutions that replace a ViT's patch projection; None keeps it.
-    pooling: `"mean"` over all tokens, the class token included, or `"cls"`, the first token.
+    pooling: `"mean"` over all tokens, the class token included, or `"cls"`, the class token, of networks that have
+        one.
     image_size: side in pixels of the square crop that is the model's input.
     max_age: the age head has one output a year, 0 to `max_age`.
     age_ranges: inclusive `[low, high]` years; they must cover 0 to `max_age`. Changing them needs no retraining.

@@ -85,9 +85,15 @@ class AgeGenderModel(PreTrainedModel):
         config.set_age_ranges(config.age_ranges)  # checks those of from_pretrained(..., age_ranges=...)
         backbone_config = config.backbone_config
         assert isinstance(backbone_config, PreTrainedConfig)  # AgeGenderConfig makes one of a dict or of None
-        width, self._interpolates_positions, unused = try_backbone(backbone_config, config.image_size)
+        trial = try_backbone(backbone_config, config.image_size)
+        if config.pooling == "cls" and not trial.has_class_token:
+            raise AgeGenderError(
+                f"Expected pooling mean for {backbone_config.model_type}, which has no class token; got cls. Its first token is "
+                "one corner of the picture, or it has a map in place of tokens."
+            )
+        self._interpolates_positions = trial.interpolates
         self.backbone = build_backbone(backbone_config)
-        self._unused_parameters = unused
+        self._unused_parameters = trial.unused
         self._freeze_unused()
         if config.stem_channels:
             patch_size = backbone_config.patch_size
@@ -98,10 +104,10 @@ class AgeGenderModel(PreTrainedModel):
                     "Give one channel for each halving."
                 )
             embeddings: Any = self.backbone.embeddings
-            embeddings.patch_embeddings.projection = ConvStem(config.stem_channels, width)
+            embeddings.patch_embeddings.projection = ConvStem(config.stem_channels, trial.width)
         self.dropout = nn.Dropout(config.head_dropout)
-        self.age_head = nn.Linear(width, config.max_age + 1)
-        self.gender_head = nn.Linear(width, len(config.gender_names))
+        self.age_head = nn.Linear(trial.width, config.max_age + 1)
+        self.gender_head = nn.Linear(trial.width, len(config.gender_names))
         self.post_init()
 
     def _freeze_unused(self) -> None:

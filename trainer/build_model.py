@@ -51,7 +51,9 @@ class ModelArguments:
     stem_channels: list[int] | None = field(
         default=None, metadata={"help": "Channels of stride-2 convolutions that replace a ViT's patch projection."}
     )
-    pooling: str = field(default="mean", metadata={"help": "'mean' over the tokens, or 'cls'."})
+    pooling: str = field(
+        default="mean", metadata={"help": "'mean' over the tokens, or 'cls', the class token, where there is one."}
+    )
     image_size: int | None = field(
         default=None,
         metadata={"help": "Side in pixels of the model's input crop. Default: that of finetune_from, else 224."},
@@ -145,7 +147,8 @@ def check_model(args: ModelArguments) -> int:
     Raises:
         RecipeError: as `build_model`.
         BackboneError: the backbone is refused, or takes no pictures of `image_size` or `train_resolutions` pixels.
-        AgeGenderError: age ranges that leave a gap, or a stem that does not fit the backbone.
+        AgeGenderError: age ranges that leave a gap, a stem that does not fit the backbone, or pooling `cls` of one without a
+            class token.
     """
     values = config_values(args)
     if args.finetune_from:
