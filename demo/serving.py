@@ -16,13 +16,12 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from safetensors import SafetensorError
-from transformers import AutoImageProcessor
 
 from demo.settings import ModelChoice
 from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
 from model.face_detection import YUNET_FILE
+from model.model_files import load_image_processor, stays_inside
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 
@@ -54,12 +53,12 @@ class ServedModel:
             if self._pipeline is None:
                 try:
                     model = AgeGenderModel.from_pretrained(self.folder, dtype=torch.float32).eval()
-                    image_processor = AutoImageProcessor.from_pretrained(self.folder)
-                except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+                    image_processor = load_image_processor(self.folder)
+                    self._pipeline = AgeGenderPipeline(model=model, image_processor=image_processor)
+                except AgeGenderError as error:
                     raise ModelNotServable(
                         f"{self.name} could not be loaded as an age-and-gender model: {error}"
                     ) from error
-                self._pipeline = AgeGenderPipeline(model=model, image_processor=image_processor)
             return self._pipeline
 
 
@@ -79,8 +78,9 @@ def find_model(choice: ModelChoice) -> ServedModel:
             "finished run or to a Hub id."
         )
     try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except ValueError as error:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = values.get("model_type") if isinstance(values, dict) else None
+    except (ValueError, RecursionError) as error:
         raise ModelNotServable(f"{model_id}: its config.json is not readable ({error}).") from error
     if kind != AgeGenderConfig.model_type:  # transformers would load it all the same, with random weights in the heads
         raise ModelNotServable(
@@ -128,7 +128,7 @@ def about_markdown(served: ServedModel) -> str:
     """Name and revision of the model, then its README.md without the metadata block and with its figures inside."""
     heading = f"**Served here:** `{served.name}`, {served.revision}."
     card = served.folder / "README.md"
-    if not card.is_file():
+    if not card.is_file() or not stays_inside(card, served.folder):
         return f"{heading}\n\nThis model has no card (README.md in its folder), so nothing is known about its quality."
     text = RepoCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).text.lstrip()
     return f"{heading}\n\n---\n\n{embed_figures(text, served.folder)}"
@@ -142,7 +142,7 @@ def embed_figures(markdown: str, folder: Path) -> str:
 
     def embed(match: re.Match) -> str:
         path = folder / "figures" / match[2]
-        if not path.is_file():
+        if not path.is_file() or not stays_inside(path, folder):
             return match[0]
         data = base64.b64encode(path.read_bytes()).decode()
         return f"{match[1]}data:{mimetypes.guess_type(path.name)[0]};base64,{data})"

@@ -14,6 +14,9 @@ from .errors import AgeGenderError
 
 
 PICTURES = 2  # in the batch of `try_backbone`
+CLASS_TOKEN_NAMES = ("cls_token", "cls_register_token", "class_embedding")  # of parameters
+POOLED_FIRST = ("dinov3_convnext",)  # its first token is the mean of its map
+MAX_PARAMETERS = 2_000_000_000  # 8 GB
 
 
 class BackboneError(AgeGenderError):
@@ -30,11 +33,13 @@ class BackboneTrial(NamedTuple):
     width: channels C of the pooled features.
     interpolates: whether it can interpolate its position embeddings, for pictures of another size than its own.
     unused: parameters that these features do not depend on, such as the mask token of DINOv2.
+    has_class_token: whether the first of its tokens stands for the whole picture.
     """
 
     width: int
     interpolates: bool
     unused: list[str]
+    has_class_token: bool
 
 
 def build_backbone(config: PreTrainedConfig) -> PreTrainedModel:
@@ -65,10 +70,13 @@ def try_backbone(config: PreTrainedConfig, image_size: int) -> BackboneTrial:
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad(), torch.device("meta"):
         try:
             backbone = build_backbone(config).eval()
+            if (parameters := backbone.num_parameters()) > MAX_PARAMETERS:
+                raise ValueError(f"it has {parameters:,} parameters, and at most {MAX_PARAMETERS:,} are loaded.")
             interpolates = "interpolate_pos_encoding" in inspect.signature(backbone.forward).parameters
             resizes = interpolates and getattr(config, "image_size", image_size) != image_size
             options = {"interpolate_pos_encoding": True} if resizes else {}
-            pooled = pool_features(backbone(torch.zeros(PICTURES, 3, image_size, image_size), **options), "mean")
+            features = backbone(torch.zeros(PICTURES, 3, image_size, image_size), **options)
+            pooled = pool_features(features, "mean")
             if len(pooled) != PICTURES:  # Pixtral puts all pictures into one sequence
                 raise ValueError("it does not keep the pictures of a batch apart.")
             pooled.sum().backward()
@@ -80,7 +88,12 @@ def try_backbone(config: PreTrainedConfig, image_size: int) -> BackboneTrial:
                 f"given pictures of {image_size} x {image_size} pixels alone, it fails: {_first_sentence(error)}",
             ) from error
     unused = [name for name, parameter in backbone.named_parameters() if parameter.grad is None]
-    return BackboneTrial(pooled.shape[1], interpolates, unused)
+    last = features.get("last_hidden_state")
+    used = [name for name, _ in backbone.named_parameters() if name not in unused]
+    has_class_token = (last is not None and last.dim() == 3) and (
+        config.model_type in POOLED_FIRST or any(name.endswith(CLASS_TOKEN_NAMES) for name in used)
+    )
+    return BackboneTrial(pooled.shape[1], interpolates, unused, has_class_token)
 
 
 def _check_inputs(config: PreTrainedConfig) -> None:

@@ -1,16 +1,20 @@
 """Configuration of the two-head age-and-gender classifier, and the age ranges it can answer in."""
 
 import operator
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig, ViTConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from .configuration_checks import MAX_FILE_BYTES, check_file_values, check_numbers
 from .errors import AgeGenderError
+from .model_files import ModelFileError, one_line
 
 
 TASK = "age-gender-classification"  # the pipeline's name in transformers
@@ -101,7 +105,8 @@ class AgeGenderConfig(PreTrainedConfig):
     backbone_config: configuration of a vision backbone in transformers (docs/backbones.md lists them); a ViT by default.
         Of a model of pictures and texts it becomes that of its vision tower: see `picture_encoder`.
     stem_channels: channels of the stride-2 convolutions that replace a ViT's patch projection; None keeps it.
-    pooling: `"mean"` over all tokens, the class token included, or `"cls"`, the first token.
+    pooling: `"mean"` over all tokens, the class token included, or `"cls"`, the class token, of networks that have
+        one.
     image_size: side in pixels of the square crop that is the model's input.
     max_age: the age head has one output a year, 0 to `max_age`.
     age_ranges: inclusive `[low, high]` years; they must cover 0 to `max_age`. Changing them needs no retraining.
@@ -164,7 +169,37 @@ class AgeGenderConfig(PreTrainedConfig):
         self.backbone_config = picture_encoder(self.backbone_config)
         self.gender_names = list(self.gender_names)
         self.landmarks_xy = self.landmarks_xy or UTKFACE_LANDMARKS_XY
+        check_numbers(self)
         self.set_age_ranges(self.age_ranges or "FairFace-9")
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
+        """The values that `from_pretrained` reads. Raises `ModelFileError` where they cannot be read."""
+        name = pretrained_model_name_or_path
+        file = Path(name, "config.json")
+        if file.is_file() and file.stat().st_size > MAX_FILE_BYTES:
+            raise ModelFileError(f"{file} has {file.stat().st_size:,} bytes; {MAX_FILE_BYTES:,} are read.")
+        try:
+            values, others = super().get_config_dict(name, **kwargs)
+        except Exception as error:  # a damaged file fails in many ways
+            raise ModelFileError(f"The configuration of {name} cannot be read: {one_line(error)}") from error
+        check_file_values(values)
+        return values, others
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """
+        Raises:
+            ModelFileError: as `check_file_values`, or a value has another type than it must have.
+            AgeGenderError: age ranges that leave a gap.
+        """
+        check_file_values(config_dict)
+        try:
+            return super().from_dict(config_dict, **kwargs)
+        except AgeGenderError:
+            raise
+        except Exception as error:  # transformers' checks and each backbone's own raise many types
+            raise ModelFileError(f"config.json describes no age-and-gender model: {one_line(error)}") from error
 
     def set_age_ranges(self, ranges: str | Sequence[str] | Sequence[Sequence[int]]) -> None:
         """Replace the ranges, in any form that `parse_age_ranges` reads. Raises `AgeGenderError` as it does."""

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 from transformers.pipelines.pt_utils import KeyDataset
 
-from .image_decoding import PictureError
+from .errors import PictureError
 from .image_loading import EXPECTED
 
 

@@ -8,7 +8,11 @@ from pathlib import Path
 import torch
 
 from .errors import AgeGenderError
+from .model_files import ModelFileError, one_line
 from .modeling_age_gender import AgeGenderOutput
+
+
+OUTPUTS = ("age_logits", "age_range_logits", "gender_logits")
 
 
 class MissingPackageError(AgeGenderError, ImportError):
@@ -19,7 +23,11 @@ class AgeGenderOnnxModel:
     """A file that `scripts.export_onnx` wrote. It runs in fp32 on the CPU, with as many threads as torch would use."""
 
     def __init__(self, path: str | Path):
-        """Raises `MissingPackageError` if onnxruntime is not installed."""
+        """
+        Raises:
+            MissingPackageError: onnxruntime is not installed.
+            ModelFileError: there is no such file, or it is not one that `scripts.export_onnx` wrote.
+        """
         try:
             import onnxruntime
         except ImportError as error:
@@ -27,8 +35,16 @@ class AgeGenderOnnxModel:
         self.path = Path(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors have no common base class
+            raise ModelFileError(f"{path} cannot be read as an ONNX file: {one_line(error)}") from error
         self._names = [output.name for output in self._session.get_outputs()]
+        if set(self._names) != set(OUTPUTS):
+            raise ModelFileError(
+                f"Expected an ONNX file that scripts.export_onnx wrote, with {', '.join(OUTPUTS)}; {path} has "
+                f"{one_line(', '.join(self._names))}."
+            )
 
     def __reduce__(self) -> tuple:  # a session cannot be pickled
         return AgeGenderOnnxModel, (self.path,)

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,20 +13,15 @@ import PIL.Image
 import PIL.ImageOps
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from .errors import AgeGenderError
-from .image_colours import deep_to_8_bits, to_8_bits, to_srgb
+from .decoding_limits import bounded_file, check_opened, check_size, too_large
+from .errors import PictureError
+from .image_colours import MAX_PROFILE_BYTES, deep_to_8_bits, strips, to_8_bits, to_srgb
 from .image_formats import FORMATS, START_BYTES, recognised_format, starts_as_video
 
 
-MAX_PIXELS = 50_000_000  # 150 MB as RGB; the largest common phone camera mode is 48 to 50 megapixels
-MAX_SIDE = 32_766  # pixels: OpenCV's warpAffine takes no longer side
 PNG_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")  # eXIf for the orientation
-MAX_PROFILE_BYTES = 16_000_000
-TIFF_WIDTH, TIFF_HEIGHT, TIFF_PHOTOMETRIC = 256, 257, 262  # tags
-
-
-class PictureError(AgeGenderError):
-    """The picture cannot be used."""
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLES = 256, 257, 258, 262, 277  # tags
+MAX_DEEP_BYTES = 300_000_000  # 50 megapixels of three channels of 16 bits
 
 
 class PictureDamagedError(PictureError):
@@ -36,7 +32,8 @@ def decode(data: bytes, name: str) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an encoded picture, which messages call `name`.
 
     Raises:
-        PictureError: it is no picture, is damaged, or is too large.
+        PictureError: it is no picture, is damaged, is too large, or would take far more time or memory than its size
+            suggests.
     """
     if not data:
         raise PictureError(f"Expected a picture, but {name} is empty (0 bytes). Save or upload it again.")
@@ -63,46 +60,46 @@ def image_to_rgb(image: PIL.Image.Image, name: str) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an opened picture.
 
     Raises:
-        PictureError: it has no pixels, too many, or they cannot be read.
+        PictureError: it has no pixels, too many, asks for too much, or its pixels cannot be read.
     """
-    width, height = image.size
-    check_size(width, height, name)
-    if width * height == 0:
-        raise PictureError(f"Expected a picture, but {name} is {width} x {height} pixels. Give one with pixels.")
+    check_opened(image, name)
+    if image.width * image.height == 0:
+        raise PictureError(
+            f"Expected a picture, but {name} is {image.width} x {image.height} pixels. Give one with pixels."
+        )
     try:
         image.load()
         upright, profile = _upright(image), image.info.get("icc_profile")
+        width, height = upright.size
+        image_rgb = np.empty((height, width, 3), np.uint8)
         if image.mode.startswith(("I", "F")):
-            return np.repeat(deep_to_8_bits(image, np.asarray(upright))[..., None], 3, axis=2)
-        if upright.has_transparency_data:
-            upright = _over_white(upright)
-        elif upright.mode not in ("RGB", "L", "CMYK"):
-            upright = upright.convert("RGB")
-        return np.asarray(to_srgb(upright, profile))
+            deep_to_8_bits(image, upright, image_rgb)
+            return image_rgb
+        for rows in strips(
+            height, width
+        ):  # the whole picture in several modes at once would take several times the memory
+            strip = upright.crop((0, rows.start, width, rows.stop))
+            if strip.has_transparency_data:
+                strip = _over_white(strip)
+            elif strip.mode not in ("RGB", "L", "CMYK"):
+                strip = strip.convert("RGB")
+            image_rgb[rows] = np.asarray(to_srgb(strip, profile))
+        return image_rgb
+    except PictureError:
+        raise
     except Exception as error:  # many types: Pillow reads truncated and corrupt data here
         raise PictureDamagedError(_damaged(name, error)) from error
-
-
-def check_size(width: int, height: int, name: str) -> None:
-    """
-    Raises:
-        PictureError: more than `MAX_PIXELS` pixels, or a side longer than `MAX_SIDE`.
-    """
-    if width * height > MAX_PIXELS:
-        raise PictureError(_too_large(name, f"{width} x {height} = {width * height:,}"))
-    if max(width, height) > MAX_SIDE:
-        raise PictureError(
-            f"Expected sides of at most {MAX_SIDE:,} pixels, but {name} is {width} x {height}. Cut or make it smaller."
-        )
 
 
 def _open(data: bytes, kind: str, name: str) -> PIL.Image.Image:
     # Pillow's AVIF reader also accepts the brands mif1 and msf1 of HEIF files, and leaves those to the next reader.
     readers = (kind, "HEIF") if kind == "AVIF" and "HEIF" in FORMATS else (kind,)
     try:
-        return PIL.Image.open(io.BytesIO(data), formats=readers)
+        return PIL.Image.open(bounded_file(data, kind, name), formats=readers)
+    except PictureError:
+        raise
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
-        raise PictureError(_too_large(name, "far more")) from None
+        raise too_large(name, "far more") from None
     except PIL.UnidentifiedImageError:  # its message names a buffer's address, and no reason
         raise PictureDamagedError(
             f"Expected a picture, but {name} is a damaged {kind} file, or one of a kind that cannot be read. "
@@ -174,6 +171,11 @@ def _tiff_by_opencv(data: bytes, name: str) -> np.ndarray:
         tags.load(file)
         width, height = tags.get(TIFF_WIDTH, 0), tags.get(TIFF_HEIGHT, 0)
         check_size(width, height, name)  # OpenCV's own limit is a gigapixel
+        size = width * height * tags.get(TIFF_SAMPLES, 1) * max(tags.get(TIFF_BITS, (8,))) // 8
+        if size > MAX_DEEP_BYTES:
+            raise PictureError(
+                f"Expected at most {MAX_DEEP_BYTES:,} bytes of pixels, but {name} has {size:,}. Save it with 8 bits a channel."
+            )
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except PictureError:
         raise
@@ -182,7 +184,9 @@ def _tiff_by_opencv(data: bytes, name: str) -> np.ndarray:
     if decoded is None:
         raise PictureDamagedError(_damaged(name, "OpenCV cannot read it either"))
     if decoded.dtype != np.uint8:
-        decoded = to_8_bits(decoded, is_inverted=tags.get(TIFF_PHOTOMETRIC) == 0)
+        scaled: Any = np.empty(decoded.shape, np.uint8)
+        to_8_bits(decoded.__getitem__, scaled, is_inverted=tags.get(TIFF_PHOTOMETRIC) == 0)
+        decoded = scaled
     if decoded.ndim == 3:  # blue, green, red, alpha
         decoded = decoded[..., [2, 1, 0, 3][: decoded.shape[2]]]
     return image_to_rgb(PIL.Image.fromarray(np.ascontiguousarray(decoded)), name)  # OpenCV has turned it upright
@@ -201,10 +205,6 @@ def _over_white(image: PIL.Image.Image) -> PIL.Image.Image:
     canvas = PIL.Image.new("RGB", image.size, "white")
     canvas.paste(image, mask=image.getchannel("A"))
     return canvas
-
-
-def _too_large(name: str, pixels: str) -> str:
-    return f"Expected at most {MAX_PIXELS:,} pixels, but {name} has {pixels}. Make the picture smaller."
 
 
 def _damaged(name: str, error: Exception | str) -> str:

@@ -12,7 +12,9 @@ import numpy as np
 import PIL.Image
 from huggingface_hub.utils import httpx  # the HTTP client that transformers already depends on
 
-from .image_decoding import PictureError, check_size, decode, image_to_rgb
+from .decoding_limits import check_size
+from .errors import PictureError
+from .image_decoding import decode, image_to_rgb
 from .image_formats import recognised_format
 
 

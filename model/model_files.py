@@ -1,11 +1,14 @@
 """Find the model's other files: in its folder, in its repository on the Hub, or beside this code."""
 
+import math
 import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub.errors import RepositoryNotFoundError
+from transformers import AutoImageProcessor
 from transformers.utils import cached_file, logging
 
 from .errors import AgeGenderError
@@ -14,7 +17,8 @@ from .errors import AgeGenderError
 # What `pipeline` loads, beside the code that the model itself imports.
 PIPELINE_FILES = (
     *("pipeline_age_gender.py", "decoding_age_gender.py", "exported_age_gender.py"),
-    *("dataset_inputs.py", "image_loading.py", "image_decoding.py", "image_colours.py", "image_formats.py"),
+    *("dataset_inputs.py", "image_loading.py", "image_formats.py", "image_decoding.py", "decoding_limits.py"),
+    "image_colours.py",
     *("face_alignment.py", "face_detection.py", "face_detection_yunet.onnx"),
 )
 PREPROCESSING_FILE = "preprocessor_config.json"
@@ -26,8 +30,63 @@ class ModelFileError(AgeGenderError, FileNotFoundError):
     """A file of the model is missing or cannot be read."""
 
 
+class ModelWeightsError(ModelFileError):
+    """The weights are not those of the network that config.json describes, or are no numbers."""
+
+
 class HiddenRepositoryError(ModelFileError):
     """The Hub does not show the model's repository to this program."""
+
+
+def one_line(error: Exception | str, length: int = 300) -> str:
+    """The message of any error as one line, cut to `length` characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
+def stays_inside(path: Path, folder: Path) -> bool:
+    """Whether a file of a model's folder lies in it, where links lead.
+
+    A link out of the folder may name anything of the machine, which a card or a push would then publish. The folder of a
+    commit in the Hub's cache holds links to the files beside it, and only such.
+    """
+    folder, real = folder.resolve(), path.resolve()
+    in_cache = folder.parent.name == "snapshots" and real.is_relative_to(folder.parents[1] / "blobs")
+    return real.is_relative_to(folder) or in_cache
+
+
+def load_image_processor(name_or_path: str | os.PathLike, revision: str | None = None) -> Any:
+    """The preprocessing of a model, without running code of its repository.
+
+    Raises:
+        ModelFileError: there is none, or it cannot be read.
+    """
+    try:
+        return AutoImageProcessor.from_pretrained(name_or_path, revision=revision or "main", trust_remote_code=False)
+    except Exception as error:  # a damaged file fails in many ways
+        raise ModelFileError(f"{PREPROCESSING_FILE} of {name_or_path} cannot be read: {one_line(error)}") from error
+
+
+def check_image_processor(processor: Any) -> None:
+    """
+    Raises:
+        ModelFileError: it does more with a crop than to scale and normalise its three channels.
+    """
+    mean, std = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
+    is_usual = all(
+        isinstance(values, (list, tuple))
+        and len(values) == 3
+        and all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
+        for values in (mean, std)
+    )
+    if not is_usual or not all(std):  # type: ignore[arg-type]  # a list of numbers then
+        raise ModelFileError(
+            f"Expected three finite numbers each as image_mean and image_std in {PREPROCESSING_FILE}, the latter not 0; got "
+            f"{one_line(repr(mean))} and {one_line(repr(std))}."
+        )
+    others = [name for name in ("do_center_crop", "do_pad") if getattr(processor, name, None)]
+    if others:
+        raise ModelFileError(f"Expected no {' and '.join(others)} in {PREPROCESSING_FILE}: faces are cut out already.")
 
 
 def fetch_file(name_or_path: str, file: str, revision: str | None) -> str:
@@ -91,6 +150,10 @@ def _copy(source: str | None, target: Path) -> None:
 
 def _cached_file(name_or_path: str, file: str, revision: str | None, **flags: bool) -> str | None:
     """transformers' `cached_file` with errors that fit a pipeline."""
+    if Path(name_or_path, file).is_file() and not stays_inside(Path(name_or_path, file), Path(name_or_path)):
+        raise ModelFileError(
+            f"{file} of {name_or_path} is a link to a file outside that folder. Put the file itself there."
+        )
     try:
         return cached_file(name_or_path, file, revision=revision, **flags)
     except OSError as error:

@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 from .backbones import build_backbone, pool_features, try_backbone
 from .configuration_age_gender import AgeGenderConfig
 from .errors import AgeGenderError
-from .model_files import copy_pipeline_files, revision_of_this_code
+from .model_files import ModelFileError, ModelWeightsError, copy_pipeline_files, one_line, revision_of_this_code
 
 
 IGNORE_INDEX = -100  # an unknown label, as in torch's cross_entropy
@@ -85,10 +85,16 @@ class AgeGenderModel(PreTrainedModel):
         config.set_age_ranges(config.age_ranges)  # checks those of from_pretrained(..., age_ranges=...)
         backbone_config = config.backbone_config
         assert isinstance(backbone_config, PreTrainedConfig)  # AgeGenderConfig makes one of a dict or of None
-        width, self._interpolates_positions, unused = try_backbone(backbone_config, config.image_size)
+        trial = try_backbone(backbone_config, config.image_size)
+        if config.pooling == "cls" and not trial.has_class_token:
+            raise AgeGenderError(
+                f"Expected pooling mean for {backbone_config.model_type}, which has no class token; got cls. Its first token is "
+                "one corner of the picture, or it has a map in place of tokens."
+            )
+        self._interpolates_positions = trial.interpolates
         self.backbone = build_backbone(backbone_config)
-        for name in unused:  # an optimizer would only decay them, and DistributedDataParallel refuses them
-            self.backbone.get_parameter(name).requires_grad_(False)
+        self._unused_parameters = trial.unused
+        self._freeze_unused()
         if config.stem_channels:
             patch_size = backbone_config.patch_size
             if 2 ** len(config.stem_channels) != patch_size:
@@ -98,23 +104,99 @@ class AgeGenderModel(PreTrainedModel):
                     "Give one channel for each halving."
                 )
             embeddings: Any = self.backbone.embeddings
-            embeddings.patch_embeddings.projection = ConvStem(config.stem_channels, width)
+            embeddings.patch_embeddings.projection = ConvStem(config.stem_channels, trial.width)
         self.dropout = nn.Dropout(config.head_dropout)
-        self.age_head = nn.Linear(width, config.max_age + 1)
-        self.gender_head = nn.Linear(width, len(config.gender_names))
+        self.age_head = nn.Linear(trial.width, config.max_age + 1)
+        self.gender_head = nn.Linear(trial.width, len(config.gender_names))
         self.post_init()
+
+    def _freeze_unused(self) -> None:
+        """An optimizer would only decay the parameters that nothing depends on, and DistributedDataParallel refuses them."""
+        for name in self._unused_parameters:
+            self.backbone.get_parameter(name).requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *args: Any,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """A trained model, only if all its weights are there: transformers itself fills gaps with random numbers.
+
+        The parameters that the features do not depend on are frozen, as in a new model. Pickled weights are not read.
+
+        Args:
+            output_loading_info: return what transformers says of the keys too, and do not check them.
+
+        Raises:
+            ModelWeightsError: weights are missing, unknown, of another shape than config.json describes, or NaN or Inf.
+            ModelFileError: a file cannot be read.
+            AgeGenderError: a value of the configuration cannot be used.
+        """
+        name, allows_shapes = pretrained_model_name_or_path, kwargs.pop("ignore_mismatched_sizes", False)
+        kwargs.setdefault("use_safetensors", True)
+        try:
+            loaded: Any = super().from_pretrained(
+                name, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
+        except AgeGenderError:
+            raise
+        except Exception as error:  # a damaged file fails in many ways
+            raise ModelFileError(f"The model {name} cannot be loaded: {one_line(error)}") from error
+        model, loading = loaded
+        model._freeze_unused()
+        if output_loading_info:
+            return model, loading
+        shapes = [f"{key} {list(saved)} for {list(own)}" for key, saved, own in loading["mismatched_keys"]]
+        for problem, keys in (
+            ("are missing", loading["missing_keys"]),
+            ("are not of this network", loading["unexpected_keys"]),
+            ("have another shape", [] if allows_shapes else shapes),
+            ("are NaN or Inf", model._not_finite()),
+        ):
+            if keys:
+                raise ModelWeightsError(
+                    f"The weights of {name} do not fit its configuration: {len(keys)} {problem}, such as {min(keys)}. Is the "
+                    "folder that of a finished run?"
+                )
+        return model
+
+    def _not_finite(self) -> list[str]:
+        """Names of the weights and statistics that hold NaN or Inf."""
+        return [
+            name
+            for name, values in self.state_dict().items()
+            if not values.is_meta and values.is_floating_point() and not values.isfinite().all()
+        ]
 
     @classmethod
     def from_backbone(cls, name_or_path: str, **config_values: Any) -> "AgeGenderModel":
         """A model with the weights of a vision checkpoint (a Hub id or a folder) as its backbone, and new heads.
 
+        Raises:
+            ModelWeightsError: weights of the backbone are missing, or NaN or Inf.
+
         >>> model = AgeGenderModel.from_backbone("google/vit-base-patch16-224-in21k", pooling="cls")
         """
         config = AgeGenderConfig(backbone_config=AutoConfig.from_pretrained(name_or_path), **config_values)
         model = cls(config)
-        backbone = AutoModel.from_pretrained(name_or_path, config=config.backbone_config)
+        backbone_config: Any = config.backbone_config
+        loaded: Any = AutoModel.from_pretrained(name_or_path, config=backbone_config, output_loading_info=True)
+        backbone, loading = loaded
+        missing = [key for key in loading["missing_keys"] if key in model.backbone.state_dict()]
+        if missing:
+            raise ModelWeightsError(
+                f"The weights of {name_or_path} are not those of the {backbone_config.model_type} that it describes: "
+                f"{len(missing)} are missing, such as {min(missing)}. Name a pretrained vision backbone."
+            )
         # strict=False: a ViT's pooling layer is left out here, and a stem is not in the checkpoint
         model.backbone.load_state_dict(backbone.state_dict(), strict=False)
+        if not_finite := model._not_finite():
+            raise ModelWeightsError(
+                f"{len(not_finite)} weights of {name_or_path} are NaN or Inf, such as {not_finite[0]}."
+            )
         return model
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:  # type: ignore[override]

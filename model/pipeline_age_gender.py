@@ -22,9 +22,16 @@ from .decoding_age_gender import decode_predictions
 from .errors import AgeGenderError
 from .exported_age_gender import AgeGenderOnnxModel
 from .face_alignment import CASCADE_CROP, Face, align, resize_square
-from .face_detection import YUNET_FILE, CascadeDetector, YuNetDetector
+from .face_detection import MIN_INPUT_SIDE, YUNET_FILE, CascadeDetector, YuNetDetector
 from .image_loading import load_rgb
-from .model_files import ModelFileError, fetch_file, find_file, revision_of_this_code
+from .model_files import (
+    ModelFileError,
+    check_image_processor,
+    fetch_file,
+    find_file,
+    one_line,
+    revision_of_this_code,
+)
 from .modeling_age_gender import AgeGenderModel
 
 
@@ -96,15 +103,17 @@ class AgeGenderPipeline(Pipeline):
             onnx_file: run this exported file of the model on onnxruntime, for example `"onnx/model_int8.onnx"`.
 
         Raises:
-            ModelFileError: `onnx_file`, or the file of a detector that was asked for by name, cannot be read.
+            ModelFileError: `onnx_file`, YuNet's file, or the file of a detector that was asked for by name, cannot be read;
+                or the preprocessing is not one for face crops.
         """
         kwargs.setdefault("task", TASK)
         super().__init__(*args, **kwargs)
         self.model.eval()
+        check_image_processor(self.image_processor)
         name_or_path, revision = self.model.config.name_or_path or "", revision or revision_of_this_code()
         self.onnx_model = AgeGenderOnnxModel(fetch_file(name_or_path, onnx_file, revision)) if onnx_file else None
         self._yunet_file = find_file(name_or_path, YUNET_FILE, revision)
-        self._yunet = YuNetDetector(self._yunet_file) if self._yunet_file else None
+        self._yunet = _load_yunet(self._yunet_file) if self._yunet_file else None
         if self._yunet is None:
             logger.warning(f"No {YUNET_FILE} beside the model: OpenCV's cascade finds the faces, which misses more.")
         self._detector(self._preprocess_params.get("detector"))  # fails now and not at the first picture
@@ -311,6 +320,16 @@ class AgeGenderPipeline(Pipeline):
         if name == "yunet" and self._yunet is None:
             raise ModelFileError(f"No {YUNET_FILE} beside the model. Put it there, or use detector='haar'.")
         return self._cascade if name == "haar" or self._yunet is None else self._yunet
+
+
+def _load_yunet(path: str) -> YuNetDetector:
+    """Raises `ModelFileError` if the file is damaged, or another network's."""
+    try:
+        detector = YuNetDetector(path)
+        detector.detect(np.zeros((MIN_INPUT_SIDE, MIN_INPUT_SIDE, 3), np.uint8))
+    except Exception as error:  # OpenCV's own, and of what another network answers
+        raise ModelFileError(f"{path} is not YuNet's file: {one_line(error)}. Copy it from model/.") from error
+    return detector
 
 
 # AutoModel and not AgeGenderModel: config.json stores the class's name, which `pipeline` looks up in transformers. The

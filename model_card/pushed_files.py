@@ -10,6 +10,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from model.configuration_age_gender import TASK
 from model.errors import AgeGenderError
 from model.face_detection import YUNET_FILE
+from model.model_files import stays_inside
 from model_card.requirements import CARD, COMPARISON, REQUIRED_FILES, WEIGHTS, card_problems
 
 
@@ -29,7 +30,7 @@ def files_to_push(folder: Path) -> list[Path]:
 
     Raises:
         ModelFolderError: files, code or what the card states are missing, figures or ONNX files are of other weights, or
-            a file holds an access token.
+            a file holds an access token or is a link that leads out of the folder.
     """
     if not folder.is_dir():
         raise ModelFolderError(f"{folder} is not a folder; give the one that training wrote, outputs/<run>")
@@ -46,6 +47,11 @@ def files_to_push(folder: Path) -> list[Path]:
         problems += code_problems
     optional = {path.relative_to(folder).as_posix() for pattern in OPTIONAL for path in folder.glob(pattern)}
     names = {*REQUIRED, *code, *optional}
+    problems += [
+        f"{name} is a link to a file outside the folder, which a push would publish: put the file itself there"
+        for name in sorted(names)
+        if (folder / name).is_file() and not stays_inside(folder / name, folder)
+    ]
     problems += [f"{name} holds an access token" for name in sorted(names) if _holds_token(folder / name)]
     if problems:
         raise ModelFolderError(f"{folder} cannot be pushed:\n" + "\n".join(f"  - {problem}" for problem in problems))

@@ -11,11 +11,10 @@ from typing import Any
 import pyarrow as pa
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoImageProcessor
 
 from model.configuration_age_gender import age_range_label
 from model.errors import AgeGenderError
-from model.model_files import ModelFileError
+from model.model_files import load_image_processor
 from model.modeling_age_gender import AgeGenderModel
 from scoring.inputs import InputSummary, all_entries, describe_skipped, open_sources
 from scoring.output import (
@@ -140,25 +139,20 @@ def load_scorer(options: ScoringOptions) -> tuple[AgeGenderModel, Scorer]:
     """
     accelerator = None if needs_cpu(options.device) else torch.accelerator.current_accelerator()
     revision = options.model_revision or "main"
-    try:
-        model = AgeGenderModel.from_pretrained(
-            options.model, revision=revision, dtype=torch.bfloat16 if options.bf16 else torch.float32
-        )
-        processor = AutoImageProcessor.from_pretrained(options.model, revision=revision)
-        scorer = Scorer(
-            model,
-            processor,
-            device=accelerator or "cpu",
-            revision=options.model_revision,
-            onnx_file=options.onnx_file,
-            batch_size=options.batch_size,
-            workers=options.workers,
-            **options.answer_options,
-        )
-    except AgeGenderError:
-        raise
-    except OSError as error:
-        raise ModelFileError(f"The model {options.model} cannot be loaded: {error}") from error
+    model = AgeGenderModel.from_pretrained(
+        options.model, revision=revision, dtype=torch.bfloat16 if options.bf16 else torch.float32
+    )
+    processor = load_image_processor(options.model, revision)
+    scorer = Scorer(
+        model,
+        processor,
+        device=accelerator or "cpu",
+        revision=options.model_revision,
+        onnx_file=options.onnx_file,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        **options.answer_options,
+    )
     return model, scorer
 
 

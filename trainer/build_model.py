@@ -10,10 +10,11 @@ import torch
 from datasets import Dataset, IterableDataset
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig, ViTImageProcessorPil
+from transformers import AutoConfig, PreTrainedConfig, ViTImageProcessorPil
 
 from model.backbones import try_backbone
 from model.configuration_age_gender import MAX_AGE, AgeGenderConfig, parse_age_ranges
+from model.model_files import load_image_processor
 from model.modeling_age_gender import AgeGenderModel
 from trainer.recipe import RecipeError, did_you_mean
 
@@ -50,7 +51,9 @@ class ModelArguments:
     stem_channels: list[int] | None = field(
         default=None, metadata={"help": "Channels of stride-2 convolutions that replace a ViT's patch projection."}
     )
-    pooling: str = field(default="mean", metadata={"help": "'mean' over the tokens, or 'cls'."})
+    pooling: str = field(
+        default="mean", metadata={"help": "'mean' over the tokens, or 'cls', the class token, where there is one."}
+    )
     image_size: int | None = field(
         default=None,
         metadata={"help": "Side in pixels of the model's input crop. Default: that of finetune_from, else 224."},
@@ -144,7 +147,8 @@ def check_model(args: ModelArguments) -> int:
     Raises:
         RecipeError: as `build_model`.
         BackboneError: the backbone is refused, or takes no pictures of `image_size` or `train_resolutions` pixels.
-        AgeGenderError: age ranges that leave a gap, or a stem that does not fit the backbone.
+        AgeGenderError: age ranges that leave a gap, a stem that does not fit the backbone, or pooling `cls` of one without a
+            class token.
     """
     values = config_values(args)
     if args.finetune_from:
@@ -175,11 +179,11 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
     try:
         if args.finetune_from:
             model = load_trained(args.finetune_from, args.finetune_revision, **values)
-            pretrained = AutoImageProcessor.from_pretrained(args.finetune_from, revision=args.finetune_revision)
+            pretrained = load_image_processor(args.finetune_from, args.finetune_revision)
             normalisation = {"image_mean": pretrained.image_mean, "image_std": pretrained.image_std}
         elif args.backbone:
             model = AgeGenderModel.from_backbone(args.backbone, **values)
-            pretrained = AutoImageProcessor.from_pretrained(args.backbone)
+            pretrained = load_image_processor(args.backbone)
             normalisation = backbone_normalisation(pretrained)
             if getattr(pretrained, "do_flip_channel_order", False):
                 turn_to_rgb(model.backbone)

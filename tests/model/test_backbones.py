@@ -84,6 +84,25 @@ def test_a_backbone_trains_a_step_saves_loads_and_always_answers_alike(kind, tmp
     torch.testing.assert_close(of_loaded.age_logits, first.age_logits)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("kind", "has_class_token"),
+    [
+        *((kind, True) for kind in ("clip", "deit", "dinov2_with_registers", "dinov3_convnext", "pvt", "radio", "vit")),
+        # tokens of places only, a class token that only its unused head has, and maps
+        *((kind, False) for kind in ("siglip", "swin", "ijepa", "aimv2", "cvt", "resnet")),
+    ],
+)
+def test_pooling_cls_needs_a_class_token(kind, has_class_token):
+    config = AgeGenderConfig(backbone_config=small_config(kind), image_size=side(kind), pooling="cls")
+    with torch.device("meta"):
+        if has_class_token:
+            AgeGenderModel(config)
+        else:
+            with pytest.raises(AgeGenderError, match="which has no class token; got cls"):
+                AgeGenderModel(config)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["clip", "dinov2", "mobilenet_v1", "segformer", "swin"])

@@ -214,8 +214,10 @@ def test_pushed_code_is_what_is_needed(pushed: Pushed):
     assert pushed_code == {
         "backbones.py",
         "configuration_age_gender.py",
+        "configuration_checks.py",
         "dataset_inputs.py",
         "decoding_age_gender.py",
+        "decoding_limits.py",
         "errors.py",
         "face_alignment.py",
         "face_detection.py",

@@ -294,8 +294,10 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
         *(
             "backbones.py",
             "configuration_age_gender.py",
+            "configuration_checks.py",
             "dataset_inputs.py",
             "decoding_age_gender.py",
+            "decoding_limits.py",
             "errors.py",
             "exported_age_gender.py",
             "face_alignment.py",

@@ -74,6 +74,11 @@ def test_a_stem_that_does_not_fit_the_backbone():
             "gpt2 cannot be the backbone: beside a picture it needs input_ids",
         ),
         ({"backbone_config": TINY_SAM, "train_resolutions": [32, 48]}, "sam_vision_model cannot .* of 48 x 48 pixels"),
+        ({"backbone_config": TINY_VIT, "pooling": "cls"}, None),
+        (
+            {"backbone_config": TINY_SAM, "pooling": "cls"},
+            "pooling mean for sam_vision_model, which has no class token",
+        ),
         ({"backbone": "/nowhere"}, "/nowhere cannot be loaded"),
         ({"finetune_from": "/nowhere"}, "no age-and-gender model at /nowhere"),
     ],

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch.nn import functional as F
-from transformers import AutoImageProcessor
 
 from model.configuration_age_gender import AgeGenderConfig
+from model.model_files import load_image_processor
 from model.modeling_age_gender import AgeGenderModel
 from trainer.devices import suit_cpu
 from trainer.recipe import RecipeError
@@ -64,15 +63,10 @@ class Teacher:
                     f"teachers: {name} is a model of type {values.get('model_type')!r}, expected "
                     f"{AgeGenderConfig.model_type!r}: a folder that trainer.train wrote."
                 )
-            loaded: Any = AgeGenderModel.from_pretrained(
-                where, revision=revision or "main", dtype=torch.float32, output_loading_info=True
-            )
-            processor = AutoImageProcessor.from_pretrained(where, revision=revision or "main")
-        except (OSError, RuntimeError, SafetensorError) as error:
+            model: Any = AgeGenderModel.from_pretrained(where, revision=revision or "main", dtype=torch.float32)
+            processor = load_image_processor(where, revision)
+        except OSError as error:  # ModelFileError is one
             raise RecipeError(f"teachers: no model of this kind at {name}: {error}") from error
-        model, loading = loaded
-        if any(loading.values()):
-            raise RecipeError(f"teachers: the weights at {name} do not fit its configuration: {loading}.")
         config = model.config
         if config.max_age != questions.max_age:
             raise RecipeError(

@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from datasets import Dataset
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from transformers import AutoImageProcessor
 
 from model.configuration_age_gender import AgeGenderConfig
+from model.model_files import load_image_processor
 from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.metrics_text import format_metrics
@@ -86,7 +86,7 @@ def evaluate_model(args: EvaluationArguments, data_args: DataArguments) -> dict[
     model = AgeGenderModel.from_pretrained(folder)
     pipe = AgeGenderPipeline(
         model=model,
-        image_processor=AutoImageProcessor.from_pretrained(folder),
+        image_processor=load_image_processor(folder),
         device=accelerator.device,
     )
     predictions, without_face = predict(pipe, faces, accelerator, detect=args.detect, batch_size=args.batch_size)

@@ -18,11 +18,11 @@ import torch
 from datasets import Dataset
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
-from transformers import AutoImageProcessor
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
-from model.exported_age_gender import AgeGenderOnnxModel
+from model.exported_age_gender import OUTPUTS, AgeGenderOnnxModel
+from model.model_files import load_image_processor
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.requirements import COMPARISON, WEIGHTS, sha256
@@ -30,7 +30,7 @@ from trainer.atomic_files import write_atomically
 from trainer.data.arguments import DataArguments
 from trainer.evaluation.held_out import load_held_out
 from trainer.locks import only_writer
-from trainer.onnx.parity import OUTPUTS, compare, print_comparison, run_all
+from trainer.onnx.parity import compare, print_comparison, run_all
 from trainer.run_record import public_name
 
 
@@ -136,7 +136,7 @@ def random_batches(config: AgeGenderConfig) -> Iterator[torch.Tensor]:
 
 def face_batches(folder: Path, model: AgeGenderModel, faces: Dataset, batch_size: int = 64) -> Iterator[torch.Tensor]:
     """(B, 3, image_size, image_size) of face crops, preprocessed as the pipeline does."""
-    pipe = AgeGenderPipeline(model=model, image_processor=AutoImageProcessor.from_pretrained(folder), device="cpu")
+    pipe = AgeGenderPipeline(model=model, image_processor=load_image_processor(folder), device="cpu")
     for start in range(0, len(faces), batch_size):
         images = faces[start : start + batch_size]["image"]
         yield torch.cat([pipe.preprocess(image, detect=False).pixel_values for image in images])

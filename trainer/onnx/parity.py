@@ -9,14 +9,11 @@ import torch
 from datasets import Dataset
 
 from model.configuration_age_gender import AgeGenderConfig
-from model.exported_age_gender import AgeGenderOnnxModel
+from model.exported_age_gender import OUTPUTS, AgeGenderOnnxModel
 from model.modeling_age_gender import AgeGenderModel
 from model_card.metrics_text import Score
 from model_card.requirements import sha256
 from trainer.evaluation.predictions import Evaluation, Predictions
-
-
-OUTPUTS = ("age_logits", "age_range_logits", "gender_logits")
 
 
 def run_all(
