@@ -12,6 +12,9 @@ from huggingface_hub.utils import httpx, validate_repo_id
 from model.errors import AgeGenderError
 
 
+_AGAIN = "A commit is made whole or not at all: run the same command again to finish."
+
+
 class HubError(AgeGenderError):
     """The Hub refused something, cannot be reached, or should not be asked; the message says why and what to do."""
 
@@ -81,28 +84,31 @@ def _check_may_create(repo_id: str, account: dict[str, Any]) -> None:
 
 
 @contextmanager
-def hub_errors(failed: str) -> Iterator[None]:
+def hub_errors(failed: str, again: str = _AGAIN) -> Iterator[None]:
     """Raise `HubError` in place of each exception that the Hub's client raises inside the `with` block.
 
     Args:
         failed: what did not succeed, the beginning of the message: "could not push model to user/repo".
+        again: what to do about a failure that may not last.
     """
     try:
         yield
     except HFValidationError as error:
         raise HubError(f"{failed}: {error}") from error
     except (HfHubHTTPError, httpx.TransportError, json.JSONDecodeError) as error:
-        raise HubError(f"{failed}: {_reason(error)}") from error
+        raise HubError(f"{failed}: {_reason(error, again)}") from error
+    # of the Xet library, which uploads large files; it names the URL that failed
+    except (ConnectionError, TimeoutError, PermissionError) as error:
+        raise HubError(f"{failed}: {error}. {again}") from error
     except RuntimeError as error:  # the client raises it when it has tried an upload six times
         cause = error.__cause__
         if not isinstance(cause, (HfHubHTTPError, httpx.TransportError)):
             raise
-        raise HubError(f"{failed}: {error} {_reason(cause)}") from error
+        raise HubError(f"{failed}: {error} {_reason(cause, again)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, again: str) -> str:
     """What went wrong and what to do about it."""
-    again = "A commit is made whole or not at all: run the same command again to finish."
     if isinstance(error, json.JSONDecodeError):  # the client parses some answers before it checks their status
         return f"the Hub answered with a page that is not JSON, as an overloaded gateway does. {again}"
     if not isinstance(error, HfHubHTTPError):

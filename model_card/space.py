@@ -55,6 +55,8 @@ def deploy_space(
 ) -> CommitInfo:
     """Make `space_id` run this demo with `model_id`, by one commit; everything is checked before anything changes.
 
+    Hardware and variables, which choose the model, change only after the commit.
+
     Args:
         space_id: "user/space"; created if it does not exist.
         model_id: "user/name" of the model.
@@ -72,14 +74,17 @@ def deploy_space(
     with hub_errors(f"could not deploy {space_id}"):
         commit = _find_model(api, model_id, revision)
         files = space_files(model_id, commit, hardware)
-        variables = {"MODEL_ID": model_id, "MODEL_REVISION": commit}
-        before = _make_space(api, space_id, private, hardware, variables)
-        current = {name: variable.value for name, variable in api.get_space_variables(space_id).items()}
-        for name, value in variables.items():
-            if current.get(name) != value:
-                api.add_space_variable(space_id, name, value)
-        stale = [path for path in before if _belongs_to_demo(path) and path not in files]
-        return api.create_commit(
+        before = _find_space(api, space_id, private)
+        if before is None:
+            api.create_repo(
+                space_id,
+                repo_type="space",
+                space_sdk="gradio",
+                private=private,
+                space_hardware=SpaceHardware(hardware) if hardware else None,
+            )
+        stale = [path for path in before or () if _belongs_to_demo(path) and path not in files]
+        deployed = api.create_commit(
             space_id,
             [
                 *(CommitOperationAdd(path, content) for path, content in files.items()),
@@ -88,6 +93,14 @@ def deploy_space(
             repo_type="space",
             commit_message=f"Run {model_id} at {commit[:8]}",
         )
+        # After the commit: if that fails, the Space stays as it was, with the model that its code belongs to.
+        if before is not None and hardware:
+            api.request_space_hardware(space_id, SpaceHardware(hardware))
+        current = {name: variable.value for name, variable in api.get_space_variables(space_id).items()}
+        for name, value in {"MODEL_ID": model_id, "MODEL_REVISION": commit}.items():
+            if current.get(name) != value:
+                api.add_space_variable(space_id, name, value)
+    return deployed
 
 
 def space_files(model_id: str, revision: str, hardware: str | None = None) -> dict[str, bytes]:
@@ -147,24 +160,11 @@ def _find_model(api: HfApi, model_id: str, revision: str | None) -> str:
     return commit
 
 
-def _make_space(
-    api: HfApi, space_id: str, private: bool | None, hardware: str | None, variables: dict[str, str]
-) -> list[str]:
-    """Create the Space, or request the hardware for an existing one; returns the paths of its files."""
+def _find_space(api: HfApi, space_id: str, private: bool | None) -> list[str] | None:
+    """The paths of its files; None if it does not exist."""
     try:
         info = api.space_info(space_id)
     except RepositoryNotFoundError:
-        api.create_repo(
-            space_id,
-            repo_type="space",
-            space_sdk="gradio",
-            private=private,
-            space_hardware=SpaceHardware(hardware) if hardware else None,
-            space_variables=[{"key": name, "value": value} for name, value in variables.items()],
-        )
-        info = api.space_info(space_id)
-    else:
-        check_visibility(space_id, bool(info.private), private)
-        if hardware:
-            api.request_space_hardware(space_id, SpaceHardware(hardware))
+        return None
+    check_visibility(space_id, bool(info.private), private)
     return [file.rfilename for file in info.siblings or []]

@@ -19,6 +19,9 @@ def format_report(report: dict[str, Any]) -> str:
     sizes = ", ".join(f"{count:,} {split}" for split, count in report["splits"].items())
     lines = [f"{report['files']:,} files: {report['kept']:,} kept ({sizes}), {report['dropped']:,} dropped"]
     lines += [f"{count:8,} {reason}" for reason, count in report["reasons"].items()]
+    lines += [
+        f"{count:8,} kept without {label}" for label, count in report["unknown"].items() if count and label != "race"
+    ]
     lines.append(
         f"{report['identical_groups']:,} pictures occur more than once with the same pixels. With near-duplicates there are "
         f"{report['copy_groups']:,} groups of duplicates with {report['copy_pictures']:,} pictures."

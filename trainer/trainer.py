@@ -2,7 +2,7 @@
 its log, an end of the run where a value is NaN or Inf, and checkpoints that restore every weight.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -80,9 +80,10 @@ class AgeGenderTrainer(Trainer):
         self._reset_accumulators()
 
     def _reset_accumulators(self) -> None:
-        # of "train" and "eval", since the last log
-        self._logged_losses: dict[str, list[dict[str, torch.Tensor]]] = defaultdict(list)
-        self._train_scores: list[torch.Tensor] = []  # since the last log
+        # Sums since the last log, which may never come. They stay on the device.
+        self._loss_sums: dict[str, dict[str, torch.Tensor]] = {"train": {}, "eval": {}}
+        self._batches: Counter[str] = Counter()  # of "train" and "eval"
+        self._train_scores: torch.Tensor | None = None
         self._unchecked_losses: list[tuple[int, torch.Tensor]] = []  # (step, loss)
 
     def train(
@@ -245,11 +246,14 @@ class AgeGenderTrainer(Trainer):
             losses["soft_loss"] = self.distillation.soft_loss(outputs, answers)
             loss = self.distillation.loss(outputs, losses["soft_loss"])
         mode = "train" if model.training else "eval"
-        self._logged_losses[mode].append({name: value.detach() for name, value in losses.items()})
+        sums = self._loss_sums[mode]
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + value.detach().float()
+        self._batches[mode] += 1
         if model.training:
-            self._train_scores.append(
-                batch_scores(outputs.age_logits, outputs.gender_logits, inputs["age_labels"], inputs["gender_labels"])
-            )
+            labels = (inputs["age_labels"], inputs["gender_labels"])
+            scores = batch_scores(outputs.age_logits, outputs.gender_logits, *labels)
+            self._train_scores = scores if self._train_scores is None else self._train_scores + scores
             if self.l1_penalty:
                 loss = loss + self.l1_penalty * l1_norm(self.model)
         return (loss, outputs) if return_outputs else loss
@@ -265,15 +269,14 @@ class AgeGenderTrainer(Trainer):
         if "train_loss" in logs:  # the last record of a training
             self._check_losses()
         for mode, prefix in (("train", ""), ("eval", "eval_")):
-            if f"{prefix}loss" in logs and self._logged_losses[mode]:
-                losses = self._logged_losses.pop(mode)
-                means = torch.stack([torch.stack([*one.values()]) for one in losses]).mean(dim=0, keepdim=True)
-                means = self.accelerator.gather(means).view(-1, len(losses[0])).mean(dim=0)
-                logs |= {f"{prefix}{name}": mean for name, mean in zip(losses[0], means.tolist(), strict=True)}
-        if "loss" in logs and self._train_scores:
-            sums = torch.stack(self._train_scores).sum(dim=0, keepdim=True)
-            self._train_scores = []
-            error, ages, correct, genders = self.accelerator.gather(sums).view(-1, 4).sum(dim=0).tolist()
+            if f"{prefix}loss" in logs and self._batches[mode]:
+                sums, self._loss_sums[mode] = self._loss_sums[mode], {}
+                means = torch.stack([*sums.values()])[None] / self._batches.pop(mode)
+                means = self.accelerator.gather(means).view(-1, len(sums)).mean(dim=0)
+                logs |= {f"{prefix}{name}": mean for name, mean in zip(sums, means.tolist(), strict=True)}
+        if "loss" in logs and self._train_scores is not None:
+            scores, self._train_scores = self._train_scores[None], None
+            error, ages, correct, genders = self.accelerator.gather(scores).view(-1, 4).sum(dim=0).tolist()
             if ages:
                 logs["age_mae"] = error / ages
             if genders:

@@ -18,7 +18,7 @@ from model_card.hub_checks import HubError
 from model_card.space import deploy_space, space_files
 from tests.support.clean_environment import make_clean_environment
 from tests.support.demo_server import ROOT, DemoServer
-from tests.support.hub_server import HubServer
+from tests.support.hub_server import Fault, HubServer
 from tests.support.tiny_model import save_tiny_model
 
 
@@ -106,6 +106,23 @@ def test_deploying_again_updates_the_space(hub: HubServer, api: HfApi):
     deploy_space("user/space", "user/new", hardware="t4-small")
     assert api.space_info("user/space").sha == before
     assert ("POST", "/api/spaces/user/space/variables") not in hub.requests[requests:]
+
+
+def test_a_failed_commit_leaves_the_old_model_and_hardware(hub: HubServer, api: HfApi):
+    old, new = add_model(api, "user/old"), add_model(api, "user/new")
+    for space_id in ("user/space", "user/first"):  # the second does not exist yet
+        if space_id == "user/space":
+            deploy_space(space_id, "user/old")
+        hub.inject(Fault("status", "POST", f"/spaces/{space_id}/commit/", status=500))
+        with pytest.raises(HubError, match=f"could not deploy {space_id}: the Hub answered 500"):
+            deploy_space(space_id, "user/new", hardware="t4-small")
+    assert variables_of(api, "user/space") == {"MODEL_ID": "user/old", "MODEL_REVISION": old}
+    assert variables_of(api, "user/first") == {}
+    assert api.get_space_runtime("user/space").requested_hardware == "cpu-basic"
+    for space_id in ("user/space", "user/first"):
+        deploy_space(space_id, "user/new", hardware="t4-small")
+        assert variables_of(api, space_id) == {"MODEL_ID": "user/new", "MODEL_REVISION": new}
+        assert api.get_space_runtime(space_id).requested_hardware == "t4-small"
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ class Hub:
     url: str
     repositories: dict[tuple[str, str], Repository] = field(default_factory=dict)  # ("models", "user/repo") -> ...
     lfs_objects: dict[str, bytes] = field(default_factory=dict)  # SHA-256 -> content
+    xet_folder: str = ""  # where the client's Xet library puts what it uploads
     space_variables: dict[str, dict[str, str]] = field(default_factory=dict)  # "user/space" -> name -> value
     space_hardware: dict[str, str] = field(default_factory=dict)  # "user/space" -> what was asked for
 

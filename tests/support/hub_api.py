@@ -39,6 +39,7 @@ def build_app(hub: Hub) -> Starlette:
         (f"{repo}/branch/{{revision}}", ["POST", "DELETE"], content.branch),
         (f"{repo}/preupload/{{revision}}", ["POST"], content.preupload),
         (f"{repo}/commit/{{revision}}", ["POST"], content.commit),
+        (f"{repo}/xet-write-token/{{revision}}", ["GET"], content.xet_write_token),
         ("/lfs/{oid}", ["PUT"], content.lfs_put),
     ]
     for prefix in ("", "/datasets", "/spaces"):

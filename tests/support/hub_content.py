@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import time
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
@@ -120,6 +121,12 @@ class ContentEndpoints(Endpoints):
             raise HubError(400, f"content does not have the SHA-256 {oid}")
         self.hub.lfs_objects[oid] = content
         return Response()
+
+    async def xet_write_token(self, request: Request) -> Response:
+        """Sends the client's Xet library to a folder in place of a storage server."""
+        self._may_commit(request)
+        storage = f"local://{self.hub.xet_folder}"
+        return JSONResponse({"casUrl": storage, "accessToken": "loopback", "exp": int(time.time()) + 3600})
 
     async def resolve(self, request: Request) -> Response:
         revision, path = unquote(request.path_params["revision"]), unquote(request.path_params["path"])

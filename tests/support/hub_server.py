@@ -2,14 +2,17 @@
 
     python -m tests.support.hub_server --port 8900      # prints the variables that point a shell at it
 
-Left out: Xet storage (`HF_HUB_DISABLE_XET=1`), gated repositories, search, discussions as text, running Spaces.
+Left out: downloads from Xet storage (`HF_HUB_DISABLE_XET=1`), gated repositories, search, discussions as text, running
+Spaces.
 """
 
 import argparse
 import asyncio
+import hashlib
 import os
 import socket
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -61,6 +64,7 @@ class HubServer:
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._hub = Hub(
             url=self.url,
+            xet_folder=str(home / "xet_storage"),
             accounts={
                 self.token: Account(USER, "write"),
                 self.read_token: Account(USER, "read"),
@@ -116,6 +120,10 @@ class HubServer:
 
     def repository(self, repo_id: str, kind: str = "models") -> Repository:
         return self._hub.repositories[kind, repo_id]
+
+    def take_from_xet(self, contents: Iterable[bytes]) -> None:
+        """Accept a commit that names these contents: their uploads by Xet go past this server."""
+        self._hub.lfs_objects |= {hashlib.sha256(content).hexdigest(): content for content in contents}
 
     def uploaded(self) -> list[bytes]:
         """The content of every file that ever arrived, committed or not."""

@@ -55,15 +55,25 @@ def test_no_default_forces_a_synchronisation_at_each_step(tmp_path, use_cpu):
     assert not kept.accelerator_config.non_blocking
 
 
+def count_tensors(value):
+    if isinstance(value, dict | list | tuple):
+        return sum(map(count_tensors, value.values() if isinstance(value, dict) else value))
+    return int(isinstance(value, torch.Tensor))
+
+
 class CheckCounter(AgeGenderTrainer):
-    """Remembers how many losses each check read."""
+    """Remembers how many losses each check read, and how many tensors the Trainer held at each step."""
 
     def _check_losses(self):
         self.checked = [*getattr(self, "checked", []), len(self._unchecked_losses)]
         super()._check_losses()
 
+    def training_step(self, *args, **kwargs):
+        self.held = [*getattr(self, "held", []), count_tensors(vars(self))]
+        return super().training_step(*args, **kwargs)
 
-def test_losses_are_checked_together(tmp_path):
+
+def test_losses_are_checked_together_and_do_not_pile_up(tmp_path):
     rows = [{"pixels": bytes([shade]) * (3 * IMAGE_SIZE**2), "age": shade, "gender": shade % 2} for shade in range(50)]
     trainer = CheckCounter(
         model=tiny_model(),
@@ -73,6 +83,7 @@ def test_losses_are_checked_together(tmp_path):
             max_steps=25,
             per_device_train_batch_size=2,
             save_strategy="no",
+            logging_strategy="no",
             report_to="none",
         ),
         train_dataset=Dataset.from_list(rows),
@@ -81,3 +92,4 @@ def test_losses_are_checked_together(tmp_path):
     )
     trainer.train()
     assert trainer.checked == [20, 5]
+    assert trainer.held[22] == trainer.held[2] > 0  # as many steps after a check

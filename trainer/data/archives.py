@@ -80,7 +80,7 @@ def _damage_as_dataset_error(path: Path) -> Iterator[None]:
 
 
 def _read_member(archive: Path, name: str, size: int, is_file: bool, read: Callable[[], bytes]) -> Member:
-    path = PurePosixPath(name.replace("\\", "/"))
+    path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         return Member(name, None, "unsafe path in archive: it leaves the archive's folder")
     if not is_file:
@@ -98,15 +98,25 @@ def _tar_entries(path: Path) -> Iterator[_Entry]:
     with tarfile.open(path, "r|*") as archive:
         for info in archive:
             if not info.isdir():
-                yield info.name, info.size, info.isreg(), partial(_read_tar_member, archive, info)
+                yield _with_slashes(info.name), info.size, info.isreg(), partial(_read_tar_member, archive, info)
 
 
 def _zip_entries(path: Path) -> Iterator[_Entry]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if not info.is_dir():
+            if not _with_slashes(info.filename).endswith("/"):
                 is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
-                yield info.filename, info.file_size, not is_link, partial(_read_zip_member, archive, info)
+                yield (
+                    _with_slashes(info.filename),
+                    info.file_size,
+                    not is_link,
+                    partial(_read_zip_member, archive, info),
+                )
+
+
+def _with_slashes(name: str) -> str:
+    """Some programs on Windows write folder\\picture.jpg."""
+    return name.replace("\\", "/")
 
 
 def _read_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:

@@ -76,12 +76,31 @@ class DataArguments:
         },
     )
     image_column: str = field(default=Columns.image, metadata={"help": "Column of pictures in a Hub dataset."})
-    age_column: str = field(
-        default=Columns.age, metadata={"help": "Column of ages or age ranges; of several names, the first that exists."}
+    metadata_file: str = field(
+        default=Columns.table,
+        metadata={
+            "help": "Name of the tables in a folder or archive of pictures, or a pattern such as fold_*_data.txt."
+        },
     )
+    file_column: str = field(
+        default=Columns.file,
+        metadata={
+            "help": "Column of file names in these tables, relative to the table; or a path with columns in braces, such as "
+            "{file_name}_face.jpg."
+        },
+    )
+    age_column: str = field(
+        default=Columns.age,
+        metadata={"help": "Column of ages or age ranges; of several, the first that says something in a row."},
+    )
+    birth_column: str = field(
+        default=Columns.birth,
+        metadata={"help": "Column of years or dates of birth, where there is no age; needs photo_column."},
+    )
+    photo_column: str = field(default=Columns.photo, metadata={"help": "Column of years or dates of the photos."})
     gender_column: str = field(default=Columns.gender, metadata={"help": "Column of genders."})
     race_column: str = field(default=Columns.race, metadata={"help": "Column of races, for evaluation only."})
-    gender_words: str = field(default=Columns.gender_words, metadata={"help": "word=male,word=female,..."})
+    gender_words: str = field(default=Columns.gender_words, metadata={"help": "word=male,word=female,word=unknown,..."})
     race_words: str = field(
         default=Columns.race_words, metadata={"help": "word=White,... (White, Black, Asian, Indian or Others)"}
     )
@@ -103,6 +122,8 @@ class DataArguments:
             raise DatasetError(
                 "Faces of a stream cannot be aligned: leave out streaming, or prepare the set with align."
             )
+        if bool(self.birth_column) != bool(self.photo_column):
+            raise DatasetError("An age needs both dates: give birth_column and photo_column, or neither.")
         if self.folds is not None and not (self.folds >= 3 and 0 <= self.fold < self.folds):
             raise DatasetError(
                 f"Expected 3 folds or more and a fold from 0 to folds - 1, got {self.folds}, {self.fold}."
@@ -114,7 +135,11 @@ class DataArguments:
     def columns(self) -> Columns:
         return Columns(
             image=self.image_column,
+            table=self.metadata_file,
+            file=self.file_column,
             age=self.age_column,
+            birth=self.birth_column,
+            photo=self.photo_column,
             gender=self.gender_column,
             race=self.race_column,
             gender_words=self.gender_words,

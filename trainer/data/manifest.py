@@ -3,6 +3,7 @@
 Manifests are published with prepared sets and read back later, so the wording of a `reason` is part of the file format.
 """
 
+import logging
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from trainer.data.picture_files import HIDDEN, NOT_A_PICTURE
 from trainer.data.sources import LABEL_FEATURES
 from trainer.data.splits import SPLITS, shuffle_key, split_names, stratum
 
+
+logger = logging.getLogger(__name__)
 
 SOURCE_LABELS = [f"source_{name}" for name in LABELS]
 COLUMNS = ["file_name", "pixel_hash", "group", "split", "kept", "reason", *LABELS, *SOURCE_LABELS]
@@ -57,7 +60,21 @@ def build_manifest(pictures: Dataset, args: DataArguments, seed: int) -> pd.Data
         held_out = table.loc[table["split"].isin(["validation", "test"]), "group"]
         leaks = (table["split"] == "train") & table["group"].isin(held_out)
         table.loc[leaks, ["kept", "reason", "split"]] = [False, "copy: of a picture in validation or test", ""]
+    log_unused(table, args.dataset)
     return table[COLUMNS]
+
+
+def log_unused(manifest: pd.DataFrame, source: str) -> None:
+    """Log how many files are dropped, by reason, and how many pictures teach one head only; nothing if there are none."""
+    kept = manifest[manifest["kept"]]
+    reasons = Counter(reason.partition(":")[0] for reason in manifest.loc[~manifest["kept"], "reason"])
+    parts = [f"{count} {reason}" for reason, count in reasons.most_common()]
+    missing = {"no age": (kept["age_low"] == UNKNOWN).sum(), "no gender": (kept["gender"] == UNKNOWN).sum()}
+    half_used = [f"{count} with {what}" for what, count in missing.items() if count]
+    if parts or half_used:
+        dropped = f" Dropped: {', '.join(parts)}." if parts else ""
+        half = f" Half used: {', '.join(half_used)}." if half_used else ""
+        logger.warning(f"{source}: {len(manifest)} files, {len(kept)} kept.{dropped}{half}")
 
 
 def check_usable(table: pd.DataFrame, args: DataArguments) -> None:

@@ -1,10 +1,12 @@
 """Which files of a folder or archive are pictures: one rule for training, preparation and scoring."""
 
 import mimetypes
+import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from model.image_formats import START_BYTES, SUFFIXES, starts_as_picture
+from trainer.data import DatasetError
 
 
 NOT_A_PICTURE, HIDDEN = "not a picture", "hidden file"  # problems, also in a manifest
@@ -40,6 +42,31 @@ def is_hidden(name: str) -> bool:
     return name.endswith("~") or any(
         (part.startswith(".") and part != "..") or part.lower() in _HIDDEN_FOLDERS for part in parts
     )
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Every file in a folder and the folders in it, those that are links among them, sorted. Links into a parent end there.
+
+    Raises:
+        DatasetError: one of the folders cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DatasetError(
+            f"The folder {error.filename} cannot be read: {error.strerror}. Make it readable, or move it away."
+        )
+
+    files: list[Path] = []
+    parents: dict[str, set[tuple[int, int]]] = {}  # of each folder: itself and those that lead to it
+    for name, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        stat = os.stat(name)
+        above = parents.get(os.path.dirname(name), set())
+        if (stat.st_dev, stat.st_ino) in above:
+            folders.clear()
+            continue
+        parents[name] = above | {(stat.st_dev, stat.st_ino)}
+        files += (Path(name, file) for file in names)
+    return sorted(files)
 
 
 def start_of(path: Path) -> bytes:

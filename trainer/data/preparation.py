@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import DatasetDict
 from datasets.table import embed_table_storage
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from tqdm.auto import tqdm
 
@@ -129,14 +129,25 @@ def push(folder: Path, repo_id: str, public: bool) -> None:
         HubError: the Hub did not take it; the message says how to push the folder later.
     """
     api = HfApi()
-    later = f"push it later with `hf upload {repo_id} {folder} . --repo-type dataset`"
-    with hub_errors(f"{folder} is complete, but could not be pushed to {repo_id} ({later})"):
+    # without Xet, `hf upload` makes one commit
+    later = (
+        f"push it later with `HF_HUB_DISABLE_XET=1 hf upload {repo_id} {folder} . --repo-type dataset "
+        "--delete 'data/*' --delete 'figures/*'`"
+    )
+    failed = f"{folder} is complete, but could not be pushed to {repo_id} ({later})"
+    with hub_errors(failed, again="A commit is made whole or not at all."):
         api.create_repo(repo_id, repo_type="dataset", private=not public, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id,
+        files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        there = [file.rfilename for file in api.dataset_info(repo_id).siblings or []]
+        stale = [path for path in there if path.startswith(("data/", "figures/")) and path not in files]
+        # Not upload_folder: with Xet it commits in batches, so a reader could load half of a new set and half of an old one.
+        commit = api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationAdd(path, file) for path, file in files.items()),
+                *(CommitOperationDelete(path) for path in stale),
+            ],
             repo_type="dataset",
-            folder_path=folder,
-            delete_patterns=["data/*", "figures/*"],
             commit_message=f"Upload {folder.name}",
         )
     print(f"Pushed to {commit.repo_url}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ from datasets import (
     Image,
     IterableDataset,
     IterableDatasetDict,
+    LargeList,
+    List,
+    Sequence,
     Value,
     concatenate_datasets,
     load_dataset,
@@ -36,12 +39,12 @@ from trainer.data import DatasetError
 from trainer.data.archives import is_archive, read_archive
 from trainer.data.arguments import DataArguments
 from trainer.data.labels import FaceLabels, labels_from_name
-from trainer.data.picture_files import start_of, why_no_picture
+from trainer.data.picture_files import files_in, start_of, why_no_picture
 from trainer.data.splits import SPLITS
-from trainer.data.tables import METADATA_NAME, Columns, MetadataTables
+from trainer.data.tables import Columns, MetadataTables
 
 
-SOURCE_VERSION = 3  # part of the cache key: raise it when the same files are read to other rows
+SOURCE_VERSION = 4  # part of the cache key: raise it when the same files are read to other rows
 
 LABEL_FEATURES = {
     "age": Value("int32"),
@@ -140,13 +143,14 @@ def label_rows(rows: Dataset | IterableDataset, columns: Columns, where: str) ->
         where: the name of the table, for error messages.
 
     Raises:
-        DatasetError: a column is missing.
+        DatasetError: a column is missing, or that of pictures holds something else.
     """
     if columns.image not in rows.column_names:
         raise DatasetError(
             f"{where} has no column {columns.image!r}, only {', '.join(rows.column_names)}. "
             "Name the column of pictures with image_column."
         )
+    _check_image_feature(rows.features[columns.image], columns.image, where)
     columns.check(rows.column_names, where)
     others = [name for name in rows.column_names if name != columns.image]
     options = {
@@ -167,6 +171,22 @@ def label_rows(rows: Dataset | IterableDataset, columns: Columns, where: str) ->
         _read_row, features=Features(_ROW_FEATURES), desc="Reading labels", **options
     )
     return concatenate_datasets([rows.select_columns(["image"]), labels], axis=1)
+
+
+def _check_image_feature(feature: Any, name: str, where: str) -> None:
+    """Raise DatasetError where a column does not hold one picture a row: an Image, encoded bytes, or a path."""
+    is_struct = isinstance(feature, dict) and {"bytes", "path"} & set(feature)
+    is_value = isinstance(feature, Value) and feature.dtype in ("string", "large_string", "binary", "large_binary")
+    if isinstance(feature, Image) or is_struct or is_value:
+        return
+    if isinstance(feature, List | LargeList | Sequence):
+        raise DatasetError(
+            f"The column {name!r} of {where} holds lists, expected one picture a row. Make a row of each picture first, "
+            "with its own labels, or name another column with image_column."
+        )
+    raise DatasetError(
+        f"The column {name!r} of {where} holds {feature}, expected pictures. Name another column with image_column."
+    )
 
 
 def load_row_picture(row: dict[str, Any]) -> np.ndarray:
@@ -220,7 +240,8 @@ def _row_arguments(path: Path, columns: Columns) -> dict[str, Any]:
     """The arguments of `_file_rows`, which are the cache key: `signature` changes when a file does."""
     if path.is_file() and not is_archive(path):
         raise DatasetError(f"{path} is a single file: expected {_EXPECTED}.")
-    stats = ((file, file.lstat()) for file in (_files(path) if path.is_dir() else [path]))
+    files = files_in(path) if path.is_dir() else [path]
+    stats = ((file, file.stat() if file.exists() else file.lstat()) for file in files)  # of a link, its file's
     lines = [str(SOURCE_VERSION), *(f"{file}|{stat.st_size}|{stat.st_mtime_ns}" for file, stat in stats)]
     signature = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
     return {"path": str(path), "columns": columns, "signature": signature}
@@ -230,15 +251,15 @@ def _file_rows(path: str, columns: Columns, signature: str) -> Iterator[dict[str
     source = Path(path)
     tables = MetadataTables(source, columns)
     read_labels = tables.labels if tables.found else labels_from_name
-    others, labelled, unlabelled = 0, 0, []
+    others, labelled, unlabelled, other_tables = 0, 0, [], []
     for file_name, image, problem in _entries(source):
-        name = PurePosixPath(file_name)
-        if name.name == METADATA_NAME:
+        if tables.is_table(file_name):
             continue
         why_not = why_no_picture(file_name, partial(_start_of, image))
         if why_not:
             labels = FaceLabels(problem=why_not)
             others += 1
+            other_tables += [file_name] if file_name.lower().endswith((".csv", ".tsv")) else []
         else:
             labels = read_labels(file_name)
             labelled += not labels.problem
@@ -252,18 +273,19 @@ def _file_rows(path: str, columns: Columns, signature: str) -> Iterator[dict[str
         raise DatasetError(f"{path} does not contain a picture ({', '.join(FORMATS)}), only {others} other files.")
     if not labelled:
         wanted = (
-            f"a row in {METADATA_NAME}" if tables.found else "a name such as 25_1_2_20170116.jpg (age_gender_race_date)"
+            f"a row in {columns.table}" if tables.found else "a name such as 25_1_2_20170116.jpg (age_gender_race_date)"
         )
         raise DatasetError(
             f"None of the {len(unlabelled)} pictures in {path} has a label: expected {wanted}. "
             f"First: {unlabelled[0]}: {read_labels(unlabelled[0]).problem}."
+            + (f" If {other_tables[0]} holds the labels, name it with metadata_file." if other_tables else "")
         )
 
 
 def _entries(source: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
     """(file name, picture as path or bytes, problem) of every file."""
     if source.is_dir():
-        for path in _files(source):
+        for path in files_in(source):
             if path.is_file():
                 problem = "" if path.stat().st_size else "empty file"
             else:
@@ -280,7 +302,3 @@ def _entries(source: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
 
 def _start_of(image: dict[str, Any]) -> bytes:
     return start_of(Path(image["path"])) if image["path"] else image["bytes"] or b""
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if not path.is_dir())

@@ -22,6 +22,12 @@ from trainer.data.labels import FaceLabels, labels_from_name, labels_from_values
         ("25_3_20170116174525125.jpg", "unknown gender: 3, expected 0 (male) or 1 (female)"),
         ("25_0_2.jpg", "name not understood: expected <age>_<gender>_<race>_<date>.jpg"),
         ("-5_0_0_20170116.jpg", "name not understood: expected <age>_<gender>_<race>_<date>.jpg"),
+        ("wiki/17/10000217_1981-05-05_2009.jpg", FaceLabels(28, 28, 28)),  # IMDB-WIKI: date of birth, year of the photo
+        ("nm0000001_rm124825600_1899-9-10_1968.jpg", FaceLabels(68, 68, 68)),  # not yet had a birthday in July
+        ("17_1981-0-0_2009.jpg", FaceLabels(-100, 27, 28)),  # the year of birth alone leaves two ages
+        ("17_2009-09-01_2009.jpg", FaceLabels(0, 0, 0)),
+        ("17_2010-05-05_2009.jpg", "age out of range: born 2010-05-05, photo of 2009, expected 0 to 116 years"),
+        ("faces\\25_0_2_20170116174525125.jpg", FaceLabels(25, 25, 25, 0, "Asian")),
         ("portrait.jpg", "name not understood: expected <age>_<gender>_<race>_<date>.jpg"),
         ("٢٥_0_0_20170116.jpg", "name not understood: expected <age>_<gender>_<race>_<date>.jpg"),
     ],
@@ -43,6 +49,25 @@ def test_names(name, expected):
         ("(25, 32)", "m", FaceLabels(-100, 25, 32, 0)),
         ("more than 70", "f", FaceLabels(-100, 70, 116, 1)),
         ("80+", "f", FaceLabels(-100, 80, 116, 1)),
+        ("20–29", "f", FaceLabels(-100, 20, 29, 1)),
+        ("20 \N{MINUS SIGN} 29 years", "f", FaceLabels(-100, 20, 29, 1)),
+        ("[20, 29]", "f", FaceLabels(-100, 20, 29, 1)),
+        ("25 years old", "f", FaceLabels(25, 25, 25, 1)),
+        ("60 and over", "f", FaceLabels(-100, 60, 116, 1)),
+        (">=60", "f", FaceLabels(-100, 60, 116, 1)),
+        ("03-Sep", "m", FaceLabels(-100, 3, 9, 0)),  # 3-9 and 10-19 after a spreadsheet
+        ("9-Mar", "m", FaceLabels(-100, 3, 9, 0)),
+        ("Oct-19", "m", FaceLabels(-100, 10, 19, 0)),
+        ("2019-10-01 00:00:00", "m", "age not understood: '2019-10-01 00:00:00', perhaps a range that a spreadsheet"),
+        ("1981", "m", "age out of range: 1981, a year of birth? Add birth_column and photo_column to the recipe"),
+        ("(20-29", "m", "age not understood"),
+        (0, "m", FaceLabels(0, 0, 0, 0)),
+        (25, "u", FaceLabels(25, 25, 25, -100)),
+        (25, "Unknown", FaceLabels(25, 25, 25, -100)),
+        (25, "divers", FaceLabels(25, 25, 25, -100)),
+        ("None", "u", "no label"),
+        (25, 0, "gender 0 says nothing: add gender_words: 0=male,1=female (as in UTKFace) or 0=female,1=male"),
+        (25, "1.0", "gender 1 says nothing"),
         (None, None, "no label"),
         ("unknown", "nan", "no label"),
         (117, "m", "age out of range"),
@@ -55,11 +80,34 @@ def test_names(name, expected):
     ],
 )
 def test_values(age, gender, expected):
-    labels = labels_from_values(age, gender, None, {"male": "male", "m": "male", "f": "female", "female": "female"}, {})
+    words = {"male": "male", "m": "male", "f": "female", "female": "female", "divers": "unknown"}
+    labels = labels_from_values(age, gender, None, words, {})
     if isinstance(expected, str):
         assert labels.problem.startswith(expected)
     else:
         assert labels == expected
+
+
+@pytest.mark.parametrize(
+    ("age", "birth", "photo", "expected"),
+    [
+        (None, "1981-05-05", "2009", (28, 28)),
+        (None, "1981-05-05", "2009-05-04", (27, 27)),
+        (None, "1981-05-05 00:00:00", "2009-05-05", (28, 28)),
+        (None, 1981, 2009.0, (27, 28)),
+        (30, 1981, 2009, (30, 30)),  # a given age comes first
+        (None, 1981, None, (-100, -100)),
+        (None, "693726", 2009, "birth not understood: '693726', expected a year or a date such as 1981-05-05"),
+        (None, 2009, 1981, "age out of range"),
+    ],
+)
+def test_ages_between_two_dates(age, birth, photo, expected):
+    labels = labels_from_values(age, "m", None, {"m": "male"}, {}, birth, photo)
+    if isinstance(expected, str):
+        assert labels.problem.startswith(expected)
+    else:
+        assert (labels.age_low, labels.age_high) == expected
+        assert not labels.problem
 
 
 @pytest.mark.parametrize("words", ["male", "Mann=mal", "=male", "Mann=male,,Frau=female"])

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from datasets import IterableDatasetDict
+from huggingface_hub import CommitOperationAdd, HfApi, _upload_pipeline, constants
 from PIL import Image
 from yaml import safe_load
 
+from model_card.hub_checks import HubError
 from scripts.benchmarks.check_splits import find_leaks
 from tests.support.faces_on_disk import (
     NEAR_DUPLICATES,
@@ -24,11 +26,11 @@ from tests.support.faces_on_disk import (
     write_archive,
     write_folder,
 )
-from tests.support.hub_server import HubServer
+from tests.support.hub_server import Fault, HubServer
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 from trainer.data.manifest import read_manifest
-from trainer.data.preparation import PrepareArguments, prepare_data
+from trainer.data.preparation import PrepareArguments, prepare_data, push
 from trainer.data.report import describe_data
 from trainer.data.splits import SPLITS
 
@@ -256,6 +258,33 @@ def test_leaks_are_found_by_the_check(raw, tmp_path):
         | (groups["test"] & groups["validation"])
     )
     assert len(leaks) == len(crossing)
+
+
+def test_a_push_is_one_commit(prepared, hub: HubServer, monkeypatch, tmp_path):
+    """Even where the client's Xet library uploads, and would commit in batches: here of one file."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(_upload_pipeline, "COMMIT_SIZE_SCALE", [1])
+    monkeypatch.setattr(_upload_pipeline, "INITIAL_COMMIT_SIZE_INDEX", 0)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    HfApi().create_repo("user/faces", repo_type="dataset", private=True)
+    stale = [CommitOperationAdd(path, b"old") for path in ("data/train-00000-of-00099.csv", "LICENSE")]
+    HfApi().create_commit("user/faces", stale, repo_type="dataset", commit_message="An earlier set")
+
+    files = {path.relative_to(prepared).as_posix(): path for path in prepared.rglob("*") if path.is_file()}
+    hub.take_from_xet(path.read_bytes() for path in files.values())
+    push(prepared, "user/faces", public=False)
+    assert ("GET", "/api/datasets/user/faces/xet-write-token/main") in hub.requests
+    commit = hub.repository("user/faces", "datasets").branches["main"]
+    assert [entry.title for entry in commit.history()] == ["Upload faces", "An earlier set", "initial commit"]
+    assert commit.files.keys() == files.keys() | {"LICENSE", ".gitattributes"}
+
+    for path in ("/xet-write-token/", "/commit/"):
+        hub.inject(Fault("status", "GET" if "xet" in path else "POST", path, status=404))
+        other = write_folder(tmp_path / "other", {"data/train-00000-of-00001.parquet": path.encode()})
+        with pytest.raises(HubError, match=r"HF_HUB_DISABLE_XET=1 hf upload user/faces .*other .*404"):
+            push(other, "user/faces", public=False)
+    assert hub.repository("user/faces", "datasets").branches["main"] == commit
 
 
 @pytest.mark.slow
