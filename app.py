@@ -5,11 +5,11 @@ import ctypes
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
-from demo.limits import SPACE_PROXIES, RequestLimits
-from demo.settings import Settings, SettingsError, check_port_is_free, server_port
-from demo.uploads import delete_uploads, own_folder
+from demo.settings import SPACE_PROXIES, Settings, SettingsError, check_port_is_free, server_port
+from demo.storage import Files, UploadSpace, delete_uploads, own_folder
 
 
 # This file is the process's entry, so it sets the environment. It does so before the first import of gradio, which reads
@@ -31,9 +31,9 @@ if "SPACE_ID" in os.environ:
 
 import gradio as gr
 import pillow_heif  # noqa: F401 - optional for model/image_loading.py, but iPhones send HEIF pictures to a demo
-from starlette.middleware import Middleware
 
-from demo.gradio_changes import install_gradio_changes
+from demo.decoding import FRAMES, PICTURES
+from demo.gradio_changes import MAX_SESSIONS, forget_sessions, install_gradio_changes
 from demo.page import CSS_FILE, THEME, build_demo
 from demo.serving import find_model
 from demo.texts import GRADIO_WORDS
@@ -42,7 +42,6 @@ from model.errors import AgeGenderError
 
 M_ARENA_MAX = -8  # mallopt's parameter in malloc.h
 MALLOC_ARENAS = 2
-MAX_SESSIONS = 500  # whose state Gradio keeps; every API call counts as one, so this bounds the memory
 
 
 def main() -> int:
@@ -85,20 +84,17 @@ def serve(settings: Settings) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"GRADIO_TEMP_DIR must name a folder that can be written to: {error}.") from error
-    picture_bytes = settings.max_picture_mb * 1_000_000
-    request_limits = Middleware(
-        RequestLimits,
-        requests_per_minute=settings.requests_per_minute,
-        upload_bytes=settings.max_pictures * picture_bytes + 1_000_000,
-        other_bytes=2 * picture_bytes,  # a picture as base64 in JSON, and room to spare
-    )
-    install_gradio_changes()
+    files = Files(folder)
+    install_gradio_changes(settings, UploadSpace(files, settings.max_stored_mb * 1_000_000))
+    PICTURES.configure(settings.concurrency, settings.decode_seconds)
+    FRAMES.configure(1, settings.decode_seconds)
     page = build_demo(models, settings)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that the uploads are deleted at the end
-    with delete_uploads(folder, settings.keep_seconds, page.temp_file_sets):
+    with delete_uploads(
+        files, settings.keep_seconds, page.temp_file_sets, partial(forget_sessions, page, settings.keep_seconds)
+    ):
         # With api_open, Gradio's default, a POST to /gradio_api/run/predict would not wait in the queue.
         page.queue(max_size=settings.queue_size, api_open=False).launch(
-            app_kwargs={"middleware": [request_limits]},
             theme=THEME,
             css_paths=CSS_FILE,
             max_file_size=f"{settings.max_picture_mb}mb",

@@ -1,110 +1,190 @@
-"""Request limits: which paths are allowed, how many requests a client may send per minute, and how large they may be."""
+"""Request limits: which routes are served, how much a client may send per minute, and how large and how slow it may be."""
 
-import re
+import asyncio
+import logging
 import secrets
 import time
-from collections import defaultdict, deque
-from contextlib import suppress
-from ipaddress import IPv6Address, ip_address, ip_network
+import traceback
+from collections import Counter
+from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from demo.bodies import BodyRefused, ReadBody, TimedBody, check_charset, check_json
+from demo.logins import LoginLimits
+from demo.metering import MinuteMeter, client_key
+from demo.routes import FORBIDDEN_PATHS, Counted, Route, Size, find_route, largest_bodies
+from demo.settings import Settings
 
 
-# Routes of Gradio that fetch a web address for whoever asks, or write files that nobody deletes:
-# https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/routes.py#L1302 and lines 1331, 1985 and 2272.
-FORBIDDEN_PATHS = re.compile(
-    r"/gradio_api/(file[=/][a-z][a-z+.-]+:|proxy=|process_recording|component_server)", re.IGNORECASE
-)
-# Frames of a running webcam, whose number is limited by the queue, and requests that need no model. The frames are the
-# larger ones: 640 x 480 pixels as a JPEG in a data URL take some 100 kB.
-UNCOUNTED_PATHS, UNCOUNTED_BYTES = ("/gradio_api/stream/", "/gradio_api/run/"), 2_000_000
+logger = logging.getLogger(__name__)
 # Gradio's MCP server answers a tool call by an upload and a request to its own HTTP server. The call itself is counted.
 # This header marks the two others: all MCP clients together would otherwise share the rate of one client.
 INTERNAL_HEADER, INTERNAL_SECRET = "x-demo-internal-request", secrets.token_hex(16)
-# The proxies of a Space have private addresses. The client is the last address in X-Forwarded-For that is not one of
-# them: the client may have made up those before it.
-SPACE_PROXIES = "127.0.0.1,::1,10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 BUSY = "The demo is busy. Try again in a moment."
-WINDOW_SECONDS = 60.0
-CLEAN_UP_EVERY = 1000  # requests; then clients without a request in the last minute are dropped from memory
+MAX_QUERY_BYTES = 2_000  # Gradio keeps parts of some for ever
+MAX_STREAMS = 40  # open answers of one client; a page has two
+UNREAD_SECONDS = 60.0  # after which a client that takes nothing of its answer has left
+BUFFER_BYTES = 150_000_000  # of all bodies that are being read
 
 
 class RequestLimits:
-    """ASGI middleware that answers 403 to forbidden paths, and 411, 413 or 429 to POST requests beyond the limits.
+    """ASGI middleware that answers with a refusal whatever is beyond the limits; see `demo.routes` and `Settings`."""
 
-    Args:
-        requests_per_minute: of one client, as `client_key` identifies it. Uploads, predictions, MCP calls and logins each
-            count as one.
-        upload_bytes, other_bytes: largest body of an upload, and of any other request.
-    """
-
-    def __init__(self, app: ASGIApp, requests_per_minute: int, upload_bytes: int, other_bytes: int):
-        self.app = app
-        self.requests_per_minute = requests_per_minute
-        self.upload_bytes, self.other_bytes = upload_bytes, other_bytes
-        self._times: defaultdict[str, deque[float]] = defaultdict(deque)  # client key -> times of the last minute
-        self._until_clean_up = CLEAN_UP_EVERY
+    def __init__(self, app: ASGIApp, settings: Settings):
+        self.app, self.settings = app, settings
+        self.largest = largest_bodies(settings)
+        self.bytes_per_minute = max(settings.mb_per_minute * 1_000_000, self.largest[Size.UPLOAD])
+        self._requests = {counted: MinuteMeter() for counted in Counted}
+        self._bytes, self._logins = MinuteMeter(), LoginLimits()
+        self._streams: Counter[str] = Counter()
+        self._buffered_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = None
-        if scope["type"] == "http" and FORBIDDEN_PATHS.search(scope["path"]):
-            refusal = _refusal(False, 403, "This demo fetches no web addresses and takes no recordings.")
-        elif scope["type"] == "http" and scope["method"] == "POST":
-            refusal = self._check_post(scope)
-        with suppress(ClientDisconnect):  # the visitor closed the tab during an upload
-            await (refusal or self.app)(scope, receive, send)
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":  # the demo has no websockets
+                await self.app(scope, receive, send)
+            return
+        response = _Response(send)
+        try:
+            await self._answer(scope, receive, response)
+        except ClientDisconnect:  # the visitor closed the tab during an upload
+            pass
+        except Exception as error:
+            # Neither the exception's text nor a traceback: they can hold what the visitor sent, and lines of its making.
+            logger.error("a request failed: %s in %s", type(error).__name__, _last_line(error))
+            if not response.has_begun:
+                await _refusal(500, "The demo has failed. Try again.")(scope, receive, send)
 
-    def _check_post(self, scope: Scope) -> Response | None:
-        """The refusal, or None where the request is within the limits."""
-        path, headers = scope["path"].rstrip("/"), Headers(scope=scope)
-        is_upload = path == "/gradio_api/upload"
-        if "transfer-encoding" in headers:
-            return _refusal(is_upload, 411, "Send the request with its Content-Length.")
-        is_uncounted = path.startswith(UNCOUNTED_PATHS)
-        max_bytes = self.upload_bytes if is_upload else UNCOUNTED_BYTES if is_uncounted else self.other_bytes
-        if int(headers.get("content-length", 0)) > max_bytes:
-            text = f"This is too large: at most {max_bytes / 1e6:.0f} MB can be sent at once."
-            return _refusal(is_upload, 413, text)
-        is_internal = secrets.compare_digest(headers.get(INTERNAL_HEADER, "").encode(), INTERNAL_SECRET.encode())
-        if is_uncounted or is_internal:
-            return None
+    async def _answer(self, scope: Scope, receive: Receive, send: "_Response") -> None:
+        headers, route = Headers(scope=scope), find_route(scope["method"], scope["path"])
         key = client_key(scope["client"][0]) if scope["client"] else ""
-        wait_seconds = self._count(key, time.monotonic())
-        if wait_seconds is None:
-            return None
-        text = f"Too many requests: at most {self.requests_per_minute} a minute. Try again in {wait_seconds} seconds."
-        return _refusal(is_upload, 429, text, {"Retry-After": str(wait_seconds)})
+        refusal = self._check(scope, headers, route, key)
+        if refusal is not None or route is None:
+            await (refusal or _refusal(404, "There is nothing here."))(scope, receive, send)
+            return
+        length = int(headers.get("content-length", 0))
+        body = TimedBody(receive, length)
+        if route.is_stream:
+            self._streams[key] += 1
+        try:
+            if route.size in (Size.NOTHING, Size.UPLOAD):
+                await self._pass_on(route, key, scope, body, send)
+            else:
+                await self._read_and_pass_on(route, key, length, scope, body, send)
+        except BodyRefused as refused:
+            await _refusal(refused.status, refused.text)(scope, receive, send)
+        finally:
+            if route.is_stream:
+                self._streams[key] -= 1
+                if not self._streams[key]:
+                    del self._streams[key]
+            if body.is_too_slow and not send.has_begun:
+                text = "The request came too slowly. Send it again."
+                await _refusal(408, text, route, {"Connection": "close"})(scope, receive, send)
 
-    def _count(self, key: str, now: float) -> int | None:
-        """Count a request of the client, or return the seconds until it may send the next one."""
-        self._until_clean_up -= 1
-        if self._until_clean_up <= 0:
-            self._until_clean_up = CLEAN_UP_EVERY
-            for silent in [name for name, times in self._times.items() if times[-1] < now - WINDOW_SECONDS]:
-                del self._times[silent]
-        times = self._times[key]
-        while times and times[0] < now - WINDOW_SECONDS:
-            times.popleft()
-        if len(times) >= self.requests_per_minute:
-            return int(times[0] + WINDOW_SECONDS - now) + 1
-        times.append(now)
+    def _check(self, scope: Scope, headers: Headers, route: Route | None, key: str) -> Response | None:
+        """The refusal, or None where the request is within the limits."""
+        if FORBIDDEN_PATHS.search(scope["path"]):
+            return _refusal(403, "This demo fetches no web addresses and takes no recordings.")
+        if len(scope["query_string"]) > MAX_QUERY_BYTES:
+            return _refusal(414, f"Expected at most {MAX_QUERY_BYTES:,} characters after the question mark.")
+        if "transfer-encoding" in headers:
+            return _refusal(411, "Send the request with its Content-Length.", route)
+        text = headers.get("content-length", "0")
+        most = self.largest[route.size if route else Size.WORDS]
+        if not text.isdecimal() or int(text) > most:
+            shown = f"{most / 1e6:.0f} MB" if most >= 1e6 else f"{most / 1e3:.0f} kB"
+            return _refusal(413, f"This is too large: at most {shown} can be sent at once.", route)
+        if self._streams[key] >= MAX_STREAMS and route is not None and route.is_stream:
+            return _refusal(429, f"Too many open answers: at most {MAX_STREAMS}. Close some of the pages.")
+        try:
+            check_charset(headers.get("content-type", ""))
+        except BodyRefused as refused:
+            return _refusal(refused.status, refused.text, route)
+        if secrets.compare_digest(headers.get(INTERNAL_HEADER, "").encode(), INTERNAL_SECRET.encode()):
+            return None
+        return self._count(route, key, int(text))
+
+    def _count(self, route: Route | None, key: str, length: int) -> Response | None:
+        """Count the request and its bytes, or tell how long to wait until the next one."""
+        counted, now = route.counted if route else Counted.QUESTION, time.monotonic()
+        requests, most = self._requests[counted], self.settings.requests_per_minute * counted.value
+        wait = requests.wait_seconds(key, now, most, 1)
+        if wait is not None:
+            text = f"Too many requests: at most {most} a minute. Try again in {wait} seconds."
+            return _refusal(429, text, route, {"Retry-After": str(wait)})
+        requests.add(key, now, 1)
+        wait = self._bytes.wait_seconds(key, now, self.bytes_per_minute, length)
+        if wait is not None:
+            text = f"At most {self.bytes_per_minute // 1_000_000} MB a minute can be sent. Try again in {wait} seconds."
+            return _refusal(429, text, route, {"Retry-After": str(wait)})
+        if length:
+            self._bytes.add(key, now, length)
         return None
 
+    async def _read_and_pass_on(
+        self, route: Route, key: str, length: int, scope: Scope, body: TimedBody, send: "_Response"
+    ) -> None:
+        """Raises `BodyRefused`."""
+        if self._buffered_bytes + length > BUFFER_BYTES:
+            raise BodyRefused(503, BUSY)
+        self._buffered_bytes += length
+        try:
+            content = await body.read()
+            if content is None:
+                return
+            if route.size is not Size.LOGIN:
+                check_json(content)
+            await self._pass_on(route, key, scope, ReadBody(content, body), send)
+        finally:
+            self._buffered_bytes -= length
 
-def client_key(host: str) -> str:
-    """Identify a client: its IPv4 address, or the /64 prefix of its IPv6 address, which one household has to itself."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, IPv6Address):
-        return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
-    return str(address)
+    async def _pass_on(self, route: Route, key: str, scope: Scope, receive: Receive, send: "_Response") -> None:
+        if route.size is not Size.LOGIN:
+            await self.app(scope, receive, send)
+            return
+        wait = self._logins.wait_seconds(key, time.monotonic())
+        if wait is not None:
+            text = f"Too many failed logins. Try again in {wait} seconds."
+            await _refusal(429, text, route, {"Retry-After": str(wait)})(scope, receive, send)
+            return
+        self._logins.begin(key, time.monotonic())
+        await self.app(scope, receive, send)
+        if send.status == 200:
+            self._logins.succeed(key)
 
 
-def _refusal(is_upload: bool, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+class _Response:
+    """`send` that remembers the status, and for which a client that reads nothing has left."""
+
+    def __init__(self, send: Send):
+        self._send, self.status = send, 0
+
+    @property
+    def has_begun(self) -> bool:
+        return self.status != 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        try:
+            await asyncio.wait_for(self._send(message), UNREAD_SECONDS)
+        except TimeoutError:
+            raise ClientDisconnect from None
+
+
+def _refusal(status: int, text: str, route: Route | None = None, headers: dict[str, str] | None = None) -> Response:
     """The page shows the whole body of an upload's answer, and the `detail` of any other answer."""
-    return PlainTextResponse(text, status, headers) if is_upload else JSONResponse({"detail": text}, status, headers)
+    if route is not None and route.size is Size.UPLOAD:
+        return PlainTextResponse(text, status, headers)
+    return JSONResponse({"detail": text}, status, headers)
+
+
+def _last_line(error: BaseException) -> str:
+    """Where in the code an exception was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "no code"

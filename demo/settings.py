@@ -1,6 +1,7 @@
 """What the operator sets through environment variables, checked before anything is loaded."""
 
 import os
+import re
 import socket
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -8,6 +9,10 @@ from pathlib import Path
 from model.errors import AgeGenderError
 
 
+HUB = "https://huggingface.co"  # shows a Space in a frame of its page
+# The proxies of a Space have private addresses. The client is the last address in X-Forwarded-For that is not one of
+# them: the client may have made up those before it.
+SPACE_PROXIES = "127.0.0.1,::1,10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 DEFAULT_MODEL = str(Path(__file__).resolve().parents[1] / "model")
 
 
@@ -35,12 +40,18 @@ class Settings:
     MAX_PICTURE_MB      largest picture in megabytes (20)
     MAX_PICTURES        most pictures in one go (20)
     REQUESTS_PER_MINUTE of one client, which is told to wait after that many; a picture takes two, upload and question (120)
+    MB_PER_MINUTE       megabytes that one client may send (500; one full go is always allowed)
+    MAX_STORED_MB       megabytes of all uploads on disk: the oldest are deleted first, then further ones are refused (1000)
+    MAX_CONNECTIONS     open connections of all clients (500)
+    DECODE_SECONDS      after which decoding a picture is broken off (5)
     QUEUE_SIZE          pictures that may wait; further ones are told that the demo is busy (50)
     CONCURRENCY         predictions that run at the same time, apart from live webcams (2)
     WEBCAM_VIEWERS      live webcams at the same time; as many may wait (4)
     WEBCAM_SECONDS      how long a live webcam may run (120)
     KEEP_SECONDS        after which uploaded and drawn pictures are deleted (600)
     DEMO_AUTH           name:password, with commas between several; unset leaves the demo open. Not with GRADIO_MCP_SERVER
+    ALLOWED_ORIGINS     other sites whose pages may embed the demo and ask it, with commas between: https://www.example.org (on
+                        a Space https://huggingface.co, else none)
     GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_MCP_SERVER and others are Gradio's own. A GRADIO_SERVER_PORT that is taken
     is an error; without it the first free port from 7860 is taken. The demo makes a folder of its own
     in GRADIO_TEMP_DIR. Behind a proxy set FORWARDED_ALLOW_IPS to the proxy's address or network, so that the request limits
@@ -51,12 +62,17 @@ class Settings:
     max_picture_mb: int = 20
     max_pictures: int = 20
     requests_per_minute: int = 120
+    mb_per_minute: int = 500
+    max_stored_mb: int = 1000
+    max_connections: int = 500
+    decode_seconds: int = 5
     queue_size: int = 50
     concurrency: int = 2
     webcam_viewers: int = 4
     webcam_seconds: int = 120
     keep_seconds: int = 600
     auth: list[tuple[str, str]] | None = None
+    allowed_origins: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -72,7 +88,7 @@ class Settings:
             for setting in fields(cls)
             if isinstance(setting.default, int)
         }
-        return cls(models=_read_models(), auth=auth, **numbers)
+        return cls(models=_read_models(), auth=auth, allowed_origins=_read_origins(), **numbers)
 
 
 def server_port() -> int | None:
@@ -151,3 +167,14 @@ def _read_auth(text: str) -> list[tuple[str, str]] | None:
             raise SettingsError("DEMO_AUTH must read name:password, or name:password,name2:password2; it does not.")
         pairs.append((name, password))
     return pairs
+
+
+def _read_origins() -> tuple[str, ...]:
+    text = os.environ.get("ALLOWED_ORIGINS", HUB if "SPACE_ID" in os.environ else "")
+    origins = tuple(entry.strip() for entry in text.split(",") if entry.strip())
+    for origin in origins:
+        if not re.fullmatch(r"https?://[^/\s*@?#]+", origin):
+            raise SettingsError(
+                f"ALLOWED_ORIGINS must list sites as https://www.example.org, with commas between; it holds {origin!r}."
+            )
+    return origins

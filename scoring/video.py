@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from model.image_decoding import check_size
+from model.decoding_limits import check_size
 from scoring.sources import Entry, InputError, Source, failing, version_of
 from trainer.data.sources import as_text
 

@@ -19,12 +19,12 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from starlette.responses import PlainTextResponse
 from transformers import AutoImageProcessor
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import demo.limits
-from demo.limits import INTERNAL_HEADER, INTERNAL_SECRET, SPACE_PROXIES, RequestLimits
+from demo.limits import INTERNAL_HEADER, INTERNAL_SECRET, RequestLimits
+from demo.origins import TrustedForwarding
 from demo.serving import ModelNotServable, find_model
-from demo.settings import ModelChoice
+from demo.settings import SPACE_PROXIES, ModelChoice, Settings
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from tests.support.demo_server import ROOT, DemoServer
@@ -115,8 +115,9 @@ def test_waiting_webcams_leave_room_for_pictures(guarded: DemoServer):
         event, body = page_joins(http, "webcam", frame)
         events = [event]
         try:
-            for _ in range(12):
-                join = http.post("/gradio_api/queue/join", json=body | {"session_hash": uuid4().hex})
+            for number in range(12):  # one visitor may take half of the places only
+                another = {"X-Forwarded-For": f"192.0.2.{60 + number // 2}"}
+                join = http.post("/gradio_api/queue/join", json=body | {"session_hash": uuid4().hex}, headers=another)
                 if join.status_code != 200:
                     break
                 events.append(join.json()["event_id"])
@@ -131,20 +132,25 @@ def test_waiting_webcams_leave_room_for_pictures(guarded: DemoServer):
 @pytest.mark.slow
 def test_client_beyond_its_rate_is_told_when_to_return_and_others_are_served(guarded: DemoServer):
     with visitor(guarded, "192.0.2.4", login=False) as http:
-        guesses = [http.post("/login", data={"username": "ann", "password": str(n)}).status_code for n in range(41)]
-        assert guesses == [400] * 40 + [429]
+        answers = [http.get("/gradio_api/call/predict/x").status_code for _ in range(200)]
+        assert 429 not in answers
+        assert http.get("/gradio_api/call/predict/x").status_code == 429  # as many as five for each question
+        for _ in range(40):
+            answer = ask(http, None)
+            assert answer.startswith("401")
         answer = ask(http, None)
         assert re.match(r"429 .*Too many requests: at most 40 a minute. Try again in \d+ seconds", answer)
-        assert http.get("/").status_code == 200
+        assert http.get("/robots.txt").status_code == 200
     with visitor(guarded, "192.0.2.5") as http:
         assert '"age_range"' in ask(http, upload(http))
 
 
 @pytest.fixture
 def post(monkeypatch: pytest.MonkeyPatch) -> Callable[..., httpx.Response]:
-    """`post(path, now, body)` on a Space that allows three requests a minute, bodies of 100 bytes and uploads of 200."""
-    limits = RequestLimits(PlainTextResponse("in"), requests_per_minute=3, upload_bytes=200, other_bytes=100)
-    space = httpx.ASGITransport(ProxyHeadersMiddleware(limits, SPACE_PROXIES), client=("10.16.0.9", 1))
+    """`post(path, now, body)` on a Space that allows three requests a minute, pictures of 1 MB and one in a go."""
+    settings = Settings(requests_per_minute=3, max_picture_mb=1, max_pictures=1, mb_per_minute=3)
+    limits = RequestLimits(PlainTextResponse("in"), settings)
+    space = httpx.ASGITransport(TrustedForwarding(limits, SPACE_PROXIES), client=("10.16.0.9", 1))
 
     async def send(path: str, content: bytes, headers: dict) -> httpx.Response:
         async with httpx.AsyncClient(transport=space, base_url="http://demo") as http:
@@ -168,8 +174,21 @@ def test_the_minute_slides(post: Callable[..., httpx.Response]):
     late = post(now=59.5)
     assert late.headers["Retry-After"] == "1"
     assert [post(now=now).status_code for now in (60.1, 60.2, 90.1)] == [200, 429, 200]
-    # a webcam's frames have their own limits, and choices need no model
-    assert [post(f"/gradio_api/{path}", now=90.2).status_code for path in ("stream/event", "run/x")] == [200, 200]
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        ("/gradio_api/queue/join", 3),
+        ("/gradio_api/nothing-known", 3),
+        ("/gradio_api/run/x", 15),
+        ("/gradio_api/stream/event/close", 15),
+        ("/gradio_api/stream/event", 30),
+    ],
+)
+def test_everything_counts_as_what_it_costs(post: Callable[..., httpx.Response], path: str, most: int):
+    statuses = [post(path, now=number / 100).status_code for number in range(most + 1)]
+    assert [status == 429 for status in statuses] == [False] * most + [True]
 
 
 @pytest.mark.parametrize(
@@ -197,11 +216,28 @@ def test_internal_requests_are_not_counted(post: Callable[..., httpx.Response], 
     assert [post(headers={INTERNAL_HEADER: secret}).status_code for _ in range(4)] == [200, 200, 200, fourth]
 
 
-def test_body_has_a_largest_size(post: Callable[..., httpx.Response]):
-    sizes = [("/gradio_api/queue/join", 100), ("/login", 101), ("/gradio_api/upload", 200), ("/gradio_api/upload", 201)]
-    assert [post(path, content=bytes(size)).status_code for path, size in sizes] == [200, 413, 200, 413]
-    for path in ("/gradio_api/stream/event", "/gradio_api/stream/upload"):
-        assert [post(path, content=bytes(size)).status_code for size in (2_000_000, 2_000_001)] == [200, 413]
+@pytest.mark.parametrize(
+    ("path", "largest"),
+    [
+        ("/login", 4_000),
+        ("/gradio_api/cancel", 4_000),
+        ("/gradio_api/run/x", 41_500),
+        ("/gradio_api/call/x", 41_500),
+        ("/gradio_api/queue/join", 2_000_000),
+        ("/gradio_api/stream/event", 2_000_000),
+        ("/gradio_api/mcp/", 2_000_000),
+        ("/gradio_api/upload", 2_000_000),
+    ],
+)
+def test_body_has_a_largest_size(post: Callable[..., httpx.Response], path: str, largest: int):
+    assert [post(path, content=bytes(size)).status_code for size in (largest, largest + 1)] == [200, 413]
+
+
+def test_bytes_of_a_minute_are_limited(post: Callable[..., httpx.Response]):
+    bodies = [(0, 2_000_000), (1, 1_000_000), (2, 1), (61, 1_000_000)]
+    statuses = [post("/gradio_api/upload", now=now, content=bytes(size)) for now, size in bodies]
+    assert [answer.status_code for answer in statuses] == [200, 200, 429, 200]
+    assert "At most 3 MB a minute" in statuses[2].text
 
 
 @pytest.mark.parametrize(

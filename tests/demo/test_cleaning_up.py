@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from demo.uploads import LOCK_FILE, delete_older, delete_uploads, own_folder
+from demo.storage import LOCK_FILE, DiskFullError, Files, UploadSpace, delete_uploads, own_folder
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def write(path: Path) -> Path:
+def write(path: Path, length: int = 7) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"picture")
+    path.write_bytes(bytes(length))
     return path
 
 
@@ -36,7 +36,7 @@ def soon(is_so: Callable[[], bool]) -> bool:
 def test_what_comes_is_deleted_with_its_folder_and_the_pages_own_stays(folder: Path):
     example = write(folder / "hash" / "example.jpg")
     known = {str(example)}
-    with delete_uploads(folder, keep_seconds=1, gradio_files=[known]):
+    with delete_uploads(Files(folder), keep_seconds=1, gradio_files=[known]):
         half_sent, picture = write(folder / "tmp1"), write(folder / "hash2" / "a.jpg")
         known.add(str(picture))
         assert soon(lambda: not half_sent.exists() and not picture.parent.exists())
@@ -46,13 +46,49 @@ def test_what_comes_is_deleted_with_its_folder_and_the_pages_own_stays(folder: P
 
 
 def test_what_is_young_stays(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    files = Files(folder)
     picture = write(folder / "hash" / "a.jpg")
     os.utime(picture, (0, 0))  # as a file may say of itself
-    now = time.time()
+    files.ages()
+    now = time.monotonic()
     for age, stays in ((59, True), (61, False)):
-        monkeypatch.setattr("demo.uploads.time.time", lambda age=age: now + age)
-        delete_older(folder, 60)
+        monkeypatch.setattr("demo.storage.time.monotonic", lambda age=age: now + age)
+        files.delete_older(60)
         assert picture.exists() == stays
+
+
+@pytest.mark.parametrize("set_by", [-86_400, 86_400, 0], ids=["back", "forward", "not set"])
+def test_a_clock_that_is_set_keeps_no_picture_longer(folder: Path, monkeypatch: pytest.MonkeyPatch, set_by: int):
+    files, clock = Files(folder), time.time
+    old = write(folder / "old.jpg")
+    files.ages()
+    monkeypatch.setattr("demo.storage.time.time", lambda: clock() + set_by)
+    new = write(folder / "new.jpg")
+    os.utime(new, (clock() + set_by, clock() + set_by))
+    start = time.monotonic()
+    monkeypatch.setattr("demo.storage.time.monotonic", lambda: start + 30)
+    ages = files.ages()
+    assert ages[old] == pytest.approx(30, abs=1)
+    assert 0 <= ages[new] <= 31  # since the last look
+    monkeypatch.setattr("demo.storage.time.monotonic", lambda: start + 62)
+    files.delete_older(60)
+    assert not old.exists()
+
+
+def test_the_oldest_make_room_and_the_youngest_are_not_deleted(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    files = Files(folder)
+    space, start, pictures = UploadSpace(files, max_bytes=100_000), time.monotonic(), []
+    for seconds in (0, 10, 100):
+        monkeypatch.setattr("demo.storage.time.monotonic", lambda seconds=seconds: start + seconds)
+        pictures.append(write(folder / f"{seconds}.jpg", 20_000))
+        files.ages()
+    space.reserve(40_000)
+    assert [picture.exists() for picture in pictures] == [False, True, True]
+    with pytest.raises(DiskFullError, match="no room for more pictures"):
+        space.reserve(40_000)  # the first upload is still coming
+    assert pictures[2].exists()
+    space.release(40_000)
+    space.reserve(40_000)
 
 
 def test_what_a_killed_demo_left_is_deleted_and_nobody_elses_files_are(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -62,8 +98,8 @@ def test_what_a_killed_demo_left_is_deleted_and_nobody_elses_files_are(folder: P
         write(place / LOCK_FILE)
     link = folder.parent / "age-gender-demo-0123456789abcdef"
     link.symlink_to(folder.parent / "elsewhere")
-    monkeypatch.setattr("demo.uploads.SWEEP_SECONDS", -1)  # none of them is about to be locked
-    with FileLock(alive / LOCK_FILE), delete_uploads(folder, keep_seconds=600):
+    monkeypatch.setattr("demo.storage.SWEEP_SECONDS", -1)  # none of them is about to be locked
+    with FileLock(alive / LOCK_FILE), delete_uploads(Files(folder), keep_seconds=600):
         assert soon(lambda: not dead.exists())
     left = {path.parents[1].name for path in folder.parent.rglob("a.jpg")}
     assert left == {alive.name, foreign.name, "elsewhere"}
