@@ -17,6 +17,7 @@ from gradio.queueing import Queue
 from gradio.state_holder import SessionState
 from gradio_client import Client
 from gradio_client.utils import is_file_obj, is_http_url_like, traverse
+from starlette.requests import Request
 
 from demo.limits import BUSY, INTERNAL_HEADER, INTERNAL_SECRET
 from demo.uploads import in_own_folder
@@ -40,6 +41,18 @@ def install_gradio_changes() -> None:
     """
     gradio.queueing.Queue = FairQueue  # type: ignore[assignment, misc]  # mypy forbids to replace a class
     gradio.mcp.GradioMCPServer = JsonMCPServer  # type: ignore[misc]
+
+
+def is_logged_in(request: Request) -> bool:
+    """Whether a request to a route beside Gradio's comes from somebody who may ask; everybody may without DEMO_AUTH.
+
+    Gradio's check belongs to its own routes: https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/routes.py#L425
+    """
+    app = request.app
+    if app.auth is None:
+        return True
+    cookies = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(request.cookies.get(cookie) in app.tokens for cookie in cookies)
 
 
 class StrictBlocks(gr.Blocks):

@@ -57,7 +57,8 @@ class ExportArguments:
     fp32: bool = field(default=True, metadata={"help": "Write the version in full precision."})
     int8: bool = field(default=False, metadata={"help": "Also write an 8-bit version: smaller, and faster on servers."})
     web: bool = field(
-        default=False, metadata={"help": "Also write a version for browsers: 8-bit weights, computed in full precision."}
+        default=False,
+        metadata={"help": "Also write a version for browsers: 8-bit weights, computed in full precision."},
     )
     split: str = field(
         default="test", metadata={"help": "train, validation, test or 'all': the faces of --dataset to compare on."}
