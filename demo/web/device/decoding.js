@@ -49,7 +49,8 @@ function quantileYear(years, quantile) {
   return Math.max(year, 0)
 }
 
-function rangeFields(years, ranges, maxAge) {
+// The most probable range, and a Map of all: summed years.
+export function rangeFields(years, ranges, maxAge) {
   const shares = ranges.map(([low, high]) => years.slice(low, high + 1).reduce((sum, share) => sum + share, 0))
   const labels = ranges.map(([low, high]) => rangeLabel(low, high, maxAge))
   return {

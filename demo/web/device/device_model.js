@@ -1,6 +1,6 @@
 // The served model on this device: fetched from the demo's own address, run in two workers, answering as the pipeline does.
 
-import {NO_ANSWER, decode, parseRanges, whyAbstained} from "./decoding.js"
+import {NO_ANSWER, decode, parseRanges, rangeFields, whyAbstained} from "./decoding.js"
 import {roundHalfEven} from "./geometry.js"
 
 const MOST_PIXELS = 50_000_000 // of a picture, as in the pipeline
@@ -97,6 +97,11 @@ export class DeviceModel {
     const abstained = whyAbstained(face.box[2] - face.box[0], this.config)
     const fields = abstained ? NO_ANSWER : decode(logits.age, logits.gender, this.config, ranges)
     return {box, detection_score: face.score, ...fields, abstained}
+  }
+
+  // A face's answer in other ranges: its year probabilities summed, without the network.
+  inRanges(face, ranges) {
+    return face.abstained ? face : {...face, ...rangeFields(face.year_probabilities, ranges, this.config.max_age)}
   }
 
   // Throws `RangesError`.
