@@ -5,6 +5,7 @@ const FARTHEST_WIDTHS = 2 // a face moves by at most so many of its widths betwe
 const FORGOTTEN_MS = 800 // a face that is missing for longer starts anew
 const AVERAGED_MS = 770 // time constant of the moving average of logits: 0.35 for a new answer after a third of a second
 const NEWEST_SPEED = 0.6 // weight of the last movement in the speed
+const IMPOSSIBLE = 1e6
 const FARTHEST_MS = 250 // a box moves on for at most so long
 
 export class Tracks {
@@ -25,35 +26,9 @@ export class Tracks {
   // the nearest track of each, would swap two faces that move side by side by the gap between them.
   #match(faces, time) {
     const {tracks} = this
-    const costs = faces.map(face => tracks.map(track => cost(face, track, time)))
-    const pairs = costs.flatMap((row, face) => row.map((value, track) => ({face, track, value})))
-    const trackOf = new Array(faces.length).fill(-1), faceOf = new Array(tracks.length).fill(-1)
-    for (const {face, track, value} of pairs.sort((one, other) => one.value - other.value)) {
-      if (value === Infinity || trackOf[face] >= 0 || faceOf[track] >= 0) continue
-      trackOf[face] = track
-      faceOf[track] = face
-    }
-    // Swap the tracks of two faces, or give a face's track to one without, as long as that is better.
-    const none = FARTHEST_WIDTHS ** 2 // what a face without a track costs
-    const costOf = (face, track) => (track < 0 ? none : costs[face][track])
-    for (let isBetter = true; isBetter; ) {
-      isBetter = false
-      for (let a = 0; a < faces.length; a++) {
-        for (let b = 0; b < a; b++) {
-          const now = costOf(a, trackOf[a]) + costOf(b, trackOf[b])
-          if (costOf(a, trackOf[b]) + costOf(b, trackOf[a]) < now - 1e-9) {
-            [trackOf[a], trackOf[b]] = [trackOf[b], trackOf[a]]
-            isBetter = true
-          }
-        }
-        for (let track = 0; track < tracks.length; track++) {
-          if (trackOf.includes(track) || costOf(a, track) >= costOf(a, trackOf[a]) - 1e-9) continue
-          trackOf[a] = track
-          isBetter = true
-        }
-      }
-    }
-    return trackOf.map(track => tracks[track])
+    const starts = faces.map(() => FARTHEST_WIDTHS ** 2) // a column for each face that starts a track
+    const costs = faces.map(face => [...tracks.map(track => cost(face, track, time)), ...starts])
+    return assign(costs).map(column => tracks[column])
   }
 
   #add(face, time) {
@@ -66,17 +41,17 @@ export class Tracks {
   }
 }
 
-// In squared widths of the face; Infinity for faces too far apart or of another size. A face may go on as it moved, or stay.
+// In squared widths of the face; very large for faces too far apart or of another size. A face may go on as it moved, or stay.
 function cost(face, track, time) {
   const width = (widthOf(face.box) + widthOf(track.face.box)) / 2
   const growth = widthOf(face.box) / widthOf(track.face.box)
-  if (growth > 2 || growth < 0.5) return Infinity
+  if (growth > 2 || growth < 0.5) return IMPOSSIBLE
   const distances = [time, track.time].map(at => {
     const [x, y] = middle(boxAt(track, at)), [u, v] = middle(face.box)
     return ((x - u) ** 2 + (y - v) ** 2) / width ** 2
   })
   const squared = Math.min(...distances)
-  return squared > FARTHEST_WIDTHS ** 2 ? Infinity : squared
+  return squared > FARTHEST_WIDTHS ** 2 ? IMPOSSIBLE : squared
 }
 
 function move(track, face, time) {
@@ -105,3 +80,34 @@ export function learn(track, {age, gender}, time) {
 
 const widthOf = box => box[2] - box[0]
 const middle = ([x0, y0, x1, y1]) => [(x0 + x1) / 2, (y0 + y1) / 2]
+
+// The column of each row with the smallest sum of costs; no more rows than columns. The Hungarian method, with potentials.
+function assign(costs) {
+  const rows = costs.length, columns = costs[0]?.length ?? 0
+  const ofRow = new Float64Array(rows + 1), ofColumn = new Float64Array(columns + 1)
+  const rowAt = new Int32Array(columns + 1) // counted from 1; 0 is nothing
+  for (let row = 1; row <= rows; row++) {
+    const least = new Float64Array(columns + 1).fill(Infinity), from = new Int32Array(columns + 1), isDone = new Uint8Array(columns + 1)
+    let column = 0
+    for (rowAt[0] = row; rowAt[column] !== 0; ) {
+      isDone[column] = 1
+      const current = rowAt[column]
+      let next = 0, step = Infinity
+      for (let other = 1; other <= columns; other++) {
+        if (isDone[other]) continue
+        const reduced = costs[current - 1][other - 1] - ofRow[current] - ofColumn[other]
+        if (reduced < least[other]) [least[other], from[other]] = [reduced, column]
+        if (least[other] < step) [step, next] = [least[other], other]
+      }
+      for (let other = 0; other <= columns; other++) {
+        if (isDone[other]) [ofRow[rowAt[other]], ofColumn[other]] = [ofRow[rowAt[other]] + step, ofColumn[other] - step]
+        else least[other] -= step
+      }
+      column = next
+    }
+    for (; column; column = from[column]) rowAt[column] = rowAt[from[column]]
+  }
+  const chosen = new Array(rows)
+  for (let column = 1; column <= columns; column++) if (rowAt[column]) chosen[rowAt[column] - 1] = column - 1
+  return chosen
+}
