@@ -21,7 +21,7 @@ from scripts.benchmarks.browser import serve_folder, write_frames
 from scripts.benchmarks.device_parity import LOAD, compare, faces_of, pictures
 from tests.support.demo_server import DemoServer
 from tests.support.visitors import PATIENCE_MS, chromium, start_webcam, visit
-from tests.support.web_model import save_web_model
+from tests.support.web_model import in_full_precision, save_web_model
 
 
 pytestmark = pytest.mark.slow
@@ -103,12 +103,11 @@ def start_live(page: Page) -> None:
     ("full_precision", "age_years"), [(False, 0.5), (True, 0.1)], ids=["shipped, 8-bit weights", "tiny, fp32"]
 )
 def test_the_device_answers_as_the_pipeline(
-    browser: Browser, tmp_path: Path, request: pytest.FixtureRequest, full_precision: bool, age_years: float
+    browser: Browser, web_model: Path, tmp_path: Path, full_precision: bool, age_years: float
 ):
-    folder = tmp_path / "model" if full_precision else Path(DEFAULT_MODEL)
+    folder = in_full_precision(web_model, tmp_path / "model") if full_precision else Path(DEFAULT_MODEL)
     shown = {name: picture for name, picture in pictures().items() if name != "at 4 times"}
     if full_precision:
-        save_web_model(folder, full_precision=True)
         shown = {name: shown[name] for name in FEW}
     served = find_model(ModelChoice("model", str(folder)))
     write_site(served, tmp_path / "site")
@@ -326,7 +325,8 @@ def test_a_browser_that_cannot_run_the_model_uses_the_server(
 WATCH = """async middles => {
   const video = document.querySelector('.device-stage video')
   const canvas = new OffscreenCanvas(240, 40).getContext('2d', {willReadFrequently: true})
-  const seen = []
+  const seen = [], times = []
+  document.addEventListener('found', ({detail}) => times.push(detail.total))
   for (const end = performance.now() + 3000; performance.now() < end; await new Promise(requestAnimationFrame)) {
     canvas.drawImage(video, 0, 440, 240, 40, 0, 0, 240, 40)
     const isWhite = bit => canvas.getImageData(40 * bit + 20, 20, 1, 1).data[0] > 128
@@ -337,15 +337,17 @@ WATCH = """async middles => {
     const [x, width] = ['x', 'width'].map(name => Number(box.getAttribute(name)))
     seen.push({number, away: Math.abs(640 - x - width / 2 - middles[frame]) / width})
   }
-  return seen
+  return {seen, times}
 }"""
 
 
 def test_the_box_stays_on_a_face_that_sways(site_page: Page):
     site_page.get_by_role("tab", name="Camera").click()
     start_live(site_page)
-    seen = site_page.evaluate(WATCH, [middle_of_face(frame) for frame in range(FILM_FRAMES)])
-    boxes = [one for one in seen if one]
-    assert len(boxes) > 0.9 * len(seen)
+    watched = site_page.evaluate(WATCH, [middle_of_face(frame) for frame in range(FILM_FRAMES)])
+    boxes = [one for one in watched["seen"] if one]
+    assert len(boxes) > 0.9 * len(watched["seen"])
     assert {one["number"] for one in boxes} == {"1"}
-    assert median(one["away"] for one in boxes) < 0.25  # of the face's width
+    # Less than one detection behind, however busy this machine is: the face moves by 2.8 of its widths a second.
+    moved_meanwhile = 2.8 * median(watched["times"]) / 1000
+    assert median(one["away"] for one in boxes) < max(0.25, moved_meanwhile)

@@ -152,7 +152,6 @@ class Live {
     this.frame = null
     this.isFinding = this.isAnswering = false
     this.searches = 0
-    this.timings = {find: [], answer: [], frames: []}
     this.cover.hidden = true
     this.stopButton.hidden = false
     this.stage.classList.toggle("mirrored", this.camera.isMirrored)
@@ -178,7 +177,7 @@ class Live {
       if (run !== this.#run) return
       if (this.frame && (found.width !== this.frame.width || found.height !== this.frame.height)) this.tracks = new Tracks() // a turned phone
       this.frame = {...found, time, shown: this.tracks.update(found.faces, time)}
-      this.timings.find.push({...found.milliseconds, total: performance.now() - time})
+      this.#report("found", {faces: found.faces.length, ...found.milliseconds, total: performance.now() - time})
       if (!this.isAnswering) this.#answer(run)
       this.#showCards()
     } catch (error) {
@@ -202,12 +201,17 @@ class Live {
       const logits = await this.#device.answer({faces: chosen, crops: part})
       if (run !== this.#run) return
       chosen.forEach(({track}, row) => learn(track, logits[row], time))
-      this.timings.answer.push({faces: chosen.length, total: performance.now() - start})
+      this.#report("answered", {faces: chosen.length, total: performance.now() - start})
     } catch (error) {
       if (run === this.#run) this.#failed(error)
     } finally {
       if (run === this.#run) this.isAnswering = false
     }
+  }
+
+  // For measurements: milliseconds of the stages of one frame, which stay on this page.
+  #report(event, detail) {
+    this.root.dispatchEvent(new CustomEvent(event, {detail, bubbles: true}))
   }
 
   #answered() {
