@@ -10,8 +10,9 @@ import {DeviceError, DeviceModel, whyUnsupported} from "./device_model.js"
 import {TEXTS} from "./texts.js"
 import {Tracks, boxAt, learn} from "./tracking.js"
 
-// Of three searches one is fine: it finds far faces, and the two others cost a quarter of it.
-const SEARCH_SIDES = [320, 320, 640]
+// A fine search finds far faces but takes four times as long as a coarse one.
+const COARSE_SIDE = 320, FINE_SIDE = 640
+const FINE_MS = 1000 // between two fine searches while a face is in sight; else every second search is fine
 const FACES_PER_ANSWER = 4
 const CARDS_MS = 300 // between two changes of the cards, so that they can be read
 
@@ -151,7 +152,8 @@ class Live {
     this.tracks = new Tracks()
     this.frame = null
     this.isFinding = this.isAnswering = false
-    this.searches = 0
+    this.searchedFinely = this.restsUntil = -Infinity
+    this.wasFine = true
     this.cover.hidden = true
     this.stopButton.hidden = false
     this.stage.classList.toggle("mirrored", this.camera.isMirrored)
@@ -173,7 +175,7 @@ class Live {
     this.isFinding = true
     try {
       const bitmap = await createImageBitmap(this.video)
-      const found = await this.#device.find(bitmap, {side: SEARCH_SIDES[this.searches++ % SEARCH_SIDES.length]})
+      const found = await this.#device.find(bitmap, {side: this.#searchSide(time)})
       if (run !== this.#run) return
       if (this.frame && (found.width !== this.frame.width || found.height !== this.frame.height)) this.tracks = new Tracks() // a turned phone
       this.frame = {...found, time, shown: this.tracks.update(found.faces, time)}
@@ -187,11 +189,20 @@ class Live {
     }
   }
 
+  #searchSide(time) {
+    const isInSight = this.tracks.tracks.length > 0
+    const isFine = isInSight ? time - this.searchedFinely >= FINE_MS : !this.wasFine
+    if (isFine) this.searchedFinely = time
+    this.wasFine = isFine
+    return isFine ? FINE_SIDE : COARSE_SIDE
+  }
+
   // Answer for the faces of the newest frame that have waited longest.
   async #answer(run) {
     const {faces, crops, shown, time} = this.frame
     const chosen = shown.map((track, index) => ({track, index})).sort((one, other) => one.track.answered - other.track.answered).slice(0, FACES_PER_ANSWER)
-    if (!chosen.length) return
+    const isNew = chosen.some(({track}) => !track.logits)
+    if (!chosen.length || (!isNew && performance.now() < this.restsUntil)) return
     this.isAnswering = true
     try {
       const bytes = crops.length / faces.length
@@ -201,7 +212,9 @@ class Live {
       const logits = await this.#device.answer({faces: chosen, crops: part})
       if (run !== this.#run) return
       chosen.forEach(({track}, row) => learn(track, logits[row], time))
-      this.#report("answered", {faces: chosen.length, total: performance.now() - start})
+      const total = performance.now() - start
+      this.restsUntil = performance.now() + total // at most half of a core, so that boxes and video stay smooth
+      this.#report("answered", {faces: chosen.length, total})
     } catch (error) {
       if (run === this.#run) this.#failed(error)
     } finally {
