@@ -34,6 +34,7 @@ import pillow_heif  # noqa: F401 - optional for model/image_loading.py, but iPho
 
 from demo.decoding import FRAMES, PICTURES
 from demo.gradio_changes import MAX_SESSIONS, forget_sessions, install_gradio_changes
+from demo.live import device_routes
 from demo.page import CSS_FILE, THEME, build_demo
 from demo.serving import find_model
 from demo.texts import GRADIO_WORDS
@@ -95,6 +96,7 @@ def serve(settings: Settings) -> None:
     ):
         # With api_open, Gradio's default, a POST to /gradio_api/run/predict would not wait in the queue.
         page.queue(max_size=settings.queue_size, api_open=False).launch(
+            app_kwargs={"routes": device_routes(models)},
             theme=THEME,
             css_paths=CSS_FILE,
             max_file_size=f"{settings.max_picture_mb}mb",

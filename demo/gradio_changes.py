@@ -39,6 +39,7 @@ from gradio_client.utils import is_file_obj, is_http_url_like, traverse
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
+from starlette.requests import Request
 from uvicorn.config import Config
 
 from demo.connections import configure
@@ -177,6 +178,18 @@ class StrictMultiPartParser(GradioMultiPartParser):
                 file.close()
             with suppress(OSError):
                 Path(file.name).unlink()
+
+
+def is_logged_in(request: Request) -> bool:
+    """Whether a request to a route beside Gradio's comes from somebody who may ask; everybody may without DEMO_AUTH.
+
+    Gradio's check belongs to its own routes: https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/routes.py#L425
+    """
+    app = request.app
+    if app.auth is None:
+        return True
+    cookies = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(request.cookies.get(cookie) in app.tokens for cookie in cookies)
 
 
 class StrictBlocks(gr.Blocks):

@@ -11,6 +11,7 @@ from demo import texts
 from demo.api import add_endpoint
 from demo.gradio_changes import StrictBlocks
 from demo.handlers import DEFAULT_RANGES, Handlers, ask_for_whole
+from demo.live import live_camera, show_on_server
 from demo.rendering import message
 from demo.serving import ServedModel, about_markdown
 from demo.settings import Settings
@@ -153,10 +154,13 @@ def _picture_tab(handlers: Handlers, settings: Settings, model: gr.Dropdown, on_
 
 def _webcam_tab(handlers: Handlers, settings: Settings, model: gr.Dropdown) -> list[gr.components.Component]:
     """-> the camera, what is shown of it, and its state: all to be emptied when the visitor leaves the tab."""
-    gr.HTML(
-        f"<p>{texts.WEBCAM.format(frames_per_second=1 / FRAME_SECONDS, limit=duration(settings.webcam_seconds))}</p>"
-    )
-    with gr.Row():
+    live = live_camera(list(handlers.models.values()))
+    on_server = gr.Column(visible=False)
+    with on_server:
+        gr.HTML(
+            f"<p>{texts.WEBCAM.format(frames_per_second=1 / FRAME_SECONDS, limit=duration(settings.webcam_seconds))}</p>"
+        )
+    with on_server, gr.Row():
         with gr.Column(elem_id="mirror"):
             webcam = gr.Image(
                 sources=["webcam"],
@@ -176,6 +180,7 @@ def _webcam_tab(handlers: Handlers, settings: Settings, model: gr.Dropdown) -> l
             gr.HTML(message(texts.NO_CAMERA, "problem"), elem_id="no-webcam")  # page.css shows it when needed
             gr.HTML(message(texts.WEBCAM_BUSY), elem_id="webcam-busy")  # page.css shows it while waiting
             live_cards = gr.HTML(elem_id="live-cards")
+    show_on_server(live, [on_server, webcam])
     tracks = gr.State(time_to_live=settings.keep_seconds)
     stream = webcam.stream(
         handlers.show_live,

@@ -27,7 +27,7 @@ from model.pipeline_age_gender import AgeGenderPipeline
 
 
 # Not *.py: the demo runs the classes in model/ beside it, never code from elsewhere.
-MODEL_FILES = ["*.json", "*.safetensors", YUNET_FILE, "README.md", "figures/*"]
+MODEL_FILES = ["*.json", "*.safetensors", YUNET_FILE, "README.md", "figures/*", "onnx/model_web.onnx"]
 REQUIRED_FILES = ["config.json", "preprocessor_config.json"]
 
 

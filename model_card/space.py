@@ -1,4 +1,4 @@
-"""Deploy the demo as a Gradio Space that runs a model from the Hub: the Space's files, its card, its variables."""
+"""Deploy the demo as a Space: a Gradio Space that runs a model from the Hub, or a static one whose visitors run it themselves."""
 
 import sys
 from importlib.metadata import version
@@ -22,7 +22,15 @@ from model_card.requirements import CARD, NETWORK_FILES
 
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("app.py", "demo/**/*.py", "demo/**/*.css", "demo/**/*.js", "examples/*.jpg", "model/*.py")
+FILES = (
+    "app.py",
+    "demo/**/*.py",
+    "demo/web/**/*.*",
+    "demo/web/**/LICENSE",
+    "examples/*.jpg",
+    "model/*.py",
+    "model/*.onnx",
+)
 NOT_NEEDED = "model/handler.py"  # of Inference Endpoints
 REQUIREMENTS = ROOT / "deploy" / "requirements.txt"  # what these files import
 MODEL_FILES = (*NETWORK_FILES, YUNET_FILE)  # without which the demo cannot run
@@ -43,6 +51,22 @@ what it was trained on, for whom it fails, and under which terms it may be used.
 
 Deployed by `python -m scripts.deploy_space`. The Space's variables `MODEL_ID` and `MODEL_REVISION` choose the model.
 """
+STATIC_CARD_TEXT = """\
+---
+{metadata}
+---
+
+# {title}
+
+Estimates the age and the apparent gender of every face in a picture or before the camera. The model runs in the visitor's
+browser: no picture and no answer leaves the device. [model/README.md](model/README.md) says what it was trained on, for whom
+it fails, and under which terms it may be used.
+
+**It must not be used to decide anything about a person**, or on people who did not agree to it.
+
+Deployed by `python -m scripts.deploy_space --static`.
+"""
+STATIC_INDEX = "index.html"
 
 
 def deploy_space(
@@ -101,6 +125,55 @@ def deploy_space(
             if current.get(name) != value:
                 api.add_space_variable(space_id, name, value)
     return deployed
+
+
+def deploy_static_space(space_id: str, site: Path, model: str, *, private: bool | None = None) -> CommitInfo:
+    """Make `space_id` serve a folder of `scripts.export_web`, by one commit.
+
+    Args:
+        space_id: "user/space"; created if it does not exist.
+        model: what the commit calls the model, such as a Hub id and a revision.
+        private: visibility of a new Space; None for the account's default.
+
+    Raises:
+        HubError: not signed in, no user in the Space's name, the Space exists with another visibility or is no static one,
+            or the Hub refused or cannot be reached. Calling this again finishes.
+    """
+    check_signed_in()
+    check_name(space_id, "Space")
+    api = HfApi()
+    with hub_errors(f"could not deploy {space_id}"):
+        try:
+            info = api.space_info(space_id)
+        except RepositoryNotFoundError:
+            api.create_repo(space_id, repo_type="space", space_sdk="static", private=private)
+            info = api.space_info(space_id)
+        else:
+            check_visibility(space_id, bool(info.private), private)
+        before = [file.rfilename for file in info.siblings or []]
+        if "app.py" in before:
+            raise HubError(f"{space_id} holds a demo with a server: give the static one a Space of its own")
+        files = {path.relative_to(site).as_posix(): path for path in sorted(site.rglob("*")) if path.is_file()}
+        card = STATIC_CARD_TEXT.format(metadata=_static_metadata().to_yaml(), title=_static_metadata()["title"])
+        stale = [path for path in before if path not in (*files, CARD, ".gitattributes")]
+        return api.create_commit(
+            space_id,
+            [
+                CommitOperationAdd(CARD, card.encode()),
+                *(CommitOperationAdd(name, path) for name, path in files.items()),
+                *(CommitOperationDelete(path) for path in stale),
+            ],
+            repo_type="space",
+            commit_message=f"Run {model} in the visitor's browser",
+        )
+
+
+def _static_metadata() -> SpaceCardData:
+    """The demo's, without what belongs to Gradio."""
+    metadata = {**(metadata_load(ROOT / CARD) or {}), "sdk": "static", "app_file": STATIC_INDEX}
+    return SpaceCardData(
+        **{key: value for key, value in metadata.items() if key not in ("sdk_version", "python_version")}
+    )
 
 
 def space_files(model_id: str, revision: str, hardware: str | None = None) -> dict[str, bytes]:

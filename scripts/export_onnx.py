@@ -4,7 +4,8 @@
 
 writes model/onnx/model.onnx and model_int8.onnx, with the input pixel_values (batch, 3, image_size, image_size) and the
 outputs age_logits, age_range_logits and gender_logits, and model/onnx/comparison.json: how the scores of each file differ
-from the model's on those faces. The card shows them: write it again with model_card.card before pushing. Needs onnx,
+from the model's on those faces. `--web` writes model_web.onnx, which browsers run (see scripts.export_web), and `--fp32 false`
+leaves out model.onnx. The card shows them: write it again with model_card.card before pushing. Needs onnx,
 onnxscript and onnxruntime (requirements-dev.txt).
 """
 

@@ -116,7 +116,7 @@ def exported_run(tiny_runs: tuple[Path, Path], tmp_path_factory: pytest.TempPath
     """The first run after `scripts.export_onnx`, with what it said in export.log and a card that shows it."""
     folder = Path(shutil.copytree(tiny_runs[0], tmp_path_factory.mktemp("exported") / "run"))
     faces = tiny_runs[0].with_name("utkface")
-    command = [sys.executable, "-m", "scripts.export_onnx", "--model", folder, "--int8", "--dataset", faces]
+    command = [sys.executable, "-m", "scripts.export_onnx", "--model", folder, "--int8", "--web", "--dataset", faces]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     assert "warn" not in done.stderr.lower()

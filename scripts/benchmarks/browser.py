@@ -2,8 +2,12 @@
 
 import io
 import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -41,10 +45,17 @@ def launch_chromium(playwright: "Playwright", film: Path | None = None) -> "Brow
 
 def write_film(path: Path, picture: Image.Image) -> Path:
     """Write a motion JPEG of 640 x 480 pixels with `picture` in the middle."""
-    frame, buffer = Image.new("RGB", (640, 480), "#444"), io.BytesIO()
+    frame = Image.new("RGB", (640, 480), "#444")
     frame.paste(picture.resize((480, 480)), (80, 0))
-    frame.save(buffer, "JPEG", quality=92)
-    path.write_bytes(buffer.getvalue() * 30)
+    return write_frames(path, [frame] * 30)
+
+
+def write_frames(path: Path, frames: Sequence[Image.Image]) -> Path:
+    """Write a motion JPEG of these frames, which the camera repeats, 30 a second."""
+    buffer = io.BytesIO()
+    for frame in frames:
+        frame.save(buffer, "JPEG", quality=92)
+    path.write_bytes(buffer.getvalue())
     return path
 
 
@@ -53,3 +64,22 @@ def open_file_chooser(page: "Page", place: str) -> "FileChooser":
     with page.expect_file_chooser() as chooser:
         page.locator(f"{place} button.upload-container").click()
     return chooser.value
+
+
+@contextmanager
+def serve_folder(folder: Path) -> Iterator[str]:
+    """The address of a static site while the block runs."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        extensions_map = SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
+
+        def __init__(self, *args: Any):
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()

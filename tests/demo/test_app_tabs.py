@@ -102,6 +102,15 @@ def test_live_answer_follows_the_ranges(page: Page):
     expect(page.locator("#overlay svg[data-faces='1']")).to_be_visible()
 
 
+def test_a_model_without_its_network_uses_the_server_and_the_log_says_what_to_run(page: Page, demo: DemoServer):
+    page.get_by_role("tab", name="Webcam").click()
+    expect(
+        page.get_by_text("This model is not prepared for browsers. So the model runs on the server.")
+    ).to_be_visible()
+    expect(page.get_by_text("Click to Access Webcam")).to_be_visible()
+    assert "Run `python -m scripts.export_onnx --model" in demo.log
+
+
 def test_refused_webcam_asks_once_and_can_be_started_again(page: Page):
     asked = []
 

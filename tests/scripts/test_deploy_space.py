@@ -12,6 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, constants
 from packaging.requirements import Requirement
 from transformers import AutoImageProcessor
 
+import scripts.deploy_space
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.hub_checks import HubError
@@ -147,6 +148,36 @@ def test_a_refusal_changes_nothing(api: HfApi, space_id: str, arguments: dict, m
     assert variables_of(api, "user/public") == {}
 
 
+def test_a_static_space_serves_the_site(
+    hub: HubServer, api: HfApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    api.create_repo("user/static", repo_type="space", space_sdk="static")
+    old = [CommitOperationAdd("files/old.onnx", b"old"), CommitOperationAdd(".gitattributes", b"*.onnx\n")]
+    api.create_commit("user/static", old, repo_type="space", commit_message="Earlier")
+    command = ["deploy_space", "user/static", "--model", str(ROOT / "model"), "--static"]
+    monkeypatch.setattr("sys.argv", command)
+    scripts.deploy_space.main()
+    assert "serves" in capsys.readouterr().out
+    files = hub.repository("user/static", "spaces").branches["main"].files
+    front_matter = yaml.safe_load(files["README.md"].content.decode().split("---")[1])
+    assert (front_matter["sdk"], front_matter["app_file"]) == ("static", "index.html")
+    assert "sdk_version" not in front_matter
+    manifest = json.loads(files["manifest.json"].content)
+    assert {file["url"] for file in manifest["files"].values()} <= files.keys()
+    assert files.keys() >= {"index.html", "device/live.js", "device/runtime/LICENSE", ".gitattributes"}
+    assert "files/old.onnx" not in files
+
+    monkeypatch.setattr("sys.argv", [*command, "--hardware", "t4-small"])
+    with pytest.raises(SystemExit):
+        scripts.deploy_space.main()
+    api.create_repo("user/gradio", repo_type="space", space_sdk="gradio")
+    app = [CommitOperationAdd("app.py", b"")]
+    api.create_commit("user/gradio", app, repo_type="space", commit_message="A demo")
+    monkeypatch.setattr("sys.argv", ["deploy_space", "user/gradio", *command[2:]])
+    with pytest.raises(SystemExit, match="holds a demo with a server"):
+        scripts.deploy_space.main()
+
+
 def test_without_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
@@ -164,6 +195,8 @@ def test_files_are_those_the_demo_needs():
     files = space_files("user/faces", "0" * 40)
     assert files.keys() >= {"app.py", "demo/__init__.py", "demo/serving.py", "examples/astronaut.jpg"}
     assert files.keys() >= {"demo/web/page.css", "demo/web/page.js", "demo/gradio_changes.py"}
+    assert files.keys() >= {"demo/web/device/live.js", "demo/web/device/runtime/ort-wasm-simd-threaded.wasm.gz"}
+    assert files.keys() >= {"model/face_detection_yunet.onnx", "demo/web/device/runtime/LICENSE"}
     assert files.keys() >= {"model/pipeline_age_gender.py", "model/image_loading.py"}
     assert not [path for path in files if path.startswith(("trainer/", "scripts/", "tests/"))]
     assert "model/handler.py" not in files

@@ -17,9 +17,9 @@ PATIENCE_MS = 30_000  # on a busy machine
 
 
 @contextmanager
-def chromium(folder: Path) -> Iterator[Browser]:
-    """With a camera that shows a public-domain portrait; its film is written into `folder`."""
-    film = write_film(folder / "film.mjpeg", Image.fromarray(astronaut()))
+def chromium(folder: Path, film: Path | None = None) -> Iterator[Browser]:
+    """With a camera that shows `film`; by default a public-domain portrait, whose film is written into `folder`."""
+    film = film or write_film(folder / "film.mjpeg", Image.fromarray(astronaut()))
     with sync_playwright() as playwright:
         try:
             browser = launch_chromium(playwright, film)

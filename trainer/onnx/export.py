@@ -1,4 +1,4 @@
-"""Export a model to ONNX in fp32 and with 8-bit weights, compare both with it, and only then put them in place."""
+"""Export a model to ONNX in fp32, in int8 and for browsers, compare the files with it, and only then put them in place."""
 
 import importlib.metadata
 import json
@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from datasets import Dataset
+from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
@@ -34,11 +36,12 @@ from trainer.onnx.parity import compare, print_comparison, run_all
 from trainer.run_record import public_name
 
 
-FP32_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
+FP32_FILE, INT8_FILE, WEB_FILE = "model.onnx", "model_int8.onnx", "model_web.onnx"
 UNFINISHED = ".export-"  # begins the name of the folder in which files are made
 MAX_DIFFERENCE = 1e-4  # of the fp32 file's logits from torch's
 RANDOM_BATCHES = (1, 2, 7)  # sizes
 PACKAGES = ("torch", "onnx", "onnxruntime")
+LEAST_WEIGHTS = 4096  # smaller arrays stay in fp32: they save nothing
 
 
 class ExportError(AgeGenderError):
@@ -51,7 +54,12 @@ class ExportArguments:
 
     model: str = field(default="model", metadata={"help": "Folder of the model."})
     output_dir: str | None = field(default=None, metadata={"help": "Where to write; the model's onnx/ unless given."})
-    int8: bool = field(default=False, metadata={"help": "Also write a version with 8-bit weights: smaller and faster."})
+    fp32: bool = field(default=True, metadata={"help": "Write the version in full precision."})
+    int8: bool = field(default=False, metadata={"help": "Also write an 8-bit version: smaller, and faster on servers."})
+    web: bool = field(
+        default=False,
+        metadata={"help": "Also write a version for browsers: 8-bit weights, computed in full precision."},
+    )
     split: str = field(
         default="test", metadata={"help": "train, validation, test or 'all': the faces of --dataset to compare on."}
     )
@@ -70,36 +78,47 @@ def export_onnx(args: ExportArguments, face_args: FaceArguments) -> list[Path]:
     """Write the ONNX files and comparison.json, print the comparison, and return the paths of the files.
 
     Raises:
-        ExportError: there is no model, it cannot be exported, or the fp32 file's logits differ from torch's by more than
-            `MAX_DIFFERENCE`; nothing is written then.
+        ExportError: there is no model, no file is asked for, it cannot be exported, or the fp32 file's logits differ from
+            torch's by more than `MAX_DIFFERENCE`; nothing is written then.
         DatasetError, EvaluationError: there are no such faces, or the model was trained on them.
         OutputLockedError: another export writes there.
     """
     folder = Path(args.model)
     if not (folder / WEIGHTS).is_file():
         raise ExportError(f"{folder} holds no {WEIGHTS}: give the folder of a trained model, outputs/<run> or model.")
+    wanted = {FP32_FILE: args.fp32, INT8_FILE: args.int8, WEB_FILE: args.web}
+    names = [name for name, is_wanted in wanted.items() if is_wanted]
+    if not names:
+        raise ExportError("Expected at least one of --fp32, --int8 and --web to be true; all are false.")
     model = AgeGenderModel.from_pretrained(folder, dtype=torch.float32).eval()
     faces = load_held_out(folder, face_args, args.split).faces if face_args.dataset else None
     output_dir = Path(args.output_dir or folder / "onnx")
     output_dir.mkdir(parents=True, exist_ok=True)
     with only_writer(output_dir, "--output_dir", output_dir / ".export.lock"):
-        return _export(args, face_args, model, faces, output_dir)
+        return _export(args, face_args, model, faces, names, output_dir)
 
 
 def _export(
-    args: ExportArguments, face_args: FaceArguments, model: AgeGenderModel, faces: Dataset | None, output_dir: Path
+    args: ExportArguments,
+    face_args: FaceArguments,
+    model: AgeGenderModel,
+    faces: Dataset | None,
+    names: list[str],
+    output_dir: Path,
 ) -> list[Path]:
     for left_by_a_kill in output_dir.glob(f"{UNFINISHED}*"):
         shutil.rmtree(left_by_a_kill)
     folder = Path(args.model)
-    names = [FP32_FILE] + [INT8_FILE] * args.int8
     # in the same file system, so that os.replace is atomic
     with tempfile.TemporaryDirectory(dir=output_dir, prefix=UNFINISHED) as work:
         weights_sha256 = sha256(folder / WEIGHTS)
         write_fp32(model, Path(work) / FP32_FILE, weights_sha256)
         if args.int8:
             write_int8(Path(work) / FP32_FILE, Path(work) / INT8_FILE)
-        exported = {name: AgeGenderOnnxModel(Path(work) / name) for name in names}
+        if args.web:
+            write_web(Path(work) / FP32_FILE, Path(work) / WEB_FILE)
+        measured = dict.fromkeys([FP32_FILE, *names])
+        exported = {name: AgeGenderOnnxModel(Path(work) / name) for name in measured}
         batches = random_batches(model.config) if faces is None else face_batches(folder, model, faces)
         logits = run_all({"torch": model, **exported}, batches)
         comparison: dict[str, Any] = {
@@ -108,7 +127,7 @@ def _export(
             "split": None if faces is None else args.split,
             "pictures": 0 if faces is None else len(faces),
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-            "files": {name: compare(logits, name, Path(work) / name, faces, model.config) for name in names},
+            "files": {name: compare(logits, name, Path(work) / name, faces, model.config) for name in measured},
         }
         difference = comparison["files"][FP32_FILE]["largest_difference"]
         if not difference <= MAX_DIFFERENCE:
@@ -116,14 +135,16 @@ def _export(
                 f"The exported network's logits differ from torch's by {difference:.1e}; at most {MAX_DIFFERENCE:.0e} "
                 "was expected. Nothing was written."
             )
+        comparison["files"] = {name: comparison["files"][name] for name in names}
         for name in names:
             os.replace(Path(work) / name, output_dir / name)
     write_atomically(output_dir / Path(COMPARISON).name, json.dumps(comparison, indent=1) + "\n")
     inputs = f"{sum(RANDOM_BATCHES)} random inputs" if faces is None else f"{len(faces)} faces"
     print_comparison(comparison, inputs)
-    if not args.int8 and (output_dir / INT8_FILE).exists():
-        (output_dir / INT8_FILE).unlink()  # it may hold other weights, and would be pushed with these
-        print(f"Removed {INT8_FILE} of an earlier export: --int8 makes it again.")
+    for name, option in ((FP32_FILE, "--fp32"), (INT8_FILE, "--int8"), (WEB_FILE, "--web")):
+        if name not in names and (output_dir / name).exists():
+            (output_dir / name).unlink()  # it may hold other weights, and would be pushed with these
+            print(f"Removed {name} of an earlier export: {option} makes it again.")
     return [output_dir / name for name in names]
 
 
@@ -189,6 +210,36 @@ def write_int8(fp32_path: Path, path: Path) -> None:
         quantize_dynamic(
             proto, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
         )
+
+
+def write_web(fp32_path: Path, path: Path) -> None:
+    """Store the weights in 8 bits with one scale per channel; a browser computes with them in fp32.
+
+    onnxruntime's 8-bit products are slower than those in fp32 in WebAssembly, so that only the size of the download counts.
+    Weights alone in 8 bits also differ less from fp32 than weights and activations.
+    """
+    proto = onnx.load(fp32_path)
+    proto.graph.ClearField("value_info")
+    kept, nodes = [], []
+    for tensor in proto.graph.initializer:
+        weights = numpy_helper.to_array(tensor)
+        if weights.dtype != np.float32 or weights.ndim < 2 or weights.size < LEAST_WEIGHTS:
+            kept.append(tensor)
+            continue
+        users = [node for node in proto.graph.node if tensor.name in node.input]
+        axis = 0 if all(node.op_type == "Conv" for node in users) else weights.ndim - 1  # that of the output channels
+        others = tuple(dimension for dimension in range(weights.ndim) if dimension != axis)
+        scales = np.abs(weights).max(axis=others, keepdims=True) / 127
+        scales[scales == 0] = 1
+        whole = np.rint(weights / scales).astype(np.int8)
+        names = [f"{tensor.name}_{part}" for part in ("8_bits", "scales")]
+        kept += [numpy_helper.from_array(whole, names[0]), numpy_helper.from_array(scales.ravel(), names[1])]
+        nodes.append(helper.make_node("DequantizeLinear", names, [tensor.name], axis=axis))
+    nodes += proto.graph.node
+    for field_name, items in (("initializer", kept), ("node", nodes)):
+        proto.graph.ClearField(field_name)
+        getattr(proto.graph, field_name).extend(items)
+    onnx.save(proto, path)
 
 
 @contextmanager

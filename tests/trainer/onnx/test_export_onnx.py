@@ -33,10 +33,12 @@ def test_what_the_command_says(exported_run: Path):
     assert re.fullmatch(r"    age_mae: [\d.]+ -> [\d.]+ years \([+-]0\.000\)", said[1])
     assert re.fullmatch(r"    gender_accuracy: [\d.]+ -> [\d.]+ % \(\+0\.000\)", said[2])
     assert said[3].startswith("model_int8.onnx: ")
-    assert said[6] == f"Written: {exported_run}/onnx/model.onnx {exported_run}/onnx/model_int8.onnx"
-    assert said[7] == f"Show it on the card: python -m model_card.card {exported_run}"
+    assert said[6].startswith("model_web.onnx: ")
+    written = " ".join(f"{exported_run}/onnx/{name}" for name in ("model.onnx", "model_int8.onnx", "model_web.onnx"))
+    assert said[9] == f"Written: {written}"
+    assert said[10] == f"Show it on the card: python -m model_card.card {exported_run}"
     names = sorted(path.name for path in (exported_run / "onnx").iterdir())
-    assert names == ["comparison.json", "model.onnx", "model_int8.onnx"]
+    assert names == ["comparison.json", "model.onnx", "model_int8.onnx", "model_web.onnx"]
 
 
 @pytest.mark.slow
@@ -75,7 +77,9 @@ def test_an_export_of_earlier_weights_is_not_pushed(exported_run: Path, tiny_run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("file", "tolerance"), [("model.onnx", 1e-4), ("model_int8.onnx", 0.1)])
+@pytest.mark.parametrize(
+    ("file", "tolerance"), [("model.onnx", 1e-4), ("model_int8.onnx", 0.1), ("model_web.onnx", 0.1)]
+)
 @pytest.mark.parametrize("faces", [1, 3, 70])
 def test_outputs_are_named_and_those_of_torch(exported_run: Path, file: str, tolerance: float, faces: int):
     session = onnxruntime.InferenceSession(exported_run / "onnx" / file)
@@ -124,8 +128,9 @@ def test_a_convolutional_backbone_exports_and_a_bad_export_is_refused(
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx" / "model_int8.onnx").write_bytes(b"of earlier weights")
     (tmp_path / "onnx" / ".export-killed").mkdir()
-    args = ExportArguments(model=str(tmp_path))
-    (path,) = export_onnx(args, FaceArguments())
+    args = ExportArguments(model=str(tmp_path), web=True)
+    path, web = export_onnx(args, FaceArguments())
+    assert web.stat().st_size < path.stat().st_size
     said = capsys.readouterr().out
     assert "on 10 random inputs" in said
     assert "Removed model_int8.onnx of an earlier export" in said
@@ -134,12 +139,22 @@ def test_a_convolutional_backbone_exports_and_a_bad_export_is_refused(
     with pytest.raises(ExportError, match=r"differ from torch's by .* Nothing was written"):
         export_onnx(args, FaceArguments())
     assert path.read_bytes() == kept
-    assert sorted(file.name for file in path.parent.iterdir()) == ["comparison.json", "model.onnx"]
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        "comparison.json",
+        "model.onnx",
+        "model_web.onnx",
+    ]
 
 
 def test_without_a_model(tmp_path: Path):
     with pytest.raises(ExportError, match=r"holds no model\.safetensors: give the folder of a trained model"):
         export_onnx(ExportArguments(model=str(tmp_path)), FaceArguments())
+
+
+@pytest.mark.slow
+def test_no_file_asked_for(exported_run: Path):
+    with pytest.raises(ExportError, match="Expected at least one of --fp32, --int8 and --web to be true"):
+        export_onnx(ExportArguments(model=str(exported_run), fp32=False), FaceArguments())
 
 
 def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,167 @@
+"""What a browser needs to run a served model itself: code, runtime, networks, and a manifest with the model's configuration."""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from model.configuration_age_gender import RANGE_SETS, UTKFACE_LANDMARKS_XY, AgeGenderConfig
+from model.errors import AgeGenderError
+from model.face_alignment import YUNET_CROP
+from model.face_detection import (
+    CANDIDATE_SCORE,
+    COARSE_SIDE,
+    FINE_SIDES,
+    MAX_FACES,
+    MIN_INPUT_SIDE,
+    SMALL_FACE_PIXELS,
+    YUNET_CROP_SIDE,
+    YUNET_FILE,
+)
+
+
+CODE = Path(__file__).resolve().parent / "web" / "device"
+RUNTIME = CODE / "runtime" / "ort-wasm-simd-threaded.wasm.gz"
+FACE_DETECTOR = Path(__file__).resolve().parents[1] / "model" / YUNET_FILE
+NETWORK_FILE, COMPARISON_FILE = "onnx/model_web.onnx", "onnx/comparison.json"  # scripts.export_onnx --web writes them
+MAX_NETWORK_MB = 60  # more would take minutes to fetch, and more memory than a phone gives a page
+DEFAULT_RANGES = "FairFace-9"
+MEDIA_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".wasm": "application/wasm"}
+# What answers depend on, out of config.json.
+CONFIG_FIELDS = (
+    *("image_size", "landmarks_xy", "max_age", "age_ranges", "age_estimate", "interval_coverage", "interval_mass"),
+    *("gender_names", "gender_threshold", "min_face_pixels"),
+)
+
+
+class NotOnDevice(AgeGenderError):
+    """A model that browsers cannot run; the message says why, and what the operator has to run."""
+
+
+@dataclass(frozen=True)
+class WebFile:
+    """A file that browsers fetch once and keep, since its address holds its hash.
+
+    name: as browsers see it; read: its content.
+    """
+
+    name: str
+    read: Callable[[], bytes] = field(repr=False)
+
+    @cached_property
+    def gzipped(self) -> bytes:
+        """What is sent: 8 of 10 bytes of a network with 8-bit weights, 3 of 10 of the runtime."""
+        return gzip.compress(self.read(), mtime=0)
+
+    @cached_property
+    def size(self) -> int:
+        return len(self.read())
+
+    @cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.read()).hexdigest()
+
+    @property
+    def path(self) -> str:
+        return f"{self.sha256[:16]}/{self.name}"
+
+    @property
+    def media_type(self) -> str:
+        return MEDIA_TYPES.get(Path(self.name).suffix, "application/octet-stream")
+
+
+class _Runtime(WebFile):
+    """The runtime lies compressed in the repository, so that it is not compressed again."""
+
+    @cached_property
+    def gzipped(self) -> bytes:
+        return RUNTIME.read_bytes()
+
+
+@cache
+def runtime_file() -> WebFile:
+    return _Runtime(RUNTIME.stem, lambda: gzip.decompress(RUNTIME.read_bytes()))
+
+
+@cache
+def face_detector_file() -> WebFile:
+    return WebFile(FACE_DETECTOR.name, FACE_DETECTOR.read_bytes)
+
+
+@cache
+def code_files() -> dict[str, bytes]:
+    """Path below device/ -> content of the modules and styles."""
+    paths = [path for path in sorted(CODE.rglob("*")) if path.suffix in MEDIA_TYPES and path.suffix != ".wasm"]
+    return {path.relative_to(CODE).as_posix(): path.read_bytes() for path in paths}
+
+
+@cache
+def code_version() -> str:
+    """Changes whenever a module does, so that browsers may keep them."""
+    digest = hashlib.sha256()
+    for path, content in code_files().items():
+        digest.update(path.encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def network_file(folder: Path) -> WebFile:
+    """The exported network of a model's folder. Raises `NotOnDevice`: there is none, or it is of other weights."""
+    path, again = folder / NETWORK_FILE, f"Run `python -m scripts.export_onnx --model {folder} --web`"
+    if not path.is_file():
+        raise NotOnDevice(f"This model cannot run in browsers: {NETWORK_FILE} is missing. {again}.")
+    try:
+        comparison = json.loads((folder / COMPARISON_FILE).read_text(encoding="utf-8"))
+        exported_from, exported = comparison["weights_sha256"], comparison["files"][path.name]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise NotOnDevice(f"{COMPARISON_FILE} does not say what {NETWORK_FILE} was made from. {again} again.") from None
+    file = WebFile(path.name, path.read_bytes)
+    if exported_from != _weights_sha256(folder) or exported != file.sha256:
+        raise NotOnDevice(f"{NETWORK_FILE} was exported from other weights than the model's. {again} again.")
+    if file.size > 1_000_000 * MAX_NETWORK_MB:
+        raise NotOnDevice(
+            f"This model is too large for browsers: {NETWORK_FILE} has {file.size / 1e6:.0f} MB, at most {MAX_NETWORK_MB} "
+            "are sent."
+        )
+    return file
+
+
+def _weights_sha256(folder: Path) -> str | None:
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        return None
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def manifest(name: str, folder: Path, network: WebFile, address: Callable[[WebFile], str]) -> dict[str, Any]:
+    """What device_model.js reads first: where the files are, and all that it has to know of the model.
+
+    Args:
+        address: of a file, relative to the manifest's.
+    """
+    config = AgeGenderConfig.from_pretrained(folder).to_dict()
+    preprocessor = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    files = {"runtime": runtime_file(), "model": network, "face_detector": face_detector_file()}
+    return {
+        "name": name,
+        "files": {role: {"url": address(file), "bytes": file.size} for role, file in files.items()},
+        "config": {name: config[name] for name in CONFIG_FIELDS},
+        "preprocessor": preprocessor,
+        "detector": {
+            "landmarks_xy": UTKFACE_LANDMARKS_XY,
+            "box_crop": YUNET_CROP,
+            "coarse_side": COARSE_SIDE,
+            "fine_sides": FINE_SIDES,
+            "small_face_pixels": SMALL_FACE_PIXELS,
+            "candidate_score": CANDIDATE_SCORE,
+            "crop_side": YUNET_CROP_SIDE,
+            "min_input_side": MIN_INPUT_SIDE,
+            "max_faces": MAX_FACES,
+        },
+        "range_sets": RANGE_SETS,
+        "default_ranges": DEFAULT_RANGES,
+    }

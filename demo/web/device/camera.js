@@ -1,0 +1,66 @@
+// The visitor's camera: asked for only when it is started, given back when the page is left or goes to the background.
+
+import {TEXTS} from "./texts.js"
+
+const WISHES = {width: {ideal: 640}, height: {ideal: 480}}
+const REASONS = {
+  NotAllowedError: TEXTS.refused,
+  SecurityError: TEXTS.refused,
+  NotReadableError: TEXTS.taken,
+  AbortError: TEXTS.taken,
+  NotFoundError: TEXTS.noCamera,
+  OverconstrainedError: TEXTS.noCamera,
+}
+
+export class CameraError extends Error {}
+
+export class Camera {
+  #stream = null
+
+  // `onLost(reason)`: the camera stopped by itself.
+  constructor(video, onLost) {
+    this.video = video
+    this.onLost = onLost
+  }
+
+  get isOn() {
+    return this.#stream !== null
+  }
+
+  // Whether the picture is shown as in a mirror: not from a phone's back.
+  get isMirrored() {
+    return this.#stream?.getVideoTracks()[0]?.getSettings().facingMode !== "environment"
+  }
+
+  // Throws `CameraError`.
+  async start(deviceId = null) {
+    this.stop()
+    if (!navigator.mediaDevices) throw new CameraError(TEXTS.notSecure) // at the http address of another computer
+    try {
+      const wishes = deviceId ? {...WISHES, deviceId: {exact: deviceId}} : {...WISHES, facingMode: "user"}
+      this.#stream = await navigator.mediaDevices.getUserMedia({video: wishes})
+    } catch (error) {
+      throw new CameraError(REASONS[error.name] ?? TEXTS.cameraFails)
+    }
+    const stream = this.#stream
+    stream.getVideoTracks()[0].addEventListener("ended", () => {
+      if (stream !== this.#stream) return // it was stopped here
+      this.stop()
+      this.onLost(TEXTS.unplugged)
+    })
+    this.video.srcObject = stream
+    await this.video.play()
+  }
+
+  stop() {
+    for (const track of this.#stream?.getTracks() ?? []) track.stop()
+    this.#stream = null
+    this.video.srcObject = null
+  }
+
+  // The cameras of this device, once it may be used: [{deviceId, label}].
+  async list() {
+    const devices = await navigator.mediaDevices.enumerateDevices()
+    return devices.filter(({kind}) => kind === "videoinput")
+  }
+}

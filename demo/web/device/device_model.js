@@ -1,0 +1,207 @@
+// The served model on this device: fetched from the demo's own address, run in two workers, answering as the pipeline does.
+
+import {NO_ANSWER, decode, parseRanges, rangeFields, whyAbstained} from "./decoding.js"
+import {roundHalfEven} from "./geometry.js"
+
+const MOST_PIXELS = 50_000_000 // of a picture, as in the pipeline
+const FACES_PER_RUN = 8 // bounds the memory
+// A function with SIMD instructions: the runtime is built with them, and a browser that refuses these cannot run it.
+const SIMD_PROBE = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]
+
+export class DeviceError extends Error {}
+
+// Why this browser cannot run the model, or null.
+export function whyUnsupported() {
+  if (typeof WebAssembly !== "object") return "This browser has no WebAssembly."
+  if (!WebAssembly.validate(new Uint8Array(SIMD_PROBE))) return "This browser has no WebAssembly SIMD."
+  if (typeof OffscreenCanvas === "undefined" || !OffscreenCanvas.prototype.getContext) return "This browser has no OffscreenCanvas."
+  if (typeof Worker === "undefined") return "This browser has no workers."
+  return null
+}
+
+export class DeviceModel {
+  // Fetch a model. `onProgress(loaded, total)` is told the bytes. Throws `DeviceError`.
+  static async load(manifestUrl, onProgress = () => {}) {
+    const unsupported = whyUnsupported()
+    if (unsupported) throw new DeviceError(unsupported)
+    const manifest = await fetchManifest(manifestUrl)
+    const {runtime, model, face_detector: faceDetector} = manifest.files
+    const total = runtime.bytes + model.bytes + faceDetector.bytes
+    let loaded = 0
+    const count = bytes => onProgress((loaded += bytes), total)
+    onProgress(0, total)
+    const [wasm, network, detector] = await Promise.all(
+      [runtime, model, faceDetector].map(file => fetchFile(new URL(file.url, manifestUrl), file.bytes, count)),
+    )
+    const device = new DeviceModel(manifest)
+    await device.#start(wasm, network, detector)
+    return device
+  }
+
+  constructor(manifest) {
+    this.manifest = manifest
+    this.config = manifest.config
+  }
+
+  async #start(wasm, network, detector) {
+    this.finder = new RemoteTasks()
+    this.answerer = new RemoteTasks()
+    const {manifest} = this
+    try {
+      await Promise.all([
+        this.finder.call("start", {role: "find", wasm, network: detector, manifest}),
+        this.answerer.call("start", {role: "answer", wasm, network, manifest}),
+      ])
+    } catch (error) {
+      this.close()
+      throw error
+    }
+  }
+
+  // The pipeline's answer for one picture, a Blob or an ImageBitmap, with its faces from left to right.
+  async predict(picture, ranges = this.config.age_ranges, {whole = false} = {}) {
+    const bitmap = picture instanceof Blob ? await readPicture(picture) : picture
+    const found = await this.find(bitmap, {whole})
+    const logits = await this.answer(found)
+    return this.describe(found, logits, ranges)
+  }
+
+  // The faces of an ImageBitmap, which is used up, and their crops. `side`: search a camera's frame at this size only.
+  find(bitmap, {whole = false, side} = {}) {
+    return this.finder.call("find", {bitmap, whole, side}, [bitmap])
+  }
+
+  // The logits {age, gender} of each face that "find" has found.
+  async answer({faces, crops}) {
+    const bytes = faces.length ? crops.length / faces.length : 0
+    const logits = []
+    for (let start = 0; start < faces.length; start += FACES_PER_RUN) {
+      const count = Math.min(FACES_PER_RUN, faces.length - start)
+      const part = crops.slice(start * bytes, (start + count) * bytes)
+      const {age, gender} = await this.answerer.call("answer", {crops: part, count}, [part.buffer])
+      for (let index = 0; index < count; index++) logits.push({age: age[index], gender: gender[index]})
+    }
+    return logits
+  }
+
+  // What the page shows of found faces, and what the model's configuration says of answers.
+  describe({faces, width, height}, logits, ranges) {
+    const {max_age, interval_coverage, gender_threshold, min_face_pixels} = this.config
+    const described = faces.map((face, index) => this.#describeFace(face, logits[index], [width, height], ranges))
+    return {size_wh: [width, height], faces: described, max_age, interval_coverage, gender_threshold, min_face_pixels}
+  }
+
+  // The pipeline's dict of one face.
+  #describeFace(face, logits, sizeWh, ranges) {
+    const box = face.box.map((value, index) => Math.min(Math.max(roundHalfEven(value), 0), sizeWh[index % 2]))
+    const abstained = whyAbstained(face.box[2] - face.box[0], this.config)
+    const fields = abstained ? NO_ANSWER : decode(logits.age, logits.gender, this.config, ranges)
+    return {box, detection_score: face.score, ...fields, abstained}
+  }
+
+  // A face's answer in other ranges: its year probabilities summed, without the network.
+  inRanges(face, ranges) {
+    return face.abstained ? face : {...face, ...rangeFields(face.year_probabilities, ranges, this.config.max_age)}
+  }
+
+  // Throws `RangesError`.
+  readRanges(text) {
+    return parseRanges(text.trim() || this.manifest.default_ranges, this.config.max_age, this.manifest.range_sets)
+  }
+
+  close() {
+    this.finder.end()
+    this.answerer.end()
+  }
+}
+
+// Tasks of worker.js, as promises.
+class RemoteTasks {
+  #worker = new Worker(new URL("worker.js", import.meta.url), {type: "module"})
+  #waiting = new Map()
+  #last = 0
+
+  constructor() {
+    this.#worker.onmessage = ({data: {id, result, error}}) => {
+      const {resolve, reject} = this.#waiting.get(id)
+      this.#waiting.delete(id)
+      if (error === undefined) resolve(result)
+      else reject(new DeviceError(explain(error)))
+    }
+    this.#worker.onerror = event => this.#fail(event.message || "its code did not load")
+  }
+
+  call(task, parts, transfer = []) {
+    return new Promise((resolve, reject) => {
+      const id = ++this.#last
+      this.#waiting.set(id, {resolve, reject})
+      this.#worker.postMessage({id, task, ...parts}, transfer)
+    })
+  }
+
+  end() {
+    this.#worker.terminate()
+    this.#fail("it was ended")
+  }
+
+  #fail(reason) {
+    for (const {reject} of this.#waiting.values()) reject(new DeviceError(explain(reason)))
+    this.#waiting.clear()
+  }
+}
+
+function explain(reason) {
+  const isMemory = /memory|allocat|out of bounds|OOM|RangeError/i.test(reason)
+  return isMemory ? "This device has too little memory for the model." : `The model does not run in this browser: ${reason}`
+}
+
+async function fetchManifest(url) {
+  let response
+  try {
+    response = await fetch(url, {cache: "no-cache"})
+  } catch {
+    throw new DeviceError("The model could not be fetched: there is no connection.")
+  }
+  const manifest = await response.json().catch(() => null)
+  if (!response.ok) throw new DeviceError(manifest?.detail ?? `The model could not be fetched: the server answered ${response.status}.`)
+  if (!manifest?.files) throw new DeviceError(`The model could not be fetched: ${url} is no description of a model.`)
+  return manifest
+}
+
+async function fetchFile(url, bytes, onBytes) {
+  const name = url.pathname.split("/").pop()
+  let response, read = 0
+  const content = new Uint8Array(bytes)
+  try {
+    response = await fetch(url)
+    if (!response.ok) throw new DeviceError(`${name} could not be fetched: the server answered ${response.status}.`)
+    for (const reader = response.body.getReader(); ; ) {
+      const {done, value} = await reader.read()
+      if (done) break
+      if (read + value.length <= bytes) content.set(value, read)
+      read += value.length
+      onBytes(value.length)
+    }
+  } catch (error) {
+    if (error instanceof DeviceError) throw error
+    throw new DeviceError(`${name} could not be fetched: the connection broke off.`)
+  }
+  // A host that stores a pointer in place of a large file, or a proxy that cuts it off.
+  if (read !== bytes) throw new DeviceError(`${name} is not whole: expected ${bytes} bytes, got ${read}. Reload the page.`)
+  return content
+}
+
+async function readPicture(blob) {
+  let bitmap
+  try {
+    bitmap = await createImageBitmap(blob)
+  } catch {
+    throw new DeviceError("This file cannot be read as a picture by your browser. Choose a JPEG, PNG or WebP file.")
+  }
+  if (bitmap.width * bitmap.height > MOST_PIXELS) {
+    const size = `${bitmap.width} x ${bitmap.height}`
+    bitmap.close()
+    throw new DeviceError(`Expected a picture of at most ${MOST_PIXELS / 1e6} megapixels; this one has ${size} pixels. Use a smaller one.`)
+  }
+  return bitmap
+}

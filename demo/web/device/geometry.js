@@ -1,0 +1,170 @@
+// Pictures and the matrices that cut faces out of them: model/face_alignment.py and the parts of OpenCV that it uses.
+//
+// A picture is {data, width, height} with RGBA bytes, as ImageData has them; the alpha is ignored. A matrix [a, b, c, d, e, f]
+// maps (x, y) to (a x + b y + c, d x + e y + f); the first pixel covers 0 to 1.
+
+const LARGEST_MULTIPLE = 16 // samples of a crop's pixel along each axis
+
+export const roundHalfEven = value => {
+  const low = Math.floor(value)
+  const rest = value - low
+  return rest < 0.5 || (rest === 0.5 && low % 2 === 0) ? low : low + 1
+}
+
+export const apply = ([a, b, c, d, e, f], [x, y]) => [a * x + b * y + c, d * x + e * y + f]
+
+export function invert([a, b, c, d, e, f]) {
+  const determinant = a * e - b * d
+  const [ia, ib, id, ie] = [e / determinant, -b / determinant, -d / determinant, a / determinant]
+  return [ia, ib, -(ia * c + ib * f), id, ie, -(id * c + ie * f)]
+}
+
+export function mean(points) {
+  const sum = points.reduce(([x, y], point) => [x + point[0], y + point[1]], [0, 0])
+  return [sum[0] / points.length, sum[1] / points.length]
+}
+
+// The similarity without reflection that brings points closest to others, or null if they are one point (Umeyama, 1991).
+function similarity(from, to) {
+  const [fromX, fromY] = mean(from)
+  const [toX, toY] = mean(to)
+  let spread = 0, real = 0, imaginary = 0
+  from.forEach(([x, y], index) => {
+    const [u, v] = [x - fromX, y - fromY]
+    const [s, t] = [to[index][0] - toX, to[index][1] - toY]
+    spread += u * u + v * v
+    real += u * s + v * t
+    imaginary += u * t - v * s
+  })
+  if (spread < 1e-6 || Math.hypot(real, imaginary) / spread < 1e-6) return null
+  const [p, q] = [real / spread, imaginary / spread]
+  return [p, -q, toX - p * fromX + q * fromY, q, p, toY - q * fromX - p * fromY]
+}
+
+// Maps the square around `center`, with `side` pixels, to [0, size] in both directions.
+export function squareMatrix([x, y], side, size) {
+  const scale = size / side
+  return [scale, 0, size / 2 - scale * x, 0, scale, size / 2 - scale * y]
+}
+
+// Picture to crop. By the face's landmarks where it has some, else by where the training crop lies around its box.
+export function cropMatrix(face, template, size, boxCrop) {
+  if (face.landmarks) {
+    const matrix = similarity(face.landmarks, template.map(([x, y]) => [x * size, y * size]))
+    if (matrix) return matrix
+  }
+  const [x0, y0, x1, y1] = face.box
+  const [left, top, right, bottom] = boxCrop
+  const [width, height] = [x1 - x0, y1 - y0]
+  const center = [x0 + (width * (left + right)) / 2, y0 + (height * (top + bottom)) / 2]
+  return squareMatrix(center, Math.sqrt((right - left) * width * (bottom - top) * height), size)
+}
+
+// The square crop of `size` pixels, without aliasing: each of its pixels is the mean of several samples of a large face.
+// The samples are those of OpenCV's warpAffine, to a thirty-second of a pixel and rounded, so that crops equal the pipeline's.
+// `border`: "replicate" repeats the edge pixels past the edge, "black" does not.
+export function warpSquare(picture, matrix, size, border = "replicate") {
+  const {data, width, height} = picture
+  const scale = Math.hypot(matrix[0], matrix[3])
+  const multiple = scale < 1 ? Math.ceil(Math.min(1 / scale, LARGEST_MULTIPLE) - 1e-6) : 1
+  const samples = size * multiple
+  const [a, b, c, d, e, f] = invert(matrix)
+  // From the index of a sample to that of a pixel: both have their coordinates at their middles.
+  const half = 0.5 / multiple
+  const startX = a * half + b * half + c - 0.5, startY = d * half + e * half + f - 0.5
+  const fixed = value => Math.round(value * 1024)
+  const acrossX = Int32Array.from({length: samples}, (_, index) => fixed((a * index) / multiple))
+  const acrossY = Int32Array.from({length: samples}, (_, index) => fixed((d * index) / multiple))
+  const isBlack = border === "black"
+  const sums = new Int32Array(size * 3)
+  const crop = new Uint8ClampedArray(size * size * 4).fill(255)
+  for (let row = 0; row < samples; row++) {
+    const downX = fixed((b * row) / multiple + startX) + 16, downY = fixed((e * row) / multiple + startY) + 16
+    for (let column = 0; column < samples; column++) {
+      const x = (downX + acrossX[column]) >> 5, y = (downY + acrossY[column]) >> 5
+      const left = x >> 5, top = y >> 5, right = x & 31, down = y & 31
+      let red = 0, green = 0, blue = 0
+      for (let corner = 0; corner < 4; corner++) {
+        let pixelX = left + (corner & 1), pixelY = top + (corner >> 1)
+        const weight = (corner & 1 ? right : 32 - right) * (corner >> 1 ? down : 32 - down)
+        if (pixelX < 0 || pixelY < 0 || pixelX >= width || pixelY >= height) {
+          if (isBlack) continue
+          pixelX = pixelX < 0 ? 0 : pixelX >= width ? width - 1 : pixelX
+          pixelY = pixelY < 0 ? 0 : pixelY >= height ? height - 1 : pixelY
+        }
+        const at = 4 * (pixelY * width + pixelX)
+        red += weight * data[at]
+        green += weight * data[at + 1]
+        blue += weight * data[at + 2]
+      }
+      const to = 3 * ((column / multiple) | 0)
+      sums[to] += (red + 512) >> 10
+      sums[to + 1] += (green + 512) >> 10
+      sums[to + 2] += (blue + 512) >> 10
+    }
+    if ((row + 1) % multiple) continue
+    const line = 4 * size * ((row / multiple) | 0)
+    for (let column = 0; column < size; column++) {
+      for (let channel = 0; channel < 3; channel++) {
+        crop[line + 4 * column + channel] = Math.floor(sums[3 * column + channel] / (multiple * multiple) + 0.5)
+      }
+    }
+    sums.fill(0)
+  }
+  return {data: crop, width: size, height: size}
+}
+
+// Shrink by averaging areas, as OpenCV's INTER_AREA; a picture that is not to be shrunk is returned itself.
+export function shrink(picture, scale) {
+  if (scale >= 1) return picture
+  const [width, height] = [picture.width, picture.height].map(side => Math.max(roundHalfEven(side * scale), 1))
+  const columns = areaWeights(picture.width, width), rows = areaWeights(picture.height, height)
+  const data = new Uint8ClampedArray(width * height * 4).fill(255)
+  const sums = new Float32Array(width * 3), line = new Float32Array(width * 3)
+  for (let y = 0; y < height; y++) {
+    sums.fill(0)
+    for (let k = rows.starts[y]; k < rows.starts[y + 1]; k++) {
+      const start = 4 * rows.indices[k] * picture.width, weight = rows.weights[k]
+      line.fill(0)
+      for (let x = 0; x < width; x++) {
+        for (let m = columns.starts[x]; m < columns.starts[x + 1]; m++) {
+          const at = start + 4 * columns.indices[m], share = columns.weights[m]
+          line[3 * x] += share * picture.data[at]
+          line[3 * x + 1] += share * picture.data[at + 1]
+          line[3 * x + 2] += share * picture.data[at + 2]
+        }
+      }
+      for (let i = 0; i < sums.length; i++) sums[i] += weight * line[i]
+    }
+    for (let x = 0; x < width; x++) for (let c = 0; c < 3; c++) data[4 * (y * width + x) + c] = sums[3 * x + c]
+  }
+  return {data, width, height}
+}
+
+// Which source pixels each of `target` pixels covers, and what share of it each of them is.
+function areaWeights(source, target) {
+  const scale = source / target
+  const starts = [0], indices = [], weights = []
+  for (let pixel = 0; pixel < target; pixel++) {
+    const from = pixel * scale, to = from + scale, cell = Math.min(scale, source - from)
+    const last = Math.min(Math.floor(to), source - 1), first = Math.min(Math.ceil(from), last)
+    const add = (index, weight) => { indices.push(index); weights.push(weight / cell) }
+    if (first - from > 1e-3) add(first - 1, first - from)
+    for (let index = first; index < last; index++) add(index, 1)
+    if (to - last > 1e-3) add(last, Math.min(to - last, 1, cell))
+    starts.push(indices.length)
+  }
+  return {starts, indices, weights}
+}
+
+// A black margin of so many pixels on each side.
+export function pad(picture, left, top, right, bottom) {
+  if (!left && !top && !right && !bottom) return picture
+  const width = picture.width + left + right, height = picture.height + top + bottom
+  const data = new Uint8ClampedArray(width * height * 4)
+  for (let row = 0; row < picture.height; row++) {
+    const line = picture.data.subarray(4 * row * picture.width, 4 * (row + 1) * picture.width)
+    data.set(line, 4 * ((row + top) * width + left))
+  }
+  return {data, width, height}
+}

@@ -1,0 +1,185 @@
+"""How near the answers on the visitor's device are to the pipeline's, in a real Chromium: a table for docs/device.md.
+
+    python -m scripts.benchmarks.device_parity --faces UTKFace.tar.gz --count 200
+
+Needs the model's onnx/model_web.onnx (`python -m scripts.export_onnx --web`) and requirements-dev.txt.
+"""
+
+import argparse
+import base64
+import io
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from PIL import Image
+from skimage.data import astronaut, coffee
+
+from demo.serving import find_model
+from demo.settings import DEFAULT_MODEL, ModelChoice
+from demo.site import write_site
+from model.pipeline_age_gender import AgeGenderPipeline
+from scripts.benchmarks.browser import launch_chromium, serve_folder
+
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+LOAD = """async () => {
+  const {DeviceModel} = await import(new URL('device/device_model.js', location.href))
+  window.device = await DeviceModel.load(new URL('manifest.json', location.href))
+}"""
+PREDICT = """async ([png, whole]) => {
+  const bytes = Uint8Array.from(atob(png), letter => letter.charCodeAt(0))
+  const {faces} = await device.predict(new Blob([bytes]), undefined, {whole})
+  return faces.map(face => ({...face, age_ranges: face.age_ranges && [...face.age_ranges]}))
+}"""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Largest differences between the faces of one picture, as the device and as the pipeline answer.
+
+    faces: found by the pipeline, by the device; box_pixels, age_years: of a face; gender_share: of a probability.
+    other_answers: what else differs, in words.
+    """
+
+    faces: tuple[int, int]
+    box_pixels: int = 0
+    age_years: float = 0.0
+    gender_share: float = 0.0
+    other_answers: tuple[str, ...] = ()
+
+
+def pictures() -> dict[str, np.ndarray]:
+    """Name -> (H, W, 3) uint8: one public-domain portrait in all sizes, tilts and places, and pictures without a face."""
+    portrait = astronaut()
+    head = portrait[20:220, 130:330]
+
+    def scaled(factor: float) -> np.ndarray:
+        interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+        return cv2.resize(portrait, None, fx=factor, fy=factor, interpolation=interpolation)
+
+    def tilted(degrees: float) -> np.ndarray:
+        matrix = cv2.getRotationMatrix2D((224, 120), -degrees, 1)
+        return cv2.warpAffine(portrait, matrix, (512, 512), borderMode=cv2.BORDER_REFLECT)
+
+    def on_grey(picture: np.ndarray, width: int, height: int, x: int, y: int) -> np.ndarray:
+        canvas = np.full((height, width, 3), 120, np.uint8)
+        canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+        return canvas
+
+    small_head = cv2.resize(head, (110, 110), interpolation=cv2.INTER_AREA)
+    drawing = cv2.circle(np.full((300, 300, 3), 230, np.uint8), (150, 150), 90, (240, 200, 160), -1)
+    for center in ((120, 130), (180, 130), (150, 195)):
+        cv2.circle(drawing, center, 12, (60, 40, 30), -1)
+    return {
+        "portrait": portrait,
+        "tilted 25 degrees": tilted(25),
+        "tilted -30 degrees": tilted(-30),
+        "at 0.4 times": scaled(0.4),
+        "at 4 times": scaled(4),
+        "group of 6": np.tile(small_head, (2, 3, 1)),
+        "fills the picture": portrait[60:185, 170:275],
+        "cut off by the edge": portrait[:, 200:],
+        "far away": on_grey(scaled(0.33), 1280, 720, 900, 400),
+        "too small to answer": on_grey(scaled(0.2), 300, 300, 50, 50),
+        "drawn face": drawing,
+        "no face": coffee()[::2, ::2],
+    }
+
+
+def compare(
+    page: "Page", pipe: AgeGenderPipeline, shown: Mapping[str, np.ndarray], whole: bool = False
+) -> dict[str, Difference]:
+    """Ask both about each picture; `page` is one that has run `LOAD`."""
+    differences = {}
+    for name, picture in shown.items():
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, "PNG")
+        on_device = page.evaluate(PREDICT, [base64.b64encode(buffer.getvalue()).decode(), whole])
+        differences[name] = difference(pipe(np.ascontiguousarray(picture), detect=not whole), on_device, pipe)
+    return differences
+
+
+def difference(expected: list[dict[str, Any]], faces: list[dict[str, Any]], pipe: AgeGenderPipeline) -> Difference:
+    counts = (len(expected), len(faces))
+    if counts[0] != counts[1]:
+        return Difference(counts, other_answers=("faces",))
+    box, age, share, others = 0, 0.0, 0.0, []
+    threshold = pipe.model.config.gender_threshold
+    for one, other in zip(expected, faces, strict=True):
+        box = max(box, *(abs(a - b) for a, b in zip(one["box"], other["box"], strict=True)))
+        if one["abstained"] != other["abstained"]:
+            others.append("abstained")
+        elif not one["abstained"]:
+            age = max(age, abs(one["age"] - other["age"]))
+            share = max(share, *(abs(one["genders"][name] - other["genders"][name]) for name in one["genders"]))
+            is_near_threshold = abs(max(one["genders"].values()) - threshold) < 0.02
+            if one["gender"] != other["gender"] and not is_near_threshold:
+                others.append("gender")
+            if [label for label, _ in other["age_ranges"]] != list(one["age_ranges"]):
+                others.append("age ranges")
+    return Difference(counts, box, age, share, tuple(others))
+
+
+def faces_of(archive: Path, count: int) -> dict[str, np.ndarray]:
+    """The first `count` pictures of a .tar.gz."""
+    shown: dict[str, np.ndarray] = {}
+    with tarfile.open(archive) as files:
+        for member in files:
+            if len(shown) == count:
+                break
+            if member.isfile() and member.name.endswith((".jpg", ".png", ".webp")):
+                content = files.extractfile(member)
+                assert content is not None
+                shown[member.name] = np.asarray(Image.open(content).convert("RGB"))
+    return shown
+
+
+def main() -> None:
+    from playwright.sync_api import sync_playwright  # of requirements-dev.txt
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="a model folder or a Hub id")
+    parser.add_argument("--faces", type=Path, help="a .tar.gz of faces")
+    parser.add_argument("--count", type=int, default=100, help="how many of them")
+    args = parser.parse_args()
+    served = find_model(ModelChoice("model", args.model))
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        write_site(served, Path(folder) / "site")
+        with serve_folder(Path(folder) / "site") as address:
+            browser = launch_chromium(playwright)
+            page = browser.new_page()
+            page.goto(address)
+            page.evaluate(LOAD)
+            rows = compare(page, served.pipeline, pictures())
+            if args.faces:
+                of_faces = list(compare(page, served.pipeline, faces_of(args.faces, args.count)).values())
+                rows[f"{len(of_faces)} faces of {args.faces.name}"] = Difference(
+                    (sum(one.faces[0] for one in of_faces), sum(one.faces[1] for one in of_faces)),
+                    max(one.box_pixels for one in of_faces),
+                    max(one.age_years for one in of_faces),
+                    max(one.gender_share for one in of_faces),
+                    tuple(answer for one in of_faces for answer in one.other_answers),
+                )
+            browser.close()
+    print(
+        "| picture | faces, pipeline and device | box (pixels) | age (years) | gender (probability) | other answers |"
+    )
+    print("|---|---|---|---|---|---|")
+    for name, row in rows.items():
+        others = ", ".join(sorted(set(row.other_answers))) or "none"
+        print(
+            f"| {name} | {row.faces[0]} and {row.faces[1]} | {row.box_pixels} | {row.age_years:.2f} | "
+            f"{row.gender_share:.3f} | {others} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Write a static site that runs a model in the visitor's browser: pictures and live camera, without a server behind it.
+
+    python -m scripts.export_web --model model --output site/
+    python -m http.server --directory site             # or any static host
+
+The model is a folder or a Hub id, and needs onnx/model_web.onnx: `python -m scripts.export_onnx --web`. Cameras work on https
+pages and on this computer only. `python -m scripts.deploy_space --static` puts the site on a Space.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from demo.serving import find_model
+from demo.settings import DEFAULT_MODEL, ModelChoice
+from demo.site import write_site
+from model.errors import AgeGenderError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="a model folder or a Hub id")
+    parser.add_argument("--revision", help="branch, tag or commit of the Hub id")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write; an earlier site in it is replaced")
+    args = parser.parse_args()
+    try:
+        name = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
+        paths = write_site(find_model(ModelChoice(name, args.model, args.revision)), args.output)
+    except AgeGenderError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    megabytes = sum((args.output / path).stat().st_size for path in paths) / 1e6
+    print(f"{len(paths)} files, {megabytes:.1f} MB, in {args.output}: python -m http.server --directory {args.output}")
+
+
+if __name__ == "__main__":
+    main()
