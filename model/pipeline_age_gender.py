@@ -203,6 +203,7 @@ class AgeGenderPipeline(Pipeline):
             inputs, boxes = inputs["picture"], inputs["boxes"]
         if boxes is not None and not detect:
             raise AgeGenderError("Expected boxes, or detect=False for a picture that is one face; got both. Give one.")
+        _compute_without_lost_threads()
         image_rgb = load_rgb(picture_of(inputs))
         height, width = image_rgb.shape[:2]
         config = self.model.config
@@ -237,6 +238,7 @@ class AgeGenderPipeline(Pipeline):
         self, prepared: list[PreparedFaces], faces_per_forward: int
     ) -> list[FaceLogits]:
         """Tensors are moved to and from the device here: the base class only does so for those in dicts and lists."""
+        _compute_without_lost_threads()
         config = self.model.config
         age_logits = [torch.empty(0, config.max_age + 1, dtype=torch.float64)]
         gender_logits = [torch.empty(0, len(config.gender_names), dtype=torch.float64)]
@@ -330,6 +332,28 @@ def _load_yunet(path: str) -> YuNetDetector:
     except Exception as error:  # OpenCV's own, and of what another network answers
         raise ModelFileError(f"{path} is not YuNet's file: {one_line(error)}. Copy it from model/.") from error
     return detector
+
+
+_used_in: int | None = None  # the process that first used a pipeline; a spawned process begins with None
+
+
+def _compute_without_lost_threads() -> None:
+    """In a process that was forked after a pipeline was used (gunicorn --preload, Celery), compute with one thread.
+
+    torch's threads stay behind in the parent, and work for several of them would wait for ever:
+    https://github.com/pytorch/pytorch/issues/17199.
+    """
+    global _used_in
+    if _used_in is None:
+        _used_in = os.getpid()
+    elif _used_in != os.getpid():
+        _used_in = os.getpid()
+        if torch.get_num_threads() > 1:
+            torch.set_num_threads(1)
+            logger.warning(
+                "This process was forked after the pipeline was used, so torch computes with one thread. For more, load the "
+                "pipeline in each worker (gunicorn without --preload), or start workers by spawn."
+            )
 
 
 # AutoModel and not AgeGenderModel: config.json stores the class's name, which `pipeline` looks up in transformers. The

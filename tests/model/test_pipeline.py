@@ -4,6 +4,8 @@ import copy
 import io
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +110,23 @@ def test_copies_answer_as_the_pipeline_does(pipe: AgeGenderPipeline, copied: Cal
     again = copied(pipe)
     assert again(PHOTO) == expected
     assert again(PHOTO, detector="haar") == by_cascade
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["fork", "spawn"])
+def test_other_processes_answer_the_same(way: str):
+    """A fork after use, as by gunicorn --preload and Celery, waited for ever for threads of its parent."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.other_processes", way],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    ages, ages_there, threads = done.stdout.splitlines()
+    assert ages_there == ages
+    assert ("forked after the pipeline was used" in done.stderr) == (way == "fork") == (threads == "1")
 
 
 def test_faces_of_a_call_go_through_the_model_together(pipe: AgeGenderPipeline):
