@@ -118,6 +118,14 @@ def copy_pipeline_files(name_or_path: str, folder: str | os.PathLike, revision: 
         _copy(_file_of_model(name_or_path, PREPROCESSING_FILE, revision), Path(folder, PREPROCESSING_FILE))
 
 
+def follow_umask(folder: str | os.PathLike) -> None:
+    """Give the weights in `folder` the permissions that the umask gives new files: safetensors writes for the owner only."""
+    umask = os.umask(0o077)  # there is no other way to read it
+    os.umask(umask)
+    for path in Path(folder).glob("*.safetensors"):
+        path.chmod(0o666 & ~umask)
+
+
 def revision_of_this_code() -> str | None:
     """The commit that this code was loaded from on the Hub, None for local code.
 

@@ -13,7 +13,14 @@ from transformers.utils import ModelOutput
 from .backbones import build_backbone, pool_features, try_backbone
 from .configuration_age_gender import AgeGenderConfig
 from .errors import AgeGenderError
-from .model_files import ModelFileError, ModelWeightsError, copy_pipeline_files, one_line, revision_of_this_code
+from .model_files import (
+    ModelFileError,
+    ModelWeightsError,
+    copy_pipeline_files,
+    follow_umask,
+    one_line,
+    revision_of_this_code,
+)
 
 
 IGNORE_INDEX = -100  # an unknown label, as in torch's cross_entropy
@@ -205,8 +212,10 @@ class AgeGenderModel(PreTrainedModel):
         for pipeline in (getattr(self.config, "custom_pipelines", None) or {}).values():
             pipeline["impl"] = pipeline["impl"].split("--")[-1]  # without the repository on the Hub: the code is copied
         super().save_pretrained(save_directory, **kwargs)
-        if name_or_path and kwargs.get("is_main_process", True):
-            copy_pipeline_files(name_or_path, save_directory, revision_of_this_code())
+        if kwargs.get("is_main_process", True):
+            follow_umask(save_directory)
+            if name_or_path:
+                copy_pipeline_files(name_or_path, save_directory, revision_of_this_code())
 
     def forward(
         self,

@@ -22,6 +22,7 @@ from transformers import MobileNetV1Config, MobileNetV1Model, set_seed
 
 from model.errors import AgeGenderError
 from model.face_alignment import resize_square
+from model.model_files import follow_umask
 from trainer.build_model import make_image_processor
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
@@ -185,6 +186,7 @@ def import_faceres(args: ImportArguments, data_args: DataArguments) -> None:
     ]
     measure_batch_norms(backbone, processor(crops, return_tensors="pt")["pixel_values"])
     backbone.save_pretrained(args.output_dir)
+    follow_umask(args.output_dir)
     processor.save_pretrained(args.output_dir)
     print(f"{args.output_dir}: MobileNetV1 of {sum(p.numel() for p in backbone.parameters()):,} weights.")
 

@@ -1,5 +1,4 @@
-"""Files that appear under their name only when all of them is on the disk, even if the process is killed, and that others
-may read where the umask says so.
+"""Files that appear under their name only when all of them is on the disk, even if the process is killed.
 
 Alone in a module because the trainer, the evaluation, the experiments and the scoring all write such files.
 """
@@ -24,15 +23,6 @@ def fill_atomically(path: Path, fill: Callable[[Path], object]) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)  # on a full disk it would take what space is left
-
-
-def follow_umask(folder: Path) -> None:
-    """Give the files in `folder` the permissions that the umask gives new files: safetensors writes for the owner only."""
-    umask = os.umask(0o077)  # there is no other way to read it
-    os.umask(umask)
-    for path in folder.iterdir():
-        if path.is_file():
-            path.chmod(0o666 & ~umask)
 
 
 def sync(path: Path) -> None:

@@ -19,7 +19,7 @@ from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.card import render_card
 from model_card.hub_checks import check_may_write, check_name, check_signed_in, hub_errors
 from model_card.requirements import CARD, COMPARISON
-from trainer.atomic_files import follow_umask, write_atomically
+from trainer.atomic_files import write_atomically
 from trainer.data.arguments import DataArguments
 from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
 from trainer.recipe import RecipeError
@@ -120,15 +120,13 @@ def save_model_folder(model: AgeGenderModel, image_processor: BaseImageProcessor
     """Fill `folder` so that `pipeline("age-gender-classification", model=folder, trust_remote_code=True)` loads it.
 
     Writes model.safetensors, config.json (with `auto_map` and `custom_pipelines`), preprocessor_config.json, the code that
-    the pipeline needs, YuNet's weights and `ENDPOINT_FILES`. Other files in the folder stay; all get the permissions of the
-    umask.
+    the pipeline needs, YuNet's weights and `ENDPOINT_FILES`. Other files in the folder stay.
     """
     AgeGenderPipeline(model=model, image_processor=image_processor, device=model.device).save_pretrained(folder)
     for name in ENDPOINT_FILES:
         source, target = CODE_FOLDER / name, Path(folder, name)
         if not (target.exists() and target.samefile(source)):
             shutil.copyfile(source, target)
-    follow_umask(Path(folder))
 
 
 def evaluate_on_test(output_dir: Path, data_args: DataArguments) -> None:

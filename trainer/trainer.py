@@ -18,9 +18,9 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from transformers.training_args import OptimizerNames
 
+from model.model_files import follow_umask
 from model.modeling_age_gender import AgeGenderModel
 from trainer.arguments import RunArguments
-from trainer.atomic_files import follow_umask
 from trainer.callbacks import GlobalBatch, SeedEachProcess
 from trainer.checkpoints import CheckpointError, TrainingDiverged, resume_hint
 from trainer.data.transforms import BatchTransform

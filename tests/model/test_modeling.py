@@ -1,6 +1,7 @@
 """The two-head model: its outputs, its losses, its backbones, and a save and load that changes nothing."""
 
 import math
+import os
 
 import pytest
 import torch
@@ -75,6 +76,17 @@ def test_other_ranges_need_no_training(pixel_values, tmp_path):
     assert torch.equal(rebinned(pixel_values).age_logits, model(pixel_values).age_logits)
     with pytest.raises(ValueError, match="60-69 is in no range"):
         AgeGenderModel.from_pretrained(tmp_path, age_ranges=[[0, 59], [70, 116]])
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_saved_weights_follow_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        make_model().save_pretrained(tmp_path)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(["config.json", "model.safetensors"], 0o666 & ~umask)
 
 
 def test_convolutional_stem_gives_one_token_a_patch(pixel_values):
