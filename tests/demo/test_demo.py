@@ -91,10 +91,12 @@ def test_card_is_shown_without_its_metadata(tmp_path: Path, text: str):
 
 def test_figures_of_a_card_are_shown_even_where_they_are_links(tmp_path: Path):
     """As in the Hub's cache, whose snapshots are links to files elsewhere."""
-    (tmp_path / "blob").write_bytes(b"png")
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "a.png").symlink_to(tmp_path / "blob")
-    shown = embed_figures("![a](figures/a.png) ![gone](figures/b.png) ![c](https://x/figures/a.png)", tmp_path)
+    folder, blobs = tmp_path / "snapshots" / "0123abc", tmp_path / "blobs"
+    blobs.mkdir()
+    (blobs / "of a").write_bytes(b"png")
+    (folder / "figures").mkdir(parents=True)
+    (folder / "figures" / "a.png").symlink_to(blobs / "of a")
+    shown = embed_figures("![a](figures/a.png) ![gone](figures/b.png) ![c](https://x/figures/a.png)", folder)
     assert shown == "![a](data:image/png;base64,cG5n) ![gone](figures/b.png) ![c](https://x/figures/a.png)"
 
 
