@@ -109,6 +109,7 @@ def test_guesses_from_ever_new_addresses_become_slow_and_who_knows_the_password_
             tries += 1
         now += wait or 0.01
     assert FREE_FAILURES < tries < 100  # in an hour
+    limits.begin("guess", now)
     assert limits.wait_seconds("new", now) is not None
     assert limits.wait_seconds("ann", now) is None
     assert limits.wait_seconds("new", now + 300) is None
