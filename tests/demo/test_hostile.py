@@ -317,12 +317,12 @@ def test_no_request_stops_the_demo_or_fills_its_memory(
 
 
 def test_others_are_answered_while_one_sends_slow_pictures(demo: DemoServer):
-    slow, ended = jpeg_of_many_scans(5000, 2500), threading.Event()
+    slow, ended = png_bomb(7000), threading.Event()
 
     def attack(number: int) -> None:
         with visitor(demo, 100) as http:
             while not ended.is_set():
-                answer_to(http, slow, f"private-name-{number}.jpg")
+                answer_to(http, slow, f"private-name-{number}.png")
 
     attackers = [threading.Thread(target=attack, args=(number,)) for number in range(4)]
     for attacker in attackers:
@@ -342,7 +342,7 @@ def test_others_are_answered_while_one_sends_slow_pictures(demo: DemoServer):
 
 def test_a_process_does_not_outlive_its_visitor(demo: DemoServer):
     with visitor(demo, 4) as http:
-        [path] = http.post("/gradio_api/upload", files={"files": jpeg_of_many_scans(5000, 2500)}).json()
+        [path] = http.post("/gradio_api/upload", files={"files": png_bomb(7000)}).json()
         body = {"data": [{"path": path, "meta": FILE_MARK}, True, "4 bins"]}
         event = http.post("/gradio_api/call/predict", json=body).json()["event_id"]
         with http.stream("GET", f"/gradio_api/call/predict/{event}"):
