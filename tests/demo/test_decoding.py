@@ -59,7 +59,7 @@ def test_a_picture_ends_when_its_visitor_leaves_and_its_place_is_free_again(deco
     looks = iter([False] * 3)  # until the visitor has left
     token = visitor.set(Visitor("client", lambda: next(looks, True)))
     try:
-        with pytest.raises(PictureError, match="busy|nobody waits"):
+        with pytest.raises(PictureError, match=r"busy|nobody waits"):
             decoders.decode(SLOW, "a.png")
     finally:
         visitor.reset(token)
