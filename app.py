@@ -33,7 +33,13 @@ import gradio as gr
 import pillow_heif  # noqa: F401 - optional for model/image_loading.py, but iPhones send HEIF pictures to a demo
 
 from demo.decoding import FRAMES, PICTURES
-from demo.gradio_changes import MAX_SESSIONS, forget_sessions, install_gradio_changes
+from demo.gradio_changes import (
+    MAX_SESSIONS,
+    NAMING_ERRORS,
+    forget_sessions,
+    install_gradio_changes,
+    refuse_unknown_names,
+)
 from demo.live import device_routes
 from demo.page import CSS_FILE, THEME, build_demo
 from demo.serving import find_model
@@ -96,7 +102,10 @@ def serve(settings: Settings) -> None:
     ):
         # With api_open, Gradio's default, a POST to /gradio_api/run/predict would not wait in the queue.
         page.queue(max_size=settings.queue_size, api_open=False).launch(
-            app_kwargs={"routes": device_routes(models)},
+            app_kwargs={
+                "routes": device_routes(models),
+                "exception_handlers": dict.fromkeys(NAMING_ERRORS, refuse_unknown_names),
+            },
             theme=THEME,
             css_paths=CSS_FILE,
             max_file_size=f"{settings.max_picture_mb}mb",

@@ -74,10 +74,12 @@ def use_one_thread() -> None:
 
 
 def pixels_of(data: bytes) -> int:
-    """By the file's header; `MAX_PIXELS` where it does not tell, or tells more, so that `decode` refuses it."""
+    """By the file's header; `MAX_PIXELS` where it tells more or cannot be read, 0 where reading it takes too much memory."""
     try:
         with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return min(image.width * image.height, MAX_PIXELS)
+    except MemoryError:
+        return 0
     except Exception:  # many types: Pillow reads damaged data here. `decode` says what is wrong
         return MAX_PIXELS
 

@@ -40,6 +40,7 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from uvicorn.config import Config
 
 from demo.connections import configure
@@ -66,6 +67,7 @@ SESSION_BYTES = 100_000_000  # of all their states
 MAX_HASH = 100  # characters by which a page names its session; Gradio's has 11
 MAX_TEXT, MAX_NAME = 2_000, 255  # characters of a typed text, and of a file's name
 UNREAD_SECONDS, MAX_UNREAD = 120.0, 200  # an answer that nobody fetches, and messages of one session
+NAMING_ERRORS = (KeyError, TypeError, ValueError)
 ERRORS_OF_FULL_DISKS = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -118,6 +120,16 @@ def known_function(blocks: gr.Blocks, api_name: str | None, body: PredictBody) -
     if function is None:
         raise HTTPException(404, "There is no such function. GET /gradio_api/info lists them.")
     return function
+
+
+async def refuse_unknown_names(request: Request, error: Exception) -> Response:
+    """For FastAPI, as handler of `NAMING_ERRORS`, which Gradio raises for what a client of its second API names wrongly:
+    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/routes.py#L1618
+    """
+    if not request.url.path.startswith("/gradio_api/call/v2/"):
+        raise error
+    detail = "There is no such function, or it takes no arguments of these names. GET /gradio_api/info lists them."
+    return JSONResponse({"detail": detail}, 404)
 
 
 class RecentUploads(FileUploadProgress):

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 INTERNAL_HEADER, INTERNAL_SECRET = "x-demo-internal-request", secrets.token_hex(16)
 BUSY = "The demo is busy. Try again in a moment."
 MAX_QUERY_BYTES = 2_000  # Gradio keeps parts of some for ever
+MAX_HEADER_BYTES = 16_000
 MAX_STREAMS = 40  # open answers of one client; a page has two
 UNREAD_SECONDS = 60.0  # after which a client that takes nothing of its answer has left
 BUFFER_BYTES = 150_000_000  # of all bodies that are being read
@@ -92,6 +93,8 @@ class RequestLimits:
             return _refusal(403, "This demo fetches no web addresses and takes no recordings.")
         if len(scope["query_string"]) > MAX_QUERY_BYTES:
             return _refusal(414, f"Expected at most {MAX_QUERY_BYTES:,} characters after the question mark.")
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+            return _refusal(431, f"Expected headers of at most {MAX_HEADER_BYTES:,} characters in all.")
         if "transfer-encoding" in headers:
             return _refusal(411, "Send the request with its Content-Length.", route)
         text = headers.get("content-length", "0")

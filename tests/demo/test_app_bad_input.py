@@ -276,7 +276,9 @@ def call_the_tool(demo: DemoServer, http: httpx.Client) -> None:
         async with connection as (read, write, _), ClientSession(read, write) as session:
             await session.initialize()
             picture = "data:image/jpeg;base64," + base64.b64encode(encoded("JPEG")).decode()
-            return (await session.call_tool("predict", {"picture": picture})).content[0].text
+            text = (await session.call_tool("predict", {"picture": picture})).content[0].text
+            assert text.startswith("["), text
+            return text
 
     assert len(json.loads(asyncio.run(call()))) == 1
 

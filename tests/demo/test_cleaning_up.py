@@ -1,6 +1,7 @@
 """The demo's temporary folder: old files are deleted, young ones and those of other programs stay, none is left at the end."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from filelock import FileLock
 
 from demo.storage import LOCK_FILE, DiskFullError, Files, UploadSpace, delete_uploads, own_folder
+from tests.support.small_disk import on_a_disk_of
 
 
 @pytest.fixture
@@ -103,3 +105,10 @@ def test_what_a_killed_demo_left_is_deleted_and_nobody_elses_files_are(folder: P
         assert soon(lambda: not dead.exists())
     left = {path.parents[1].name for path in folder.parent.rglob("a.jpg")}
     assert left == {alive.name, foreign.name, "elsewhere"}
+
+
+@pytest.mark.slow
+def test_an_upload_that_fills_the_disk_gets_a_clear_answer_and_leaves_no_half_file(tmp_path: Path):
+    command = f"{sys.executable} -m tests.support.full_disk_upload {tmp_path}/disk"
+    done = on_a_disk_of("1m", tmp_path, command)
+    assert "507 The demo's disk is full. Try again in some minutes. []" in done.stdout, done.stdout + done.stderr

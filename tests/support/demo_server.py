@@ -34,7 +34,13 @@ class DemoServer:
         self._own_files: set[Path] = set()
         temporary = {name: str(self.files) for name in ("GRADIO_TEMP_DIR", "TMPDIR", "HOME")}
         temporary["MPLCONFIGDIR"] = str(folder / "matplotlib")  # Gradio's: a list of fonts, which may stay
-        self.environment = {"GRADIO_SERVER_PORT": str(port)} | temporary | environment
+        # a busy machine takes long to decode what a quiet one does at once
+        patience = {"DECODE_SECONDS": "30"}
+        self.environment = {"GRADIO_SERVER_PORT": str(port)} | patience | temporary | environment
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def log(self) -> str:

@@ -1,0 +1,85 @@
+"""Decoding in processes of their own: the same arrays, within the time and memory of one picture, for who still waits."""
+
+import gc
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from demo.decoding import Decoders, PixelBudget, Visitor, visitor
+from model.image_decoding import PictureError, decode
+from tests.support.hostile_files import png_bomb, tiff_of_shared_blob
+from tests.support.odd_pictures import encoded
+
+
+SLOW = png_bomb(7000)  # takes about a second
+
+
+@pytest.fixture
+def as_client(request: pytest.FixtureRequest) -> Iterator[None]:
+    token = visitor.set(Visitor(request.node.name))
+    yield
+    visitor.reset(token)
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Decoders:
+    return Decoders(PixelBudget(), seconds=60, seconds_per_minute=1e9)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF"])
+def test_pictures_are_those_that_the_model_decodes(decoders: Decoders, kind: str):
+    data = encoded(kind)
+    np.testing.assert_array_equal(decoders.decode(data, "a"), decode(data, "a"))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", r"a name is empty \(0 bytes\)"),
+        (b"no picture", "a name is none of these"),
+        (encoded("JPEG")[:5000], "a name is damaged"),
+        (tiff_of_shared_blob(10, 300), "a name"),
+    ],
+    ids=["empty", "text", "truncated", "shared blob"],
+)
+def test_what_is_refused_is_told_in_the_models_words(decoders: Decoders, data: bytes, expected: str):
+    with pytest.raises(PictureError, match=expected):
+        decoders.decode(data, "a name")
+    assert decoders.decode(encoded("JPEG"), "a").shape == (512, 512, 3)
+
+
+def test_a_picture_ends_at_its_deadline():
+    decoders = Decoders(PixelBudget(), seconds=0.01)
+    with pytest.raises(PictureError, match=r"a\.png could not be decoded: it takes too long"):
+        decoders.decode(SLOW, "a.png")
+
+
+def test_a_picture_ends_when_its_visitor_leaves_and_its_place_is_free_again(decoders: Decoders):
+    looks = iter([False] * 3)  # until the visitor has left
+    token = visitor.set(Visitor("client", lambda: next(looks, True)))
+    try:
+        with pytest.raises(PictureError, match=r"busy|nobody waits"):
+            decoders.decode(SLOW, "a.png")
+    finally:
+        visitor.reset(token)
+    assert decoders.decode(encoded("JPEG"), "a").shape == (512, 512, 3)
+
+
+def test_a_client_has_so_many_seconds_a_minute(as_client: None):
+    decoders = Decoders(PixelBudget(), seconds=60, seconds_per_minute=1e-6)
+    assert decoders.decode(encoded("JPEG"), "a").shape == (512, 512, 3)
+    with pytest.raises(PictureError, match=r"take long to decode. Try again in \d+ seconds"):
+        decoders.decode(encoded("JPEG"), "a")
+
+
+def test_large_pictures_wait_until_an_earlier_one_is_freed(decoders: Decoders, monkeypatch: pytest.MonkeyPatch):
+    decoders, data = Decoders(PixelBudget(10_000_000), seconds=60), png_bomb(2500)
+    monkeypatch.setattr("demo.decoding.WAIT_SECONDS", 1)
+    first = decoders.decode(data, "a")
+    with pytest.raises(PictureError, match="busy"):
+        decoders.decode(data, "b")
+    del first
+    gc.collect()
+    monkeypatch.undo()
+    assert decoders.decode(data, "b").shape == (2500, 2500, 3)

@@ -1,0 +1,367 @@
+"""Requests that are made to stop the demo or to fill its memory: how long each holds it up, and how much memory it takes.
+
+`python -m pytest -s tests/demo/test_hostile.py` prints the figures.
+"""
+
+import base64
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.support.demo_server import ROOT, DemoServer
+from tests.support.hostile_files import (
+    deep_png,
+    float_tiff,
+    gif_of_comments,
+    jpeg_of_many_scans,
+    pgm_of_comments,
+    png_bomb,
+    png_with_exif,
+    tiff_of_shared_blob,
+    webp_with_exif,
+)
+from tests.support.page_calls import FILE_MARK, page_asks
+from tests.support.process_memory import MemoryWatch, memory_mib
+from tests.support.tiny_model import save_tiny_model
+
+
+pytestmark = pytest.mark.slow
+MEMORY_MIB = 1536
+DECODE_SECONDS = 3
+HELD_SECONDS = 3.0  # the longest time that another visitor's small request may wait; some 0.1 on a quiet machine
+ANSWER_SECONDS = 20.0  # of a refusal; a busy machine is slow
+PORTRAIT = (ROOT / "examples" / "astronaut.jpg").read_bytes()
+MEASURED: list[str] = []
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
+    """After all tests its memory is back, and its log holds one line a request at most."""
+    folder = tmp_path_factory.mktemp("attacked")
+    save_tiny_model(folder / "tiny")
+    limits = {"DECODE_SECONDS": str(DECODE_SECONDS), "REQUESTS_PER_MINUTE": "1000", "MB_PER_MINUTE": "4000"}
+    with DemoServer(folder, MODEL_ID=str(folder / "tiny"), GRADIO_MCP_SERVER="True", **limits) as server:
+        start_all_processes(server)
+        before = memory_mib(server.pid)
+        yield server
+        deadline = time.monotonic() + 20
+        while memory_mib(server.pid) > 1.2 * before and time.monotonic() < deadline:
+            time.sleep(0.5)
+        after = memory_mib(server.pid)
+        print("\n" + "\n".join([*MEASURED, f"{before:.0f} MiB before, {after:.0f} MiB after"]))
+        assert after <= 1.2 * before
+    assert server.private_words_in_log() == []
+    assert not re.search(r"^forged", server.log, re.MULTILINE)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def idle(demo: DemoServer) -> list["IdleConnection"]:
+    """Open while the other tests run."""
+    beginnings = (b"", b"GET / HTTP/1.1\r\nX: ", b"GET /robots.txt HTTP/1.1\r\nHost: demo\r\n\r\nGET")
+    return [IdleConnection(demo, beginning) for beginning in beginnings]
+
+
+class IdleConnection:
+    """How many seconds a connection lasts whose client sends the beginning of a request and then nothing."""
+
+    def __init__(self, server: DemoServer, beginning: bytes):
+        self.beginning, self.lasted = beginning, float("inf")
+        self._address = server.url.removeprefix("http://").split(":")
+        self.thread = threading.Thread(target=self._wait, daemon=True)
+        self.thread.start()
+
+    def _wait(self) -> None:
+        start = time.monotonic()
+        with socket.create_connection((self._address[0], int(self._address[1])), timeout=60) as connection:
+            connection.sendall(self.beginning)
+            while connection.recv(65_536):
+                pass
+        self.lasted = time.monotonic() - start
+
+
+def visitor(server: DemoServer, number: int = 1) -> httpx.Client:
+    address = {"X-Forwarded-For": f"198.51.100.{number}"}
+    return httpx.Client(base_url=server.url, timeout=60, headers=address)
+
+
+def start_all_processes(server: DemoServer) -> None:
+    """Those that decode start when they are needed: two for pictures, one for frames."""
+    frame = {"url": "data:image/jpeg;base64," + base64.b64encode(PORTRAIT).decode()}
+
+    def ask(number: int) -> None:
+        with visitor(server, number) as http:
+            assert '"box"' in answer_to(http, PORTRAIT, "portrait.jpg")
+            assert "svg" in page_asks(http, "webcam", frame)
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(ask, range(200, 206)))
+
+
+def answer_to(http: httpx.Client, content: bytes, name: str) -> str:
+    upload = http.post("/gradio_api/upload", files={"files": (name, content)})
+    if upload.status_code != 200:
+        return f"{upload.status_code} {upload.text}"
+    picture = {"path": upload.json()[0], "orig_name": name, "meta": FILE_MARK}
+    call = http.post("/gradio_api/call/predict", json={"data": [picture, True, "4 bins"]})
+    if call.status_code != 200:
+        return f"{call.status_code} {call.text}"
+    return http.get(f"/gradio_api/call/predict/{call.json()['event_id']}").text
+
+
+def uploaded(name: str, make: Callable[[], bytes]) -> Callable[[httpx.Client], str]:
+    return lambda http: answer_to(http, make(), f"private-name-{name}")
+
+
+def as_frame(make: Callable[[], bytes]) -> Callable[[httpx.Client], str]:
+    def send(http: httpx.Client) -> str:
+        url = "data:image/tiff;base64," + base64.b64encode(make()).decode()
+        try:
+            return page_asks(http, "webcam", {"url": url})
+        except httpx.HTTPStatusError as error:
+            return f"{error.response.status_code} {error.response.text}"
+
+    return send
+
+
+def posted(path: str, **options: object) -> Callable[[httpx.Client], str]:
+    def post(http: httpx.Client) -> str:
+        made = {name: value() if callable(value) else value for name, value in options.items()}
+        answer = http.post(path, **made)
+        return f"{answer.status_code} {answer.text}"
+
+    return post
+
+
+def got(path: str, **options: object) -> Callable[[httpx.Client], str]:
+    def get(http: httpx.Client) -> str:
+        answer = http.get(path, **options)
+        return f"{answer.status_code} {answer.text}"
+
+    return get
+
+
+def announced(path: str, length: int) -> Callable[[httpx.Client], str]:
+    """A body that is only announced: it is refused before it is read."""
+
+    def send(http: httpx.Client) -> str:
+        with socket.create_connection((http.base_url.host, http.base_url.port), 30) as server:
+            server.sendall(f"POST {path} HTTP/1.1\r\nHost: demo\r\nContent-Length: {length}\r\n\r\n".encode())
+            return server.recv(65_536).decode().partition(" ")[2]
+
+    return send
+
+
+JSON = {"Content-Type": "application/json"}
+PICTURE_REFUSED = "event: error|event: complete"  # an answer, whatever the file is read as
+TOO_MANY = "^413 .*Expected at most 5,000 values"
+CASES = {
+    # JSON
+    "40 MB of JSON": (announced("/gradio_api/queue/join", 40_000_000), "^413 .*"),
+    "40 MB to a function": (announced("/gradio_api/run/x", 40_000_000), "^413 .*"),
+    "13 million objects to the tool": (
+        posted("/gradio_api/mcp/", content=lambda: b"[" + b"{}," * 13_000_000 + b"{}]", headers=JSON),
+        TOO_MANY,
+    ),
+    "600,000 objects as a frame": (
+        posted("/gradio_api/stream/x", content=lambda: b'{"data":[' + b"{}," * 600_000 + b"{}]}", headers=JSON),
+        TOO_MANY,
+    ),
+    "600,000 texts": (
+        posted("/gradio_api/queue/join", content=lambda: b'{"data":[' + b'"",' * 600_000 + b'""]}', headers=JSON),
+        TOO_MANY,
+    ),
+    "nested 5,000 deep": (
+        posted("/gradio_api/queue/join", content=b"[" * 5_000, headers=JSON),
+        "^413 .*nested at most 20 deep",
+    ),
+    "nested behind brackets in texts": (
+        posted("/gradio_api/queue/join", content=b'["]]]",' * 30 + b"0" + b"]" * 30, headers=JSON),
+        "^413 .*nested at most 20 deep",
+    ),
+    "a number of a million digits": (
+        posted("/gradio_api/queue/join", content=b'{"data":[' + b"9" * 1_000_000 + b"]}", headers=JSON),
+        "^4(00|22) ",
+    ),
+    # forms
+    "quadratic charset before the login": (
+        posted(
+            "/login",
+            content=b"--x\r\n" + b"a" * 3_000,
+            headers={"Content-Type": "multipart/form-data; boundary=x; charset=punycode"},
+        ),
+        "^415 .*UTF-8",
+    ),
+    "quadratic charset of an upload": (
+        posted(
+            "/gradio_api/upload",
+            content=lambda: (
+                b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + b"-" * 320_000 + b"\r\n--x--\r\n"
+            ),
+            headers={"Content-Type": 'multipart/form-data; boundary=x; charset="IDNA"'},
+        ),
+        "^415 .*UTF-8",
+    ),
+    "a text field of 10 MB": (
+        posted("/gradio_api/upload", data=lambda: {"a": "x" * 10_000_000}, files={"files": b""}),
+        "^400 .*text field is too long",
+    ),
+    "1,000 text fields": (
+        posted("/gradio_api/upload", data={f"f{n}": "x" for n in range(1000)}, files={"files": b""}),
+        "^400 .*Too many fields",
+    ),
+    "1,000 files": (
+        posted("/gradio_api/upload", files=[("files", (f"{n}.jpg", b"x")) for n in range(1000)]),
+        "^400 .*Too many files",
+    ),
+    "a long name of an upload": (
+        posted("/gradio_api/upload", files={"files": ("n" * 500 + ".jpg", b"x")}),
+        "^400 .*names of files of at most 255",
+    ),
+    "a long name of a picture": (
+        lambda http: page_asks(http, "pictures", [{"path": "/a.jpg", "orig_name": "n" * 30_000, "meta": FILE_MARK}]),
+        "Paths of the server and web addresses are never read",
+    ),
+    "age ranges of 20,000 characters": (
+        posted("/gradio_api/call/predict", json={"data": [None, True, "0-1," * 5_000]}),
+        "^413 |^200 ",
+    ),
+    # pictures
+    "TIFF whose tags share 10 MB": (uploaded("a.tif", lambda: tiff_of_shared_blob(10, 300)), PICTURE_REFUSED),
+    "TIFF frame whose tags share 1.4 MB": (as_frame(lambda: tiff_of_shared_blob(1.4, 2000)), "process_"),
+    "PNG whose EXIF tags share 10 MB": (
+        uploaded("a.png", lambda: png_with_exif(tiff_of_shared_blob(10, 300))),
+        PICTURE_REFUSED,
+    ),
+    "WebP whose EXIF tags share 10 MB": (
+        uploaded("a.webp", lambda: webp_with_exif(tiff_of_shared_blob(10, 300))),
+        PICTURE_REFUSED,
+    ),
+    "JPEG of 2,500 scans": (uploaded("a.jpg", lambda: jpeg_of_many_scans(5000, 2500)), "event: error"),
+    "JPEG frame of 1,000 scans": (as_frame(lambda: jpeg_of_many_scans(4000, 1000)), "process_"),
+    "16 bits, 49 megapixels": (uploaded("deep.png", lambda: deep_png(7000)), PICTURE_REFUSED),
+    "32 bits, 49 megapixels": (uploaded("deep.tif", lambda: float_tiff(7000)), PICTURE_REFUSED),
+    "black with transparency, 49 megapixels": (uploaded("bomb.png", lambda: png_bomb(7000)), PICTURE_REFUSED),
+    "PGM of 19 MB of comments": (uploaded("a.pgm", lambda: pgm_of_comments(19)), PICTURE_REFUSED),
+    "GIF of 19 MB of comments": (uploaded("a.gif", lambda: gif_of_comments(19)), PICTURE_REFUSED),
+    # addresses, headers
+    "a query of 10,000 characters": (got("/config?" + "q" * 10_000), "^414 "),
+    "a header of 100,000 characters": (got("/", headers={"X-Long": "h" * 100_000}), "^4(00|31) "),
+    "a function that is not there": (
+        posted("/gradio_api/queue/join", json={"data": [], "fn_index": 99_999, "session_hash": "s"}),
+        "^404 .*no such function",
+    ),
+    "a function that is not there, at once": (
+        posted("/gradio_api/run/predict", json={"data": [], "fn_index": 99_999}),
+        "^404 .*no such function",
+    ),
+    "a name that is not there": (posted("/gradio_api/call/nothing", json={"data": []}), "^404 .*no such function"),
+    "a name that is not there, version 2": (posted("/gradio_api/call/v2/nothing", json={}), "^404 .*no such function"),
+    "a session of a long name": (
+        posted("/gradio_api/queue/join", json={"data": [], "fn_index": 1, "session_hash": "s" * 10_000}),
+        "^400 .*session_hash",
+    ),
+    "lines for the log": (got("/gradio_api/custom_component/%0Aforged/client/component/x"), "^404 "),
+    "a login's token": (got("/gradio_api/token"), "^404 "),
+    "a dashboard": (got("/monitoring/summary"), "^404 "),
+}
+
+
+class Bystander:
+    """Another visitor, who asks something small again and again: the longest time it waited."""
+
+    def __init__(self, server: DemoServer):
+        self._server, self._ended, self.longest = server, threading.Event(), 0.0
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+
+    def _ask(self) -> None:
+        with visitor(self._server, 2) as http:
+            while not self._ended.wait(0.05):
+                start = time.perf_counter()
+                http.get("/gradio_api/app_id").raise_for_status()
+                self.longest = max(self.longest, time.perf_counter() - start)
+
+    def __enter__(self) -> "Bystander":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+@pytest.mark.parametrize(("send", "expected"), CASES.values(), ids=CASES.keys())
+def test_no_request_stops_the_demo_or_fills_its_memory(
+    request: pytest.FixtureRequest, demo: DemoServer, send: Callable[[httpx.Client], str], expected: str
+):
+    # each attacker anew, so that no case is refused because of those before
+    number = 10 + list(CASES).index(request.node.callspec.id)
+    with visitor(demo, number) as http, MemoryWatch(demo.pid) as memory, Bystander(demo) as bystander:
+        start = time.perf_counter()
+        answer = send(http)
+        took = time.perf_counter() - start
+    MEASURED.append(
+        f"{request.node.callspec.id:42} answered in {took:5.2f} s, others waited {bystander.longest:5.2f} s, "
+        f"peak {memory.peak_mib:5.0f} MiB"
+    )
+    assert re.search(expected, answer), answer[:500]
+    assert took < ANSWER_SECONDS
+    assert bystander.longest < HELD_SECONDS
+    assert memory.peak_mib < MEMORY_MIB
+
+
+def test_others_are_answered_while_one_sends_slow_pictures(demo: DemoServer):
+    slow, ended = png_bomb(7000), threading.Event()
+
+    def attack(number: int) -> None:
+        with visitor(demo, 100) as http:
+            while not ended.is_set():
+                answer_to(http, slow, f"private-name-{number}.png")
+
+    attackers = [threading.Thread(target=attack, args=(number,)) for number in range(4)]
+    for attacker in attackers:
+        attacker.start()
+    try:
+        with visitor(demo, 3) as http:
+            for _ in range(5):
+                start = time.perf_counter()
+                assert '"box"' in answer_to(http, PORTRAIT, "portrait.jpg")
+                MEASURED.append(f"a portrait beside slow pictures: {time.perf_counter() - start:.2f} s")
+                assert time.perf_counter() - start < ANSWER_SECONDS
+    finally:
+        ended.set()
+        for attacker in attackers:
+            attacker.join()
+
+
+def test_a_process_does_not_outlive_its_visitor(demo: DemoServer):
+    with visitor(demo, 4) as http:
+        [path] = http.post("/gradio_api/upload", files={"files": png_bomb(7000)}).json()
+        body = {"data": [{"path": path, "meta": FILE_MARK}, True, "4 bins"]}
+        event = http.post("/gradio_api/call/predict", json=body).json()["event_id"]
+        with http.stream("GET", f"/gradio_api/call/predict/{event}"):
+            time.sleep(0.3)
+    start = time.monotonic()
+    with visitor(demo, 4) as http:  # the same client may run one at a time, so this one waits for the end of the other
+        assert '"box"' in answer_to(http, PORTRAIT, "portrait.jpg")
+    MEASURED.append(f"after a visitor has left, its place is free in {time.monotonic() - start:.2f} s")
+
+
+def test_connections_that_send_nothing_are_closed(idle: list["IdleConnection"]):
+    for connection in idle:
+        connection.thread.join(30)
+        assert connection.lasted < 20, connection.beginning
+
+
+def test_addresses_of_another_site_are_not_the_demos(demo: DemoServer):
+    """Forwarded headers count from a proxy of FORWARDED_ALLOW_IPS; the tests come from such a one."""
+    with visitor(demo, 5) as http:
+        page = http.get("/config", headers={"X-Gradio-Server": "http://evil.example"}).text
+    assert "evil.example" not in page
+    assert json.loads(page)["root"] == demo.url
