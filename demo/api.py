@@ -23,6 +23,7 @@ FACES_SCHEMA: dict[str, Any] = {
         "properties": {
             "box": {"type": "array", "items": {"type": "integer"}},
             "detection_score": {"anyOf": [_NUMBER, _NULL]},
+            "roll_degrees": {"anyOf": [{"type": "integer"}, _NULL]},
             "age": {"anyOf": [_NUMBER, _NULL]},
             "age_interval": {"anyOf": [{"type": "array", "items": {"type": "integer"}}, _NULL]},
             "age_range": _LABEL,
@@ -54,9 +55,10 @@ def add_endpoint(handlers: Handlers, on_model: dict[str, Any]) -> None:
             model: which of the models offered.
 
         Returns:
-            One object a face: box [x0, y0, x1, y1] in pixels of the upright picture, detection_score, age in years,
-            age_interval [low, high], age_range, age_ranges {label: probability}, gender (a label or "unsure"),
-            genders {label: probability}, abstained (null, or the reason for no answer).
+            One object a face: box [x0, y0, x1, y1] in pixels of the upright picture, detection_score, roll_degrees (how far
+            the face is turned, clockwise, or null), age in years, age_interval [low, high], age_range,
+            age_ranges {label: probability}, gender (a label or "unsure"), genders {label: probability}, abstained (null,
+            or the reason for no answer).
         """
         try:
             if not isinstance(detect, bool):

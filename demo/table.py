@@ -21,6 +21,7 @@ COLUMNS = (
     "age range (years)",
     "gender by looks",
     "confidence",
+    "turned (degrees)",
     "note",
 )
 
@@ -38,9 +39,10 @@ class Row:
         """One text for each of `COLUMNS`."""
         face = self.face
         if face is None:
-            return [self.picture, *[""] * 7, self.note]
+            return [self.picture, *[""] * 8, self.note]
+        turned = "" if face["roll_degrees"] is None else str(face["roll_degrees"])
         if face["abstained"]:
-            return [self.picture, str(self.number), *[""] * 6, face["abstained"]]
+            return [self.picture, str(self.number), *[""] * 6, turned, face["abstained"]]
         is_unsure = face["gender"] == UNSURE
         return [
             self.picture,
@@ -50,6 +52,7 @@ class Row:
             face["age_range"],
             face["gender"],
             "" if is_unsure else f"{face['genders'][face['gender']]:.0%}",
+            turned,
             gender_shares(face) if is_unsure else "",
         ]
 

@@ -22,12 +22,18 @@ class Track:
     age_logits: torch.Tensor
     gender_logits: torch.Tensor
     missed_frames: int = 0
+    is_roll_certain: bool = True
 
     def average(self, newest: "Track") -> None:
+        """A frame in which it is not certain which way up the face is adds nothing to the logits."""
         self.box_xyxy = (1 - NEWEST_WEIGHT) * self.box_xyxy + NEWEST_WEIGHT * newest.box_xyxy
-        self.age_logits = torch.lerp(self.age_logits, newest.age_logits, NEWEST_WEIGHT)
-        self.gender_logits = torch.lerp(self.gender_logits, newest.gender_logits, NEWEST_WEIGHT)
         self.missed_frames = 0
+        if not newest.is_roll_certain:
+            return
+        weight = NEWEST_WEIGHT if self.is_roll_certain else 1.0
+        self.age_logits = torch.lerp(self.age_logits, newest.age_logits, weight)
+        self.gender_logits = torch.lerp(self.gender_logits, newest.gender_logits, weight)
+        self.is_roll_certain = True
 
 
 @dataclass
@@ -45,14 +51,17 @@ class Tracks:
         """
         faces = logits.prepared.faces
         newest = [
-            Track(0, face.box_xyxy, age, gender)
+            Track(0, face.box_xyxy, age, gender, is_roll_certain=face.is_roll_certain)
             for face, age, gender in zip(faces, logits.age_logits, logits.gender_logits, strict=True)
         ]
         track_of = self._match(newest)
         tracks = [track_of[index] for index in range(len(newest))]
         if not tracks:
             return [], logits
-        smooth_faces = [replace(face, box_xyxy=track.box_xyxy) for face, track in zip(faces, tracks, strict=True)]
+        smooth_faces = [
+            replace(face, box_xyxy=track.box_xyxy, is_roll_certain=track.is_roll_certain)
+            for face, track in zip(faces, tracks, strict=True)
+        ]
         return [track.number for track in tracks], FaceLogits(
             replace(logits.prepared, faces=smooth_faces),
             age_logits=torch.stack([track.age_logits for track in tracks]),

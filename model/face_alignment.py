@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from .configuration_age_gender import UTKFACE_LANDMARKS_XY
 from .errors import AgeGenderError
 
 
@@ -22,15 +23,17 @@ class Face:
     box_xyxy: (4,) left, top, right, bottom in pixels; may extend past the picture's edge.
     score: the detector's confidence, 0 to 1; None if the detector gives none.
     landmarks_xy: (5, 2) pixels: eye, eye, nose, mouth corner, mouth corner, the viewer's left first; None if unknown.
-    box_crop, roll_degrees: for a face without landmarks, where the training crop lies around the box, as fractions of
-        it, and how far the head is tilted, clockwise as seen.
+    box_crop: for a face without landmarks, where the training crop lies around the box, as fractions of it.
+    roll_degrees: how far the head is turned in the picture, clockwise as seen, -180 to 180; None if unknown.
+    is_roll_certain: whether no other orientation is about as likely; False is a reason to give no answer.
     """
 
     box_xyxy: np.ndarray
     score: float | None = None
     landmarks_xy: np.ndarray | None = None
     box_crop: Sequence[float] = YUNET_CROP
-    roll_degrees: float = 0.0
+    roll_degrees: float | None = None
+    is_roll_certain: bool = True
 
     @classmethod
     def from_box(cls, box: Sequence[float], picture_wh: tuple[int, int]) -> "Face":
@@ -77,7 +80,7 @@ def crop_matrix(face: Face, landmarks_xy: Sequence[Sequence[float]], size: float
     """(2, 3) matrix from picture to crop, both in pixels; the first pixel covers 0 to 1.
 
     With landmarks it is the similarity transform (rotation, scale, shift) that brings them closest to `landmarks_xy`,
-    (5, 2) fractions of the crop's side. Without, it maps `face.box_crop` turned by `face.roll_degrees`.
+    (5, 2) fractions of the crop's side. Without, it maps `face.box_crop` turned by `face.roll_degrees`, or upright.
     """
     if face.landmarks_xy is not None:
         matrix = _similarity(face.landmarks_xy, np.asarray(landmarks_xy) * size)
@@ -85,10 +88,19 @@ def crop_matrix(face: Face, landmarks_xy: Sequence[Sequence[float]], size: float
             return matrix
     corner, extent = face.box_xyxy[:2], face.box_xyxy[2:] - face.box_xyxy[:2]
     crop = np.asarray(face.box_crop).reshape(2, 2)
-    turn = np.exp(1j * np.deg2rad(face.roll_degrees))
+    turn = np.exp(1j * np.deg2rad(face.roll_degrees or 0))
     box_center, crop_center = (complex(*(corner + extent * at)) for at in ((0.5, 0.5), crop.mean(axis=0)))
     side = np.sqrt(np.prod((crop[1] - crop[0]) * extent))
     return square_matrix(box_center + turn * (crop_center - box_center), side * turn, size)
+
+
+def roll_of(landmarks_xy: np.ndarray) -> float:
+    """How far the head is turned, in degrees clockwise as seen, -180 to 180: of the similarity from UTKFace's template.
+
+    0 for five landmarks (5, 2) that are one point.
+    """
+    matrix = _similarity(landmarks_xy, np.asarray(UTKFACE_LANDMARKS_XY))
+    return 0.0 if matrix is None else float(-np.angle(complex(*matrix[:, 0]), deg=True))
 
 
 def resize_square(image_rgb: np.ndarray, size: int) -> np.ndarray:

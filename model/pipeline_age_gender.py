@@ -138,6 +138,8 @@ class AgeGenderPipeline(Pipeline):
 
             - `box`: [x0, y0, x1, y1], pixels of the upright picture
             - `detection_score`: 0 to 1; None where there is none (cascade, given boxes, `detect=False`)
+            - `roll_degrees`: how far the head is turned in the picture, whole degrees clockwise as seen, -180 to 180; None
+              where no landmarks were found (some given boxes) or looked for (`detect=False`)
             - `age`: in years; `age_interval`: [low, high], years that contain the labelled age for
               `config.interval_coverage` of the faces it was calibrated on
             - `age_range`: the most probable range; `age_ranges`: {range: probability}
@@ -268,8 +270,13 @@ class AgeGenderPipeline(Pipeline):
             if face.width < config.min_face_pixels:
                 prediction = dict.fromkeys(prediction)
                 abstained = f"The face is {face.width:.0f} pixels wide; at least {config.min_face_pixels} are needed."
+            elif not face.is_roll_certain:
+                prediction = dict.fromkeys(prediction)
+                abstained = "It is not certain which way up the face is. Turn the picture upright."
             box = np.clip(np.rint(face.box_xyxy), 0, np.tile(logits.prepared.size_wh, 2)).astype(int).tolist()
-            answers.append({"box": box, "detection_score": face.score, **prediction, "abstained": abstained})
+            roll_degrees = None if face.roll_degrees is None else round(face.roll_degrees)
+            found = {"box": box, "detection_score": face.score, "roll_degrees": roll_degrees}
+            answers.append({**found, **prediction, "abstained": abstained})
         return answers
 
     def get_iterator(

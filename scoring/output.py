@@ -42,6 +42,7 @@ def table_schema(age_range_labels: Iterable[str], gender_names: Iterable[str]) -
     """One row a face, named as the pipeline names its answers; a picture without an answer has one row with the reason.
 
     picture: its place in the input, from 0. face: from left to right, from 0. box: pixels. seconds: into a video.
+    roll_degrees: of the head, clockwise.
     """
     return pa.schema(
         {
@@ -51,6 +52,7 @@ def table_schema(age_range_labels: Iterable[str], gender_names: Iterable[str]) -
             "face": pa.int32(),
             "box": pa.list_(pa.int32(), 4),
             "detection_score": pa.float64(),
+            "roll_degrees": pa.int32(),
             "age": pa.float64(),
             "age_interval": pa.list_(pa.int32(), 2),
             "age_range": pa.string(),

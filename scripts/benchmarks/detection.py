@@ -226,7 +226,7 @@ def calibrate(detector: Detector, chips: Sequence[np.ndarray]) -> str:
         margin = len(chip) // 2
         framed = cv2.copyMakeBorder(chip, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=(128, 128, 128))
         for face in detector.detect(framed)[:1]:
-            if abs(face.roll_degrees) < 3:
+            if face.roll_degrees is not None and abs(face.roll_degrees) < 3:
                 at, extent = face.box_xyxy[:2], face.box_xyxy[2:] - face.box_xyxy[:2]
                 corners.append([*(margin - at) / extent, *(margin + len(chip) - at) / extent])
     return f"{np.round(np.mean(corners, axis=0), 3).tolist()} over {len(corners)} of {len(chips)} crops"

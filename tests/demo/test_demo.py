@@ -5,6 +5,7 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from tests.support.tiny_model import IMAGE_SIZE, tiny_model
 FACE = {
     "box": [10, 20, 60, 90],
     "detection_score": 0.9,
+    "roll_degrees": -90,
     "age": 33.6,
     "age_interval": [27, 42],
     "age_range": "30-39",
@@ -75,10 +77,11 @@ def test_spreadsheet_reads_a_file_name_as_text():
 def test_table_reads_well_whether_sure_or_not():
     table = to_csv([Row("a.jpg", 1, FACE), Row("a.jpg", 2, UNSURE), Row("b.jpg", note="No face found.")])
     assert table.splitlines() == [
-        "picture,face,age by looks (years),from (years),to (years),age range (years),gender by looks,confidence,note",
-        "a.jpg,1,34,27,42,30-39,female,91%,",
-        'a.jpg,2,34,27,42,30-39,unsure,,"male 48%, female 52%"',
-        "b.jpg,,,,,,,,No face found.",
+        "picture,face,age by looks (years),from (years),to (years),age range (years),gender by looks,confidence,"
+        "turned (degrees),note",
+        "a.jpg,1,34,27,42,30-39,female,91%,-90,",
+        'a.jpg,2,34,27,42,30-39,unsure,,-90,"male 48%, female 52%"',
+        "b.jpg,,,,,,,,,No face found.",
     ]
 
 
@@ -171,6 +174,22 @@ def test_a_face_keeps_its_number_and_its_answer_moves_slowly():
     for _ in range(MAX_MISSED_FRAMES + 1):
         assert tracks.smooth(frame())[0] == []
     assert tracks.smooth(frame((300, 5.0)))[0] == [1]  # all are forgotten
+
+
+def test_a_frame_in_which_a_face_may_be_turned_adds_nothing_to_its_answer():
+    def unsure_frame(value: float) -> FaceLogits:
+        sure = frame((0, value))
+        faces = [replace(face, is_roll_certain=False) for face in sure.prepared.faces]
+        return replace(sure, prepared=replace(sure.prepared, faces=faces))
+
+    tracks = Tracks()
+    assert not tracks.smooth(unsure_frame(9.0))[1].prepared.faces[0].is_roll_certain  # nothing else is known yet
+    first = tracks.smooth(frame((0, 1.0)))[1]
+    assert first.prepared.faces[0].is_roll_certain
+    assert first.age_logits[0, 0] == 1.0
+    second = tracks.smooth(unsure_frame(9.0))[1]
+    assert second.prepared.faces[0].is_roll_certain
+    assert second.age_logits[0, 0] == 1.0
 
 
 def test_a_thumbnail_shows_what_the_picture_has_of_a_face():

@@ -113,6 +113,36 @@ def test_tilted_faces_are_turned_upright(detector, least: float, degrees: float)
     assert np.corrcoef(upright.ravel(), turned.ravel())[0, 1] > least
 
 
+@pytest.mark.parametrize("side", [110, 300])
+@pytest.mark.parametrize("degrees", range(30, 360, 30))
+def test_turned_faces_are_found_and_turned_upright(side: int, degrees: int):
+    """Lying people, scans and messengers that lose the orientation."""
+    head = cv2.resize(PHOTO[0:260, 90:350], (side, side), interpolation=cv2.INTER_AREA)
+    picture = on_canvas(head, 480, 480, 240 - side // 2, 240 - side // 2)
+    upright = align(picture, YUNET.detect(picture)[0], UTKFACE_LANDMARKS_XY, 64)
+    matrix = cv2.getRotationMatrix2D((239.5, 239.5), -degrees, 1)
+    turned = cv2.warpAffine(picture, matrix, (480, 480), borderValue=(120, 120, 120))
+    [detected] = YUNET.detect(turned)
+    boxed = YUNET.find_landmarks(turned, Face.from_box(detected.box_xyxy, (480, 480)))
+    for face in (detected, boxed):
+        assert abs((face.roll_degrees - degrees + 180) % 360 - 180) < 8
+        assert face.is_roll_certain
+        again = align(turned, face, UTKFACE_LANDMARKS_XY, 64)
+        assert np.corrcoef(upright.ravel(), again.ravel())[0, 1] > 0.8
+
+
+def test_a_near_face_hides_no_far_ones():
+    places = [(150, 150), (1600, 400), (1250, 1000)]
+    alone = np.full((1500, 2000, 3), 120, np.uint8)
+    small = cv2.resize(HEAD, (40, 40), interpolation=cv2.INTER_AREA)  # a face of 18 pixels
+    for x, y in places:
+        alone[y : y + 40, x : x + 40] = small
+    beside = alone.copy()
+    beside[500:1300, 300:1100] = cv2.resize(HEAD, (800, 800), interpolation=cv2.INTER_CUBIC)
+    assert len(YUNET.detect(alone)) == len(places)
+    assert len(YUNET.detect(beside)) == len(places) + 1
+
+
 def test_both_detectors_give_nearly_the_same_crop():
     first, second = (align(PHOTO, d.detect(PHOTO)[0], UTKFACE_LANDMARKS_XY, 64) for d in (YUNET, CASCADE))
     assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.7

@@ -221,6 +221,7 @@ def test_pushed_code_is_what_is_needed(pushed: Pushed):
         "errors.py",
         "face_alignment.py",
         "face_detection.py",
+        "face_orientation.py",
         "handler.py",
         "image_colours.py",
         "image_decoding.py",

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,10 @@ from trainer.publishing import save_model_folder
 PHOTO = astronaut()
 WITHOUT_FACE = coffee()
 GROUP = np.tile(PHOTO[20:220, 130:330], (4, 5, 1))  # 20 faces
-KEYS = ["box", "detection_score", "age", "age_interval", "age_range", "age_ranges", "gender", "genders", "abstained"]
+KEYS = [
+    *("box", "detection_score", "roll_degrees", "age", "age_interval", "age_range", "age_ranges", "gender", "genders"),
+    "abstained",
+]
 
 
 def make_pipe(**config_values) -> AgeGenderPipeline:
@@ -266,9 +270,31 @@ def test_small_faces_get_no_answer():
     [face] = pipe(PHOTO, return_years=True)
     assert list(face) == [*KEYS[:-1], "year_probabilities", "abstained"]
     assert face["abstained"] == "The face is 91 pixels wide; at least 100 are needed."
-    assert {face[key] for key in KEYS[2:-1]} == {None}
+    assert {face[key] for key in KEYS[3:-1]} == {None}
     assert face["box"]
     assert face["detection_score"] > 0.9
+
+
+def test_no_answer_where_it_is_not_certain_which_way_up_a_face_is(pipe: AgeGenderPipeline):
+    prepared = pipe.preprocess(PHOTO)
+    unsure = replace(prepared, faces=[replace(face, is_roll_certain=False) for face in prepared.faces])
+    [[face]] = pipe.answer([unsure])
+    assert face["abstained"] == "It is not certain which way up the face is. Turn the picture upright."
+    assert {face[key] for key in KEYS[3:-1]} == {None}
+    assert pipe(PHOTO)[0]["abstained"] is None
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_turned_picture_is_answered_as_the_upright_one(pipe: AgeGenderPipeline, quarters: int):
+    [upright], [turned] = pipe(PHOTO), pipe(np.rot90(PHOTO, -quarters).copy())
+    assert abs((turned["roll_degrees"] - upright["roll_degrees"] - 90 * quarters + 180) % 360 - 180) <= 5
+    assert turned["age"] == pytest.approx(
+        upright["age"], abs=3
+    )  # random weights are more easily upset than trained ones
+    assert turned["abstained"] is None
+    box = pipe(PHOTO, boxes=[upright["box"]])[0]
+    assert abs(box["roll_degrees"] - upright["roll_degrees"]) <= 5
+    assert pipe(PHOTO, detect=False)[0]["roll_degrees"] is None
 
 
 def test_unsure_of_gender():
@@ -321,6 +347,7 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
             "exported_age_gender.py",
             "face_alignment.py",
             "face_detection.py",
+            "face_orientation.py",
             "image_colours.py",
             "image_decoding.py",
             "image_formats.py",

@@ -31,9 +31,11 @@ from trainer.run_record import describe_splits, public_name
 
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "scikit-learn", "numpy", "opencv-python-headless")
+# One direction beyond 20 degrees: the mirror image of a face is a face.
+SWEPT_DEGREES = (-20.0, -10.0, 10.0, 20.0, 45.0, 90.0, 135.0, 180.0)
 FRAMINGS = (
     *(Framing(margin=margin) for margin in (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4)),
-    *(Framing(rotation_degrees=degrees) for degrees in (-20.0, -10.0, 10.0, 20.0)),
+    *(Framing(rotation_degrees=degrees) for degrees in SWEPT_DEGREES),
 )
 
 

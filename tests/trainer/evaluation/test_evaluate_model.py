@@ -91,7 +91,7 @@ def test_metrics_name_weights_split_and_baseline(run, metrics, data_args):
     assert metrics["age"]["baseline"]["source"] == "median age of the training split"
     assert set(metrics["age_ranges"]) == {"FairFace-9", "DIT825-5", "14 ranges", "4 bins"}
     assert metrics["age_ranges"]["4 bins"]["macro_f1"].keys() == {"value", "low", "high", "n"}
-    assert len(metrics["crop_sweep"]) == 11
+    assert len(metrics["crop_sweep"]) == 15
     assert str(run) not in (run / "metrics.json").read_text()
 
 
