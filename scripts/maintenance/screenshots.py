@@ -81,6 +81,7 @@ def show_card(page: Page) -> None:
 
 def show_camera(page: Page) -> None:
     page.get_by_role("tab", name="Live camera").click()
+    page.get_by_label("On the server").check()
     page.get_by_text("Click to Access Webcam").click()
     page.locator("#webcam").get_by_text("Start").click()
     page.locator("#overlay svg[data-faces='1']").wait_for()
@@ -110,13 +111,10 @@ VIEWS = {
 # name: view, size, colour scheme
 README_SHOTS: dict[str, tuple[str, str, Scheme]] = {
     "start": ("start", "desktop", "light"),
-    "one_face": ("one_face", "desktop", "light"),
-    "group": ("group", "desktop", "light"),
-    "several": ("several", "desktop", "light"),
-    "camera": ("camera", "desktop", "light"),
-    "about": ("about", "desktop", "light"),
-    "one_face_phone_dark": ("one_face", "phone", "dark"),
+    "details": ("details", "desktop", "light"),
     "group_phone": ("group", "phone", "light"),
+    "camera": ("camera", "desktop", "light"),
+    "card_dark": ("card", "desktop", "dark"),
 }
 EVERY_SHOT: dict[str, tuple[str, str, Scheme]] = {
     f"{view}_{size}_{scheme}": (view, size, scheme) for view in VIEWS for size in SIZES_WH for scheme in SCHEMES
