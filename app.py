@@ -29,10 +29,10 @@ except SettingsError as error:
 if "SPACE_ID" in os.environ:
     os.environ.setdefault("FORWARDED_ALLOW_IPS", SPACE_PROXIES)  # uvicorn's
 
-import gradio as gr
 import pillow_heif  # noqa: F401 - optional for model/image_loading.py, but iPhones send HEIF pictures to a demo
 
 from demo.decoding import FRAMES, PICTURES
+from demo.desk import page_routes
 from demo.gradio_changes import (
     MAX_SESSIONS,
     NAMING_ERRORS,
@@ -40,10 +40,12 @@ from demo.gradio_changes import (
     install_gradio_changes,
     refuse_unknown_names,
 )
+from demo.handlers import Handlers
 from demo.live import device_routes
-from demo.page import CSS_FILE, THEME, build_demo
+from demo.page import CSS_FILE, build_demo, head
 from demo.serving import find_model
-from demo.texts import GRADIO_WORDS
+from demo.texts import I18N
+from demo.theme import THEME
 from model.errors import AgeGenderError
 
 
@@ -92,10 +94,11 @@ def serve(settings: Settings) -> None:
     except OSError as error:
         raise SettingsError(f"GRADIO_TEMP_DIR must name a folder that can be written to: {error}.") from error
     files = Files(folder)
-    install_gradio_changes(settings, UploadSpace(files, settings.max_stored_mb * 1_000_000))
+    install_gradio_changes(settings, UploadSpace(files, settings.max_stored_mb * 1_000_000), head())
     PICTURES.configure(settings.concurrency, settings.decode_seconds)
     FRAMES.configure(1, settings.decode_seconds)
-    page = build_demo(models, settings)
+    handlers = Handlers(models, settings.concurrency)
+    page = build_demo(handlers, settings)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that the uploads are deleted at the end
     with delete_uploads(
         files, settings.keep_seconds, page.temp_file_sets, partial(forget_sessions, page, settings.keep_seconds)
@@ -103,7 +106,7 @@ def serve(settings: Settings) -> None:
         # With api_open, Gradio's default, a POST to /gradio_api/run/predict would not wait in the queue.
         page.queue(max_size=settings.queue_size, api_open=False).launch(
             app_kwargs={
-                "routes": device_routes(models),
+                "routes": [*page_routes(handlers, settings), *device_routes(models)],
                 "exception_handlers": dict.fromkeys(NAMING_ERRORS, refuse_unknown_names),
             },
             theme=THEME,
@@ -112,8 +115,10 @@ def serve(settings: Settings) -> None:
             auth=settings.auth,
             run_history=False,
             state_session_capacity=MAX_SESSIONS,
-            i18n=gr.I18n(en=GRADIO_WORDS),
-            footer_links=["api"],
+            i18n=I18N,
+            footer_links=[
+                "api"
+            ],  # without it ?view=api shows nothing; the page has its own footer, in the visitor's language
         )
 
 

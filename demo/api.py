@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 from gradio.components.api_component import Api
 
-from demo.handlers import DEFAULT_RANGES, Handlers, read_ranges
+from demo.handlers import DEFAULT_RANGES, Handlers
 from demo.uploads import read_upload
 from model.errors import AgeGenderError
 
@@ -49,7 +49,8 @@ def add_endpoint(handlers: Handlers, on_model: dict[str, Any]) -> None:
         """Estimate the age and gender that every face in a picture appears to have.
 
         Args:
-            picture: an uploaded JPEG, PNG, WebP, HEIC, GIF, BMP, TIFF or AVIF. Web addresses are not fetched; upload the file.
+            picture: a JPEG, PNG, WebP, HEIC, GIF, BMP, TIFF or AVIF: an uploaded file or, for assistants (MCP), a data URL
+                in base64 such as data:image/jpeg;base64,/9j/... Web addresses of other sites are not fetched.
             detect: true finds the faces; false says that the picture is one face crop already.
             age_ranges: FairFace-9, DIT825-5, 14 ranges, 4 bins, or your own such as "0-17, 18-39, 40+".
             model: which of the models offered.
@@ -61,11 +62,7 @@ def add_endpoint(handlers: Handlers, on_model: dict[str, Any]) -> None:
             or the reason for no answer).
         """
         try:
-            if not isinstance(detect, bool):
-                raise AgeGenderError(f"Expected detect as true or false; got {type(detect).__name__}.")
-            pipe = handlers.served(model).pipeline
-            image_rgb, ranges = read_upload(picture), read_ranges(age_ranges, pipe.model.config.max_age)
-            return pipe(image_rgb, detect=detect, age_ranges=ranges)
+            return handlers.predict(read_upload(picture), detect, age_ranges, model)
         except AgeGenderError as error:
             # The traceback in the log would hold the picture's name.
             raise gr.Error(str(error), title="This cannot be used", print_exception=False) from None

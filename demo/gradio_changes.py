@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import random
+import re
 import time
 from collections import Counter
 from contextlib import suppress
@@ -36,6 +37,7 @@ from gradio.state_holder import SessionState
 from gradio.utils import LRUCache
 from gradio_client import Client
 from gradio_client.utils import is_file_obj, is_http_url_like, traverse
+from jinja2 import BaseLoader, Environment
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
@@ -71,8 +73,11 @@ NAMING_ERRORS = (KeyError, TypeError, ValueError)
 ERRORS_OF_FULL_DISKS = (errno.ENOSPC, errno.EDQUOT)
 
 
-def install_gradio_changes(settings: Settings, space: UploadSpace) -> None:
+def install_gradio_changes(settings: Settings, space: UploadSpace, head: str) -> None:
     """Put the classes and functions below in place of Gradio's; call it before `Blocks.queue` and `launch`.
+
+    Args:
+        head: see `OwnHead`.
 
     Gradio looks them up by name and takes no other ones as arguments:
     https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/blocks.py#L2970 (queue),
@@ -91,6 +96,9 @@ def install_gradio_changes(settings: Settings, space: UploadSpace) -> None:
     gradio.routes.file_upload_statuses = RecentUploads()
     gradio.route_utils.get_fn = known_function
     gradio.http_server.Server = partial(LimitedServer, settings)  # type: ignore[assignment, misc]
+    templates = gradio.routes.templates.env
+    if templates.loader:
+        templates.loader = OwnHead(templates.loader, head)
 
 
 class LimitedServer(gradio.http_server.Server):
@@ -192,6 +200,25 @@ class StrictMultiPartParser(GradioMultiPartParser):
                 Path(file.name).unlink()
 
 
+class OwnHead(BaseLoader):
+    """Gradio's page with the demo's link preview in place of Gradio's own, which names Gradio:
+    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/js/app/index.html#L15.
+
+    What `launch(head=...)` takes is added by the browser, after its JavaScript runs; whoever makes link previews runs none.
+
+    Args:
+        head: HTML, and a Jinja template with Gradio's `config`, whose `root` is the address at which the visitor sees the page.
+    """
+
+    def __init__(self, gradios: BaseLoader, head: str):
+        self.gradios, self.head = gradios, head
+
+    def get_source(self, environment: Environment, template: str) -> tuple:
+        source, filename, is_current = self.gradios.get_source(environment, template)
+        without = re.sub(r'<meta\s+(property="og:|name="twitter:)[^>]*>', "", source)
+        return without.replace("</head>", f"{self.head}</head>", 1), filename, is_current
+
+
 def is_logged_in(request: Request) -> bool:
     """Whether a request to a route beside Gradio's comes from somebody who may ask; everybody may without DEMO_AUTH.
 
@@ -249,6 +276,7 @@ class StrictBlocks(gr.Blocks):
         self, block_fn: BlockFunction, inputs: list, state: SessionState | None, *args: Any, **kwargs: Any
     ) -> list:
         try:
+            _check_number(block_fn, inputs)
             checked = traverse(inputs, _uploaded, is_file_obj)
             if any(isinstance(value, str) and len(value) > MAX_TEXT for value in checked):
                 raise ValueError("a text that nobody types")
@@ -299,6 +327,15 @@ def forget_sessions(blocks: gr.Blocks, keep_seconds: float = math.inf) -> None:
             return
         sessions.pop(name, None)
         total -= size
+
+
+def _check_number(block_fn: BlockFunction, inputs: list) -> None:
+    """Gradio says of an argument that is missing only that the index is out of range. Raises gr.Error."""
+    names = [str(component.label) for component in block_fn.inputs if isinstance(component, gr.components.Component)]
+    if len(inputs) < len(block_fn.inputs) == len(names):
+        missing = ", ".join(names[len(inputs) :])
+        text = f"Expected the arguments {', '.join(names)}; {missing} is missing. Send all of them, in this order."
+        raise gr.Error(text, title="This cannot be used", print_exception=False)
 
 
 def _uploaded(file: dict) -> dict:

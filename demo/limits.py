@@ -72,7 +72,7 @@ class RequestLimits:
         if route.is_stream:
             self._streams[key] += 1
         try:
-            if route.size in (Size.NOTHING, Size.UPLOAD):
+            if route.size in (Size.NOTHING, Size.PICTURE, Size.UPLOAD):
                 await self._pass_on(route, key, scope, body, send)
             else:
                 await self._read_and_pass_on(route, key, length, scope, body, send)

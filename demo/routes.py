@@ -1,4 +1,4 @@
-"""Which of Gradio's routes this demo serves, how large a request each of them takes, and as what it counts.
+"""Which of Gradio's and of its own routes this demo serves, how large a request each of them takes, and as what it counts.
 
 A route that is missing here is answered with 404, so that one which a later Gradio adds is not served unseen. Gradio's:
 https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/routes.py
@@ -26,6 +26,7 @@ class Size(Enum):
     FORM = "form"  # what the page's functions are called with, but for pictures
     FRAME = "frame"  # the same with a webcam's frame: 640 x 480 pixels as a JPEG in a data URL take some 100 kB
     TOOL = "tool"  # a picture as base64 in the JSON of an MCP call
+    PICTURE = "picture"  # a form with one picture
     UPLOAD = "upload"  # several pictures
 
 
@@ -60,6 +61,8 @@ def _route(
 
 
 ROUTES = (
+    _route(POST, "/predict|/page/answer", Counted.QUESTION, Size.PICTURE),  # of demo/desk.py
+    _route(READ, "/(web|examples)/.*", Counted.FILE),
     _route(POST, "/gradio_api/upload", Counted.QUESTION, Size.UPLOAD),
     _route(POST, "/gradio_api/queue/join", Counted.QUESTION, Size.FRAME),  # with the first frame of a webcam
     _route(POST, f"/gradio_api/call/(v2/)?{_NAME}", Counted.QUESTION, Size.FORM),
@@ -99,5 +102,6 @@ def largest_bodies(settings: Settings) -> dict[Size, int]:
         Size.FORM: 40_000 + 1_500 * settings.max_pictures,  # the description of an upload
         Size.FRAME: 2_000_000,
         Size.TOOL: 2 * picture,  # base64 takes a third more, and room to spare
+        Size.PICTURE: picture + 20_000,
         Size.UPLOAD: settings.max_pictures * picture + 1_000_000,
     }

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
-from demo.rendering import data_url
+from demo.pictures import data_url
 from model.pipeline_age_gender import PreparedFaces
 
 

@@ -1,15 +1,12 @@
 """The models that are served: their files are fetched and checked at the start, their cards shown on the About tab."""
 
-import base64
 import hashlib
 import json
-import mimetypes
-import re
 import threading
 from pathlib import Path
 
 import torch
-from huggingface_hub import RepoCard, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     HFValidationError,
     LocalEntryNotFoundError,
@@ -21,7 +18,7 @@ from demo.settings import ModelChoice
 from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
 from model.face_detection import YUNET_FILE
-from model.model_files import load_image_processor, stays_inside
+from model.model_files import load_image_processor
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 
@@ -38,11 +35,11 @@ class ModelNotServable(AgeGenderError):
 class ServedModel:
     """A model whose files have been checked. Its weights are read at first use and kept.
 
-    name, revision: what the page calls it; folder: where its files lie.
+    name, revision: what the page calls it; folder: where its files lie; page: its web address, if it has one.
     """
 
-    def __init__(self, name: str, revision: str, folder: Path):
-        self.name, self.revision, self.folder = name, revision, folder
+    def __init__(self, name: str, revision: str, folder: Path, page: str | None = None):
+        self.name, self.revision, self.folder, self.page = name, revision, folder, page
         self._pipeline: AgeGenderPipeline | None = None
         self._lock = threading.Lock()  # other visitors wait while the first one's request reads it
 
@@ -89,7 +86,8 @@ def find_model(choice: ModelChoice) -> ServedModel:
         )
     # a snapshot's folder is its commit
     revision = f"a local folder, {_digest(folder)}" if is_folder else f"revision {folder.name}"
-    return ServedModel(choice.name, revision, folder)
+    page = None if is_folder else f"https://huggingface.co/{model_id}/tree/{folder.name}"
+    return ServedModel(choice.name, revision, folder, page)
 
 
 def _digest(folder: Path) -> str:
@@ -122,29 +120,3 @@ def _download(model_id: str, revision: str | None) -> Path:
             f"The Hub could not be reached for {model_id!r}, and it is not in this machine's cache. Check the network, "
             "or unset MODEL_ID to serve the model in the folder model/."
         ) from error
-
-
-def about_markdown(served: ServedModel) -> str:
-    """Name and revision of the model, then its README.md without the metadata block and with its figures inside."""
-    heading = f"**Served here:** `{served.name}`, {served.revision}."
-    card = served.folder / "README.md"
-    if not card.is_file() or not stays_inside(card, served.folder):
-        return f"{heading}\n\nThis model has no card (README.md in its folder), so nothing is known about its quality."
-    text = RepoCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).text.lstrip()
-    return f"{heading}\n\n---\n\n{embed_figures(text, served.folder)}"
-
-
-def embed_figures(markdown: str, folder: Path) -> str:
-    """`![x](figures/a.png)` -> the same with the picture as a data URL.
-
-    Gradio does not serve them as files: in the Hub's cache they are links out of every folder that it is allowed to serve.
-    """
-
-    def embed(match: re.Match) -> str:
-        path = folder / "figures" / match[2]
-        if not path.is_file() or not stays_inside(path, folder):
-            return match[0]
-        data = base64.b64encode(path.read_bytes()).decode()
-        return f"{match[1]}data:{mimetypes.guess_type(path.name)[0]};base64,{data})"
-
-    return re.sub(r"(!\[[^\]]*\]\()figures/([^/)]+)\)", embed, markdown)

@@ -34,13 +34,18 @@ def read_upload(picture: dict | None) -> np.ndarray:
     return PICTURES.decode(content, name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}...")
 
 
+def read_bytes(picture: bytes) -> np.ndarray:
+    """Read a picture that came with its question, (H, W, 3) uint8; it was never a file. Raises `PictureError`."""
+    return PICTURES.decode(picture, "the picture")
+
+
 def path_of(picture: dict | None) -> str | None:
     """The path in Gradio's description of a file; None where there is none."""
     path = picture.get("path") if isinstance(picture, dict) else None
     return path if isinstance(path, str) else None
 
 
-def read_frame(frame: dict) -> np.ndarray:
+def read_frame(frame: dict | None) -> np.ndarray:
     """Read a webcam's frame, (H, W, 3) uint8, from a data URL. Gradio itself would decode it without a limit of its size.
 
     Raises:

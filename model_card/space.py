@@ -27,7 +27,7 @@ FILES = (
     "demo/**/*.py",
     "demo/web/**/*.*",
     "demo/web/**/LICENSE",
-    "examples/*.jpg",
+    "examples/**/*.*",
     "model/*.py",
     "model/*.onnx",
 )

@@ -167,7 +167,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, demo: DemoServer) -> Iterator[Page]:
     with visit(browser, demo) as page:
-        expect(page.get_by_role("tab", name="About")).to_be_visible()
+        expect(page.get_by_role("button", name="Choose photos")).to_be_visible()
         yield page
 
 

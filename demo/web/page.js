@@ -1,31 +1,59 @@
-() => { // Marks on the page what only the browser knows, for page.css: that there is no camera, that it cannot show a picture.
-  const marks = document.body.classList
-  const devices = navigator.mediaDevices // undefined at the http address of another computer
-  marks.toggle('no-camera', !devices)
-  if (devices) {
-    const start = devices.getUserMedia.bind(devices)
-    devices.getUserMedia = async wishes => {
-      marks.remove('no-camera')
-      try {
-        return await start(wishes)
-      } catch (error) {
-        marks.add('no-camera')
-        throw error
-      }
-    }
-  }
-  for (const kind of ['load', 'error'])
-    document.addEventListener(kind, event => {
-      if (event.target.matches?.('#picture img')) event.target.toggleAttribute('data-unshown', kind === 'error')
-    }, true)
-  // Dropped onto a shown picture, a file would only remove it: Gradio reads the list of files after the event, when the browser
-  // has emptied it. https://github.com/gradio-app/gradio/issues/10281, seen with 6.31.0.
-  document.addEventListener('drop', event => {
-    if (!event.isTrusted || !event.target.closest?.('#picture')) return
-    event.preventDefault()
-    event.stopImmediatePropagation()
-    const dataTransfer = new DataTransfer()
-    for (const file of event.dataTransfer.files) dataTransfer.items.add(file)
-    event.target.dispatchEvent(new DragEvent('drop', {bubbles: true, cancelable: true, dataTransfer}))
-  }, true)
+// The parts of the page as Gradio loads them: each function fills one gr.HTML of demo/page.py.
+
+import { showAbout } from './about.js'
+import { askServer } from './ask.js'
+import { element, replace } from './dom.js'
+import { createLive, watchCamera } from './live.js'
+import { createStage } from './stage.js'
+import { duration, language, text, useTexts } from './texts.js'
+
+useTexts(window.gradio_config.i18n_translations)
+document.documentElement.lang = language
+document.title = text('title')
+
+const part = (name, root = document) => root.querySelector(`[data-part="${name}"]`)
+
+export function header(root) {
+  replace(part('header', root), element('h1', {}, text('title')), element('p', { class: 'lead' }, text('lead')))
+}
+
+export function stage(root, props) {
+  createStage(
+    part('stage', root),
+    {
+      models: props.models,
+      maxPictures: props.max_pictures,
+      maxPictureMb: props.max_picture_mb,
+      rangeSets: props.range_sets,
+      defaultRanges: props.default_ranges,
+      maxAge: props.max_age,
+    },
+    askServer,
+  )
+}
+
+export function live(root, props, watch) {
+  watchCamera()
+  const show = createLive(part('live', root), part('overlay'), {
+    seconds: props.seconds,
+    framesPerSecond: props.frames_per_second,
+  })
+  watch('value', () => show(props.value))
+}
+
+export function about(root, props, watch) {
+  const place = part('about', root)
+  showAbout(place, props.value)
+  watch('value', () => showAbout(place, props.value))
+}
+
+export function footer(root, props) {
+  // Gradio's own footer is hidden: its words follow another table. Its button opens the page for programs.
+  const openApi = () => document.querySelector('footer .show-api').click()
+  replace(
+    part('footer', root),
+    element('p', {}, element('strong', {}, text('not_for_lead')), ' ', text('not_for')),
+    element('p', {}, text('privacy_programs', { keep: duration(props.keep_seconds) })),
+    element('p', {}, element('button', { type: 'button', class: 'link', onclick: openApi }, text('api'))),
+  )
 }

@@ -1,4 +1,5 @@
-"""The machine's Chromium, driven by Playwright: a film in place of its camera, and files chosen as a visitor chooses them."""
+"""The machine's Chromium, driven by Playwright: a film in place of its camera, files chosen as a visitor chooses them, and
+pictures with many faces."""
 
 import io
 import shutil
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, FileChooser, Page, Playwright
 
 
+ROOT = Path(__file__).resolve().parents[2]
+PORTRAIT = ROOT / "examples" / "astronaut.jpg"
+PICTURE_WH = (1280, 720)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -59,10 +63,10 @@ def write_frames(path: Path, frames: Sequence[Image.Image]) -> Path:
     return path
 
 
-def open_file_chooser(page: "Page", place: str) -> "FileChooser":
-    """Click the visible drop zone in `place`, a CSS selector; `set_files` of the result chooses files."""
+def open_file_chooser(page: "Page", button: str) -> "FileChooser":
+    """Click the visible button of this name; `set_files` of the result chooses files."""
     with page.expect_file_chooser() as chooser:
-        page.locator(f"{place} button.upload-container").click()
+        page.get_by_role("button", name=button, exact=True).click()
     return chooser.value
 
 
@@ -83,3 +87,18 @@ def serve_folder(folder: Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}/"
         server.shutdown()
+
+
+def picture_with_faces(faces: int) -> bytes:
+    """A JPEG of 1280 x 720 pixels with the same portrait pasted `faces` times, as large as they all fit."""
+    picture = Image.new("RGB", PICTURE_WH, "#888")
+    width, height = PICTURE_WH
+    sides = [width // columns for columns in range(1, faces + 1)] + [height // rows for rows in range(1, faces + 1)]
+    side = max(side for side in sides if (width // side) * (height // side) >= faces)
+    head = Image.open(PORTRAIT).crop((100, 0, 350, 250)).resize((side, side))
+    for index in range(faces):
+        row, column = divmod(index, width // side)
+        picture.paste(head, (side * column, side * row))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()

@@ -1,12 +1,12 @@
 """Time from picture to answer, by stage, beside a common alternative: one ViT-B for age and one for gender. And of a fresh
-process: from its start to its first answer, and in a browser from choosing a picture to its cards and its boxed copy.
+process: from its start to its first answer, and in a browser from choosing a picture to its boxes and what is said of each face.
 
     python -m scripts.benchmarks.demo                    # the model in model/
     python -m scripts.benchmarks.demo --model outputs/run --repeats 50
 """
 
 import argparse
-import io
+import json
 import os
 import socket
 import subprocess
@@ -21,17 +21,15 @@ from typing import TYPE_CHECKING
 import httpx
 import numpy as np
 import torch
-from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
 
 from demo.handlers import Handlers
-from demo.rendering import draw_faces, thumbnail
 from demo.serving import find_model
 from demo.settings import DEFAULT_MODEL, ModelChoice
 from model.face_alignment import align
 from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
-from scripts.benchmarks.browser import NoBrowser, launch_chromium, open_file_chooser
+from scripts.benchmarks.browser import NoBrowser, launch_chromium, open_file_chooser, picture_with_faces
 
 
 if TYPE_CHECKING:
@@ -39,23 +37,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTRAIT = ROOT / "examples" / "astronaut.jpg"
-PICTURE_WH = (1280, 720)
 FACES = (1, 20)
-
-
-def picture_with_faces(faces: int) -> bytes:
-    """A JPEG of 1280 x 720 pixels with the same portrait pasted `faces` times, as large as they all fit."""
-    picture = Image.new("RGB", PICTURE_WH, "#888")
-    width, height = PICTURE_WH
-    sides = [width // columns for columns in range(1, faces + 1)] + [height // rows for rows in range(1, faces + 1)]
-    side = max(side for side in sides if (width // side) * (height // side) >= faces)
-    head = Image.open(PORTRAIT).crop((100, 0, 350, 250)).resize((side, side))
-    for index in range(faces):
-        row, column = divmod(index, width // side)
-        picture.paste(head, (side * column, side * row))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=92)
-    return buffer.getvalue()
 
 
 def milliseconds(
@@ -77,17 +59,10 @@ def measure(
     pipe = handlers.served(None).pipeline
     config = pipe.model.config
     image_rgb = load_rgb(path)
-    image, found = Image.fromarray(image_rgb), detector.detect(image_rgb)
+    found = detector.detect(image_rgb)
     if len(found) != faces:
         raise RuntimeError(f"expected to measure {faces} faces, but {len(found)} were found")
-    prepared, shown = pipe.preprocess(image_rgb), pipe(image_rgb)
-    upload = {"path": str(path), "orig_name": path.name}
-
-    def draw() -> None:
-        draw_faces(image, shown).save(io.BytesIO(), "JPEG")
-        for face in shown:
-            thumbnail(image, face["box"])
-
+    prepared, picture = pipe.preprocess(image_rgb), path.read_bytes()
     return {
         "decode": milliseconds(lambda: load_rgb(path), repeats),
         "detect": milliseconds(lambda: detector.detect(image_rgb), repeats),
@@ -95,8 +70,7 @@ def measure(
             lambda: [align(image_rgb, face, config.landmarks_xy, config.image_size) for face in found], repeats
         ),
         "model": milliseconds(lambda: pipe.forward(prepared), repeats),
-        "draw": milliseconds(draw, repeats),
-        "picture to page": milliseconds(lambda: handlers.show(upload, ""), repeats),
+        "picture to page": milliseconds(lambda: json.dumps(handlers.show(picture)), repeats),
     }
 
 
@@ -149,16 +123,14 @@ def first_answer(api: str, picture: bytes) -> None:
 
 
 def measure_clicks(page_url: str, repeats: int) -> dict[int, tuple[float, float]]:
-    """Faces -> p50 and p95 in milliseconds from choosing a picture in the file chooser until its cards and boxes are shown."""
+    """Faces -> p50 and p95 in milliseconds from choosing a picture in the file chooser until its boxes and answers are shown."""
     from playwright.sync_api import sync_playwright  # of requirements-dev.txt
 
     with sync_playwright() as playwright:
         browser = launch_chromium(playwright)
         page = browser.new_page()
-        # The same picture is shown again and again: without this the browser would fetch its boxed copy only once.
-        page.context.new_cdp_session(page).send("Network.setCacheDisabled", {"cacheDisabled": True})
         page.goto(page_url)
-        page.get_by_role("tab", name="About").wait_for()
+        page.get_by_role("button", name="Choose photos").wait_for()
         times = {faces: measure_click(page, faces, repeats) for faces in FACES}
         browser.close()
     return times
@@ -166,22 +138,23 @@ def measure_clicks(page_url: str, repeats: int) -> dict[int, tuple[float, float]
 
 def measure_click(page: "Page", faces: int, repeats: int) -> tuple[float, float]:
     picture = picture_with_faces(faces)
+    answered = ".hero-age" if faces == 1 else f".face:nth-of-type({faces})"
     choosers: list[FileChooser] = []
 
-    def clear_and_open_chooser() -> None:
-        remove = page.locator("#picture").get_by_label("Remove Image")
-        if remove.is_visible():
-            remove.click()
-        for shown in ("#cards .face-card", "#drawn img"):
-            page.locator(shown).first.wait_for(state="detached")
-        choosers.append(open_file_chooser(page, "#picture"))
+    def reload_and_open_chooser() -> None:
+        page.reload()
+        choosers.append(open_file_chooser(page, "Choose photos"))
 
     def choose() -> None:
         choosers.pop().set_files({"name": "picture.jpg", "mimeType": "image/jpeg", "buffer": picture})
-        page.locator("#cards .face-card").nth(faces - 1).wait_for()
-        page.wait_for_function("document.querySelector('#drawn img')?.complete")
+        page.locator(answered).wait_for()
+        page.wait_for_function(
+            "faces => document.querySelector('.annotated img')?.complete"
+            " && document.querySelectorAll('.annotated .layer rect.box').length === faces",
+            arg=faces,
+        )
 
-    return milliseconds(choose, repeats, prepare=clear_and_open_chooser)
+    return milliseconds(choose, repeats, prepare=reload_and_open_chooser)
 
 
 def measure_fresh_process(model: str, repeats: int) -> None:
@@ -207,7 +180,7 @@ def main() -> None:
     start = time.perf_counter()
     served = find_model(ModelChoice(Path(arguments.model).name, arguments.model))
     _ = served.pipeline  # read at its first use
-    handlers, detector = Handlers([served], max_pictures=1), YuNetDetector(served.folder / YUNET_FILE)
+    handlers, detector = Handlers([served], concurrency=1), YuNetDetector(served.folder / YUNET_FILE)
     print(f"{served.name}, {torch.get_num_threads()} threads, loaded in {time.perf_counter() - start:.1f} s")
     for faces in FACES:
         print(f"\n{faces} pasted in 1280 x 720: milliseconds at p50 and p95")

@@ -107,7 +107,7 @@ def running_demo(model: str) -> Iterator[str]:
 
 def measure(page: "Page", faces: int, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `WATCH_DEVICE` and `WATCH_SERVER` return, measured one after the other."""
-    page.get_by_role("tab", name="Webcam").click()
+    page.get_by_role("tab", name="Live camera").click()
     page.get_by_role("button", name="Start the camera").click()
     page.locator(f".device-layer[data-faces='{faces}']").wait_for()
     page.locator("#live .face-card").first.wait_for()

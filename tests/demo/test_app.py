@@ -60,6 +60,14 @@ def test_endpoint_answers_what_the_pipeline_answers(client, pipe, photo, detect,
 
 
 @pytest.mark.slow
+def test_one_request_with_a_form_answers_the_same(demo: DemoServer, pipe: AgeGenderPipeline, photo: Path):
+    """As `curl -F picture=@photo.jpg -F age_ranges="4 bins" .../predict` sends it."""
+    form = {"files": {"picture": photo.read_bytes()}, "data": {"age_ranges": "4 bins", "detect": "true"}}
+    answer = httpx.post(f"{demo.url}/predict", **form, timeout=60).raise_for_status().json()
+    assert answer == json.loads(json.dumps(pipe(str(photo), age_ranges="4 bins")))
+
+
+@pytest.mark.slow
 def test_only_predict_is_public(demo: DemoServer, client: Client, photo: Path):
     info = httpx.get(f"{demo.url}/gradio_api/info").json()
     assert list(info["named_endpoints"]) == ["/predict"]
@@ -110,7 +118,7 @@ def test_frames_that_come_while_one_is_analysed_are_dropped(demo: DemoServer):
                 if '"process_starts"' in message:
                     for late in frames:
                         http.post(f"/gradio_api/stream/{event}", json=late).raise_for_status()
-                answered += re.findall(r"viewBox=\\\"0 0 (\d+)", message)
+                answered += re.findall(r'"size_wh": ?\[(\d+)', message)
                 if "109" in answered:
                     break
         http.post(f"/gradio_api/stream/{event}/close")
@@ -151,9 +159,10 @@ def test_serves_a_revision_from_the_hub(hub: HubServer, photo: Path, tmp_path: P
         for model in ("user/faces@v1", "Newest"):
             assert len(client.predict(handle_file(photo), model=model, api_name="/predict")) == 1
         with httpx.Client(base_url=demo.url, timeout=60) as http:
-            about = page_asks(http, "model", "user/faces@v1")
+            about = page_asks(http, "about-model", "user/faces@v1")
     commit = hub.repository("user/faces").branches["main"].oid
-    assert f"`user/faces@v1`, revision {commit}" in about
+    assert f"revision {commit}" in about
+    assert f"https://huggingface.co/user/faces/tree/{commit}" in about
     assert ("GET", f"/user/faces/resolve/{commit}/model.safetensors") in hub.requests
     assert not [path for method, path in hub.requests if path.endswith(".py") and method == "GET"]
 

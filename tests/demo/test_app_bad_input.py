@@ -156,10 +156,6 @@ CASES = {
         sent({"path": f"/tmp/age-gender-demo-{'0' * 16}/{'1' * 64}/a.jpg", "meta": FILE_MARK}, True, ""),
         "has been deleted in the meantime. Choose it again",
     ),
-    "picture on a page that was open before a restart": (
-        page_asked("picture", {"path": f"/tmp/age-gender-demo-{'0' * 16}/{'1' * 64}/a.jpg", "meta": FILE_MARK}),
-        "has been deleted in the meantime. Choose it again",
-    ),
     "file by its address": (
         sent({"path": "http://127.0.0.1:7860/gradio_api/file=/etc/passwd", "meta": FILE_MARK}, True, ""),
         NO_UPLOAD,
@@ -186,7 +182,8 @@ CASES = {
         "^422 .*JSON decode error",
     ),
     "no data": (lambda http, _: ask(http, json={"picture": "a.jpg"}), "^422 .*Field required"),
-    "too few": (sent(), "the types that the API page"),
+    "too few": (sent(), "picture, detect, age_ranges is missing"),
+    "one too few": (sent(None, True), "Expected the arguments picture, detect, age_ranges; age_ranges is missing"),
     "nothing": (sent(None, True, ""), "Expected a picture file; none came"),
     "list": (sent([1, 2, 3], True, ""), NO_UPLOAD),
     "path that is none": (sent({"path": {"x": 1}, "meta": FILE_MARK}, True, ""), NO_UPLOAD),
@@ -199,14 +196,41 @@ CASES = {
         "Expected the age ranges as text",
     ),
     # what the page's own functions never get from it
-    "picture that is text": (page_asked("picture", "private-name"), NO_UPLOAD),
-    "picture of the server": (page_asked("picture", {"path": PORTRAIT}), NO_UPLOAD),
-    "pictures that are text": (page_asked("pictures", "private-name"), NO_UPLOAD),
-    "pictures of the server": (page_asked("pictures", [{"path": PORTRAIT}]), NO_UPLOAD),
-    "several without a name": (
-        lambda http, _: page_asks(http, "pictures", [upload(http, "a.jpg", encoded("JPEG")) | {"orig_name": None}]),
-        "1 face found",
+    # pictures in a form, by the page and by programs
+    **{
+        f"{case}, to {path}": (posted(path, **options), expected)
+        for path in ("/page/answer", "/predict")
+        for case, options, expected in [
+            ("form without a picture", {"data": {"detect": "true"}}, "^400 .*picture is missing"),
+            ("form with a text as the picture", {"files": {"picture": (None, "private-name")}}, "picture is missing"),
+            ("form with text in the file", {"files": {"picture": ("private-name.jpg", b"no")}}, "^400 .*none of these"),
+            ("form with an empty file", {"files": {"picture": ("a.jpg", b"")}}, r"^400 .*is empty \(0 bytes\)"),
+            ("form with a damaged file", {"files": {"picture": encoded("JPEG")[:9000]}}, "^400 .*damaged"),
+            ("form with a large file", {"files": {"picture": bytes(4_000_000)}}, "^413 .*at most 3 MB"),
+            ("form with two files", {"files": [("picture", b"a"), ("more", b"b")]}, "^400 .*form cannot be read"),
+            (
+                "form with many fields",
+                {"files": {"picture": b"a"}, "data": {f"f{number}": "x" for number in range(9)}},
+                "^400 .*form cannot be read",
+            ),
+            (
+                "form with a wrong flag",
+                {"files": {"picture": encoded("JPEG")}, "data": {"detect": "perhaps"}},
+                "^400 .*Expected detect as true or false; got 'perhaps'",
+            ),
+            (
+                "form with another model",
+                {"files": {"picture": encoded("JPEG")}, "data": {"model": "private-name"}},
+                "^400 .*There is no such model here",
+            ),
+            ("no form", {"json": {"picture": "a.jpg"}}, "^400 .*picture is missing"),
+        ]
+    },
+    "form with wrong ranges": (
+        posted("/predict", files={"picture": encoded("JPEG")}, data={"age_ranges": "0-17, 20+"}),
+        "^400 .*add 18-19",
     ),
+    # what the page's own functions never get from it
     "frame that is text": (page_asked("webcam", "private-name"), NO_UPLOAD),
     "frame of numbers": (page_asked("webcam", {"url": 5}), NO_UPLOAD),
     "frame that is an address": (
@@ -214,7 +238,7 @@ CASES = {
         "picture as a data URL",
     ),
     "frame that is no picture": (page_asked("webcam", {"url": "data:image/png;base64,AAAA"}), "is none of these"),
-    "model that is not offered": (page_asked("model", "private-name"), "is not in the list of choices"),
+    "model that is not offered": (page_asked("about-model", "private-name"), "is not in the list of choices"),
     # too much
     "huge batch": (sent([{"path": "a.jpg", "meta": FILE_MARK}] * 500, True, ""), NO_UPLOAD),
     "large JSON": (lambda http, _: ask(http, "x" * 100_000, True, ""), "^413 .*at most 43 kB"),
@@ -283,14 +307,7 @@ def call_the_tool(demo: DemoServer, http: httpx.Client) -> None:
     assert len(json.loads(asyncio.run(call()))) == 1
 
 
-def ask_the_page(demo: DemoServer, http: httpx.Client) -> None:
-    answer = page_asks(http, "picture", upload(http, "private-name.jpg", encoded("JPEG")))
-    assert "1 face found" in answer
-    drawn = re.search(r'"path": ?"([^"]+)"', answer)[1]
-    assert Path(drawn) in demo.stored_files()
-
-
-@pytest.mark.parametrize("send", [misname_an_upload, name_an_upload_dots, call_the_tool, ask_the_page])
+@pytest.mark.parametrize("send", [misname_an_upload, name_an_upload_dots, call_the_tool])
 def test_whatever_is_sent_leaves_a_file_that_is_deleted(
     demo: DemoServer, http: httpx.Client, send: Callable[[DemoServer, httpx.Client], None]
 ):
@@ -314,15 +331,16 @@ def test_a_picture_is_gone_after_the_stated_time(demo: DemoServer, http: httpx.C
     assert "Choose it again" in ask(http, picture, True, "4 bins")
 
 
-def test_a_copy_with_boxes_is_gone_after_the_stated_time_since_it_was_drawn_last(demo: DemoServer, http: httpx.Client):
-    picture = upload(http, "private-name.jpg", encoded("JPEG", quality=90))
-    page_asks(http, "picture", picture)
-    time.sleep(KEEP_SECONDS / 2)  # in which the uploaded picture itself grows old
-    drawn = Path(re.search(r'"path": ?"([^"]+)"', page_asks(http, "picture", picture))[1])
-    assert drawn in demo.stored_files()
-    assert left_after_the_stated_time(demo) == []
+@pytest.mark.parametrize("path", ["/page/answer", "/predict"])
+def test_a_picture_that_comes_with_its_question_is_never_a_file(demo: DemoServer, http: httpx.Client, path: str):
+    before = demo.stored_files()
+    answer = http.post(path, files={"picture": ("private-name.jpg", encoded("JPEG", quality=100))}).raise_for_status()
+    assert '"year_probabilities"' in answer.text or '"age_ranges"' in answer.text
+    assert demo.stored_files() == before
 
 
 def test_no_file_of_the_server_is_handed_out(demo: DemoServer, http: httpx.Client):
     for path in ("/etc/passwd", ROOT / "app.py", Path(demo.environment["MODEL_ID"]) / "config.json"):
         assert http.get(f"/gradio_api/file={path}").status_code == 403, path
+    for path in ("/web/../app.py", "/web/%2e%2e/app.py", "/examples/../app.py", "/web//etc/passwd", "/web/"):
+        assert http.get(path).status_code == 404, path

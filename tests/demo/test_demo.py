@@ -1,7 +1,6 @@
-"""The parts of the demo that need no server: settings, ranges, cards, drawing, table, face tracking, saliency maps."""
+"""The parts of the demo that need no server: settings, texts, About, face tracking, saliency maps."""
 
-import base64
-import io
+import json
 import re
 import subprocess
 import sys
@@ -11,36 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from demo.handlers import read_ranges, rebin
-from demo.rendering import FACE_COLOURS, draw_faces, face_cards, figure, message, overlay_svg, thumbnail
+from demo.about import about, embed_figures
 from demo.saliency import saliency_maps
-from demo.serving import ModelNotServable, ServedModel, about_markdown, embed_figures, find_model
-from demo.settings import ModelChoice, Settings, SettingsError
-from demo.table import Row, to_csv
-from demo.texts import duration
+from demo.serving import ModelNotServable, ServedModel, find_model
+from demo.settings import DEFAULT_MODEL, ModelChoice, Settings, SettingsError
+from demo.texts import TEXTS
 from demo.tracking import MAX_MISSED_FRAMES, Tracks
 from model.face_alignment import Face
 from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput
 from model.pipeline_age_gender import FaceLogits, PreparedFaces
 from tests.support.tiny_model import IMAGE_SIZE, tiny_model
-
-
-FACE = {
-    "box": [10, 20, 60, 90],
-    "detection_score": 0.9,
-    "roll_degrees": -90,
-    "age": 33.6,
-    "age_interval": [27, 42],
-    "age_range": "30-39",
-    "age_ranges": {"0-29": 0.25, "30-39": 0.75},
-    "gender": "female",
-    "genders": {"male": 0.09, "female": 0.91},
-    "abstained": None,
-}
-UNSURE = FACE | {"gender": "unsure", "genders": {"male": 0.48, "female": 0.52}}
-NO_ANSWER = dict.fromkeys(FACE) | {"box": [0, 0, 9, 9], "abstained": "The face is <9> pixels wide."}
 
 
 def test_folder_without_weights_says_what_is_missing(tmp_path: Path):
@@ -57,39 +37,38 @@ def test_auth_that_is_not_understood_is_refused_without_repeating_it(monkeypatch
     assert text not in str(caught.value).split()
 
 
-def test_rebinning_equals_asking_again(pipe_answer: dict):
-    years = pipe_answer["year_probabilities"]
-    rebinned = rebin(pipe_answer, read_ranges("0-17, 18+", 116), 116)
-    assert rebinned["age_ranges"] == pytest.approx({"0-17": sum(years[:18]), "18+": sum(years[18:])})
-    assert rebinned["age"] == pipe_answer["age"]
-
-
-@pytest.fixture
-def pipe_answer() -> dict:
-    years = [index / sum(range(117)) for index in range(117)]
-    return {"year_probabilities": years, "age": 70.0, "age_ranges": {}, "age_range": ""}
-
-
-def test_spreadsheet_reads_a_file_name_as_text():
-    assert to_csv([Row("=cmd()", note="No face found.")]).splitlines()[1].startswith("'=cmd()")
-
-
-def test_table_reads_well_whether_sure_or_not():
-    table = to_csv([Row("a.jpg", 1, FACE), Row("a.jpg", 2, UNSURE), Row("b.jpg", note="No face found.")])
-    assert table.splitlines() == [
-        "picture,face,age by looks (years),from (years),to (years),age range (years),gender by looks,confidence,"
-        "turned (degrees),note",
-        "a.jpg,1,34,27,42,30-39,female,91%,-90,",
-        'a.jpg,2,34,27,42,30-39,unsure,,-90,"male 48%, female 52%"',
-        "b.jpg,,,,,,,,,No face found.",
-    ]
-
-
 @pytest.mark.parametrize("text", ["---\nlicense: other\n---\n# Card\n---\nmore", "# Card\n---\nmore"])
 def test_card_is_shown_without_its_metadata(tmp_path: Path, text: str):
     (tmp_path / "README.md").write_text(text)
-    shown = about_markdown(ServedModel("tiny", "a local folder", tmp_path))
-    assert shown == "**Served here:** `tiny`, a local folder.\n\n---\n\n# Card\n---\nmore"
+    shown = about(ServedModel("tiny", "a local folder", tmp_path))[1]
+    assert shown == "# Card\n---\nmore"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "license"),
+    [
+        ("license: mit", {"name": "mit", "link": None}),
+        (
+            "license: other\nlicense_name: own\nlicense_link: https://a/b",
+            {"name": "own", "link": "https://a/b"},
+        ),
+        ("license_name: own\nlicense_link: javascript:alert(1)", {"name": "own", "link": None}),
+        ("tags: [age]", None),
+    ],
+)
+def test_about_names_the_licence_of_the_card(tmp_path: Path, metadata: str, license: dict | None):
+    (tmp_path / "README.md").write_text(f"---\n{metadata}\n---\n# Card")
+    assert about(ServedModel("tiny", "", tmp_path))[0]["license"] == license
+
+
+def test_about_shows_what_was_measured():
+    """Of the model that ships; whatever is not in a metrics.json is left out."""
+    served = find_model(ModelChoice("model", DEFAULT_MODEL))
+    shown = about(served)[0]
+    metrics = json.loads((served.folder / "metrics.json").read_text())
+    assert shown["age_mae"] == metrics["age"]["mae"]["value"]
+    assert (shown["dataset"], len(shown["by_age"])) == ("UTKFace", 4)
+    assert about(ServedModel("none", "", Path("nowhere")))[0].get("age_mae") is None
 
 
 def test_figures_of_a_card_are_shown_even_where_they_are_links(tmp_path: Path):
@@ -103,54 +82,17 @@ def test_figures_of_a_card_are_shown_even_where_they_are_links(tmp_path: Path):
     assert shown == "![a](data:image/png;base64,cG5n) ![gone](figures/b.png) ![c](https://x/figures/a.png)"
 
 
-def words(html: str) -> str:
-    return " ".join(re.sub(r"<[^>]*>", " ", html).split())
-
-
-@pytest.mark.parametrize(
-    ("face", "expected"),
-    [
-        (
-            FACE,
-            "2 Looks about 34 years old Probably between 27 and 42 years . For about 80% of faces such an interval contains the "
-            "true age. Looks female (91% confidence)",
-        ),
-        (
-            UNSURE,
-            "Gender: unsure (male 48%, female 52%). The model names a gender only at a confidence of 70% or more.",
-        ),
-        (NO_ANSWER, "2 No answer for this face The face is &lt;9&gt; pixels wide."),
-    ],
-    ids=["sure", "unsure", "no answer"],
-)
-def test_card_says_what_the_face_looks_like_or_why_not(face: dict, expected: str):
-    card = words(face_cards([2], [face], coverage=0.8, gender_threshold=0.7))
-    assert expected in card
-    assert " is female" not in card
-
-
-def test_names_from_outside_cannot_become_markup():
-    evil = "<script>alert(1)</script>"
-    html = message(evil) + figure(Image.new("RGB", (2, 2)), f'"{evil}', evil)
-    assert "<script>" not in html
-    assert 'alt="&quot;' in html
-
-
-@pytest.mark.parametrize("size_wh", [(100, 120), (4000, 3000), (1, 1), (2000, 20)])
-def test_faces_are_drawn_on_any_size_without_changing_the_picture(size_wh: tuple):
-    picture = Image.new("RGB", size_wh, "white")
-    faces = [FACE | {"box": [0, 0, size_wh[0], size_wh[1]]}, NO_ANSWER | {"box": [0, 0, 1, 1]}]
-    drawn = draw_faces(picture, faces)
-    assert max(drawn.size) <= 1600
-    assert np.asarray(picture).min() == 255
-    assert np.asarray(drawn).min() < 255
-
-
-@pytest.mark.parametrize("colour", FACE_COLOURS)
-def test_white_text_is_readable_on_every_face_colour(colour: str):
-    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    assert 1.05 / (linear @ (0.2126, 0.7152, 0.0722) + 0.05) >= 4.5  # WCAG 2 AA
+def test_every_text_is_in_every_language():
+    """The same keys, the same places to fill in, and no text that nothing shows."""
+    english, german = TEXTS["en"], TEXTS["de"]
+    assert english.keys() == german.keys()
+    for key, text in english.items():
+        assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", german[key])), key
+    web = Path(__file__).parents[2] / "demo"
+    source = "".join(path.read_text() for path in [*web.glob("web/*.js"), *web.glob("*.py")])
+    made = ("_one", "_many", "column_", "example_", "credit_", "saliency_", "status_", "card_", "error_", "audio.")
+    assert [key for key in english if f"'{key}'" not in source and f'"{key}"' not in source
+            and not any(part in key for part in made)] == []  # fmt: skip
 
 
 def frame(*faces: tuple[float, float]) -> FaceLogits:
@@ -192,18 +134,6 @@ def test_a_frame_in_which_a_face_may_be_turned_adds_nothing_to_its_answer():
     assert second.age_logits[0, 0] == 1.0
 
 
-def test_a_thumbnail_shows_what_the_picture_has_of_a_face():
-    wide = Image.new("RGB", (12_000, 300), "red")
-    shown = Image.open(io.BytesIO(base64.b64decode(thumbnail(wide, (0, 0, 12_000, 300)).partition(",")[2])))
-    assert shown.size == (112, 112)
-    assert shown.getpixel((56, 56))[0] > 120
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(90, "90 seconds"), (179, "3 minutes"), (600, "10 minutes")])
-def test_a_time_is_never_promised_shorter_than_it_is(seconds: int, text: str):
-    assert duration(seconds) == text
-
-
 def test_a_session_remembers_no_picture_and_no_answer():
     code = """
 import asyncio
@@ -222,14 +152,6 @@ assert "private" not in str(vars(state))
 assert "private" not in str([vars(block) for block in state.blocks_config.blocks.values()])
 """
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
-
-
-def test_overlay_holds_readable_text_inside_the_frame():
-    svg = overlay_svg((640, 480), [1, 2], [FACE | {"box": [600, 0, 640, 60]}, NO_ANSWER])
-    assert 'data-faces="2"' in svg
-    assert "1 · 34 years" in svg
-    for x, width in re.findall(r'<rect x="(\d+)" y="\d+" width="(\d+)"', svg):
-        assert int(x) + int(width) <= 641
 
 
 class AnswersByOneCorner(AgeGenderModel):

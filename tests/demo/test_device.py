@@ -212,7 +212,7 @@ def test_the_live_camera_is_private_and_works_without_a_network(browser: Browser
         requests: list[Request] = []
         page.on("request", lambda request: requests.append(request))
         page.on("websocket", lambda socket: pytest.fail(f"opened {socket.url}"))
-        page.get_by_role("tab", name="Webcam").click()
+        page.get_by_role("tab", name="Live camera").click()
         expect(page.get_by_label("On this device")).to_be_checked()
         start_live(page)
         page.locator("#live").get_by_label("Age ranges").fill("0-17, 18+")
@@ -235,14 +235,14 @@ def test_the_live_camera_is_private_and_works_without_a_network(browser: Browser
         assert page.evaluate(f"{fetched}.length") == 3
         # a second visit loads nothing of them again
         page.reload()
-        page.get_by_role("tab", name="Webcam").click()
+        page.get_by_role("tab", name="Live camera").click()
         page.wait_for_function(f"{fetched}.length === 3")
         assert page.evaluate(f"{fetched}.map(({{transferSize}}) => transferSize)") == [0, 0, 0]
 
 
 def test_the_visitor_lets_the_server_answer_and_comes_back(browser: Browser, device_demo: DemoServer):
     with visit(browser, device_demo) as page:
-        page.get_by_role("tab", name="Webcam").click()
+        page.get_by_role("tab", name="Live camera").click()
         start_live(page)
         page.evaluate("window.track = document.querySelector('#live video').srcObject.getTracks()[0]")
         page.get_by_label("On the server").check()

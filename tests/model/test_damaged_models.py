@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import ViTConfig, ViTModel
 
-from demo.serving import ModelNotServable, about_markdown, find_model
+from demo.about import card_markdown
+from demo.serving import ModelNotServable, find_model
 from demo.settings import ModelChoice
 from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
@@ -256,14 +257,14 @@ def test_links_out_of_the_folder_publish_nothing(folder: Path, tmp_path: Path):
     for name in ("figures/secret.png", "requirements.txt", PROCESSOR):
         assert f"{name} is a link to a file outside the folder" in str(raised.value)
     served = find_model(ModelChoice("model", str(folder), None))
-    assert "secret" not in about_markdown(served)
+    assert "secret" not in card_markdown(served)
     (folder / "README.md").unlink()
     (folder / "README.md").write_text("# Model\n\n![figure](figures/secret.png)\n")
-    assert "data:" not in about_markdown(served)
+    assert "data:" not in card_markdown(served)
     (folder / "figures" / "real.png").write_bytes(b"png")
     os.symlink("real.png", folder / "figures" / "inside.png")
     (folder / "README.md").write_text("# Model\n\n![figure](figures/inside.png)\n")
-    assert "data:image/png;base64," in about_markdown(served)
+    assert "data:image/png;base64," in card_markdown(served)
 
 
 def test_a_link_is_not_copied_into_a_saved_folder(folder: Path, tmp_path: Path):

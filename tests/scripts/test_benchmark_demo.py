@@ -8,7 +8,8 @@ import pytest
 
 from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
-from scripts.benchmarks.demo import FACES, picture_with_faces
+from scripts.benchmarks.browser import picture_with_faces
+from scripts.benchmarks.demo import FACES
 from tests.support.demo_server import ROOT, DemoServer
 
 

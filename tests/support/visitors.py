@@ -31,33 +31,34 @@ def chromium(folder: Path, film: Path | None = None) -> Iterator[Browser]:
 
 @contextmanager
 def visit(browser: Browser, demo: DemoServer, **options: object) -> Iterator[Page]:
-    """A visitor's page. A request to another server is an error."""
+    """A visitor's page. A request to another server, and an error of the page's own scripts, is an error."""
     context = browser.new_context(permissions=["camera", "clipboard-read", "clipboard-write"], **options)
     context.set_default_timeout(PATIENCE_MS)
     expect.set_options(timeout=PATIENCE_MS)
-    page, requests = context.new_page(), []
+    page, requests, errors = context.new_page(), [], []
     page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: errors.append(error) if "/web/" in (error.stack or "") else None)
     # Intercept the file chooser from now on: `expect_file_chooser` alone begins too late for a key that is pressed at once.
     page.on("filechooser", lambda chooser: None)
     page.goto(demo.url)
     yield page
     context.close()
     assert [url for url in requests if not url.startswith((demo.url, "data:", "blob:"))] == []
+    assert errors == []
 
 
-def upload(page: Page, *paths: Path, place: str = "#picture") -> None:
-    """Click the visible drop zone and choose files in the browser's file chooser."""
-    open_file_chooser(page, place).set_files(paths)
+def choose(page: Page, *paths: Path, button: str = "Choose photos") -> None:
+    """Click the visible button, and choose files in the browser's file chooser."""
+    open_file_chooser(page, button).set_files(paths)
 
 
-def drop(page: Page, *paths: Path, place: str = "#picture") -> None:
-    """Drag files from the visitor's desktop, and drop them where `place` is on the screen."""
-    box = page.locator(f"{place} .upload-container").first.bounding_box()
-    assert box is not None, f"{place} is not visible"
+def drop(page: Page, *paths: Path) -> None:
+    """Drag files from the visitor's desktop, and drop them in the middle of the window."""
+    size = page.viewport_size
     browser = page.context.new_cdp_session(page)
     event = {
-        "x": box["x"] + box["width"] / 2,
-        "y": box["y"] + box["height"] / 2,
+        "x": size["width"] / 2,
+        "y": size["height"] / 2,
         "data": {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1},
     }
     for kind in ("dragEnter", "dragOver", "drop"):
@@ -65,22 +66,28 @@ def drop(page: Page, *paths: Path, place: str = "#picture") -> None:
     browser.detach()
 
 
+def copy_picture(page: Page, path: Path) -> None:
+    """Put a PNG into the clipboard, as another program would."""
+    page.evaluate(
+        """async bytes => {
+          const blob = new Blob([new Uint8Array(bytes)], {type: 'image/png'})
+          await navigator.clipboard.write([new ClipboardItem({'image/png': blob})])
+        }""",
+        list(path.read_bytes()),
+    )
+
+
 def tab_to(page: Page, place: str) -> None:
     """Press Tab until something in `place`, a CSS selector, has the focus."""
-    for _ in range(20):
+    for _ in range(30):
         page.keyboard.press("Tab")
         if page.evaluate("place => document.activeElement.closest(place) !== null", place):
             return
-    raise AssertionError(f"20 presses of Tab do not reach {place}")
-
-
-def type_ranges(page: Page, where: str, ranges: str) -> None:
-    page.locator(f"{where} input").fill(ranges)
-    page.locator(f"{where} input").press("Enter")
+    raise AssertionError(f"30 presses of Tab do not reach {place}")
 
 
 def hold_first_question(page: Page) -> list[Route]:
-    """The requests to the model from now on; the first waits for its `continue_()`, with all that was chosen by then."""
+    """The questions from now on; the first waits for its `continue_()`."""
     asked = []
 
     def meet(route: Route) -> None:
@@ -88,12 +95,12 @@ def hold_first_question(page: Page) -> list[Route]:
         if len(asked) > 1:
             route.continue_()
 
-    page.route("**/queue/join*", meet)
+    page.route("**/page/answer", meet)
     return asked
 
 
 def start_webcam(page: Page) -> None:
-    page.get_by_role("tab", name="Webcam").click()
+    page.get_by_role("tab", name="Live camera").click()
     page.get_by_text("Click to Access Webcam").click()
     page.locator("#webcam").get_by_text("Start").click()
 
@@ -102,4 +109,4 @@ def log_in(page: Page) -> None:
     page.get_by_label("username").fill("ann")
     page.get_by_label("password").fill("secret")
     page.get_by_role("button", name="Login").click()
-    page.get_by_role("tab", name="Picture").wait_for()
+    page.get_by_role("button", name="Choose photos").wait_for()

@@ -1,0 +1,74 @@
+// The first screen: ways in, three lines that say what this is, and examples.
+
+import { element, ICONS, icon } from './dom.js'
+import { EXAMPLES } from './examples.js'
+import { text } from './texts.js'
+
+// actions: { choose(), camera(), example(name) }
+export function startView(actions) {
+  const zone = element(
+    'div',
+    {
+      class: 'zone',
+      onclick: event => event.target.closest('button') || actions.choose(), // the buttons serve the keyboard
+    },
+    element('div', { class: 'zone-icon' }, icon(ICONS.picture, 44)),
+    element(
+      'div',
+      { class: 'zone-buttons' },
+      element(
+        'button',
+        { type: 'button', class: 'main big', onclick: actions.choose },
+        icon(ICONS.picture, 22),
+        text('choose_photos'),
+      ),
+      element(
+        'button',
+        { type: 'button', class: 'plain big', onclick: actions.camera },
+        icon(ICONS.camera, 22),
+        text('use_camera'),
+      ),
+    ),
+    element('p', { class: 'zone-hint quiet' }, text('drop_hint')),
+  )
+  return element('div', { class: 'start' }, zone, notes(), examples(actions))
+}
+
+function notes() {
+  return element(
+    'div',
+    { class: 'notes' },
+    element('p', {}, element('strong', {}, text('not_for_lead')), ' ', text('not_for')),
+    element('details', {}, element('summary', {}, text('privacy_short')), element('p', {}, text('privacy_long'))),
+  )
+}
+
+function examples(actions) {
+  return element(
+    'section',
+    { class: 'examples' },
+    element('h2', {}, text('examples')),
+    element(
+      'ul',
+      {},
+      EXAMPLES.map(name =>
+        element(
+          'li',
+          {},
+          element(
+            'button',
+            { type: 'button', class: 'example', onclick: () => actions.example(name) },
+            element('img', {
+              src: new URL(`examples/small/${name}.jpg`, document.baseURI),
+              alt: '',
+              width: 320,
+              height: 320,
+            }),
+            element('span', {}, text(`example_${name}`)),
+          ),
+          element('p', { class: 'quiet credit' }, text(`credit_${name}`)),
+        ),
+      ),
+    ),
+  )
+}

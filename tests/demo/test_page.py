@@ -1,0 +1,344 @@
+"""The Pictures tab in a real Chromium: one picture, from choosing it to its answer, its card and its copy."""
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Download, Page, expect
+from skimage.data import astronaut
+
+from tests.support.demo_server import DemoServer
+from tests.support.visitors import choose, copy_picture, drop, hold_first_question, log_in, tab_to, visit
+
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two portraits in one picture."""
+    path = tmp_path_factory.mktemp("two") / "two.png"
+    Image.fromarray(np.hstack([astronaut(), astronaut()])).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bad") / "bad.png"
+    path.write_bytes(b"not a picture")
+    return path
+
+
+def by_keyboard(page: Page, path: Path) -> None:
+    tab_to(page, ".zone-buttons")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(path)
+
+
+def by_the_zone(page: Page, path: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.locator(".zone-icon").click()
+    chooser.value.set_files(path)
+
+
+def by_pasting(page: Page, path: Path) -> None:
+    copy_picture(page, path)
+    page.keyboard.press("Control+V")
+
+
+def by_snapshot(page: Page, path: Path) -> None:
+    page.get_by_role("button", name="Use camera").click()
+    page.get_by_role("button", name="Take photo").click()
+
+
+@pytest.mark.parametrize("bring", [choose, by_the_zone, by_keyboard, drop, by_pasting, by_snapshot])
+def test_a_picture_comes_in_by_every_way(page: Page, portrait: Path, bring: Callable[[Page, Path], None]):
+    bring(page, portrait)
+    expect(page.locator(".hero-age")).to_have_text(re.compile(r"^\d+$"))
+    expect(page.locator(".zone")).to_have_count(0)  # the picture stands in its place
+    expect(page.locator(".annotated rect.box")).to_have_count(1)
+    assert page.evaluate("navigator.mediaDevices.enumerateDevices().then(all => !document.querySelector('video'))")
+
+
+def test_one_face_is_said_once_and_in_any_ranges(page: Page, portrait: Path):
+    choose(page, portrait)
+    hero = page.locator(".hero-age")
+    expect(page.locator(".hero-interval")).to_have_text(re.compile(r"^likely \d+ to \d+$"))
+    age = int(hero.inner_text())
+    expect(page.locator(".hero-gender")).to_have_text(
+        re.compile(r"^(Looks (fe)?male: \d+% confidence|Gender unsure: .*)$")
+    )
+    expect(page.get_by_text("For about 80% of faces")).to_have_count(1)
+    picture = page.get_by_role("img", name=re.compile(rf"^1 face found\. Face 1: {age} years"))
+    box = page.locator(".annotated rect.box").bounding_box()
+    shown = picture.bounding_box()
+    assert box["x"] > shown["x"] + 0.3 * shown["width"], "her face is in the middle of the picture"
+    assert box["y"] + box["height"] < shown["y"] + 0.4 * shown["height"], "and in its upper part"
+
+    page.get_by_text("Probability of each age range").click()
+    bold = page.locator(".bars .best span").first
+    low, high = map(int, bold.inner_text().replace("+", "-116").split("-"))
+    assert low <= age <= high
+    assert "0%" not in page.locator(".bars li:not(.best) span:last-child").all_inner_texts()
+    page.get_by_text("Options", exact=True).click()
+    ranges = page.get_by_label("Age ranges")
+    assert not re.search("FairFace|DIT825", ranges.inner_text())
+    ranges.select_option("Child / adult")
+    page.get_by_text("Probability of each age range").click()
+    expect(bold).to_have_text("18+" if age >= 18 else "0-17")
+    ranges.select_option("Type your own")
+    own = page.get_by_label("Your ranges")
+    own.fill("0-17, 20+")
+    expect(page.get_by_text("A range is missing: add 18-19")).to_be_visible()
+    own.fill("0-116")
+    page.get_by_text("Probability of each age range").click()
+    expect(bold).to_have_text("0+")
+    # the model was asked once, and nothing about it stays in the browser
+    asked = page.evaluate(
+        "performance.getEntriesByType('resource').filter(r => r.name.endsWith('/page/answer')).length"
+    )
+    assert asked == 1
+    *stores, databases = page.evaluate(
+        "async () => [{...localStorage}, {...sessionStorage}, await indexedDB.databases()]"
+    )
+    assert databases == []
+    assert not re.search("portrait|predict|history|face|years", json.dumps(stores).lower()), stores
+
+
+def test_several_faces_are_rows_linked_to_their_pins(page: Page, two: Path):
+    choose(page, two)
+    rows = page.locator(".faces button.row")
+    expect(rows).to_have_count(2)
+    expect(page.get_by_text("For about 80% of faces")).to_have_count(1)
+    pins = page.locator(".annotated circle.pin")
+    expect(pins).to_have_count(2)
+    circles = pins.evaluate_all("pins => pins.map(pin => [pin.cx, pin.cy, pin.r].map(value => value.baseVal.value))")
+    boxes = page.locator(".annotated rect.box").evaluate_all(
+        "all => all.map(box => [box.x, box.y, box.width, box.height].map(value => value.baseVal.value))"
+    )
+    for x, y, radius in circles:
+        for left, top, width, height in boxes:
+            away = np.hypot(max(left - x, 0, x - left - width), max(top - y, 0, y - top - height))
+            assert away >= radius, "no pin covers a face"
+    assert circles[0][0] < circles[1][0], "numbered as one reads"
+    second = page.locator('.annotated [data-face="1"]')
+    rows.nth(1).hover()
+    expect(second).to_have_class("marked")
+    rows.nth(0).focus()
+    expect(page.locator('.annotated [data-face="0"]')).to_have_class("marked")
+    second.locator("rect.box").click()
+    expect(rows.nth(1)).to_be_focused()
+    expect(page.locator(".face").nth(1)).to_have_class(re.compile("marked"))
+    page.keyboard.press("Enter")
+    expect(page.locator(".face").nth(1).locator(".curve")).to_be_visible()
+    expect(rows.nth(1)).to_have_attribute("aria-expanded", "true")
+
+
+def test_saliency_maps_are_made_on_demand(page: Page, portrait: Path):
+    choose(page, portrait)
+    page.get_by_text("Saliency map", exact=True).click()
+    page.get_by_role("button", name="Show saliency maps").click()
+    expect(page.get_by_role("img", name=re.compile("Pixels that matter"))).to_have_count(2)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"not a picture", "This cannot be read as a picture"),
+        (b"", "The file is empty"),
+        (None, "The file is too large: at most 20 MB"),
+    ],
+    ids=["text", "empty", "too large"],
+)
+def test_a_bad_file_never_wipes_the_answer_that_is_shown(
+    page: Page, portrait: Path, tmp_path: Path, content: bytes | None, said: str
+):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(bytes(20_000_001) if content is None else content)
+    choose(page, bad)
+    expect(page.get_by_role("alert")).to_contain_text(f"bad.jpg was not used. {said}")
+    expect(page.get_by_role("button", name="Choose photos")).to_be_visible()
+    choose(page, portrait)
+    expect(page.locator(".hero-age")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    choose(page, bad, button="New picture")
+    expect(page.get_by_role("alert")).to_contain_text(f"bad.jpg was not used. {said}")
+    expect(page.locator(".hero-age")).to_be_visible()
+
+
+def test_a_question_that_is_refused_can_be_asked_again(page: Page, portrait: Path, two: Path):
+    choose(page, portrait)
+    expect(page.locator(".hero-age")).to_be_visible()
+    for refuse, said in (
+        (lambda route: route.fulfill(status=503, json={"detail": "busy"}), "the demo is busy"),
+        (lambda route: route.abort(), "The server cannot be reached"),
+    ):
+        page.route("**/page/answer", refuse, times=1)
+        drop(page, two)
+        expect(page.get_by_role("alert")).to_contain_text(said)
+        expect(page.locator(".hero-age")).to_have_count(0)  # it was of another picture
+        page.get_by_role("button", name="Back").click()
+        expect(page.locator(".hero-age")).to_be_visible()
+    page.route("**/page/answer", lambda route: route.abort(), times=1)
+    drop(page, two)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".faces button.row")).to_have_count(2)
+
+
+def test_a_question_can_be_cancelled_and_a_later_picture_wins(page: Page, portrait: Path, two: Path):
+    asked = hold_first_question(page)
+    choose(page, portrait)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("button", name="Choose photos")).to_be_visible()
+    page.unroute("**/page/answer")
+    asked = hold_first_question(page)
+    choose(page, portrait)
+    expect(page.get_by_text("Looking for faces")).to_be_visible()
+    drop(page, two)
+    expect(page.locator(".faces button.row")).to_have_count(2)
+    assert len(asked) == 2
+
+
+def test_visitors_see_nothing_of_each_other(browser: Browser, demo: DemoServer, portrait: Path, two: Path):
+    with visit(browser, demo) as first, visit(browser, demo) as second:
+        asked = hold_first_question(first)
+        with first.expect_request("**/page/answer"):
+            choose(first, portrait)
+        choose(second, two)
+        expect(second.locator(".faces button.row")).to_have_count(2)
+        asked[0].continue_()
+        expect(first.locator(".hero-age")).to_be_visible()
+        expect(first.locator(".annotated rect.box")).to_have_count(1)
+
+
+def test_picture_without_a_face_can_be_answered_as_a_whole_without_a_promise(page: Page, tmp_path: Path):
+    blank = tmp_path / "blank.png"
+    Image.new("RGB", (200, 150), "olive").save(blank)
+    choose(page, blank)
+    expect(page.get_by_role("heading", name="No face found")).to_be_visible()
+    page.get_by_role("button", name="Treat the whole picture as one face").click()
+    expect(page.locator(".hero-age")).to_be_visible()
+    expect(page.get_by_text("No face was found here.")).to_be_visible()
+    expect(page.get_by_text("1 face found")).to_have_count(0)
+    expect(page.get_by_text("For about 80% of faces")).to_have_count(0)
+
+
+def test_a_kind_of_picture_that_the_browser_cannot_show_is_shown_by_the_server(
+    page: Page, portrait: Path, tmp_path: Path
+):
+    tiff = tmp_path / "portrait.tiff"
+    Image.open(portrait).save(tiff)
+    choose(page, tiff)
+    expect(page.locator(".hero-age")).to_be_visible()
+    expect(page.locator(".annotated img")).to_have_js_property("naturalWidth", 512)
+    expect(page.locator(".annotated rect.box")).to_have_count(1)
+
+
+def test_a_large_photo_is_reduced_before_it_is_sent(page: Page, tmp_path: Path):
+    photo = tmp_path / "photo.jpg"
+    noise = np.random.default_rng(0).integers(0, 40, (3072, 3072, 3), np.uint8)
+    large = np.asarray(Image.fromarray(astronaut()).resize((3072, 3072))) // 2 + noise
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise, as phones write it
+    Image.fromarray(np.rot90(large)).save(photo, quality=92, exif=exif)
+    assert photo.stat().st_size > 3_000_000
+    with page.expect_request("**/page/answer") as question:
+        choose(page, photo)
+    assert int(question.value.all_headers()["content-length"]) < photo.stat().st_size / 3
+    expect(page.locator(".hero-age")).to_be_visible()
+    box, shown = (page.locator(name).bounding_box() for name in (".annotated rect.box", ".annotated img"))
+    assert (box["x"] - shown["x"]) / shown["width"] == pytest.approx(178 / 512, abs=0.03)
+    assert (box["y"] - shown["y"]) / shown["height"] == pytest.approx(66 / 512, abs=0.03)
+
+
+def picture_of(download: Download) -> Image.Image:
+    return Image.open(io.BytesIO(Path(download.path()).read_bytes()))
+
+
+def test_the_card_and_the_copy_are_made_in_the_browser(page: Page, portrait: Path):
+    choose(page, portrait)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    copy = picture_of(download.value)
+    assert (copy.format, copy.size, download.value.suggested_filename) == ("JPEG", (512, 512), "portrait-age.jpg")
+    drawn = np.abs(np.asarray(copy.convert("RGB"), int) - astronaut()).max(axis=2) > 60
+    assert drawn[60:180, 170:280].sum() > 300, "the box"
+    page.get_by_role("button", name="Share", exact=True).click()
+    card = page.get_by_role("img", name="The share card")
+    for shape, size in (("Wide", (1200, 630)), ("Square", (1080, 1080))):
+        page.get_by_text(shape, exact=True).click()
+        expect(card).to_have_js_property("naturalWidth", size[0])
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download card").click()
+        assert picture_of(download.value).size == size
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_text("Copied")).to_be_visible()
+    kinds = page.evaluate("navigator.clipboard.read().then(items => items[0].types)")
+    assert kinds == ["image/png"]
+    page.keyboard.press("Escape")
+    expect(card).to_have_count(0)
+
+
+def test_enlarging_really_enlarges(page: Page, portrait: Path):
+    small = portrait.with_name("small.png")
+    Image.open(portrait).resize((200, 200)).save(small)
+    choose(page, small)
+    shown = page.locator(".picture .annotated img").bounding_box()
+    page.get_by_role("button", name="Enlarge").click()
+    large = page.locator("dialog .annotated img").bounding_box()
+    assert large["width"] > 2 * shown["width"]
+    size = page.viewport_size
+    assert large["y"] >= 0
+    assert large["y"] + large["height"] <= size["height"]
+    expect(page.locator("dialog rect.box")).to_have_count(1)
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+def test_the_age_is_on_a_phones_first_screen(browser: Browser, demo: DemoServer, portrait: Path):
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with visit(browser, demo, **phone) as page:
+        expect(page.get_by_text("drop them anywhere")).to_be_hidden()
+        choose(page, portrait)
+        age = page.locator(".hero-age")
+        expect(age).to_be_in_viewport(ratio=1)
+        assert 48 <= float(age.evaluate("age => parseFloat(getComputedStyle(age).fontSize)")) <= 64
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, "nothing is wider than the screen"
+
+
+def test_page_tells_a_visitor_beyond_the_rate_limit(browser: Browser, guarded: DemoServer, portrait: Path):
+    address = {"X-Forwarded-For": "192.0.2.21"}
+    with visit(browser, guarded, extra_http_headers=address) as page:
+        log_in(page)
+        for _ in range(41):
+            httpx.post(f"{guarded.url}/login", data={"username": "ann", "password": "wrong"}, headers=address)
+        choose(page, portrait)
+        expect(page.get_by_role("alert")).to_have_text(
+            re.compile(r"You asked too often\. Try again in (\d+ seconds?|1 minute)\.")
+        )
+
+
+def test_the_first_load_is_small(browser: Browser, demo: DemoServer):
+    """At most 500 kB, and a link preview that names the demo."""
+    context = browser.new_context()
+    page, sizes = context.new_page(), []
+    network = context.new_cdp_session(page)
+    network.send("Network.enable")
+    network.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    html = page.goto(demo.url).text()
+    page.get_by_role("button", name="Choose photos").wait_for()
+    page.wait_for_function("[...document.images].every(image => image.complete)")
+    context.close()
+    assert sum(sizes) <= 500_000
+    preview = dict(re.findall(r'<meta property="(og:[a-z]+)" content="([^"]*)"', html))
+    assert preview["og:title"] == "How old does this face look?"
+    assert "Gradio" not in str(preview)
+    assert preview["og:url"] == demo.url
+    assert Image.open(io.BytesIO(httpx.get(preview["og:image"]).content)).size == (1200, 630)
