@@ -204,6 +204,7 @@ def test_static_site_answers_pictures_in_any_ranges_without_a_network(site_page:
         told = {"grey": "No face was found", "text": "cannot be read as a picture"}[name]
         expect(site_page.locator("#picture .problem").last).to_contain_text(told)
     site_page.get_by_role("tab", name="Camera").click()
+    start_live(site_page)
     assert [request.url for request in requests if not request.url.startswith(("blob:", "data:"))] == []
 
 

@@ -16,7 +16,7 @@ const FINE_MS = 1000 // between two fine searches while a face is in sight; else
 const FACES_PER_ANSWER = 4
 const CARDS_MS = 300 // between two changes of the cards, so that they can be read
 
-// models: [{name, manifest}], manifest an address. onWhere("device" or "server"): what the visitor chose, or had to be chosen;
+// models: [{name, manifest, device}]: the address of a manifest, or a promise of a DeviceModel that others use too. onWhere("device" or "server"): what the visitor chose, or had to be chosen;
 // without it there is no server to choose.
 export function mountLive(root, {models, onWhere = null}) {
   return new Live(root, models, onWhere)
@@ -99,11 +99,12 @@ class Live {
   async #fetchModel() {
     this.progress.hidden = false
     try {
-      const {manifest} = this.models[Number(this.model.value)]
-      this.#device = await DeviceModel.load(manifest, (done, all) => {
+      const {manifest, device} = this.models[Number(this.model.value)]
+      this.isShared = device !== undefined
+      this.#device = await (device ?? DeviceModel.load(manifest, (done, all) => {
         this.progress.value = done / all
         this.status.textContent = done < all ? TEXTS.loading(done, all) : TEXTS.preparing
-      })
+      }))
     } finally {
       this.progress.hidden = true
       this.status.textContent = ""
@@ -115,9 +116,13 @@ class Live {
 
   #changeModel() {
     this.#end()
-    this.#device?.close()
-    this.#device = this.#loading = null
+    this.#forgetModel()
     this.#onShown()
+  }
+
+  #forgetModel() {
+    if (!this.isShared) this.#device?.close()
+    this.#device = this.#loading = null
   }
 
   #readRanges() {
@@ -267,8 +272,7 @@ class Live {
   #failed(error) {
     if (error instanceof CameraError) return this.#end(notice(error.message, true))
     if (!(error instanceof DeviceError)) throw error
-    this.#device?.close()
-    this.#device = this.#loading = null
+    this.#forgetModel()
     this.#fallBack(error.message)
   }
 

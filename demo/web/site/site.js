@@ -10,10 +10,11 @@ const MANIFEST = new URL("manifest.json", location.href)
 const EXAMPLE = new URL("examples/astronaut.jpg", location.href)
 
 class PictureTab {
-  #device = DeviceModel.load(MANIFEST, (done, all) => this.#showProgress(done, all))
   #asked = 0 // only the last picture's answer is shown
   #picture = null // a Blob
   #answer = null
+
+  device = DeviceModel.load(MANIFEST, (done, all) => this.#showProgress(done, all))
 
   constructor(root) {
     this.progress = make("progress", {max: 1})
@@ -31,7 +32,7 @@ class PictureTab {
       make("div", {class: "device-left"}, this.drop, make("div", {class: "site-example"}, example), this.shown),
       make("div", {class: "device-side"}, make("label", {}, TEXTS.ranges, this.ranges, make("small", {}, TEXTS.rangesHelp)), this.sets, this.said)))
     this.#listen()
-    this.#device.then(device => this.#ready(device), error => this.#tell(error))
+    this.device.then(device => this.#ready(device), error => this.#tell(error))
   }
 
   #listen() {
@@ -70,7 +71,7 @@ class PictureTab {
     this.shown.replaceChildren()
     this.said.replaceChildren(notice(TEXTS.working))
     try {
-      const device = await this.#device
+      const device = await this.device
       const answer = await device.predict(picture, device.config.age_ranges, {whole})
       if (asked !== this.#asked) return
       this.#answer = answer
@@ -94,7 +95,7 @@ class PictureTab {
   async #showAnswer() {
     const answer = this.#answer
     if (!answer) return
-    const device = await this.#device
+    const device = await this.device
     const inside = []
     try {
       answer.faces = answer.faces.map(face => device.inRanges(face, device.readRanges(this.ranges.value)))
@@ -136,5 +137,5 @@ function tabs() {
 }
 
 tabs()
-new PictureTab(document.getElementById("picture"))
-mountLive(document.getElementById("camera"), {models: [{name: document.title, manifest: MANIFEST}]})
+const {device} = new PictureTab(document.getElementById("picture"))
+mountLive(document.getElementById("camera"), {models: [{name: document.title, device}]})
