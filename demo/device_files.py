@@ -9,19 +9,11 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from model import face_detection, face_orientation
 from model.configuration_age_gender import RANGE_SETS, UTKFACE_LANDMARKS_XY, AgeGenderConfig
 from model.errors import AgeGenderError
 from model.face_alignment import YUNET_CROP
-from model.face_detection import (
-    CANDIDATE_SCORE,
-    COARSE_SIDE,
-    FINE_SIDES,
-    MAX_FACES,
-    MIN_INPUT_SIDE,
-    SMALL_FACE_PIXELS,
-    YUNET_CROP_SIDE,
-    YUNET_FILE,
-)
+from model.face_detection import YUNET_FILE
 
 
 CODE = Path(__file__).resolve().parent / "web" / "device"
@@ -154,13 +146,24 @@ def manifest(name: str, folder: Path, network: WebFile, address: Callable[[WebFi
         "detector": {
             "landmarks_xy": UTKFACE_LANDMARKS_XY,
             "box_crop": YUNET_CROP,
-            "coarse_side": COARSE_SIDE,
-            "fine_sides": FINE_SIDES,
-            "small_face_pixels": SMALL_FACE_PIXELS,
-            "candidate_score": CANDIDATE_SCORE,
-            "crop_side": YUNET_CROP_SIDE,
-            "min_input_side": MIN_INPUT_SIDE,
-            "max_faces": MAX_FACES,
+            "coarse_side": face_detection.COARSE_SIDE,
+            "fine_sides": face_detection.FINE_SIDES,
+            "candidate_score": face_detection.CANDIDATE_SCORE,
+            "likely_score": face_detection.LIKELY_SCORE,
+            "upright_score": face_detection.UPRIGHT_SCORE,
+            "close_margin": face_detection.CLOSE_MARGIN,
+            "other_margins": face_detection.OTHER_MARGINS,
+            "crop_side": face_detection.YUNET_CROP_SIDE,
+            "min_input_side": face_detection.MIN_INPUT_SIDE,
+            "max_faces": face_detection.MAX_FACES,
+            "turn_score": face_detection.TURN_SCORE,
+            "clear_lead": face_detection.CLEAR_LEAD,
+            "turn_degrees": face_orientation.TURN_DEGREES,
+            "cell_side": face_orientation.CELL_SIDE,
+            "columns": face_orientation.COLUMNS,
+            "square_to_box": face_orientation.SQUARE_TO_BOX,
+            "max_offset": face_orientation.MAX_OFFSET,
+            "max_roll_in_cell": face_orientation.MAX_ROLL_IN_CELL,
         },
         "range_sets": RANGE_SETS,
         "default_ranges": DEFAULT_RANGES,

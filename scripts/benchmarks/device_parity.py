@@ -82,6 +82,9 @@ def pictures() -> dict[str, np.ndarray]:
         "portrait": portrait,
         "tilted 25 degrees": tilted(25),
         "tilted -30 degrees": tilted(-30),
+        "on its side": np.rot90(portrait),
+        "turned 140 degrees": tilted(140),
+        "upside down": np.rot90(portrait, 2),
         "at 0.4 times": scaled(0.4),
         "at 4 times": scaled(4),
         "group of 6": np.tile(small_head, (2, 3, 1)),
@@ -117,6 +120,8 @@ def difference(expected: list[dict[str, Any]], faces: list[dict[str, Any]], pipe
         box = max(box, *(abs(a - b) for a, b in zip(one["box"], other["box"], strict=True)))
         if one["abstained"] != other["abstained"]:
             others.append("abstained")
+        elif abs((one["roll_degrees"] or 0) - (other["roll_degrees"] or 0)) > 2:
+            others.append("roll")
         elif not one["abstained"]:
             age = max(age, abs(one["age"] - other["age"]))
             share = max(share, *(abs(one["genders"][name] - other["genders"][name]) for name in one["genders"]))

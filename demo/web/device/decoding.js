@@ -19,10 +19,13 @@ export function decode(ageLogits, genderLogits, config, ranges) {
 const FIELDS = ["age", "age_interval", "age_range", "age_ranges", "gender", "genders", "year_probabilities"]
 export const NO_ANSWER = Object.fromEntries(FIELDS.map(field => [field, null]))
 
-// Why there is no answer for a face whose box is `width` pixels wide, or null.
-export function whyAbstained(width, config) {
-  if (width >= config.min_face_pixels) return null
-  return `The face is ${width.toFixed(0)} pixels wide; at least ${config.min_face_pixels} are needed.`
+// Why there is no answer for a face, or null.
+export function whyAbstained({box, isRollCertain}, config) {
+  const width = box[2] - box[0]
+  if (width < config.min_face_pixels) {
+    return `The face is ${width.toFixed(0)} pixels wide; at least ${config.min_face_pixels} are needed.`
+  }
+  return isRollCertain ? null : "It is not certain which way up the face is. Turn the picture upright."
 }
 
 export function softmax(logits) {

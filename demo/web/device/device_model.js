@@ -94,9 +94,10 @@ export class DeviceModel {
   // The pipeline's dict of one face.
   #describeFace(face, logits, sizeWh, ranges) {
     const box = face.box.map((value, index) => Math.min(Math.max(roundHalfEven(value), 0), sizeWh[index % 2]))
-    const abstained = whyAbstained(face.box[2] - face.box[0], this.config)
+    const abstained = whyAbstained(face, this.config)
     const fields = abstained ? NO_ANSWER : decode(logits.age, logits.gender, this.config, ranges)
-    return {box, detection_score: face.score, ...fields, abstained}
+    const roll = face.roll === null ? null : roundHalfEven(face.roll)
+    return {box, detection_score: face.score, roll_degrees: roll, ...fields, abstained}
   }
 
   // A face's answer in other ranges: its year probabilities summed, without the network.

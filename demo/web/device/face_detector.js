@@ -1,12 +1,12 @@
 // Finds every face of a picture, once: model/face_detection.py's YuNetDetector, step by step. A face is
-// {box: [x0, y0, x1, y1], score, landmarks: five points}, in pixels of the picture.
+// {box: [x0, y0, x1, y1], score, landmarks: five points, roll: degrees, isRollCertain}, in pixels of the picture.
 
-import {apply, cropMatrix, invert, mean, pad, shrink, warpSquare} from "./geometry.js"
+import {areApart, drawTurns, readTurns} from "./face_orientation.js"
+import {apply, cropMatrix, invert, mean, pad, shrink, turnClockwise, warpSquare} from "./geometry.js"
 import {merge, scaleRow} from "./yunet.js"
 
 const MIN_SCORE = 0.7 // the default of AgeGenderPipeline
 const MOST_LOOKS = 3
-const LOOK_MARGIN = 0.25 // around the crop of a second look, as a share of its side
 
 export class FaceDetector {
   constructor(yunet, settings) {
@@ -16,37 +16,74 @@ export class FaceDetector {
 
   // All faces of a still picture, from left to right.
   async detect(picture, minScore = MIN_SCORE) {
-    const {coarse_side, fine_sides, small_face_pixels} = this.settings
-    const longest = Math.max(picture.width, picture.height)
+    const {coarse_side, fine_sides} = this.settings
     let rows = await this.yunet.detect(picture, coarse_side)
-    if (!rows.length) rows = await this.#detectFillingFace(picture)
     let previousSide = coarse_side
     for (const side of fine_sides) {
-      const scale = previousSide / longest
-      const smallest = Math.min(...rows.map(row => row.width))
-      if (scale >= 1 || (rows.length && smallest * scale >= small_face_pixels)) break
-      rows = merge(rows, await this.yunet.detect(picture, side))
+      if (Math.max(picture.width, picture.height) > previousSide) rows = merge(rows, await this.yunet.detect(picture, side))
       previousSide = side
     }
-    return this.#confirm(picture, rows, minScore)
+    let faces = await this.#lookClosely(picture, rows, minScore)
+    if (!faces.length) faces = await this.#lookClosely(picture, await this.#detectFillingFace(picture), minScore)
+    if (!faces.length) faces = await this.#lookClosely(picture, await this.#detectInTurnedPicture(picture), minScore)
+    return fromLeft(faces)
   }
 
   // The faces of a camera's frame: one search at `side`, so that the next frame need not wait.
   async detectLive(picture, side, minScore = MIN_SCORE) {
-    return this.#confirm(picture, await this.yunet.detect(picture, side), minScore)
+    return fromLeft(await this.#lookClosely(picture, await this.yunet.detect(picture, side), minScore))
   }
 
-  async #confirm(picture, rows, minScore) {
+  // First detections -> those that are faces on a close look, each once.
+  async #lookClosely(picture, rows, minScore) {
+    const {max_faces, likely_score, other_margins} = this.settings
     const faces = []
-    for (const row of [...rows].sort((one, other) => other.score - one.score).slice(0, this.settings.max_faces)) {
-      const first = {box: [row.x, row.y, row.x + row.width, row.y + row.height], score: row.score, landmarks: row.landmarks}
-      const face = await this.#refine(picture, first)
+    for (const row of [...rows].sort((one, other) => other.score - one.score).slice(0, max_faces)) {
+      const candidate = {
+        box: [row.x, row.y, row.x + row.width, row.y + row.height],
+        score: row.score,
+        landmarks: row.landmarks,
+        roll: null,
+        isRollCertain: true,
+      }
+      let face = await this.#refine(picture, candidate)
+      if (!face || face.score < this.settings.upright_score) face = await this.#turnUpright(picture, candidate, face)
+      if (row.score >= likely_score && (!face || face.score < minScore)) {
+        // Blurred faces, profiles and faces that fill the picture score higher when seen larger or smaller.
+        const looks = []
+        for (const margin of other_margins) looks.push(await this.#detectInCrop(picture, face ?? candidate, margin))
+        face = best([...looks, face])
+      }
       if (!face || face.score < minScore) continue
       // Two first detections may be refined to the same face.
       const isNew = faces.every(other => distance(mean(face.landmarks), mean(other.landmarks)) > (other.box[2] - other.box[0]) / 4)
       if (isNew) faces.push(face)
     }
-    return faces.sort((one, other) => one.box[0] + one.box[2] - other.box[0] - other.box[2])
+    return faces
+  }
+
+  // The face in its most likely orientation, and whether that is certain. `found`: what the close look made of it, or null.
+  async #turnUpright(picture, candidate, found) {
+    const {turn_score, clear_lead} = this.settings
+    const {sheet, matrices} = drawTurns(picture, candidate.box, this.settings)
+    const rows = await this.yunet.detectUnscaled(sheet, turn_score)
+    const turns = readTurns(rows, matrices, this.settings, landmarks => this.#rollOf(landmarks))
+    if (!turns.length) return found
+    const rollOf = turn => this.#rollOf(turn.landmarks)
+    const first = turns[0]
+    const rival = turns.find(turn => areApart(rollOf(turn), rollOf(first)))
+    const isClear = !rival || first.score - rival.score >= clear_lead
+    const tried = found ? [found] : []
+    for (const turn of isClear ? [first] : [first, rival]) {
+      if (!tried.every(face => areApart(rollOf(turn), face.roll ?? 0))) continue
+      const face = await this.#refine(picture, {...candidate, landmarks: turn.landmarks})
+      if (face) tried.push(face)
+    }
+    if (!tried.length) return null
+    const chosen = best(tried)
+    const others = tried.filter(face => areApart(face.roll ?? 0, chosen.roll ?? 0)).map(face => face.score)
+    const isProposed = isClear && !areApart(chosen.roll ?? 0, rollOf(first))
+    return {...chosen, isRollCertain: isProposed || chosen.score - Math.max(0, ...others) >= clear_lead}
   }
 
   // Detect the face again in its own upright crop, for better landmarks and score; null if it is not found there.
@@ -54,7 +91,7 @@ export class FaceDetector {
     let refined = null
     for (let look = 0; look < MOST_LOOKS; look++) {
       const before = refined ?? face
-      const found = await this.#detectInCrop(picture, before, LOOK_MARGIN)
+      const found = await this.#detectInCrop(picture, before, this.settings.close_margin)
       if (!found) break
       const [turn, growth] = change(this.#matrix(before, 1), this.#matrix(found, 1))
       refined = found
@@ -78,11 +115,31 @@ export class FaceDetector {
     const nearest = away.indexOf(Math.min(...away))
     if (away[nearest] > side / 4) return null
     const back = invert(matrix)
-    return {...face, landmarks: rows[nearest].landmarks.map(point => apply(back, point)), score: rows[nearest].score}
+    const landmarks = rows[nearest].landmarks.map(point => apply(back, point))
+    return {...face, landmarks, score: rows[nearest].score, roll: this.#rollOf(landmarks)}
+  }
+
+  // How far the head is turned, in degrees clockwise as seen, -180 to 180.
+  #rollOf(landmarks) {
+    const matrix = this.#matrix({landmarks, box: [0, 0, 1, 1]}, 1)
+    return (-Math.atan2(matrix[3], matrix[0]) * 180) / Math.PI
   }
 
   #matrix(face, size) {
     return cropMatrix(face, this.settings.landmarks_xy, size, this.settings.box_crop)
+  }
+
+  // Of faces that lie on their side a quarter is not found at first.
+  async #detectInTurnedPicture(picture) {
+    const rows = await this.yunet.detect(turnClockwise(picture), this.settings.coarse_side)
+    return rows.map(row => ({
+      score: row.score,
+      x: row.y,
+      y: picture.height - row.x - row.width,
+      width: row.height,
+      height: row.width,
+      landmarks: row.landmarks.map(([x, y]) => [y, picture.height - x]),
+    }))
   }
 
   // Shrink and pad the picture: a face that fills it is too large for the network and has no surroundings.
@@ -94,6 +151,11 @@ export class FaceDetector {
     return rows.map(row => scaleRow(row, picture.width / small.width, picture.height / small.height, -margin, -margin))
   }
 }
+
+const fromLeft = faces => faces.sort((one, other) => one.box[0] + one.box[2] - other.box[0] - other.box[2])
+
+// The face with the highest score; null where all are null.
+const best = faces => faces.reduce((most, face) => (face && (!most || face.score > most.score) ? face : most), null)
 
 const distance = ([ax, ay], [bx, by]) => Math.hypot(ax - bx, ay - by)
 

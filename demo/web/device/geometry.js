@@ -41,10 +41,11 @@ function similarity(from, to) {
   return [p, -q, toX - p * fromX + q * fromY, q, p, toY - q * fromX - p * fromY]
 }
 
-// Maps the square around `center`, with `side` pixels, to [0, size] in both directions.
-export function squareMatrix([x, y], side, size) {
-  const scale = size / side
-  return [scale, 0, size / 2 - scale * x, 0, scale, size / 2 - scale * y]
+// Maps the square around `center`, with `side` pixels and turned clockwise, to [0, size] in both directions.
+export function squareMatrix([x, y], side, size, turnDegrees = 0) {
+  const turn = (turnDegrees * Math.PI) / 180
+  const [p, q] = [(size / side) * Math.cos(turn), (-size / side) * Math.sin(turn)]
+  return [p, -q, size / 2 - p * x + q * y, q, p, size / 2 - q * x - p * y]
 }
 
 // Picture to crop. By the face's landmarks where it has some, else by where the training crop lies around its box.
@@ -155,6 +156,13 @@ function areaWeights(source, target) {
     starts.push(indices.length)
   }
   return {starts, indices, weights}
+}
+
+// The picture turned clockwise by 90 degrees.
+export function turnClockwise({data, width, height}) {
+  const from = new Uint32Array(data.buffer, data.byteOffset, width * height), to = new Uint32Array(width * height)
+  for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) to[x * height + height - 1 - y] = from[y * width + x]
+  return {data: new Uint8ClampedArray(to.buffer), width: height, height: width}
 }
 
 // A black margin of so many pixels on each side.

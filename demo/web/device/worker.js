@@ -33,7 +33,7 @@ const tasks = {
     let faces, matrices
     if (whole) {
       const {width, height} = picture
-      faces = [{box: [0, 0, width, height], score: null, landmarks: null}]
+      faces = [{box: [0, 0, width, height], score: null, landmarks: null, roll: null, isRollCertain: true}]
       matrices = [squareMatrix([width / 2, height / 2], Math.min(width, height), image_size)]
     } else {
       faces = await (side ? state.detector.detectLive(picture, side) : state.detector.detect(picture))

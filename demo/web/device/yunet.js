@@ -26,7 +26,12 @@ export class YuNet {
       .map(row => scaleRow(row, scaleX, scaleY))
   }
 
-  async #run(picture) {
+  // The same of a picture as it is, from a lower score on.
+  detectUnscaled(picture, leastScore) {
+    return this.#run(picture, leastScore)
+  }
+
+  async #run(picture, leastScore = this.settings.candidate_score) {
     const [width, height] = [picture.width, picture.height].map(side => Math.ceil(side / 32) * 32)
     const input = new Float32Array(3 * width * height), plane = width * height
     for (let y = 0; y < picture.height; y++) {
@@ -39,7 +44,7 @@ export class YuNet {
     }
     const tensor = new this.runtime.Tensor("float32", input, [1, 3, height, width])
     const outputs = await this.session.run({[this.session.inputNames[0]]: tensor})
-    const rows = STRIDES.flatMap(stride => decode(outputs, stride, width / stride, this.settings.candidate_score))
+    const rows = STRIDES.flatMap(stride => decode(outputs, stride, width / stride, leastScore))
     return suppress(rows.sort(byScore).slice(0, MOST_CANDIDATES), row => [row.x, row.y, row.width, row.height].map(Math.trunc))
   }
 }
