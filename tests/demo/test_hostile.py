@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow
 MEMORY_MIB = 1536
 DECODE_SECONDS = 3
 HELD_SECONDS = 3.0  # the longest time that another visitor's small request may wait; some 0.1 on a quiet machine
-ANSWER_SECONDS = 20.0  # of a refusal; a busy machine is slow
+ANSWER_SECONDS = 60.0  # of a refusal; a busy machine is slow
 PORTRAIT = (ROOT / "examples" / "astronaut.jpg").read_bytes()
 MEASURED: list[str] = []
 
@@ -355,8 +355,8 @@ def test_a_process_does_not_outlive_its_visitor(demo: DemoServer):
 
 def test_connections_that_send_nothing_are_closed(idle: list["IdleConnection"]):
     for connection in idle:
-        connection.thread.join(30)
-        assert connection.lasted < 20, connection.beginning
+        connection.thread.join(45)
+        assert connection.lasted < 40, connection.beginning
 
 
 def test_addresses_of_another_site_are_not_the_demos(demo: DemoServer):
