@@ -98,7 +98,7 @@ def start_all_processes(server: DemoServer) -> None:
     def ask(number: int) -> None:
         with visitor(server, number) as http:
             assert '"box"' in answer_to(http, PORTRAIT, "portrait.jpg")
-            assert "svg" in page_asks(http, "webcam", frame)
+            assert "process_streaming" in page_asks(http, "webcam", frame)
 
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(ask, range(200, 206)))
@@ -108,7 +108,10 @@ def answer_to(http: httpx.Client, content: bytes, name: str) -> str:
     upload = http.post("/gradio_api/upload", files={"files": (name, content)})
     if upload.status_code != 200:
         return f"{upload.status_code} {upload.text}"
-    picture = {"path": upload.json()[0], "orig_name": name, "meta": FILE_MARK}
+    return answer_about(http, {"path": upload.json()[0], "orig_name": name, "meta": FILE_MARK})
+
+
+def answer_about(http: httpx.Client, picture: dict) -> str:
     call = http.post("/gradio_api/call/predict", json={"data": [picture, True, "4 bins"]})
     if call.status_code != 200:
         return f"{call.status_code} {call.text}"
@@ -225,7 +228,7 @@ CASES = {
         "^400 .*names of files of at most 255",
     ),
     "a long name of a picture": (
-        lambda http: page_asks(http, "pictures", [{"path": "/a.jpg", "orig_name": "n" * 30_000, "meta": FILE_MARK}]),
+        lambda http: answer_about(http, {"path": "/a.jpg", "orig_name": "n" * 30_000, "meta": FILE_MARK}),
         "Paths of the server and web addresses are never read",
     ),
     "age ranges of 20,000 characters": (
