@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow
 MEMORY_MIB = 1536
 DECODE_SECONDS = 3
 HELD_SECONDS = 3.0  # the longest time that another visitor's small request may wait; some 0.1 on a quiet machine
-ANSWER_SECONDS = 20.0  # of a refusal; a busy machine is slow
+ANSWER_SECONDS = 60.0  # of a refusal; a busy machine is slow
 PORTRAIT = (ROOT / "examples" / "astronaut.jpg").read_bytes()
 MEASURED: list[str] = []
 
@@ -98,7 +98,7 @@ def start_all_processes(server: DemoServer) -> None:
     def ask(number: int) -> None:
         with visitor(server, number) as http:
             assert '"box"' in answer_to(http, PORTRAIT, "portrait.jpg")
-            assert "svg" in page_asks(http, "webcam", frame)
+            assert "process_streaming" in page_asks(http, "webcam", frame)
 
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(ask, range(200, 206)))
@@ -108,7 +108,10 @@ def answer_to(http: httpx.Client, content: bytes, name: str) -> str:
     upload = http.post("/gradio_api/upload", files={"files": (name, content)})
     if upload.status_code != 200:
         return f"{upload.status_code} {upload.text}"
-    picture = {"path": upload.json()[0], "orig_name": name, "meta": FILE_MARK}
+    return answer_about(http, {"path": upload.json()[0], "orig_name": name, "meta": FILE_MARK})
+
+
+def answer_about(http: httpx.Client, picture: dict) -> str:
     call = http.post("/gradio_api/call/predict", json={"data": [picture, True, "4 bins"]})
     if call.status_code != 200:
         return f"{call.status_code} {call.text}"
@@ -225,7 +228,7 @@ CASES = {
         "^400 .*names of files of at most 255",
     ),
     "a long name of a picture": (
-        lambda http: page_asks(http, "pictures", [{"path": "/a.jpg", "orig_name": "n" * 30_000, "meta": FILE_MARK}]),
+        lambda http: answer_about(http, {"path": "/a.jpg", "orig_name": "n" * 30_000, "meta": FILE_MARK}),
         "Paths of the server and web addresses are never read",
     ),
     "age ranges of 20,000 characters": (
@@ -355,8 +358,8 @@ def test_a_process_does_not_outlive_its_visitor(demo: DemoServer):
 
 def test_connections_that_send_nothing_are_closed(idle: list["IdleConnection"]):
     for connection in idle:
-        connection.thread.join(30)
-        assert connection.lasted < 20, connection.beginning
+        connection.thread.join(45)
+        assert connection.lasted < 40, connection.beginning
 
 
 def test_addresses_of_another_site_are_not_the_demos(demo: DemoServer):
