@@ -98,7 +98,7 @@ def start_all_processes(server: DemoServer) -> None:
     def ask(number: int) -> None:
         with visitor(server, number) as http:
             assert '"box"' in answer_to(http, PORTRAIT, "portrait.jpg")
-            assert "svg" in page_asks(http, "webcam", frame)
+            assert "size_wh" in page_asks(http, "webcam", frame)
 
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(ask, range(200, 206)))
@@ -225,7 +225,7 @@ CASES = {
         "^400 .*names of files of at most 255",
     ),
     "a long name of a picture": (
-        lambda http: page_asks(http, "pictures", [{"path": "/a.jpg", "orig_name": "n" * 30_000, "meta": FILE_MARK}]),
+        lambda http: page_asks(http, "webcam", {"path": "/a.jpg", "orig_name": "n" * 30_000, "meta": FILE_MARK}),
         "Paths of the server and web addresses are never read",
     ),
     "age ranges of 20,000 characters": (
