@@ -28,9 +28,10 @@ export function genderName(name) {
   return name === 'male' || name === 'female' ? text(name) : name
 }
 
-// The only reason for which the pipeline abstains.
+// The two reasons for which the pipeline abstains: the face is too small, or it is not certain which way up it is.
 export function abstainedText(face, answer) {
   const width = Math.round(face.box[2] - face.box[0])
+  if (width > answer.min_face_pixels) return text('which_way_up')
   return text('too_small', { width, least: answer.min_face_pixels })
 }
 
