@@ -106,6 +106,7 @@ def write_faces_csv(rows: Iterable[dict[str, Any]], file: IO[str], schema: pa.Sc
             "x1",
             "y1",
             "detection_score",
+            "roll_degrees",
             "age",
             "age_low",
             "age_high",

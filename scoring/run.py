@@ -1,6 +1,7 @@
 """One scoring run: what `python -m scripts.predict` does with its options."""
 
 import hashlib
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,8 +29,11 @@ from scoring.output import (
 )
 from scoring.scorer import Scorer, read_entries
 from scoring.sources import Entry, Source
-from trainer.devices import needs_cpu
+from trainer.devices import emulation_warning, needs_cpu
 from trainer.locks import only_writer
+
+
+logger = logging.getLogger(__name__)
 
 
 class OptionError(AgeGenderError):
@@ -153,6 +157,9 @@ def load_scorer(options: ScoringOptions) -> tuple[AgeGenderModel, Scorer]:
         workers=options.workers,
         **options.answer_options,
     )
+    warning = emulation_warning(accelerator or "cpu", bf16=options.bf16, int8="int8" in (options.onnx_file or ""))
+    if warning:
+        logger.warning(warning)
     return model, scorer
 
 

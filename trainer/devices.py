@@ -50,6 +50,25 @@ def check_gpu_is_there(use_cpu: bool) -> None:
         )
 
 
+def emulation_warning(device: str | torch.device, *, bf16: bool, int8: bool) -> str:
+    """What --bf16, or an ONNX file with 8-bit weights, costs on hardware without instructions for it; "" where it has them."""
+    on_cpu = torch.device(device).type == "cpu"
+    has = torch.cpu.get_capabilities()
+    if bf16 and on_cpu and not any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
+        return (
+            "This processor has no bfloat16: --bf16 computes nearly the same answers, and much slower than without it. Leave "
+            "it out, or use a GPU."
+        )
+    if bf16 and torch.device(device).type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "This GPU has no bfloat16: --bf16 computes nearly the same answers, and slower than without it. Leave it out."
+    if int8 and has.get("architecture") == "x86_64" and not any(has.get(name) for name in ("avx512_vnni", "avx_vnni")):
+        return (
+            "This processor has no VNNI: sums of 8-bit products can overflow, so answers may differ more from the model's "
+            "than its card states. Use the fp32 file where that matters."
+        )
+    return ""
+
+
 def check_processes(processes: int) -> None:
     """Compare the number of processes that train together with the number that was launched.
 

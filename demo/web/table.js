@@ -78,7 +78,9 @@ function toCsv(rows) {
 }
 
 // A spreadsheet runs no file name such as "=cmd()": https://owasp.org/www-community/attacks/CSV_Injection
+// Nor does it make March 9th of the range 3-9 where that has a dash.
 function quoted(cell) {
-  const plain = /^[=+\-@\t\r]/.test(cell) ? `'${cell}` : cell
+  const undated = cell.replace(/^(\d+)-(\d+)$/, '$1–$2')
+  const plain = /^[=+\-@\t\r]/.test(undated) ? `'${undated}` : undated
   return /[",\r\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain
 }

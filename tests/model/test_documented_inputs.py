@@ -13,11 +13,15 @@ import numpy as np
 import pytest
 
 from model.dataset_inputs import as_list_or_stream, picture_of
+from model.image_formats import FORMAT_SUFFIXES
 from model.image_loading import PictureError, load_rgb
 from model_card.metrics_text import markdown_table
+from scoring.video import VIDEO_SUFFIXES
 from scripts.maintenance.update_docs import fill_in
 from tests.model.test_dataset_inputs import NO_PICTURES, ROWS
 from tests.model.test_image_loading import DEEP, NOT_ABOUT_PIXELS, PROFILES, READABLE, TEXTS, UNREADABLE
+from tests.trainer.data.test_picture_files import BY_CONTENT, HIDDEN_NAMES
+from trainer.data.picture_files import HIDDEN, NOT_A_PICTURE, why_no_picture
 
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "inputs.md"
@@ -57,8 +61,24 @@ def unreadable() -> str:
     return markdown_table(["input", "the error's text"], rows)
 
 
+def files() -> str:
+    outcomes = {"": "scored; trained on where it has a label", NOT_A_PICTURE: "skipped", HIDDEN: "skipped as hidden"}
+    by_content = [
+        (f"`{name}`: {case}", outcomes[why_no_picture(name, lambda content=content: content)])
+        for case, (name, content, _) in BY_CONTENT.items()
+    ]
+    hidden = [(f"`{name}`", outcomes[why_no_picture(name, bytes)]) for name in HIDDEN_NAMES]
+    rows = [
+        *((", ".join(suffixes), f"{kind}: {outcomes['']}") for kind, suffixes in FORMAT_SUFFIXES.items()),
+        *by_content,
+        *hidden,
+        (", ".join(VIDEO_SUFFIXES), "skipped in a folder or archive; its frames are scored where it is named itself"),
+    ]
+    return markdown_table(["file", "what happens"], rows)
+
+
 def filled_in(text: str) -> str:
-    return fill_in(text, {"readable": readable(), "unreadable": unreadable()}, DOCUMENT.name)
+    return fill_in(text, {"files": files(), "readable": readable(), "unreadable": unreadable()}, DOCUMENT.name)
 
 
 def test_the_tables_are_up_to_date():

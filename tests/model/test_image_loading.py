@@ -266,6 +266,7 @@ WIDE = encode(Image.new("1", (10_000, 5_001)), "PNG")
 UNREADABLE = [
     ("empty", b"", "empty"),
     ("text", b"This is a letter, not a picture.", "none of these"),
+    ("film", b"\0\0\0\x18ftypisom" + bytes(100), "is a video or sound"),
     ("svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "none of these"),
     ("postscript", encode(PHOTO, "EPS"), "none of these"),
     ("truncated jpeg", encode(PHOTO, "JPEG")[:700], "damaged"),

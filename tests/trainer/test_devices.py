@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainer.devices import DeviceError, check_no_gpu_is_idle
+from trainer.devices import DeviceError, check_no_gpu_is_idle, emulation_warning
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,22 @@ def test_each_gpu_has_a_process(monkeypatch, gpus, processes, device, shown):
         check_no_gpu_is_idle(device)
     assert "--config_file trainer/accelerate/multi_gpu.yaml --num_processes 8 " in str(error.value)
     assert str(error.value).endswith(f"CUDA_VISIBLE_DEVICES={shown}.")
+
+
+@pytest.mark.parametrize(
+    ("has", "options", "told"),
+    [
+        ({}, {"bf16": True, "int8": False}, "This processor has no bfloat16"),
+        ({"avx512_bf16": True}, {"bf16": True, "int8": False}, ""),
+        ({"amx_bf16": True}, {"bf16": True, "int8": False}, ""),
+        ({"architecture": "x86_64"}, {"bf16": False, "int8": True}, "This processor has no VNNI"),
+        ({"architecture": "x86_64", "avx_vnni": True}, {"bf16": False, "int8": True}, ""),
+        ({"architecture": "aarch64"}, {"bf16": False, "int8": True}, ""),
+        ({}, {"bf16": False, "int8": False}, ""),
+    ],
+)
+def test_hardware_without_the_instructions_is_told(monkeypatch, has, options, told):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: has)
+    warning = emulation_warning("cpu", **options)
+    assert warning.startswith(told)
+    assert bool(warning) == bool(told)

@@ -70,22 +70,22 @@ def test_names_and_contents(name, content, expected):
     assert why_no_picture(name, lambda: content) == expected
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "._x.jpg",
-        "album/._x.jpg",
-        "__MACOSX/x.jpg",
-        "album\\__MACOSX\\._x.jpg",
-        ".Trash-1000/files/x.jpg",
-        ".ipynb_checkpoints/x-checkpoint.jpg",
-        "@eaDir/x.jpg/SYNOPHOTO_THUMB_M.jpg",
-        ".thumbnails/x.jpg",
-        "#recycle/x.jpg",
-        "$RECYCLE.BIN/x.jpg",
-        "x.jpg~",
-    ],
-)
+HIDDEN_NAMES = [
+    "._x.jpg",
+    "album/._x.jpg",
+    "__MACOSX/x.jpg",
+    "album\\__MACOSX\\._x.jpg",
+    ".Trash-1000/files/x.jpg",
+    ".ipynb_checkpoints/x-checkpoint.jpg",
+    "@eaDir/x.jpg/SYNOPHOTO_THUMB_M.jpg",
+    ".thumbnails/x.jpg",
+    "#recycle/x.jpg",
+    "$RECYCLE.BIN/x.jpg",
+    "x.jpg~",
+]
+
+
+@pytest.mark.parametrize("name", HIDDEN_NAMES)
 def test_files_of_systems_and_programs_are_hidden(name):
     assert why_no_picture(name, lambda: JPEG) == HIDDEN
 
