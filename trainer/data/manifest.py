@@ -48,7 +48,9 @@ def build_manifest(pictures: Dataset, args: DataArguments, seed: int) -> pd.Data
     table[SOURCE_LABELS] = table[LABELS]
     check_usable(table, args)
     if args.manifest:
-        return apply_manifest(table, read_manifest(args.manifest), args.manifest)[COLUMNS]
+        table = apply_manifest(table, read_manifest(args.manifest), args.manifest)
+        log_unused(table, args.dataset)
+        return table[COLUMNS]
     table["group"] = find_groups(fingerprints)
     if args.split_by == "group":
         table = merge_duplicates(table, args.max_age_spread)
