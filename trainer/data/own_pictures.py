@@ -77,7 +77,7 @@ def _nothing_in(rows: Dataset, column: str) -> Any:
 
 def _own_row(row: dict[str, Any], column: str, folders: tuple[Path, ...]) -> dict[str, Any]:
     picture = row[column]
-    if picture and picture["bytes"] is None and picture["path"] is not None:
-        path = file_of_set(picture["path"], folders)
+    if picture and picture["bytes"] is None:
+        path = file_of_set(picture["path"], folders) if picture["path"] else None
         picture = {"bytes": None, "path": str(path)} if path else None
     return row | {column: picture}

@@ -34,7 +34,7 @@ def secret(tmp_path: Path) -> Path:
     return path
 
 
-def prepared_with(tmp_path: Path, picture: dict) -> Path:
+def prepared_with(tmp_path: Path, picture: dict | None) -> Path:
     """A prepared set whose first training row is `picture`."""
     features = Features(
         image=Image(decode=False),
@@ -71,7 +71,7 @@ def test_prepared_rows(what: str, streaming: bool, secret: Path, tmp_path: Path)
         "a file elsewhere": {"bytes": None, "path": str(secret)},
         "a way out": {"bytes": None, "path": "../elsewhere/secret.png"},
         "an address": {"bytes": None, "path": "http://127.0.0.1:9/picture.png"},
-        "nothing": {"bytes": None, "path": None},
+        "nothing": None,
         "postscript": {"bytes": POSTSCRIPT, "path": None},
     }[what]
     folder = prepared_with(tmp_path, picture)
