@@ -12,6 +12,7 @@ from datasets import DatasetDict, Image
 
 from scoring.sources import Content, Entry, InputError, Source, failing, version_of
 from trainer.data.arguments import DataArguments
+from trainer.data.own_pictures import file_of_set, folders_of_set
 from trainer.data.sources import as_text, load_hub
 
 
@@ -35,7 +36,7 @@ class ParquetFile(Source):
         row = 0
         with self._open() as file:
             for group in range(file.num_row_groups):
-                reader = _RowGroup(file, group, self.column)
+                reader = _RowGroup(file, group, self.column, folders_of_set(str(self.path)))
                 for index in range(file.metadata.row_group(group).num_rows):
                     yield Entry(as_text(f"{self.path}#{row}"), partial(reader.read, index))
                     row += 1
@@ -69,7 +70,8 @@ class ParquetFile(Source):
 class _RowGroup:
     """Reads a row group forwards, `ROWS_AT_ONCE` rows at a time, and nothing before the first row is wanted."""
 
-    def __init__(self, file: pq.ParquetFile, group: int, column: str):
+    def __init__(self, file: pq.ParquetFile, group: int, column: str, folders: tuple[Path, ...]):
+        self._folders = folders
         self._open = partial(file.iter_batches, ROWS_AT_ONCE, row_groups=[group], columns=[column])
         self._batches: Iterator[pa.RecordBatch] | None = None
         self._rows, self._start = pa.array([]), 0
@@ -83,7 +85,7 @@ class _RowGroup:
             if batch is None:  # the reader ended at an error, which an earlier row reports
                 raise InputError("the file is damaged before this row")
             self._rows = batch.column(0)
-        return _content(self._rows[index - self._start].as_py())
+        return _content(self._rows[index - self._start].as_py(), self._folders)
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,11 @@ class HubDataset(Source):
     revision: str | None = None
 
     def __iter__(self) -> Iterator[Entry]:
+        folders = folders_of_set(self.repo_id)
         for name, split in self._splits.items():
             pictures = split.select_columns([self.column])
             for row in range(len(split)):
-                yield Entry(f"{self.repo_id}/{name}#{row}", partial(_read_row, pictures, row, self.column))
+                yield Entry(f"{self.repo_id}/{name}#{row}", partial(_read_row, pictures, row, self.column, folders))
 
     def count(self) -> int:
         return sum(map(len, self._splits.values()))
@@ -124,8 +127,8 @@ class HubDataset(Source):
         )
 
 
-def _read_row(rows: Any, row: int, column: str) -> Content:
-    return _content(rows[row][column])
+def _read_row(rows: Any, row: int, column: str, folders: tuple[Path, ...]) -> Content:
+    return _content(rows[row][column], folders)
 
 
 def _check_column(column: str, columns: list[str], where: str) -> None:
@@ -135,9 +138,22 @@ def _check_column(column: str, columns: list[str], where: str) -> None:
         )
 
 
-def _content(value: dict | bytes | str | None) -> Content:
+def _content(value: dict | bytes | str | None, folders: tuple[Path, ...]) -> Content:
+    """The picture in a row, or the path of a file of the set itself.
+
+    Raises:
+        InputError: the row names an address, or a file elsewhere: whoever wrote the table did not ask the user.
+    """
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
-    if not isinstance(value, (bytes, str)):
+    if isinstance(value, str):
+        path = file_of_set(value, folders)
+        if path is None:
+            raise InputError(
+                "Expected an encoded picture in this row, or a path in the folder of the table; got an address or another "
+                "path. Name what you trust in a .txt with a path or URL a line."
+            )
+        return str(path)
+    if not isinstance(value, bytes):
         raise InputError(f"Expected an encoded picture or a path in this row, got {type(value).__name__}.")
     return value

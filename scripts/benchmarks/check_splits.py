@@ -21,6 +21,7 @@ from transformers import HfArgumentParser
 from model.errors import AgeGenderError
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
+from trainer.data.sources import load_row_picture
 from trainer.data.splits import SPLITS
 
 
@@ -60,7 +61,7 @@ def find_leaks(faces: DatasetDict, min_correlation: float = 0.97, max_hash_dista
     split_indices: list[int] = []
     for split in SPLITS:
         for row in tqdm(faces[split], desc=f"Reading {split}", unit="picture", leave=False):
-            grey = np.asarray(row["image"].convert("L"))
+            grey = cv2.cvtColor(load_row_picture(row), cv2.COLOR_RGB2GRAY)
             grey_thumbnails.append(cv2.resize(grey, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA))
             names.append(f"{split}: {row['file_name']}")
             split_indices.append(SPLITS.index(split))

@@ -28,6 +28,7 @@ from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
+from trainer.data.sources import load_row_picture
 
 
 Detector = YuNetDetector | CascadeDetector
@@ -236,7 +237,7 @@ def main(args: BenchmarkArguments, data_args: DataArguments) -> None:
     splits = load_faces(data_args, seed=args.seed)
     faces = splits["train" if args.calibrate else args.split]
     faces = faces.select(range(min(args.faces, len(faces))))
-    chips = [load_rgb(image) for image in faces["image"]]
+    chips = [load_row_picture(face) for face in faces]
     detectors: dict[str, Detector] = {"yunet": YuNetDetector(args.yunet), "haar": CascadeDetector()}
     if args.calibrate:
         for name, detector in detectors.items():

@@ -115,6 +115,19 @@ def test_a_damaged_archive_costs_only_what_is_damaged(tmp_path):
     assert {last_but_one[0], last[0]} <= {f"{whole}/{name}" for name in files}
 
 
+def test_parquet_rows_name_no_file_elsewhere_and_no_address(tmp_path):
+    (tmp_path / "secret.jpg").write_bytes(FILES["a.jpg"])
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.jpg").write_bytes(FILES["a.jpg"])
+    path = tmp_path / "set" / "faces.parquet"
+    names = ["a.jpg", str(tmp_path / "secret.jpg"), "../secret.jpg", "http://127.0.0.1:9/a.jpg"]
+    for column in (names, [{"bytes": None, "path": name} for name in names]):
+        pq.write_table(pa.table({"image": column}), path)
+        own, *others = read(path).values()
+        assert own == str(tmp_path / "set" / "a.jpg")
+        assert all("got an address or another path" in str(other) for other in others)
+
+
 @pytest.mark.parametrize("kind", ["datasets", "bytes", "paths"])
 def test_parquet(tmp_path, kind):
     write_folder(tmp_path, FILES)

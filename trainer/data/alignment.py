@@ -39,9 +39,10 @@ def align_faces(
     aligned = {}
     for name, split in faces.items():
         if isinstance(faces, IterableDatasetDict):
-            aligned[name] = split.map(_align_row).remove_columns(["face_found"])
+            aligned[name] = split.map(_align_row, features=Features(split.features | {"face_found": Value("bool")}))
+            aligned[name] = aligned[name].remove_columns(["face_found"])
             continue
-        features = Features(split.features | {"image": Image(), "face_found": Value("bool")})
+        features = Features(split.features | {"image": Image(decode=False), "face_found": Value("bool")})
         with forkable_opencv(num_proc):
             crops = split.map(
                 _align_row,

@@ -35,10 +35,10 @@ from trainer.data.splits import SPLITS
 def load_faces(args: DataArguments, *, seed: int) -> DatasetDict | IterableDatasetDict:
     """Splits train, validation and test, cleaned and without leaks: the same for the same pictures and seed.
 
-    Columns: `image`, the aligned crop with `args.align`; `age` in whole years and `gender` (0 male, 1 female), -100 where
-    unknown; `race` ("unknown" or one of trainer.data.labels.RACES; for evaluation only); `file_name`; `group` of
-    duplicates. If any age is a range, also `age_low` and `age_high`, years included, -100 where unknown. Content and seed
-    decide the order of the rows.
+    Columns: `image`, undecoded ({"bytes", "path"}; `load_row_picture` decodes it), the aligned crop with `args.align`;
+    `age` in whole years and `gender` (0 male, 1 female), -100 where unknown; `race` ("unknown" or one of
+    trainer.data.labels.RACES; for evaluation only); `file_name`; `group` of duplicates. If any age is a range, also `age_low`
+    and `age_high`, years included, -100 where unknown. Content and seed decide the order of the rows.
 
     A prepared set keeps its splits, labels and order, unless `args.folds` asks for others.
 
@@ -119,7 +119,7 @@ def label_pictures(pictures: Dataset, manifest: pd.DataFrame) -> Dataset:
     """Every row of `pictures` with the manifest's labels, kept or not."""
     features = face_features(manifest)
     labels = Dataset.from_pandas(manifest[list(features)], features=Features(features), preserve_index=False)
-    return concatenate_datasets([pictures.select_columns(["image"]), labels], axis=1).cast_column("image", Image())
+    return concatenate_datasets([pictures.select_columns(["image"]), labels], axis=1)
 
 
 def is_prepared(table: DatasetDict | IterableDatasetDict) -> bool:
@@ -184,7 +184,7 @@ def _stream_faces(args: DataArguments, table: IterableDatasetDict | None) -> Ite
         faces = kept[kept["split"] == split].set_index("pixel_hash")[list(features)]
         splits[split] = IterableDataset.from_generator(
             _matching_rows,
-            features=Features({"image": Image(), **features}),
+            features=Features({"image": Image(decode=False), **features}),
             gen_kwargs={"rows": rows, "faces": faces.to_dict("index"), "manifest": args.manifest},
         )
     return _limit_stream(splits, args)

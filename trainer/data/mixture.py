@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
-from datasets import Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict, concatenate_datasets
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, concatenate_datasets
 
 from trainer.data.arguments import DataArguments
 from trainer.data.cleaning import find_groups, fingerprint_pictures
@@ -166,10 +166,7 @@ def without_duplicates(train: Dataset, held_out: list[Dataset]) -> Dataset:
     """The pictures of `train` that have no duplicate in `held_out` (see trainer.data.duplicates)."""
     if not held_out:
         return train
-    fingerprints = [
-        fingerprint_pictures(faces.select_columns(["image"]).cast_column("image", Image(decode=False)))
-        for faces in (*held_out, train)
-    ]
+    fingerprints = [fingerprint_pictures(faces.select_columns(["image"])) for faces in (*held_out, train)]
     groups = find_groups(concatenate_datasets(fingerprints))
     first = len(groups) - len(train)
     known = set(groups[:first])

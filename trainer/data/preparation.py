@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets import DatasetDict
+from datasets import DatasetDict, Image
 from datasets.table import embed_table_storage
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
@@ -96,7 +96,7 @@ def write_parquet(splits: DatasetDict, folder: Path, shard_size: int) -> None:
     for split, faces in splits.items():
         count = -(-len(faces) // shard_size)
         for index in tqdm(range(count), desc=f"Writing {split}", unit="file"):
-            shard = faces.shard(count, index, contiguous=True)
+            shard = faces.shard(count, index, contiguous=True).cast_column("image", Image())
             # to_parquet writes only the path of a picture that is a file, so its bytes are read into the table first
             shard = shard.with_format("arrow").map(
                 embed_table_storage, batched=True, batch_size=500, keep_in_memory=True

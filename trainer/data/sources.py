@@ -5,7 +5,7 @@ scripts.prepare_data wrote.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -39,6 +39,7 @@ from trainer.data import DatasetError
 from trainer.data.archives import is_archive, read_archive
 from trainer.data.arguments import DataArguments
 from trainer.data.labels import FaceLabels, labels_from_name
+from trainer.data.own_pictures import NO_PICTURE, folders_of_set, own_pictures, rows_without_picture, with_own_pictures
 from trainer.data.picture_files import files_in, start_of, why_no_picture
 from trainer.data.splits import SPLITS
 from trainer.data.tables import Columns, MetadataTables
@@ -93,10 +94,11 @@ def load_hub(args: DataArguments) -> DatasetDict | IterableDatasetDict:
 
 
 def _load_table(args: DataArguments, *names: str | None, **options: Any) -> DatasetDict | IterableDatasetDict:
-    """`datasets.load_dataset`, with errors that say what to do."""
+    """`datasets.load_dataset`, with undecoded pictures of the set's own, and with errors that say what to do."""
     try:
         with _cache_errors_explained(args.dataset, args.cache_dir):
-            return load_dataset(*names, cache_dir=args.cache_dir, streaming=args.streaming, **options)
+            table = load_dataset(*names, cache_dir=args.cache_dir, streaming=args.streaming, **options)
+            return with_own_pictures(table, folders_of_set(args.dataset, args.cache_dir))
     except AgeGenderError:
         raise
     except FileNotFoundError as error:
@@ -153,19 +155,20 @@ def label_rows(rows: Dataset | IterableDataset, columns: Columns, where: str) ->
     _check_image_feature(rows.features[columns.image], columns.image, where)
     columns.check(rows.column_names, where)
     others = [name for name in rows.column_names if name != columns.image]
-    options = {
-        "with_indices": True,
-        "fn_kwargs": {
-            "columns": columns,
-            "class_names": {n: f.names for n, f in rows.features.items() if isinstance(f, ClassLabel)},
-        },
-        "remove_columns": others,
+    arguments: dict[str, Any] = {
+        "columns": columns,
+        "class_names": {n: f.names for n, f in rows.features.items() if isinstance(f, ClassLabel)},
     }
+    options = {"with_indices": True, "fn_kwargs": arguments, "remove_columns": others}
+    is_checked = isinstance(rows.features[columns.image], Image)  # when it was loaded
     rows = rows.cast_column(columns.image, Image(decode=False))
+    if not is_checked:
+        rows = own_pictures(rows, columns.image, folders_of_set(where))
     if columns.image != "image":
         rows = rows.rename_column(columns.image, "image")
     if isinstance(rows, IterableDataset):
         return rows.map(_read_row, features=_FEATURES, **options)
+    arguments["without_picture"] = rows_without_picture(rows, "image")
     # map over the labels alone, so that the pictures are not copied
     labels = rows.select_columns(others).map(
         _read_row, features=Features(_ROW_FEATURES), desc="Reading labels", **options
@@ -190,7 +193,7 @@ def _check_image_feature(feature: Any, name: str, where: str) -> None:
 
 
 def load_row_picture(row: dict[str, Any]) -> np.ndarray:
-    """Decode the `image` of a prepared row.
+    """Decode the `image` of a row: {"bytes", "path"} as every source gives it, or what `load_rgb` takes.
 
     Returns:
         (H, W, 3) uint8 RGB, upright.
@@ -198,8 +201,13 @@ def load_row_picture(row: dict[str, Any]) -> np.ndarray:
     Raises:
         PictureError: it cannot be used, as may happen in a set prepared elsewhere; begins with the row's `file_name`.
     """
+    image = row["image"]
+    if image is None:  # in a set prepared elsewhere
+        raise PictureError(f"{row['file_name']}: {NO_PICTURE}.")
     try:
-        return load_rgb(row["image"])
+        if isinstance(image, dict):
+            image = image["path"] if image["bytes"] is None else image["bytes"]
+        return load_rgb(image)
     except PictureError as error:
         raise PictureError(f"{row['file_name']}: {error}") from error
 
@@ -230,10 +238,19 @@ def _cache_errors_explained(source: str, cache_dir: str | None) -> Iterator[None
         raise
 
 
-def _read_row(row: dict[str, Any], index: int, columns: Columns, class_names: dict[str, list[str]]) -> dict[str, Any]:
+def _read_row(
+    row: dict[str, Any],
+    index: int,
+    columns: Columns,
+    class_names: dict[str, list[str]],
+    without_picture: Collection[int] = (),
+) -> dict[str, Any]:
     words = {name: names[row[name]] for name, names in class_names.items() if row[name] is not None and row[name] >= 0}
     unknown = dict.fromkeys(class_names)
-    return {"file_name": f"row {index}", **asdict(columns.labels(row | unknown | words))}
+    labels = columns.labels(row | unknown | words)
+    if index in without_picture or row.get("image", ...) is None:  # of a stream the row has its picture too
+        labels = FaceLabels(problem=NO_PICTURE)
+    return {"file_name": f"row {index}", **asdict(labels)}
 
 
 def _row_arguments(path: Path, columns: Columns) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.requirements import COMPARISON, WEIGHTS, sha256
 from trainer.atomic_files import write_atomically
 from trainer.data.arguments import DataArguments
+from trainer.data.sources import load_row_picture
 from trainer.evaluation.held_out import load_held_out
 from trainer.locks import only_writer
 from trainer.onnx.parity import compare, print_comparison, run_all
@@ -159,8 +160,8 @@ def face_batches(folder: Path, model: AgeGenderModel, faces: Dataset, batch_size
     """(B, 3, image_size, image_size) of face crops, preprocessed as the pipeline does."""
     pipe = AgeGenderPipeline(model=model, image_processor=load_image_processor(folder), device="cpu")
     for start in range(0, len(faces), batch_size):
-        images = faces[start : start + batch_size]["image"]
-        yield torch.cat([pipe.preprocess(image, detect=False).pixel_values for image in images])
+        rows = faces.select(range(start, min(start + batch_size, len(faces))))
+        yield torch.cat([pipe.preprocess(load_row_picture(row), detect=False).pixel_values for row in rows])
 
 
 def write_fp32(model: AgeGenderModel, path: Path, weights_sha256: str) -> None:

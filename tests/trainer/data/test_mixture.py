@@ -15,6 +15,7 @@ from trainer.data.alignment import CROP_SIDE
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 from trainer.data.mixture import MixtureArguments, decode_sets, load_sets, training_faces
+from trainer.data.sources import load_row_picture
 from trainer.data.transforms import collate_faces
 from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
 from trainer.evaluation.held_out import EvaluationError
@@ -115,7 +116,7 @@ def test_duplicates_of_what_another_set_holds_out_are_left_out_of_training(exact
     faces = load_faces(DataArguments(dataset=str(exact)), seed=0)
     folder = write_utkface_folder(tmp_path / "others", count=60, seed=5)
     for index, row in enumerate(row for split in faces.values() for row in split):
-        row["image"].save(folder / f"30_0_0_2018{index:013d}.jpg", quality=60)
+        Image.fromarray(load_row_picture(row)).save(folder / f"30_0_0_2018{index:013d}.jpg", quality=60)
     others = load_faces(DataArguments(dataset=str(folder)), seed=0)
 
     rows = [name for split in faces.values() for name in split["file_name"]]
@@ -146,8 +147,8 @@ def test_unaligned_crops_are_aligned_and_others_kept_whole(tmp_path, num_proc):
     fractions = {"validation_fraction": 0.3, "test_fraction": 0.3, "max_age_spread": 100}
     faces = load_faces(DataArguments(dataset=str(folder), align=True, num_proc=num_proc, **fractions), seed=0)
     rows = [row for split in faces.values() for row in split]
-    assert {row["image"].size for row in rows} == {(CROP_SIDE, CROP_SIDE)}
-    women = np.stack([np.asarray(row["image"], float) for row in rows if row["gender"] == 1])
+    assert {load_row_picture(row).shape for row in rows} == {(CROP_SIDE, CROP_SIDE, 3)}
+    women = np.stack([load_row_picture(row).astype(float) for row in rows if row["gender"] == 1])
     assert np.abs(women - women.mean(axis=0)).mean() < 12, "the crops of one face are alike, wherever it was"
 
 

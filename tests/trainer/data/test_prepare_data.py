@@ -32,6 +32,7 @@ from trainer.data.loading import load_faces
 from trainer.data.manifest import read_manifest
 from trainer.data.preparation import PrepareArguments, prepare_data, push
 from trainer.data.report import describe_data
+from trainer.data.sources import load_row_picture
 from trainer.data.splits import SPLITS
 
 
@@ -75,7 +76,7 @@ def test_the_prepared_set_is_its_source_cleaned(raw, prepared):
         assert faces[split].features == expected[split].features
         assert faces[split].remove_columns("image")[:] == expected[split].remove_columns("image")[:]
         for ours, theirs in zip(faces[split], expected[split], strict=True):
-            np.testing.assert_array_equal(np.asarray(ours["image"]), np.asarray(theirs["image"]))
+            np.testing.assert_array_equal(load_row_picture(ours), load_row_picture(theirs))
 
 
 def test_a_clean_set_is_kept_whole_and_names_that_others_chose_do_nothing(tmp_path):
@@ -184,7 +185,7 @@ def test_unaligned_crops_are_aligned_before_they_are_written(raw, prepared, tmp_
     prepare_data(PrepareArguments(output_dir=str(folder)), aligned)
     assert (folder / "manifest.csv").read_text() == (prepared / "manifest.csv").read_text()
     written = load_faces(DataArguments(dataset=str(folder), cache_dir=raw.cache_dir), seed=0)
-    assert {row["image"].size for row in written["test"]} == {(160, 160)}
+    assert {load_row_picture(row).shape for row in written["test"]} == {(160, 160, 3)}
     card = (folder / "README.md").read_text()
     assert "aligned to the training template" in card
     assert "--align True" in card
