@@ -18,7 +18,6 @@ from model.face_detection import (
     FINE_SIDES,
     MAX_FACES,
     MIN_INPUT_SIDE,
-    SMALL_FACE_PIXELS,
     YUNET_CROP_SIDE,
     YUNET_FILE,
 )
@@ -156,7 +155,6 @@ def manifest(name: str, folder: Path, network: WebFile, address: Callable[[WebFi
             "box_crop": YUNET_CROP,
             "coarse_side": COARSE_SIDE,
             "fine_sides": FINE_SIDES,
-            "small_face_pixels": SMALL_FACE_PIXELS,
             "candidate_score": CANDIDATE_SCORE,
             "crop_side": YUNET_CROP_SIDE,
             "min_input_side": MIN_INPUT_SIDE,

@@ -1,7 +1,7 @@
 // The served model on this device: fetched from the demo's own address, run in two workers, answering as the pipeline does.
 
 import {NO_ANSWER, decode, parseRanges, rangeFields, whyAbstained} from "./decoding.js"
-import {roundHalfEven} from "./geometry.js"
+import {cropMatrix, roundHalfEven} from "./geometry.js"
 
 const MOST_PIXELS = 50_000_000 // of a picture, as in the pipeline
 const FACES_PER_RUN = 8 // bounds the memory
@@ -96,7 +96,15 @@ export class DeviceModel {
     const box = face.box.map((value, index) => Math.min(Math.max(roundHalfEven(value), 0), sizeWh[index % 2]))
     const abstained = whyAbstained(face.box[2] - face.box[0], this.config)
     const fields = abstained ? NO_ANSWER : decode(logits.age, logits.gender, this.config, ranges)
-    return {box, detection_score: face.score, ...fields, abstained}
+    return {box, detection_score: face.score, roll_degrees: this.#rollDegrees(face), ...fields, abstained}
+  }
+
+  // How far the head is turned, in whole degrees clockwise; null without landmarks.
+  #rollDegrees({box, landmarks}) {
+    if (!landmarks) return null
+    const {landmarks_xy, box_crop} = this.manifest.detector
+    const [a, , , d] = cropMatrix({box, landmarks}, landmarks_xy, 1, box_crop)
+    return roundHalfEven((-Math.atan2(d, a) * 180) / Math.PI)
   }
 
   // A face's answer in other ranges: its year probabilities summed, without the network.

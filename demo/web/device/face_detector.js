@@ -16,19 +16,17 @@ export class FaceDetector {
 
   // All faces of a still picture, from left to right.
   async detect(picture, minScore = MIN_SCORE) {
-    const {coarse_side, fine_sides, small_face_pixels} = this.settings
+    const {coarse_side, fine_sides} = this.settings
     const longest = Math.max(picture.width, picture.height)
     let rows = await this.yunet.detect(picture, coarse_side)
-    if (!rows.length) rows = await this.#detectFillingFace(picture)
     let previousSide = coarse_side
     for (const side of fine_sides) {
-      const scale = previousSide / longest
-      const smallest = Math.min(...rows.map(row => row.width))
-      if (scale >= 1 || (rows.length && smallest * scale >= small_face_pixels)) break
-      rows = merge(rows, await this.yunet.detect(picture, side))
+      if (longest <= previousSide) break
+      rows = merge(rows, await this.yunet.detect(picture, side)) // whatever was found: a near face must not hide far ones
       previousSide = side
     }
-    return this.#confirm(picture, rows, minScore)
+    const faces = await this.#confirm(picture, rows, minScore)
+    return faces.length ? faces : this.#confirm(picture, await this.#detectFillingFace(picture), minScore)
   }
 
   // The faces of a camera's frame: one search at `side`, so that the next frame need not wait.
