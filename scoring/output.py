@@ -96,22 +96,8 @@ def write_faces_csv(rows: Iterable[dict[str, Any]], file: IO[str], schema: pa.Sc
         [field.name for field in schema.field(name).type] for name in ("age_ranges", "genders")
     )
     columns = [
-        *(
-            "picture",
-            "file",
-            "seconds",
-            "face",
-            "x0",
-            "y0",
-            "x1",
-            "y1",
-            "detection_score",
-            "roll_degrees",
-            "age",
-            "age_low",
-            "age_high",
-        ),
-        *("age_range", "gender", "gender_probability", "abstained", "error"),
+        *("picture", "file", "seconds", "face", "x0", "y0", "x1", "y1", "detection_score", "roll_degrees"),
+        *("age", "age_low", "age_high", "age_range", "gender", "gender_probability", "abstained", "error"),
         *(f"age_range {label}" for label in age_range_labels),
         *(f"gender {name}" for name in gender_names),
     ]

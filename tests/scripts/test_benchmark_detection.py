@@ -16,6 +16,7 @@ from scripts.benchmarks.detection import (
     match,
     measure_detection,
     measure_parity,
+    measure_turned,
     paste,
     pasted_faces,
 )
@@ -71,3 +72,9 @@ def test_calibration_gives_back_the_crop():
     crop = align(astronaut(), Face(face.box_xyxy, box_crop=box_crop), UTKFACE_LANDMARKS_XY, 64)
     aligned = align(astronaut(), face, UTKFACE_LANDMARKS_XY, 64)
     assert np.corrcoef(crop.ravel(), aligned.ravel())[0, 1] > 0.8
+
+
+def test_turned_faces():
+    pipe = AgeGenderPipeline(model=tiny_model(), image_processor=make_image_processor(IMAGE_SIZE), device="cpu")
+    lines = measure_turned(pipe, [CHIP], np.array([30]), np.array([1]), step=90)
+    assert [line.split()[:5] for line in lines[1:]] == [[str(at), "1", "1", "0", "1"] for at in (0, 90, 180, 270)]
