@@ -36,7 +36,7 @@ def test_the_next_trial_of_a_search_may_have_another_global_batch(tmp_path):
 
 def test_transform_model_and_scores_force_no_synchronisation():
     """Reading a value forces a synchronisation. The meta device holds no values, and raises when one is read."""
-    model = tiny_model(range_loss_weight=1.0, age_weights=[1.0] * 101).train().to("meta")
+    model = tiny_model(range_loss_weight=1.0, age_weights=[1.0] * 117).train().to("meta")
     transform = BatchTransform(IMAGE_SIZE, [0.5] * 3, [0.5] * 3, AugmentationArguments(blur=0.5)).to("meta")
     pixels = torch.empty((8, 3, 2 * IMAGE_SIZE, 2 * IMAGE_SIZE), dtype=torch.uint8, device="meta")
     ages, genders = (torch.zeros(8, dtype=torch.long, device="meta") for _ in range(2))
