@@ -158,6 +158,7 @@ def manifest(name: str, folder: Path, network: WebFile, address: Callable[[WebFi
             "max_faces": face_detection.MAX_FACES,
             "turn_score": face_detection.TURN_SCORE,
             "clear_lead": face_detection.CLEAR_LEAD,
+            "same_roll_degrees": face_detection.SAME_ROLL_DEGREES,
             "turn_degrees": face_orientation.TURN_DEGREES,
             "cell_side": face_orientation.CELL_SIDE,
             "columns": face_orientation.COLUMNS,

@@ -22,7 +22,8 @@ CANDIDATE_SCORE = 0.4  # of a first detection; `min_score` applies to the refine
 LIKELY_SCORE = 0.6  # a first detection from here on is looked at again, if the close look is not enough
 TURN_SCORE = 0.2  # of a detection among the turns of one face
 # Of close looks: 69 % of upright faces reach it, and 0.5 % of the looks at turned faces that take them for upright.
-UPRIGHT_SCORE = 0.91
+UPRIGHT_SCORE = 0.92
+SAME_ROLL_DEGREES = 10  # a close look this near to a proposed turn needs no second one that starts from that turn
 CLEAR_LEAD = 0.03  # an orientation is certain if its score is higher than any other's by this
 CLOSE_MARGIN, OTHER_MARGINS = 0.25, (0.1, 0.5, 0.75)  # of a close look, by the side of the aligned crop
 YUNET_CROP_SIDE, CASCADE_CROP_SIDE = 160, 128  # pixels of the crop around a first detection, for the second one
@@ -91,8 +92,9 @@ class YuNetDetector:
         """The face in its most likely orientation, and whether that is certain.
 
         The turns of `face_orientation` propose an orientation, and a second one where it leads by less than
-        `CLEAR_LEAD`. Each goes through `_refine` unless `found` has it already; the highest score wins. It is certain if
-        the turns clearly propose it, or if its score leads by `CLEAR_LEAD`.
+        `CLEAR_LEAD`. Each goes through `_refine` unless `found` is within `SAME_ROLL_DEGREES` of it: a close look that
+        begins too far away stops before it is upright. The highest score wins. It is certain if the turns clearly
+        propose it, or if its score leads by `CLEAR_LEAD`.
 
         Args:
             candidate: what was found at first, or the box that was given.
@@ -106,7 +108,7 @@ class YuNetDetector:
         is_clear = rival is None or best.score - rival.score >= CLEAR_LEAD
         tried = [found] if found else []
         for turn in (best,) if rival is None or is_clear else (best, rival):
-            if all(are_apart(turn.roll_degrees, _roll(face)) for face in tried):
+            if all(are_apart(turn.roll_degrees, _roll(face), SAME_ROLL_DEGREES) for face in tried):
                 face = self._refine(image_rgb, replace(candidate, landmarks_xy=turn.landmarks_xy))
                 tried += [face] if face else []
         if not tried:

@@ -75,6 +75,6 @@ def read_turns(rows: np.ndarray, matrices: Sequence[np.ndarray]) -> list[Turn]:
     return sorted(turns, key=lambda turn: -turn.score)
 
 
-def are_apart(first_degrees: float, second_degrees: float) -> bool:
-    """Whether two rolls are two orientations, and not one measured twice: more than 60 degrees apart."""
-    return abs((first_degrees - second_degrees + 180) % 360 - 180) > 60
+def are_apart(first_degrees: float, second_degrees: float, least_degrees: float = 60) -> bool:
+    """Whether two rolls are two orientations, and not one measured twice: more than `least_degrees` apart."""
+    return abs((first_degrees - second_degrees + 180) % 360 - 180) > least_degrees

@@ -119,16 +119,17 @@ def test_turned_faces_are_found_and_turned_upright(side: int, degrees: int):
     """Lying people, scans and messengers that lose the orientation."""
     head = cv2.resize(PHOTO[0:260, 90:350], (side, side), interpolation=cv2.INTER_AREA)
     picture = on_canvas(head, 480, 480, 240 - side // 2, 240 - side // 2)
-    upright = align(picture, YUNET.detect(picture)[0], UTKFACE_LANDMARKS_XY, 64)
+    [as_it_was] = YUNET.detect(picture)
+    upright = align(picture, as_it_was, UTKFACE_LANDMARKS_XY, 64)
     matrix = cv2.getRotationMatrix2D((239.5, 239.5), -degrees, 1)
     turned = cv2.warpAffine(picture, matrix, (480, 480), borderValue=(120, 120, 120))
     [detected] = YUNET.detect(turned)
     boxed = YUNET.find_landmarks(turned, Face.from_box(detected.box_xyxy, (480, 480)))
     for face in (detected, boxed):
-        assert abs((face.roll_degrees - degrees + 180) % 360 - 180) < 8
+        assert abs((face.roll_degrees - as_it_was.roll_degrees - degrees + 180) % 360 - 180) < 8
         assert face.is_roll_certain
         again = align(turned, face, UTKFACE_LANDMARKS_XY, 64)
-        assert np.corrcoef(upright.ravel(), again.ravel())[0, 1] > 0.8
+        assert np.corrcoef(upright.ravel(), again.ravel())[0, 1] > 0.75
 
 
 def test_a_near_face_hides_no_far_ones():

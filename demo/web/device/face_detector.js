@@ -64,7 +64,7 @@ export class FaceDetector {
 
   // The face in its most likely orientation, and whether that is certain. `found`: what the close look made of it, or null.
   async #turnUpright(picture, candidate, found) {
-    const {turn_score, clear_lead} = this.settings
+    const {turn_score, clear_lead, same_roll_degrees} = this.settings
     const {sheet, matrices} = drawTurns(picture, candidate.box, this.settings)
     const rows = await this.yunet.detectUnscaled(sheet, turn_score)
     const turns = readTurns(rows, matrices, this.settings, landmarks => this.#rollOf(landmarks))
@@ -75,7 +75,7 @@ export class FaceDetector {
     const isClear = !rival || first.score - rival.score >= clear_lead
     const tried = found ? [found] : []
     for (const turn of isClear ? [first] : [first, rival]) {
-      if (!tried.every(face => areApart(rollOf(turn), face.roll ?? 0))) continue
+      if (!tried.every(face => areApart(rollOf(turn), face.roll ?? 0, same_roll_degrees))) continue
       const face = await this.#refine(picture, {...candidate, landmarks: turn.landmarks})
       if (face) tried.push(face)
     }

@@ -38,7 +38,7 @@ export function readTurns(rows, matrices, {cell_side, columns, max_offset, max_r
 }
 
 // Whether two rolls are two orientations, and not one measured twice.
-export function areApart(first, second) {
+export function areApart(first, second, least = 60) {
   const turn = (((first - second + 180) % 360) + 360) % 360
-  return Math.abs(turn - 180) > 60
+  return Math.abs(turn - 180) > least
 }
