@@ -16,7 +16,7 @@ from trainer.data.arguments import DataArguments
 from trainer.data.cleaning import LABELS, find_groups, fingerprint_pictures, merge_duplicates
 from trainer.data.labels import UNKNOWN
 from trainer.data.picture_files import HIDDEN, NOT_A_PICTURE
-from trainer.data.sources import LABEL_FEATURES
+from trainer.data.sources import LABEL_FEATURES, as_text
 from trainer.data.splits import SPLITS, shuffle_key, split_names, stratum
 
 
@@ -76,7 +76,7 @@ def log_unused(manifest: pd.DataFrame, source: str) -> None:
     if parts or half_used:
         dropped = f" Dropped: {', '.join(parts)}." if parts else ""
         half = f" Half used: {', '.join(half_used)}." if half_used else ""
-        logger.warning(f"{source}: {len(manifest)} files, {len(kept)} kept.{dropped}{half}")
+        logger.warning(f"{as_text(source)}: {len(manifest)} files, {len(kept)} kept.{dropped}{half}")
 
 
 def check_usable(table: pd.DataFrame, args: DataArguments) -> None:
