@@ -38,7 +38,8 @@ def ask(served: object, headers: dict, method: str = "POST", peer: str = "10.0.0
     [
         ({}, "POST", 200),  # a program
         ({"Origin": "http://demo.example"}, "POST", 200),
-        ({"Origin": "https://demo.example"}, "POST", 403),  # another port
+        ({"Origin": "https://demo.example"}, "POST", 200),  # a proxy may have ended https
+        ({"Origin": "https://demo.example:8443"}, "POST", 403),
         ({"Origin": "https://demo.example", "X-Forwarded-Host": "demo.example:443"}, "POST", 200),
         ({"Origin": "https://demo.example", "Sec-Fetch-Site": "same-origin"}, "POST", 200),
         ({"Origin": "http://evil.example"}, "POST", 403),
