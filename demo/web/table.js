@@ -5,7 +5,8 @@ import { rangeShares } from './ranges.js'
 import { count, percent, text } from './texts.js'
 import { abstainedText, ageText, genderName } from './words.js'
 
-const COLUMNS = ['picture', 'face', 'age', 'from', 'to', 'range', 'gender', 'confidence', 'note']
+const COLUMNS = ['picture', 'face', 'age', 'from', 'to', 'range', 'gender', 'confidence', 'turned', 'note']
+const BOX = ['x0', 'y0', 'x1', 'y1'] // in pixels of the upright picture; in the file alone, as the ranges' probabilities are
 
 // items: [{ name, answer or null, error }]; ranges: parsed.
 export function facesTable(items, ranges) {
@@ -34,11 +35,11 @@ export function facesTable(items, ranges) {
         element(
           'tbody',
           {},
-          rows.map(row =>
+          rows.map(({ cells }) =>
             element(
               'tr',
               {},
-              row.map(cell => element('td', {}, cell)),
+              cells.map(cell => element('td', {}, cell)),
             ),
           ),
         ),
@@ -47,40 +48,53 @@ export function facesTable(items, ranges) {
   )
 }
 
+// One { cells, box, shares } a face, or one for what is said of a picture without any.
 function rowsOf({ name, answer, error }, ranges) {
-  const note = said => [[name, ...Array(7).fill(''), said]]
+  const note = said => [{ cells: [name, ...Array(COLUMNS.length - 2).fill(''), said] }]
   if (error) return note(error)
   if (!answer) return []
   if (!answer.faces.length) return note(count('faces_found', 0))
   return answer.faces.map((face, index) => {
     const number = String(index + 1)
-    if (face.abstained) return [name, number, ...Array(6).fill(''), abstainedText(face, answer)]
+    const turned = String(face.roll_degrees ?? '')
+    if (face.abstained) {
+      return { cells: [name, number, ...Array(6).fill(''), turned, abstainedText(face, answer)], box: face.box }
+    }
     const isUnsure = face.gender === 'unsure'
-    const shares = Object.entries(face.genders).map(([gender, share]) => `${genderName(gender)} ${percent(share)}`)
-    const range = rangeShares(face, ranges, answer.max_age).find(({ hasAge }) => hasAge)
-    return [
+    const genders = Object.entries(face.genders).map(([gender, share]) => `${genderName(gender)} ${percent(share)}`)
+    const shares = rangeShares(face, ranges, answer.max_age)
+    const cells = [
       name,
       number,
       ageText(face),
       ...face.age_interval.map(String),
-      range.label,
+      shares.find(({ hasAge }) => hasAge).label,
       isUnsure ? text('unsure') : genderName(face.gender),
       isUnsure ? '' : percent(face.genders[face.gender]),
-      answer.whole ? text('whole_answer') : isUnsure ? shares.join(', ') : '',
+      turned,
+      answer.whole ? text('whole_answer') : isUnsure ? genders.join(', ') : '',
     ]
+    return { cells, box: face.box, shares }
   })
 }
 
 // With the byte order mark by which a spreadsheet recognises UTF-8.
 function toCsv(rows) {
-  const lines = [COLUMNS.map(column => text(`column_${column}`)), ...rows].map(row => row.map(quoted).join(','))
-  return new Blob(['\ufeff', lines.join('\r\n'), '\r\n'], { type: 'text/csv' })
+  const labels = rows.find(({ shares }) => shares)?.shares.map(({ label }) => label) ?? []
+  const header = [...COLUMNS.map(column => text(`column_${column}`)), ...BOX, ...labels]
+  const lines = rows.map(({ cells, box = [], shares = [] }) => [
+    ...cells,
+    ...BOX.map((_, side) => String(box[side] ?? '')),
+    ...labels.map((_, range) => shares[range]?.share.toFixed(4) ?? ''),
+  ])
+  const all = [header, ...lines].map(row => row.map(quoted).join(','))
+  return new Blob(['\ufeff', all.join('\r\n'), '\r\n'], { type: 'text/csv' })
 }
 
 // A spreadsheet runs no file name such as "=cmd()": https://owasp.org/www-community/attacks/CSV_Injection
-// Nor does it make March 9th of the range 3-9 where that has a dash.
+// Nor does it make March 9th of the range 3-9 where that has a dash. A number, such as -90 degrees, stays one.
 function quoted(cell) {
   const undated = cell.replace(/^(\d+)-(\d+)$/, '$1–$2')
-  const plain = /^[=+\-@\t\r]/.test(undated) ? `'${undated}` : undated
+  const plain = /^[=+\-@\t\r]/.test(undated) && !/^-?\d+$/.test(undated) ? `'${undated}` : undated
   return /[",\r\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain
 }

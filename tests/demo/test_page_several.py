@@ -40,7 +40,10 @@ def test_many_pictures_become_a_filmstrip_and_a_table(page: Page, files: list[Pa
         page.get_by_role("button", name="Download as CSV").click()
     table = Path(download.value.path()).read_bytes().decode("utf-8-sig").splitlines()
     assert table[0].startswith("picture,face,age by looks (years),from (years),to (years)")
+    assert ",turned (degrees),note,x0,y0,x1,y1,0–2,3–9," in table[0]
     assert len(table) == 5
+    probabilities = [float(cell) for cell in table[1].split(",")[14:]]
+    assert sum(probabilities) == pytest.approx(1, abs=0.001)
     assert table[4].startswith("'=cmd().pdf,"), "a spreadsheet reads it as text"
     page.get_by_role("button", name="Remove =cmd().pdf").click()
     expect(rows).to_have_count(3)
