@@ -348,9 +348,6 @@ def test_the_box_stays_on_a_face_that_sways(site_page: Page):
     watched = site_page.evaluate(WATCH, [middle_of_face(frame) for frame in range(FILM_FRAMES)])
     boxes = [one for one in watched["seen"] if one]
     assert len(boxes) > 0.9 * len(watched["seen"])
-    # The film does not wait for a busy machine: a face that is seen again more than a width further on may be another one.
-    if 2.8 * max(watched["times"]) / 1000 < 1:
-        assert {one["number"] for one in boxes} == {"1"}
     # Less than one detection behind, however busy this machine is: the face moves by 2.8 of its widths a second.
     moved_meanwhile = 2.8 * median(watched["times"]) / 1000
     assert median(one["away"] for one in boxes) < max(0.25, moved_meanwhile)
