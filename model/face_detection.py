@@ -58,7 +58,11 @@ class YuNetDetector:
                 rows = _merge(rows, self._detect_at(image_rgb, side))
         faces = self._look_closely(image_rgb, rows, min_score)
         for search_again in (self._detect_filling_face, self._detect_in_turned_picture):
-            faces = faces or self._look_closely(image_rgb, search_again(image_rgb), min_score)
+            if not faces:
+                more_rows = search_again(image_rgb)
+                # Where the close look saw no face in what was found at first, a further find has to be likelier.
+                more_rows = more_rows[more_rows[:, 14] >= (LIKELY_SCORE if len(rows) else CANDIDATE_SCORE)]
+                faces = self._look_closely(image_rgb, more_rows, min_score)
         return sorted(faces, key=lambda face: face.box_xyxy[0] + face.box_xyxy[2])
 
     def find_landmarks(self, image_rgb: np.ndarray, face: Face) -> Face:

@@ -6,7 +6,8 @@ Held-out crops are pasted onto noise and gradients, 40 to 400 pixels wide and ti
 detector: how many are found, how far the corners of the found crop are from the pasted ones, how many faces are found
 where there is none, and how much the age error grows and the gender accuracy falls against the crop itself.
 
-With `--turned_faces 80` only the answers on so many crops are printed, on a grey canvas, turned by 0 to 345 degrees.
+With `--turned_faces 80` only these are printed, on so many crops: how many far faces are found without and with a near one
+in the picture, and the answers on faces in the middle of a grey canvas, turned by 0 to 345 degrees.
 """
 
 import sys
@@ -38,6 +39,7 @@ Detector = YuNetDetector | CascadeDetector
 SIZES = ((40, 60), (60, 120), (120, 401))
 TILTS = ((0, 10), (10, 20), (20, 31))  # degrees, either way
 CANVAS_WH = (640, 480)
+FAR_SIZES = ((30, 50), (50, 80), (80, 120))  # pixels of a crop in a picture of 4000 x 3000
 # scikit-image's packaged pictures without a person
 WITHOUT_FACES = (
     *(pictures.brick, pictures.cell, pictures.chelsea, pictures.clock, pictures.coffee, pictures.coins, pictures.grass),
@@ -56,7 +58,8 @@ class BenchmarkArguments:
     faces: int = field(default=600, metadata={"help": "How many crops to paste."})
     seed: int = field(default=0, metadata={"help": "Seed of the splits, sizes, angles, places and backgrounds."})
     turned_faces: int = field(
-        default=0, metadata={"help": "Print only the answers on so many crops turned by 0, 15, ... 345 degrees."}
+        default=0,
+        metadata={"help": "Measure only so many crops: far ones beside a near one, and turned by 0 to 345 degrees."},
     )
     calibrate: bool = field(
         default=False,
@@ -248,6 +251,40 @@ def measure_turned(
     return lines
 
 
+def measure_beside_near_face(detector: YuNetDetector, chips: Sequence[np.ndarray], seed: int) -> list[str]:
+    """How many far faces are found in pictures of 4000 x 3000 without and with a near face: a line for each size.
+
+    Twelve crops a picture; the near face is the next crop at 1,000 pixels.
+    """
+    random = np.random.default_rng(seed)
+    lines = [f"{'pixels':>8} {'faces':>6} {'found alone':>12} {'beside':>7} {'seconds alone':>14} {'beside':>7}"]
+    for low, high in FAR_SIZES:
+        found, seconds, count = [0, 0], [0.0, 0.0], 0
+        for start in range(0, len(chips) - 12, 13):
+            alone = np.full((3000, 4000, 3), 128, np.uint8)
+            middles = [(2250 + 500 * column, 300 + 800 * row) for row in range(3) for column in range(4)]
+            for chip, (x, y) in zip(chips[start : start + 12], middles, strict=True):
+                side = int(random.integers(low, high))
+                alone[y : y + side, x : x + side] = cv2.resize(chip, (side, side), interpolation=cv2.INTER_AREA)
+            beside = alone.copy()
+            beside[1000:2000, 500:1500] = cv2.resize(chips[start + 12], (1000, 1000), interpolation=cv2.INTER_CUBIC)
+            count += 12
+            for index, picture in enumerate((alone, beside)):
+                begin = time.perf_counter()
+                centers = [face.center_xy for face in detector.detect(picture)]
+                seconds[index] += time.perf_counter() - begin
+                found[index] += sum(
+                    any(np.linalg.norm(center - (x + side / 2, y + side / 2)) < side for center in centers)
+                    for x, y in middles
+                )
+        pictures_count = max(count // 12, 1)
+        lines.append(
+            f"{low:>4}-{high - 1:<3} {count:>6} {found[0]:>12} {found[1]:>7} {seconds[0] / pictures_count:>14.2f} "
+            f"{seconds[1] / pictures_count:>7.2f}"
+        )
+    return lines
+
+
 def turned_on_grey(chip_rgb: np.ndarray, degrees: float, side: int = 160) -> np.ndarray:
     """A canvas with the crop in its middle, `side` pixels wide and turned clockwise."""
     width, height = CANVAS_WH
@@ -295,6 +332,7 @@ def main(args: BenchmarkArguments, data_args: DataArguments) -> None:
     ages, genders = np.array(faces["age"]), np.array(faces["gender"])
     if args.turned_faces:
         count = args.turned_faces
+        print(*measure_beside_near_face(YuNetDetector(args.yunet), chips[:count], args.seed), "", sep="\n", flush=True)
         print(*measure_turned(_load_pipeline(args), chips[:count], ages[:count], genders[:count]), sep="\n")
         return
     detectors: dict[str, Detector] = {"yunet": YuNetDetector(args.yunet), "haar": CascadeDetector()}

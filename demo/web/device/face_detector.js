@@ -24,8 +24,11 @@ export class FaceDetector {
       previousSide = side
     }
     let faces = await this.#lookClosely(picture, rows, minScore)
-    if (!faces.length) faces = await this.#lookClosely(picture, await this.#detectFillingFace(picture), minScore)
-    if (!faces.length) faces = await this.#lookClosely(picture, await this.#detectInTurnedPicture(picture), minScore)
+    // Where the close look saw no face in what was found at first, a further find has to be likelier.
+    const least = rows.length ? this.settings.likely_score : this.settings.candidate_score
+    const likely = more => more.filter(row => row.score >= least)
+    if (!faces.length) faces = await this.#lookClosely(picture, likely(await this.#detectFillingFace(picture)), minScore)
+    if (!faces.length) faces = await this.#lookClosely(picture, likely(await this.#detectInTurnedPicture(picture)), minScore)
     return fromLeft(faces)
   }
 
