@@ -160,7 +160,6 @@ def visible_controls(page: Page) -> list[str]:
     return sorted(names)
 
 
-@pytest.mark.xfail(reason="the last step, the link to the API page, is not reached on a busy machine", strict=False)
 def test_the_keyboard_alone_uses_every_control_of_the_first_two_screens(page: Page):
     """The list of what is visible is complete, and each control does what its name says."""
     assert visible_controls(page) == sorted(CONTROLS["first screen"])
@@ -189,6 +188,7 @@ def test_the_keyboard_alone_uses_every_control_of_the_first_two_screens(page: Pa
         page.reload()
     tab_to(page, "#footer button")
     page.keyboard.press("Enter")
+    page.get_by_text("Python", exact=True).click()  # Gradio's own panel, which shows MCP first
     expect(page.get_by_text("/predict").first).to_be_visible()
 
 
