@@ -99,7 +99,8 @@ def hub_errors(failed: str, again: str = _AGAIN) -> Iterator[None]:
         raise HubError(f"{failed}: {_reason(error, again)}") from error
     # of the Xet library, which uploads large files; it names the URL that failed
     except (ConnectionError, TimeoutError, PermissionError) as error:
-        raise HubError(f"{failed}: {error}. {again}") from error
+        is_local = error.filename is not None  # a file of this machine, which no second attempt makes readable
+        raise HubError(f"{failed}: {error}" if is_local else f"{failed}: {error}. {again}") from error
     except RuntimeError as error:  # the client raises it when it has tried an upload six times
         cause = error.__cause__
         if not isinstance(cause, (HfHubHTTPError, httpx.TransportError)):

@@ -1,6 +1,7 @@
 """Deploy the demo as a Space: a Gradio Space that runs a model from the Hub, or a static one whose visitors run it themselves."""
 
 import sys
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from huggingface_hub import (
     HfApi,
     SpaceCardData,
     SpaceHardware,
+    SpaceInfo,
 )
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.repocard import metadata_load
@@ -90,7 +92,8 @@ def deploy_space(
 
     Raises:
         HubError: no such model or revision, no model in it, not signed in, no user in the Space's name, the Space
-            exists with another visibility, or the Hub refused or cannot be reached. Calling this again finishes.
+            exists with another visibility or another SDK, or the Hub refused or cannot be reached. Calling this again
+            finishes.
     """
     check_signed_in()
     check_name(space_id, "Space")
@@ -98,7 +101,7 @@ def deploy_space(
     with hub_errors(f"could not deploy {space_id}"):
         commit = _find_model(api, model_id, revision)
         files = space_files(model_id, commit, hardware)
-        before = _find_space(api, space_id, private)
+        before = _find_space(api, space_id, private, "gradio")
         if before is None:
             api.create_repo(
                 space_id,
@@ -107,16 +110,8 @@ def deploy_space(
                 private=private,
                 space_hardware=SpaceHardware(hardware) if hardware else None,
             )
-        stale = [path for path in before or () if _belongs_to_demo(path) and path not in files]
-        deployed = api.create_commit(
-            space_id,
-            [
-                *(CommitOperationAdd(path, content) for path, content in files.items()),
-                *(CommitOperationDelete(path) for path in stale),
-            ],
-            repo_type="space",
-            commit_message=f"Run {model_id} at {commit[:8]}",
-        )
+        stale = [path for path in (_paths_of(before) if before else ()) if _belongs_to_demo(path)]
+        deployed = _commit(api, space_id, files, stale, f"Run {model_id} at {commit[:8]}")
         # After the commit: if that fails, the Space stays as it was, with the model that its code belongs to.
         if before is not None and hardware:
             api.request_space_hardware(space_id, SpaceHardware(hardware))
@@ -136,36 +131,40 @@ def deploy_static_space(space_id: str, site: Path, model: str, *, private: bool 
         private: visibility of a new Space; None for the account's default.
 
     Raises:
-        HubError: not signed in, no user in the Space's name, the Space exists with another visibility or is no static one,
-            or the Hub refused or cannot be reached. Calling this again finishes.
+        HubError: not signed in, no user in the Space's name, the Space exists with another visibility or another SDK, or
+            the Hub refused or cannot be reached. Calling this again finishes.
     """
     check_signed_in()
     check_name(space_id, "Space")
     api = HfApi()
     with hub_errors(f"could not deploy {space_id}"):
-        try:
-            info = api.space_info(space_id)
-        except RepositoryNotFoundError:
+        space = _find_space(api, space_id, private, "static")
+        if space is None:
             api.create_repo(space_id, repo_type="space", space_sdk="static", private=private)
-            info = api.space_info(space_id)
-        else:
-            check_visibility(space_id, bool(info.private), private)
-        before = [file.rfilename for file in info.siblings or []]
-        if "app.py" in before:
+            space = api.space_info(space_id)  # the Hub puts an example site into a new one
+        if "app.py" in _paths_of(space):
             raise HubError(f"{space_id} holds a demo with a server: give the static one a Space of its own")
-        files = {path.relative_to(site).as_posix(): path for path in sorted(site.rglob("*")) if path.is_file()}
-        card = STATIC_CARD_TEXT.format(metadata=_static_metadata().to_yaml(), title=_static_metadata()["title"])
-        stale = [path for path in before if path not in (*files, CARD, ".gitattributes")]
-        return api.create_commit(
-            space_id,
-            [
-                CommitOperationAdd(CARD, card.encode()),
-                *(CommitOperationAdd(name, path) for name, path in files.items()),
-                *(CommitOperationDelete(path) for path in stale),
-            ],
-            repo_type="space",
-            commit_message=f"Run {model} in the visitor's browser",
-        )
+        metadata = _static_metadata()
+        card = STATIC_CARD_TEXT.format(metadata=metadata.to_yaml(), title=metadata["title"])
+        files: dict[str, bytes | Path] = {CARD: card.encode()}
+        files |= {path.relative_to(site).as_posix(): path for path in sorted(site.rglob("*")) if path.is_file()}
+        stale = [path for path in _paths_of(space) if path != ".gitattributes"]
+        return _commit(api, space_id, files, stale, f"Run {model} in the visitor's browser")
+
+
+def _commit(
+    api: HfApi, space_id: str, files: Mapping[str, bytes | Path], stale: Iterable[str], message: str
+) -> CommitInfo:
+    """Add `files`, path -> content or local file, and delete those `stale` paths that are not among them."""
+    return api.create_commit(
+        space_id,
+        [
+            *(CommitOperationAdd(path, content) for path, content in files.items()),
+            *(CommitOperationDelete(path) for path in stale if path not in files),
+        ],
+        repo_type="space",
+        commit_message=message,
+    )
 
 
 def _static_metadata() -> SpaceCardData:
@@ -233,11 +232,17 @@ def _find_model(api: HfApi, model_id: str, revision: str | None) -> str:
     return commit
 
 
-def _find_space(api: HfApi, space_id: str, private: bool | None) -> list[str] | None:
-    """The paths of its files; None if it does not exist."""
+def _find_space(api: HfApi, space_id: str, private: bool | None, sdk: str) -> SpaceInfo | None:
+    """The Space, if it exists. Raises `HubError` if it has another visibility, or serves something else than `sdk`."""
     try:
-        info = api.space_info(space_id)
+        space = api.space_info(space_id)
     except RepositoryNotFoundError:
         return None
-    check_visibility(space_id, bool(info.private), private)
-    return [file.rfilename for file in info.siblings or []]
+    check_visibility(space_id, bool(space.private), private)
+    if space.sdk not in (None, sdk):  # None: nothing has been committed to it that names one
+        raise HubError(f"{space_id} is a {space.sdk} Space, not a {sdk} one: deploy to a Space of its own")
+    return space
+
+
+def _paths_of(space: SpaceInfo) -> list[str]:
+    return [file.rfilename for file in space.siblings or []]

@@ -157,7 +157,8 @@ def load_scorer(options: ScoringOptions) -> tuple[AgeGenderModel, Scorer]:
         workers=options.workers,
         **options.answer_options,
     )
-    warning = emulation_warning(accelerator or "cpu", bf16=options.bf16, int8="int8" in (options.onnx_file or ""))
+    is_int8 = "int8" in Path(options.onnx_file or "").name
+    warning = emulation_warning(accelerator or "cpu", bf16=options.bf16, int8=is_int8)
     if warning:
         logger.warning(warning)
     return model, scorer

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 
 from model_card.card import render_card
-from model_card.hub_checks import HubError
+from model_card.hub_checks import HubError, hub_errors
 from model_card.push import push_folder
 from tests.support.hub_server import Fault, HubServer
 
@@ -237,3 +237,19 @@ def test_no_network(model_folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_TOKEN", HubServer.token)
     with pytest.raises(HubError, match=r"the connection to http://127.0.0.1:9 failed .* run the same"):
         push_folder(model_folder, "user/faces")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError("https://cas.example"), "could not push: https://cas.example. A commit is made whole"),
+        (TimeoutError("https://cas.example"), "could not push: https://cas.example. A commit is made whole"),
+        (
+            PermissionError(13, "Permission denied", "a.onnx"),
+            r"could not push: \[Errno 13\] Permission denied: 'a.onnx'$",
+        ),
+    ],
+)
+def test_only_what_another_attempt_may_mend_is_to_be_run_again(error: OSError, message: str):
+    with pytest.raises(HubError, match=message), hub_errors("could not push"):
+        raise error

@@ -16,7 +16,7 @@ import scripts.deploy_space
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.hub_checks import HubError
-from model_card.space import deploy_space, space_files
+from model_card.space import deploy_space, deploy_static_space, space_files
 from tests.support.clean_environment import make_clean_environment
 from tests.support.demo_server import ROOT, DemoServer
 from tests.support.hub_server import Fault, HubServer
@@ -170,12 +170,35 @@ def test_a_static_space_serves_the_site(
     monkeypatch.setattr("sys.argv", [*command, "--hardware", "t4-small"])
     with pytest.raises(SystemExit):
         scripts.deploy_space.main()
-    api.create_repo("user/gradio", repo_type="space", space_sdk="gradio")
     app = [CommitOperationAdd("app.py", b"")]
-    api.create_commit("user/gradio", app, repo_type="space", commit_message="A demo")
-    monkeypatch.setattr("sys.argv", ["deploy_space", "user/gradio", *command[2:]])
+    api.create_commit("user/static", app, repo_type="space", commit_message="A demo")
+    monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit, match="holds a demo with a server"):
         scripts.deploy_space.main()
+
+
+@pytest.mark.parametrize("is_static", [True, False])
+@pytest.mark.parametrize("sdk", ["docker", "streamlit", "gradio", "static"])
+def test_a_space_of_another_sdk_keeps_its_files(api: HfApi, tmp_path: Path, sdk: str, is_static: bool):
+    api.create_repo("user/theirs", repo_type="space", space_sdk=sdk)
+    theirs = [CommitOperationAdd(path, b"theirs") for path in ("Dockerfile", "model/weights.bin")]
+    before = api.create_commit("user/theirs", theirs, repo_type="space", commit_message="Theirs").oid
+    add_model(api, "user/faces")
+
+    def deploy() -> None:
+        if is_static:
+            (tmp_path / "index.html").write_text("<title>Faces</title>")
+            deploy_static_space("user/theirs", tmp_path, "user/faces")
+        else:
+            deploy_space("user/theirs", "user/faces")
+
+    if sdk == ("static" if is_static else "gradio"):
+        deploy()
+        assert api.space_info("user/theirs").sha != before
+    else:
+        with pytest.raises(HubError, match=f"user/theirs is a {sdk} Space, not a"):
+            deploy()
+        assert api.space_info("user/theirs").sha == before
 
 
 def test_without_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -54,7 +54,7 @@ class RepositoryEndpoints(Endpoints):
         if (kind, repo_id) in self.hub.repositories:
             return JSONResponse({"error": "You already created this repo", "url": url}, 409)
         private = body.get("visibility") == "private"
-        self.hub.repositories[kind, repo_id] = Repository(kind, repo_id, private)
+        self.hub.repositories[kind, repo_id] = Repository(kind, repo_id, private, body.get("sdk"))
         if kind == "spaces":
             self.hub.space_variables[repo_id] = {entry["key"]: entry["value"] for entry in body.get("variables", [])}
             self.hub.space_hardware[repo_id] = body.get("hardware", "cpu-basic")
@@ -111,6 +111,8 @@ class RepositoryEndpoints(Endpoints):
             "cardData": card,
             "siblings": [{"rfilename": path} for path in sorted(commit.files)],
         }
+        if repository.sdk:
+            info["sdk"] = repository.sdk
         info |= {key: card[key] for key in ("pipeline_tag", "library_name", "sdk") if key in card}
         return JSONResponse(info)
 

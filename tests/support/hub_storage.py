@@ -82,6 +82,7 @@ class Repository:
     kind: str  # "models", "datasets" or "spaces"
     repo_id: str
     private: bool
+    sdk: str | None = None  # of a Space, until its card names one
     branches: dict[str, Commit] = field(default_factory=dict)
     tags: dict[str, Commit] = field(default_factory=dict)
     pull_requests: dict[str, Commit] = field(default_factory=dict)  # "refs/pr/1" -> its head

@@ -28,6 +28,7 @@ from trainer.data.alignment import align_faces
 from trainer.data.arguments import DataArguments
 from trainer.data.cleaning import fingerprint
 from trainer.data.manifest import build_manifest, face_features, read_manifest, shuffled_rows, split_faces
+from trainer.data.own_pictures import folders_of_set
 from trainer.data.sources import label_rows, open_table, read_files, stream_files
 from trainer.data.splits import SPLITS
 
@@ -91,7 +92,12 @@ def read_pictures(args: DataArguments, table: DatasetDict | None = None) -> Data
     table = open_table(args) if table is None else table
     if table is None:
         return read_files(_path(args), args.columns, args.cache_dir)
-    return label_rows(concatenate_datasets(list(table.values())), args.columns, args.dataset)
+    return _label_table(table, args)
+
+
+def _label_table(table: DatasetDict | IterableDatasetDict, args: DataArguments) -> Dataset | IterableDataset:
+    rows = concatenate_datasets(list(table.values()))
+    return label_rows(rows, args.columns, args.dataset, folders_of_set(args.dataset, args.cache_dir))
 
 
 def select_splits(pictures: Dataset, manifest: pd.DataFrame, args: DataArguments, seed: int) -> DatasetDict:
@@ -171,7 +177,7 @@ def _stream_faces(args: DataArguments, table: IterableDatasetDict | None) -> Ite
     if table is None:
         rows = stream_files(_path(args), args.columns)
     else:
-        rows = label_rows(concatenate_datasets(list(table.values())), args.columns, args.dataset)
+        rows = _label_table(table, args)
     kept = manifest[manifest["kept"]]
     if not kept["pixel_hash"].is_unique:
         raise DatasetError(

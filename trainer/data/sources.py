@@ -136,13 +136,16 @@ def stream_files(path: Path, columns: Columns) -> IterableDataset:
     return IterableDataset.from_generator(_file_rows, features=_FEATURES, gen_kwargs=_row_arguments(path, columns))
 
 
-def label_rows(rows: Dataset | IterableDataset, columns: Columns, where: str) -> Dataset | IterableDataset:
+def label_rows(
+    rows: Dataset | IterableDataset, columns: Columns, where: str, folders: tuple[Path, ...] = ()
+) -> Dataset | IterableDataset:
     """The rows of a table of pictures, in the form of `read_files`.
 
     Args:
         rows: any columns; classes of a `ClassLabel` are read by their names.
         columns: which of them to read.
         where: the name of the table, for error messages.
+        folders: where the picture files of the table lie: a row that names another file has no picture.
 
     Raises:
         DatasetError: a column is missing, or that of pictures holds something else.
@@ -159,19 +162,22 @@ def label_rows(rows: Dataset | IterableDataset, columns: Columns, where: str) ->
         "columns": columns,
         "class_names": {n: f.names for n, f in rows.features.items() if isinstance(f, ClassLabel)},
     }
-    options = {"with_indices": True, "fn_kwargs": arguments, "remove_columns": others}
     is_checked = isinstance(rows.features[columns.image], Image)  # when it was loaded
     rows = rows.cast_column(columns.image, Image(decode=False))
     if not is_checked:
-        rows = own_pictures(rows, columns.image, folders_of_set(where))
+        rows = own_pictures(rows, columns.image, folders)
     if columns.image != "image":
         rows = rows.rename_column(columns.image, "image")
     if isinstance(rows, IterableDataset):
-        return rows.map(_read_row, features=_FEATURES, **options)
-    arguments["without_picture"] = rows_without_picture(rows, "image")
+        return rows.map(_read_row, with_indices=True, features=_FEATURES, fn_kwargs=arguments, remove_columns=others)
     # map over the labels alone, so that the pictures are not copied
     labels = rows.select_columns(others).map(
-        _read_row, features=Features(_ROW_FEATURES), desc="Reading labels", **options
+        _read_row,
+        with_indices=True,
+        features=Features(_ROW_FEATURES),
+        fn_kwargs=arguments | {"without_picture": rows_without_picture(rows, "image")},
+        remove_columns=others,
+        desc="Reading labels",
     )
     return concatenate_datasets([rows.select_columns(["image"]), labels], axis=1)
 

@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as PILImage
 
 from model.image_loading import PictureError, load_rgb
+from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 from trainer.data.own_pictures import file_of_set
@@ -101,6 +102,30 @@ def test_rows_of_the_hub(secret: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert sum(map(len, faces.values())) == 38
     names = {row["file_name"] for split in faces.values() for row in split}
     assert not names & {"row 0", "row 1"}
+
+
+@pytest.mark.parametrize("is_cached_elsewhere", [False, True])
+def test_a_column_of_paths_names_files_of_the_download_cache(
+    is_cached_elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The column's type is text, which `datasets` does not take for pictures when it loads the set."""
+    caches = {"own": tmp_path / "own", "other": tmp_path / "other"}
+    rng = np.random.default_rng(0)
+    for cache in caches.values():
+        (cache / "downloads").mkdir(parents=True)
+        for index in range(40):
+            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            PILImage.fromarray(pixels).save(cache / "downloads" / f"{index}.png")
+    named = caches["other" if is_cached_elsewhere else "own"]
+    rows = [{"image": str(named / f"downloads/{index}.png"), "age": 30, "gender": "m"} for index in range(40)]
+    loaded = DatasetDict(train=Dataset.from_list(rows))
+    monkeypatch.setattr("trainer.data.sources.load_dataset", lambda *args, **options: loaded)
+    args = DataArguments(dataset="user/set", cache_dir=str(caches["own"]))
+    if is_cached_elsewhere:
+        with pytest.raises(DatasetError, match="no picture: neither in the row nor a file of the set's own folder"):
+            load_faces(args, seed=0)
+    else:
+        assert sum(map(len, load_faces(args, seed=0).values())) == 40
 
 
 def test_files_of_the_set_itself(tmp_path: Path):
