@@ -23,7 +23,7 @@ MAX_SCANNED_PIXELS = 1_000_000_000  # pixels times scans: twenty of the largest 
 MAX_MARKERS = 10_000  # of a JPEG: 20 MB of the largest segments are 300
 MAX_TAGS, MAX_TAG_NUMBERS = 65_535, 400_000  # a strip a row and channel of the tallest picture takes 131,064
 MAX_EXTENSION_BYTES = 1_000_000  # of a GIF before its first picture: Pillow needs quadratic time for them
-MAX_COMMENTS = 1000  # in a PGM or PPM in words, as before
+MAX_COMMENTS = 1000  # in a PGM or PPM in words
 # Pillow reads headers, chunks and comments piece by piece in Python.
 MAX_READS, MAX_READS_OF = 300_000, {"PPM": 2_100_000, "BMP": 4_100_000}  # one and two reads a pixel, and the header
 

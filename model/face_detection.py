@@ -21,7 +21,7 @@ COARSE_SIDE, FINE_SIDES = 640, (1280, 1920)
 CANDIDATE_SCORE = 0.4  # of a first detection; `min_score` applies to the refined one
 LIKELY_SCORE = 0.6  # a first detection from here on is looked at again, if the close look is not enough
 TURN_SCORE = 0.2  # of a detection among the turns of one face
-# Of close looks at 300 faces of UTKFace 54 % reach it, and of 1,077 that take a turned face for less turned none; 0.91: 86 %, 4.
+# 54 % of close looks at 300 upright faces score 0.92; none of 1,077 wrong ones do. At 0.91: 86 %, and 4 of 1,077.
 UPRIGHT_SCORE = 0.92
 SAME_ROLL_DEGREES = 10  # a close look this near to a proposed turn needs no second one that starts from that turn
 CLEAR_LEAD = 0.03  # an orientation is certain if its score is higher than any other's by this

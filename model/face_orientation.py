@@ -1,7 +1,7 @@
 """Which way up a face is: one picture of the face in twelve turns, which the detector searches at once.
 
 YuNet lays upright landmarks on faces that lie on their side or upside down, and scores them only a little lower than the
-right ones. In the turn that brings the face upright it scores highest.
+correct ones. In the turn that brings the face upright it scores highest.
 
 1. `draw_turns` cuts a square around the middle of the box, 1.6 times as wide as the square root of the box's area, and
    draws it turned anticlockwise by 0, 30, ... 330 degrees into cells of 48 pixels: three rows of four, from left to right
@@ -22,7 +22,7 @@ from .face_alignment import roll_of, square_matrix, warp_square
 
 
 TURN_DEGREES = tuple(range(0, 360, 30))
-CELL_SIDE, COLUMNS = 48, 4  # cells of 64 pixels in eight turns find the right one less often, for a third more work
+CELL_SIDE, COLUMNS = 48, 4  # cells of 64 pixels in eight turns find the correct one less often, for a third more work
 SHEET_WH = (CELL_SIDE * COLUMNS, CELL_SIDE * len(TURN_DEGREES) // COLUMNS)
 SQUARE_TO_BOX = 1.6  # side of the square, by the square root of the box's area
 MAX_OFFSET = 0.3  # of the cell's side

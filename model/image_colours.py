@@ -59,7 +59,7 @@ def to_8_bits(
     """
     ranges = [_finite_range(read(rows)) for rows in strips(*result.shape[:2])]
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-    if low > high:  # not one is a number
+    if low > high:  # all are NaN or Inf
         low, high = 0.0, 1.0
     is_float = np.issubdtype(read(slice(0, 1)).dtype, np.floating)
     whites, slack = ((1, *WHITES), OVERSHOOT) if is_float else (WHITES, 1.0)

@@ -129,7 +129,7 @@ def _without_what_is_not_pixels(data: bytes, kind: str, name: str) -> Iterator[n
 
 
 def _png_of_pixels(data: bytes) -> bytes:
-    """A PNG without the chunks that hold neither pixels nor orientation, and with right checksums.
+    """A PNG without the chunks that hold neither pixels nor orientation, and with correct checksums.
 
     The checksum inside the compressed pixels still tells whether they are damaged.
     """

@@ -31,7 +31,7 @@ class ModelFileError(AgeGenderError, FileNotFoundError):
 
 
 class ModelWeightsError(ModelFileError):
-    """The weights are not those of the network that config.json describes, or are no numbers."""
+    """The weights are not those of the network that config.json describes, or hold NaN or Inf."""
 
 
 class HiddenRepositoryError(ModelFileError):

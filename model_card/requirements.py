@@ -56,7 +56,7 @@ def card_problems(folder: Path) -> list[str]:
 
 
 def not_measured(metrics: dict[str, Any]) -> list[str]:
-    """What the model answers and the evaluation could not compare with labels, in the words of `HEADS`."""
+    """The answers of the model, in the words of `HEADS`, that have no score: the test faces lack such labels."""
     return [words for key, words in HEADS.items() if not metrics.get(key)]
 
 
@@ -94,7 +94,7 @@ def _metrics_problems(metrics: dict[str, Any], weights_sha256: str | None) -> li
 
 def _onnx_problems(folder: Path, comparison: dict[str, Any] | None, weights_sha256: str | None) -> list[str]:
     """Stale or unmeasured exports; found by hashes, so that the check needs no ONNX package."""
-    files, again = onnx_files(folder), "run python -m scripts.export_onnx --int8 --dataset ... again, or remove onnx/"
+    files, again = onnx_files(folder), "run python -m scripts.export_onnx again with the same options, or remove onnx/"
     if not files:
         return []
     if comparison is None:

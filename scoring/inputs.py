@@ -35,7 +35,7 @@ def open_sources(
     frames_per_second: float = 1.0,
     output: Path | None = None,
 ) -> list[Source]:
-    """Open what `names` stand for, in the order given; the files that fit a pattern are sorted.
+    """Open what `names` stand for, in the order given; the files that match a pattern are sorted.
 
     Args:
         names: see `EXPECTED`.
@@ -45,7 +45,7 @@ def open_sources(
         output: file of the results, which no pattern matches, nor the unfinished parts beside it.
 
     Raises:
-        InputError: there is nothing at a path, a pattern fits nothing, `frames_per_second` is not above 0, or the input
+        InputError: there is nothing at a path, a pattern matches nothing, `frames_per_second` is not above 0, or the input
             is only parquet files of which none can be read.
     """
     if not frames_per_second > 0:
@@ -105,12 +105,12 @@ def describe_skipped(skipped: Counter[str]) -> str:
         f"{count:,} {kind}{'s' * (kind == HIDDEN and count > 1)}" for kind, count in skipped.most_common()
     )
     if skipped.keys() & {*ARCHIVE_SUFFIXES, *VIDEO_SUFFIXES, ".parquet", ".gz"}:
-        kinds += ". Archives, videos and parquet files are scored where they are named themselves"
+        kinds += ". To score archives, videos and parquet files, name each as an input"
     return f"Skipped in folders and archives: {kinds}."
 
 
 def _expand(name: str, output: Path | None) -> tuple[list[str], list[str]]:
-    """The files that fit a pattern, sorted, and those of them that are hidden; any other name as it is."""
+    """The visible files that match a pattern, sorted, and the hidden ones; a name without a pattern as it is."""
     if _is_url(name) or Path(name).exists() or not glob.has_magic(name):
         return [name], []
     found = sorted(set(glob.glob(name, recursive=True)))
@@ -119,7 +119,7 @@ def _expand(name: str, output: Path | None) -> tuple[list[str], list[str]]:
     # a .txt among pictures is more likely a README than a list
     found = [path for path in found if not path.lower().endswith(LIST_SUFFIX) and not _is_output(output, Path(path))]
     if not found:
-        raise InputError(f"The pattern {name} fits no file (a {LIST_SUFFIX} of paths must be named in full).")
+        raise InputError(f"The pattern {name} matches no file (a {LIST_SUFFIX} of paths must be named in full).")
     before = re.split(r"[*?\[]", name, maxsplit=1)[0]  # a dot that the user typed hides nothing
     start = "" if before.endswith(("/", os.sep)) or not before else "name"
     hidden = [path for path in found if is_hidden(start + path[len(before) :])]

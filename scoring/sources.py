@@ -124,7 +124,7 @@ class _Files(Source):
 
 @dataclass(frozen=True)
 class Listed(_Files):
-    """Paths and http(s) URLs from the command line; `hidden` ones fitted a pattern too, and are only counted."""
+    """Paths and http(s) URLs from the command line; `hidden` ones matched a pattern too, and are only counted."""
 
     names: tuple[str, ...]
     hidden: tuple[str, ...] = ()

@@ -64,7 +64,7 @@ class ModelArguments:
     train_resolutions: list[int] | None = field(
         default=None,
         metadata={
-            "help": "Sides in pixels to train at, one after the other, each for an equal share of the steps, such as "
+            "help": "Sides in pixels to train at sequentially, each for an equal share of the steps, such as "
             "64 96 112. Default: image_size throughout."
         },
     )

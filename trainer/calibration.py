@@ -86,7 +86,7 @@ class Calibration:
             )
         lines.append(
             f"  The gender is answered for {100 * self.gender_answered:.1f} % of these faces; that "
-            f"{100 * self.gender_target_accuracy:g} % of the answers are right is "
+            f"{100 * self.gender_target_accuracy:g} % of the answers are correct is "
             + ("shown by them." if self.gender_target_reached else "not shown by so few or such faces.")
         )
         logger.log(logging.WARNING if few else logging.INFO, "\n".join(lines))

@@ -55,7 +55,7 @@ def write_video(faces: list[tuple[np.ndarray, FaceLabels]], aspect: Fraction, pa
 
 
 def score(scorer: Scorer, faces: list[tuple[np.ndarray, FaceLabels]], video: Path) -> str:
-    errors, right, found = [], [], 0
+    errors, correct, found = [], [], 0
     for scored, (_, labels) in zip(
         scorer.score(read_entries(all_entries(open_sources([str(video)])))), faces, strict=True
     ):
@@ -63,8 +63,10 @@ def score(scorer: Scorer, faces: list[tuple[np.ndarray, FaceLabels]], video: Pat
         found += bool(answers)
         if answers:
             errors.append(abs(answers[0]["age"] - labels.age))
-            right.append(max(answers[0]["genders"], key=answers[0]["genders"].get) == ("male", "female")[labels.gender])
-    return f"{np.mean(errors):.2f} | {100 * np.mean(right):.1f} | {found} of {len(faces)}"
+            correct.append(
+                max(answers[0]["genders"], key=answers[0]["genders"].get) == ("male", "female")[labels.gender]
+            )
+    return f"{np.mean(errors):.2f} | {100 * np.mean(correct):.1f} | {found} of {len(faces)}"
 
 
 def rows(archive: Path, model_folder: str, count: int) -> Iterator[str]:

@@ -215,11 +215,11 @@ def measure_parity(
             if not len(at):
                 continue
             errors, lost_years = np.abs(ages[part] - ages_years[at]), np.abs(chip_ages[at] - ages_years[at])
-            right, lost_right = looks[part] == genders[at], chip_genders[at] == genders[at]
+            correct, lost_correct = looks[part] == genders[at], chip_genders[at] == genders[at]
             lines.append(
                 f"{name:>10} {group:>10} {len(at):>6} {errors.mean():>6.2f} "
-                f"{_mean_and_error(errors - lost_years)} {100 * right.mean():>6.1f}% "
-                f"{_mean_and_error(100 * (lost_right * 1.0 - right))}%"
+                f"{_mean_and_error(errors - lost_years)} {100 * correct.mean():>6.1f}% "
+                f"{_mean_and_error(100 * (lost_correct * 1.0 - correct))}%"
             )
     return lines
 
@@ -230,7 +230,7 @@ def measure_turned(
     """The answers on crops turned clockwise in the middle of a grey canvas: a line for each angle."""
     names = pipe.model.config.gender_names
     lines = [
-        f"{'degrees':>8} {'faces':>6} {'found':>6} {'abstained':>10} {'roll right':>11} {'MAE':>6} {'gender':>7} "
+        f"{'degrees':>8} {'faces':>6} {'found':>6} {'abstained':>10} {'roll correct':>12} {'MAE':>6} {'gender':>7} "
         f"{'adults under 13':>16}"
     ]
     for degrees in range(0, 360, step):
@@ -240,11 +240,11 @@ def measure_turned(
         rolls = np.array([face["roll_degrees"] for face in faces])
         ages = np.array([face["age"] for face in faces])
         looks = np.array([names.index(max(face["genders"], key=face["genders"].get)) for face in faces])
-        is_right = np.abs((rolls - degrees + 180) % 360 - 180) < 25
+        is_correct = np.abs((rolls - degrees + 180) % 360 - 180) < 25
         found = sum(face is not None for face in answers)
         adults = ages_years[answered] >= 18
         lines.append(
-            f"{degrees:>8} {len(chips):>6} {found:>6} {found - len(faces):>10} {is_right.sum():>11} "
+            f"{degrees:>8} {len(chips):>6} {found:>6} {found - len(faces):>10} {is_correct.sum():>12} "
             f"{np.abs(ages - ages_years[answered]).mean():>6.2f} {100 * (looks == genders[answered]).mean():>6.1f}% "
             f"{(ages[adults] < 13).sum():>16}"
         )

@@ -110,11 +110,11 @@ def faces_alone(faces: Faces, config: AgeGenderConfig) -> Fitted:
 
 
 FITS: dict[str, Callable[[Faces, AgeGenderConfig], Fitted]] = {"before": faces_alone, "after": with_prior}
-COLUMNS = ("unsure", "answers right", "ages in the interval")
+COLUMNS = ("unsure", "answers correct", "ages in the interval")
 
 
 def measure(fitted: Fitted, faces: Faces) -> list[float]:
-    """Of `COLUMNS`, in percent: faces without a gender, right ones among the genders given, labelled ages in the interval.
+    """Of `COLUMNS`, in percent: faces without a gender, correct ones among the genders given, labelled ages in the interval.
 
     NaN where no face has the label, or none is answered.
     """

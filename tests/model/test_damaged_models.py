@@ -124,7 +124,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "a crop of 100,000 pixels": (changed(image_size=100_000), "image_size from 8 to 4,096; got 100,000"),
     "a million genders": (changed(gender_names=["x"] * 20_000), "20,000 entries; at most 10,000"),
     "a gender twice": (changed(gender_names=["x", "x"]), "different gender_names"),
-    "a threshold that is no number": (changed(gender_threshold=float("nan")), "gender_threshold from 0 to 1"),
+    "a threshold of NaN": (changed(gender_threshold=float("nan")), "gender_threshold from 0 to 1"),
     "landmarks are missing": (changed(landmarks_xy=[[0.3, 0.3]]), "5 x 2 finite numbers in landmarks_xy"),
     "ranges leave a gap": (changed(age_ranges=[[0, 10], [12, 116]]), "11 is in no range"),
     "a network of no known type": (

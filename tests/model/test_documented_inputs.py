@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from model.dataset_inputs import as_list_or_stream, picture_of
-from model.image_formats import FORMAT_SUFFIXES
+from model.image_formats import FORMAT_SUFFIXES, SUFFIXES
 from model.image_loading import PictureError, load_rgb
 from model_card.metrics_text import markdown_table
 from scoring.video import VIDEO_SUFFIXES
 from scripts.maintenance.update_docs import fill_in
 from tests.model.test_dataset_inputs import NO_PICTURES, ROWS
 from tests.model.test_image_loading import DEEP, NOT_ABOUT_PIXELS, PROFILES, READABLE, TEXTS, UNREADABLE
-from tests.trainer.data.test_picture_files import BY_CONTENT, HIDDEN_NAMES
+from tests.trainer.data.test_picture_files import BY_CONTENT, DAMAGED, HIDDEN_NAMES
 from trainer.data.picture_files import HIDDEN, NOT_A_PICTURE, why_no_picture
 
 
@@ -61,15 +61,31 @@ def unreadable() -> str:
     return markdown_table(["input", "the error's text"], rows)
 
 
+def formats() -> dict[tuple[str, ...], list[str]]:
+    """{suffixes: formats}: a suffix of several formats in an entry of its own."""
+    kinds_of = {
+        suffix: [kind for kind, suffixes in FORMAT_SUFFIXES.items() if suffix in suffixes] for suffix in SUFFIXES
+    }
+    groups = {" ".join(kinds): kinds for kinds in kinds_of.values()}
+    return {tuple(suffix for suffix in SUFFIXES if kinds_of[suffix] == kinds): kinds for kinds in groups.values()}
+
+
+def _outcome_of_damaged(content: bytes) -> str:
+    with pytest.raises(PictureError):
+        load_rgb(content)
+    return "an error in its row of the answers; dropped from training, with the reason in the manifest"
+
+
 def files() -> str:
     outcomes = {"": "scored; trained on where it has a label", NOT_A_PICTURE: "skipped", HIDDEN: "skipped as hidden"}
     by_content = [
         (f"`{name}`: {case}", outcomes[why_no_picture(name, lambda content=content: content)])
         for case, (name, content, _) in BY_CONTENT.items()
     ]
+    by_content += [(f"`{name}`: {case}", _outcome_of_damaged(content)) for case, (name, content) in DAMAGED.items()]
     hidden = [(f"`{name}`", outcomes[why_no_picture(name, bytes)]) for name in HIDDEN_NAMES]
     rows = [
-        *((", ".join(suffixes), f"{kind}: {outcomes['']}") for kind, suffixes in FORMAT_SUFFIXES.items()),
+        *((", ".join(suffixes), f"{' or '.join(kinds)}: {outcomes['']}") for suffixes, kinds in formats().items()),
         *by_content,
         *hidden,
         (", ".join(VIDEO_SUFFIXES), "skipped in a folder or archive; its frames are scored where it is named itself"),

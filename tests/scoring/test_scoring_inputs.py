@@ -67,7 +67,7 @@ def test_patterns_fit_neither_lists_nor_the_output(tmp_path):
     output = tmp_path / "b" / ".." / "b" / "f.parquet"
     assert list(read(tmp_path / "b" / "*", output=output)) == [one, two]
     assert set(read(tmp_path / "b" / "**", output=output)) == {one, two}
-    with pytest.raises(InputError, match=r"fits no file \(a \.txt of paths must be named"):
+    with pytest.raises(InputError, match=r"matches no file \(a \.txt of paths must be named"):
         read(tmp_path / "b" / "*.txt")
 
 
@@ -230,7 +230,7 @@ def test_a_folder_that_cannot_be_read_has_a_row(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("absent.jpg", "nothing at"), ("no/such/folder", "nothing at"), ("x*.jpg", "fits no")]
+    ("name", "message"), [("absent.jpg", "nothing at"), ("no/such/folder", "nothing at"), ("x*.jpg", "matches no")]
 )
 def test_nothing_to_look_at(tmp_path, name, message):
     with pytest.raises(InputError, match=message):
@@ -345,9 +345,7 @@ def test_all_pictures_are_listed_and_the_rest_is_counted(tmp_path, suffix):
     summary = InputSummary.of(open_sources([str(path)]))
     assert summary.skipped == {".txt": 2, ".mp4": 1, "without a suffix": 1, ".html": 1, "hidden file": 3}
     assert describe_skipped(summary.skipped).startswith("Skipped in folders and archives: 3 hidden files, 2 .txt, 1 ")
-    assert describe_skipped(summary.skipped).endswith(
-        "videos and parquet files are scored where they are named themselves."
-    )
+    assert describe_skipped(summary.skipped).endswith("videos and parquet files, name each as an input.")
 
 
 def test_an_input_of_other_files_says_what_they_are(tmp_path):

@@ -161,7 +161,11 @@ def test_each_figure_says_where_it_comes_from(faces, estimate_weight, threshold_
     ("faces", "level", "words"),
     [
         (6, logging.WARNING, ("those of user/repo", "shrunk, 6 % these faces", "it needs 500", "kept; prior 0.900")),
-        (600, logging.INFO, ("600 validation faces", "fitted; prior 0.900", "95 % of the answers are right is shown")),
+        (
+            600,
+            logging.INFO,
+            ("600 validation faces", "fitted; prior 0.900", "95 % of the answers are correct is shown"),
+        ),
     ],
 )
 def test_the_log_says_where_each_figure_comes_from(caplog, faces, level, words):

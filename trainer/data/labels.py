@@ -109,10 +109,9 @@ def labels_from_values(
     if problem:
         return FaceLabels(problem=problem)
     word = _plain(gender)
-    name = UNKNOWN_GENDER if word in _UNKNOWN_WORDS else "not read"
-    name = gender_words.get(word, name)
-    if name == "not read":
+    if word not in gender_words and word not in _UNKNOWN_WORDS:
         return FaceLabels(problem=_unknown_gender(word, gender_words))
+    name = gender_words.get(word, UNKNOWN_GENDER)
     if name == UNKNOWN_GENDER and low == UNKNOWN:
         return FaceLabels(problem="no label: neither age nor gender is known")
     return FaceLabels(
@@ -188,11 +187,8 @@ def _age_bounds(text: str) -> tuple[int, int, str]:
     else:
         return UNKNOWN, UNKNOWN, f"age not understood: {text!r}, {_EXPECTED_AGE}"
     if 1800 <= low == high <= 2100:
-        return (
-            UNKNOWN,
-            UNKNOWN,
-            (f"age out of range: {text}, a year of birth? Add birth_column and photo_column to the recipe"),
-        )
+        problem = f"age out of range: {text}, a year of birth? Add birth_column and photo_column to the recipe"
+        return UNKNOWN, UNKNOWN, problem
     if not low <= high <= MAX_AGE:
         return UNKNOWN, UNKNOWN, f"age out of range: {text}, expected 0 to {MAX_AGE}"
     return low, high, ""

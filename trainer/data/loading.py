@@ -174,10 +174,7 @@ def _stream_faces(args: DataArguments, table: IterableDatasetDict | None) -> Ite
             "`python -m scripts.prepare_data` once and stream what it writes, or give its manifest.csv with manifest."
         )
     manifest = read_manifest(args.manifest)
-    if table is None:
-        rows = stream_files(_path(args), args.columns)
-    else:
-        rows = _label_table(table, args)
+    rows = stream_files(_path(args), args.columns) if table is None else _label_table(table, args)
     kept = manifest[manifest["kept"]]
     if not kept["pixel_hash"].is_unique:
         raise DatasetError(

@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 
 from model.image_formats import FORMAT_SUFFIXES, FORMATS, SUFFIXES
-from model.image_loading import load_rgb
+from model.image_loading import PictureError, load_rgb
 from tests.support.faces_on_disk import as_jpeg, draw_detailed_face, face_files, write_archive, write_folder
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces, read_pictures
@@ -61,13 +61,20 @@ BY_CONTENT = {
     "raw photo": ("photo.CR2", saved("TIFF"), NOT_A_PICTURE),
     "thumbnail of a video": ("film.thm", JPEG, NOT_A_PICTURE),
     "video": ("film.mp4", b"\0\0\0\x18ftypisom", NOT_A_PICTURE),
-    "no picture by its content": ("photo.jpg", b"text", ""),  # which is an error and not skipped
 }
+DAMAGED = {"no picture by its content": ("photo.jpg", b"text")}  # an error and not skipped
 
 
 @pytest.mark.parametrize(("name", "content", "expected"), BY_CONTENT.values(), ids=BY_CONTENT)
 def test_names_and_contents(name, content, expected):
     assert why_no_picture(name, lambda: content) == expected
+
+
+@pytest.mark.parametrize(("name", "content"), DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_picture_is_not_skipped(name, content):
+    assert why_no_picture(name, lambda: content) == ""
+    with pytest.raises(PictureError):
+        load_rgb(content)
 
 
 HIDDEN_NAMES = [
