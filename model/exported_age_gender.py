@@ -3,12 +3,12 @@
 The file is not named after ONNX, because Inference Endpoints download no file with "onnx" in its name.
 """
 
-import os
 from pathlib import Path
 
 import torch
 
 from .errors import AgeGenderError
+from .forked_processes import ForkCheck
 from .model_files import ModelFileError, one_line
 from .modeling_age_gender import AgeGenderOutput
 
@@ -40,7 +40,7 @@ class AgeGenderOnnxModel:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no common base class
             raise ModelFileError(f"{path} cannot be read as an ONNX file: {one_line(error)}") from error
-        self._process = os.getpid()
+        self._since_made = ForkCheck()
         self._names = [output.name for output in self._session.get_outputs()]
         if set(self._names) != set(OUTPUTS):
             raise ModelFileError(
@@ -53,8 +53,8 @@ class AgeGenderOnnxModel:
 
     def __call__(self, pixel_values: torch.Tensor) -> AgeGenderOutput:
         """(B, 3, image_size, image_size) -> logits; `age_range_logits` are of the ranges at the time of the export."""
-        if self._process != os.getpid():  # forked: the session's threads stayed behind
-            self._session, self._process = AgeGenderOnnxModel(self.path)._session, os.getpid()
+        if self._since_made.was_forked():
+            self._session = AgeGenderOnnxModel(self.path)._session
         arrays = self._session.run(self._names, {"pixel_values": pixel_values.float().cpu().numpy()})
         logits = zip(self._names, map(torch.from_numpy, arrays), strict=True)
         return AgeGenderOutput(**dict(logits))

@@ -109,6 +109,14 @@ def resize_square(image_rgb: np.ndarray, size: int) -> np.ndarray:
     return warp_square(image_rgb, square_matrix(complex(width / 2, height / 2), min(height, width), size), size)
 
 
+def shrink(image_rgb: np.ndarray, scale: float) -> np.ndarray:
+    """Resize both sides by `scale`, to at least one pixel; a picture is never enlarged."""
+    if scale >= 1:
+        return image_rgb
+    height, width = (max(round(side * scale), 1) for side in image_rgb.shape[:2])
+    return cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
+
+
 def square_matrix(center: complex, side: complex, size: float) -> np.ndarray:
     """(2, 3) matrix that maps a square to (size, size); `center` and `side` (its upper edge) are x + iy in pixels."""
     factor = size / side

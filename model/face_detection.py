@@ -1,8 +1,7 @@
-"""Two face detectors: YuNet, which also finds landmarks, and the Haar cascade that comes with OpenCV."""
+"""The face detector YuNet, which also finds landmarks."""
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import cv2
 import numpy as np
 
 from .configuration_age_gender import UTKFACE_LANDMARKS_XY
-from .face_alignment import CASCADE_CROP, Face, crop_matrix, roll_of, square_matrix, warp_square
+from .face_alignment import Face, crop_matrix, roll_of, shrink, warp_square
 from .face_orientation import SHEET_WH, Turn, are_apart, draw_turns, read_turns
+from .model_files import ModelFileError, one_line
 
 
 YUNET_FILE = "face_detection_yunet.onnx"  # ShiqiYu/libfacedetection.train, Apache-2.0
@@ -26,7 +26,7 @@ UPRIGHT_SCORE = 0.92
 SAME_ROLL_DEGREES = 10  # a close look this near to a proposed turn needs no second one that starts from that turn
 CLEAR_LEAD = 0.03  # an orientation is certain if its score is higher than any other's by this
 CLOSE_MARGIN, OTHER_MARGINS = 0.25, (0.1, 0.5, 0.75)  # of a close look, by the side of the aligned crop
-YUNET_CROP_SIDE, CASCADE_CROP_SIDE = 160, 128  # pixels of the crop around a first detection, for the second one
+YUNET_CROP_SIDE = 160  # pixels of the crop around a first detection, for the second one
 MIN_INPUT_SIDE = 64
 MAX_FACES = 300  # bounds the time that one picture can take
 
@@ -41,6 +41,18 @@ class YuNetDetector:
         self._nets = {side: self._net(side) for side in (YUNET_CROP_SIDE, COARSE_SIDE // 2, COARSE_SIDE)}
         self._turns_net = cv2.FaceDetectorYN.create(self._weights_file, "", SHEET_WH, TURN_SCORE, 0.3, 5000)
         self._lock = threading.Lock()  # a network keeps its input size and buffers between calls
+
+    @classmethod
+    def load(cls, weights_file: str | Path) -> "YuNetDetector":
+        """Raises `ModelFileError` if the file is damaged, or another network's."""
+        try:
+            detector = cls(weights_file)
+            detector.detect(np.zeros((MIN_INPUT_SIDE, MIN_INPUT_SIDE, 3), np.uint8))
+        except Exception as error:  # OpenCV's own, and of what another network answers
+            raise ModelFileError(
+                f"{weights_file} is not YuNet's file: {one_line(error)}. Copy it from model/."
+            ) from error
+        return detector
 
     def __reduce__(self) -> tuple:  # networks and locks cannot be pickled for a DataLoader's worker processes
         return YuNetDetector, (self._weights_file,)
@@ -67,10 +79,9 @@ class YuNetDetector:
 
     def find_landmarks(self, image_rgb: np.ndarray, face: Face) -> Face:
         """Add landmarks and roll to a face whose box another detector found; the same face if none is seen in the box."""
-        found = self._detect_in_crop(image_rgb, face, margin=0.5)
-        found = found and self._refine(image_rgb, found)
-        if found is None or not _is_surely_upright(found):
-            found = self._turn_upright(image_rgb, face, found)
+        nearby = self._detect_in_crop(image_rgb, face, margin=0.5)
+        # A box says nothing of the roll: the close look begins upright, and may stop just before it reaches a proposed turn.
+        found = self._find_upright(image_rgb, face, nearby, same_roll_degrees=0)
         return replace(found, score=face.score) if found else face
 
     def _look_closely(self, image_rgb: np.ndarray, rows: np.ndarray, min_score: float) -> list[Face]:
@@ -78,9 +89,7 @@ class YuNetDetector:
         faces: list[Face] = []
         for row in rows[rows[:, 14].argsort()[::-1][:MAX_FACES]]:
             candidate = _face_from_row(row)
-            face = self._refine(image_rgb, candidate)
-            if face is None or not _is_surely_upright(face):
-                face = self._turn_upright(image_rgb, candidate, face)
+            face = self._find_upright(image_rgb, candidate, candidate)
             if row[14] >= LIKELY_SCORE and (face is None or _score(face) < min_score):
                 # Blurred faces, profiles and faces that fill the picture score higher when seen larger or smaller.
                 looks = [self._detect_in_crop(image_rgb, face or candidate, margin) for margin in OTHER_MARGINS]
@@ -92,17 +101,32 @@ class YuNetDetector:
                 faces.append(face)
         return faces
 
-    def _turn_upright(self, image_rgb: np.ndarray, candidate: Face, found: Face | None) -> Face | None:
+    def _find_upright(
+        self,
+        image_rgb: np.ndarray,
+        candidate: Face,
+        nearby: Face | None,
+        same_roll_degrees: float = SAME_ROLL_DEGREES,
+    ) -> Face | None:
+        """The face by a close look that begins at `nearby`, and by its turns where that is not surely upright."""
+        found = nearby and self._refine(image_rgb, nearby)
+        is_surely_upright = found is not None and _score(found) >= UPRIGHT_SCORE
+        return found if is_surely_upright else self._turn_upright(image_rgb, candidate, found, same_roll_degrees)
+
+    def _turn_upright(
+        self, image_rgb: np.ndarray, candidate: Face, found: Face | None, same_roll_degrees: float
+    ) -> Face | None:
         """The face in its most likely orientation, and whether that is certain.
 
         The turns of `face_orientation` propose an orientation, and a second one where it leads by less than
-        `CLEAR_LEAD`. Each goes through `_refine` unless `found` is within `SAME_ROLL_DEGREES` of it: a close look that
+        `CLEAR_LEAD`. Each goes through `_refine` unless `found` is within `same_roll_degrees` of it: a close look that
         begins too far away stops before it is upright. The highest score wins. It is certain if the turns clearly
         propose it, or if its score leads by `CLEAR_LEAD`.
 
         Args:
             candidate: what was found at first, or the box that was given.
             found: what `_refine` made of it.
+            same_roll_degrees: see above.
         """
         turns = self._detect_turns(image_rgb, candidate)
         if not turns:
@@ -112,7 +136,7 @@ class YuNetDetector:
         is_clear = rival is None or best.score - rival.score >= CLEAR_LEAD
         tried = [found] if found else []
         for turn in (best,) if rival is None or is_clear else (best, rival):
-            if all(are_apart(turn.roll_degrees, _roll(face), SAME_ROLL_DEGREES) for face in tried):
+            if all(are_apart(turn.roll_degrees, _roll(face), same_roll_degrees) for face in tried):
                 face = self._refine(image_rgb, replace(candidate, landmarks_xy=turn.landmarks_xy))
                 tried += [face] if face else []
         if not tried:
@@ -179,7 +203,7 @@ class YuNetDetector:
 
     def _detect_filling_face(self, image_rgb: np.ndarray) -> np.ndarray:
         """Shrink and pad the picture: a face that fills it is too large for the network and has no surroundings."""
-        small = _shrink(image_rgb, 0.75 * COARSE_SIDE / 2 / max(image_rgb.shape[:2]))
+        small = shrink(image_rgb, 0.75 * COARSE_SIDE / 2 / max(image_rgb.shape[:2]))
         margin = max(small.shape[:2]) // 6
         # With black padding 98 % of faces cut 20 % inside UTKFace's crop are found, with the edge repeated 57 %.
         rows = self._detect_at(
@@ -191,7 +215,7 @@ class YuNetDetector:
 
     def _detect_at(self, image_rgb: np.ndarray, longest_side: int) -> np.ndarray:
         """(N, 15) in pixels of `image_rgb`: x, y, width, height, five landmarks, score. It never enlarges the picture."""
-        small = _shrink(image_rgb, longest_side / max(image_rgb.shape[:2]))
+        small = shrink(image_rgb, longest_side / max(image_rgb.shape[:2]))
         # OpenCV 4.14 finds faces of infinite size, with score 1, in a strip of up to 32 pixels.
         missing = [max(MIN_INPUT_SIDE - side, 0) for side in small.shape[:2]]
         padded = cv2.copyMakeBorder(small, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT)
@@ -206,103 +230,6 @@ class YuNetDetector:
         return rows
 
 
-class CascadeDetector:
-    """OpenCV's packaged Haar cascade (Viola and Jones, 2001): no file of its own, no landmarks, no score.
-
-    It only detects upright faces, so it searches the picture upright and turned by 20 degrees either way.
-    """
-
-    def __init__(self, box_crop: Sequence[float] = CASCADE_CROP):
-        self._box_crop = tuple(box_crop)
-        folder = cv2.data.haarcascades  # type: ignore[attr-defined]  # missing in OpenCV's type stubs
-        self._cascade = cv2.CascadeClassifier(f"{folder}haarcascade_frontalface_alt2.xml")
-        self._lock = threading.Lock()
-
-    def __reduce__(self) -> tuple:
-        return CascadeDetector, (self._box_crop,)
-
-    def detect(self, image_rgb: np.ndarray, min_score: float = 0.0) -> list[Face]:
-        """(H, W, 3) uint8 -> faces from left to right. The cascade gives no score for `min_score` to apply to."""
-        scale = min(1.0, 800 / max(image_rgb.shape[:2]))
-        grey = cv2.cvtColor(_shrink(image_rgb, scale), cv2.COLOR_RGB2GRAY)
-        hits = [hit for roll_degrees in (0, -20, 20) for hit in self._detect_turned(grey, roll_degrees, 1.15, 24)]
-        kept: list[_Hit] = []
-        for hit in sorted(hits, key=lambda hit: -hit.windows):  # most faces are found at two or three angles
-            if all(abs(hit.center - other.center) > max(hit.side, other.side) / 2 for other in kept):
-                kept.append(hit)
-        refined = (self._refine(grey, hit) for hit in kept)
-        faces = [self._face(hit, scale) for hit in refined if hit is not None]
-        return sorted(faces, key=lambda face: face.box_xyxy[0] + face.box_xyxy[2])
-
-    def find_landmarks(self, image_rgb: np.ndarray, face: Face) -> Face:
-        """The same face: the cascade finds no landmarks."""
-        return face
-
-    def _refine(self, grey: np.ndarray, hit: "_Hit") -> "_Hit | None":
-        """Search around a hit at five angles and average the hits; None where too few windows agree.
-
-        Of 110 pasted crops, faces have 46 windows or more and false detections 24 or fewer. Averaging brings the error of
-        the crop's corners from 8 % of its side to 5 %.
-        """
-        turn = np.exp(1j * np.deg2rad(hit.roll_degrees))
-        to_close = square_matrix(hit.center, 2 * hit.side * turn, CASCADE_CROP_SIDE)
-        close = warp_square(grey, to_close, CASCADE_CROP_SIDE)
-        middle, min_side = CASCADE_CROP_SIDE / 2, CASCADE_CROP_SIDE * 0.35
-        hits = [
-            again for degrees in (-20, -10, 0, 10, 20) for again in self._detect_turned(close, degrees, 1.05, min_side)
-        ]
-        hits = [again for again in hits if abs(again.center - complex(middle, middle)) < 0.3 * middle]
-        windows = np.array([again.windows for again in hits])
-        if windows.sum() < 25:
-            return None
-        center, side, roll_degrees = windows @ [(h.center, h.side, h.roll_degrees) for h in hits] / windows.sum()
-        scale = 2 * hit.side / CASCADE_CROP_SIDE
-        center = hit.center + (center - complex(middle, middle)) * scale * turn
-        return _Hit(windows.sum(), center, side.real * scale, hit.roll_degrees + roll_degrees.real)
-
-    def _detect_turned(self, grey: np.ndarray, roll_degrees: float, step: float, min_side: float) -> list["_Hit"]:
-        """Faces tilted by about `roll_degrees` and at least `min_side` pixels wide, in sizes that grow by `step`."""
-        height, width = grey.shape
-        matrix = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), roll_degrees, 1), dtype=np.float64)
-        cos, sin = abs(matrix[0, :2])
-        turned_wh = np.ceil((width * cos + height * sin, width * sin + height * cos)).astype(int)
-        matrix[:, 2] += (turned_wh - (width, height)) / 2
-        turned = grey
-        if roll_degrees:
-            turned = cv2.warpAffine(grey, matrix, turned_wh.tolist(), borderMode=cv2.BORDER_REPLICATE)
-        with self._lock:
-            boxes_xywh, windows = self._cascade.detectMultiScale2(
-                turned, scaleFactor=step, minNeighbors=2, minSize=(int(min_side), int(min_side))
-            )
-        back = np.linalg.inv(matrix[:, :2])
-        return [
-            _Hit(int(count), complex(*back @ ((x + w / 2, y + h / 2) - matrix[:, 2])), float(w), roll_degrees)
-            for (x, y, w, h), count in zip(boxes_xywh, np.ravel(windows), strict=True)
-        ]
-
-    def _face(self, hit: "_Hit", scale: float) -> Face:
-        center_xy = np.array([hit.center.real, hit.center.imag])
-        box_xyxy = np.concatenate([center_xy - hit.side / 2, center_xy + hit.side / 2]) / scale
-        return Face(box_xyxy, box_crop=self._box_crop, roll_degrees=hit.roll_degrees)
-
-
-@dataclass(frozen=True)
-class _Hit:
-    """A detection of the cascade: how many overlapping windows agree, centre x + iy and side in pixels, and tilt."""
-
-    windows: int
-    center: complex
-    side: float
-    roll_degrees: float
-
-
-def _shrink(image_rgb: np.ndarray, scale: float) -> np.ndarray:
-    if scale >= 1:
-        return image_rgb
-    height, width = (max(round(side * scale), 1) for side in image_rgb.shape[:2])
-    return cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
-
-
 def _scales_xy(image_rgb: np.ndarray, small_rgb: np.ndarray) -> tuple[float, float]:
     """The scale of each axis: the sides of the small picture were rounded to whole pixels."""
     return image_rgb.shape[1] / small_rgb.shape[1], image_rgb.shape[0] / small_rgb.shape[0]
@@ -313,10 +240,6 @@ def _merge(rows: np.ndarray, more_rows: np.ndarray) -> np.ndarray:
     rows = np.concatenate([rows, more_rows])
     kept = cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 14].tolist(), 0.0, 0.3)
     return rows[np.asarray(kept, int)]
-
-
-def _is_surely_upright(face: Face) -> bool:
-    return _score(face) >= UPRIGHT_SCORE
 
 
 def _score(face: Face) -> float:

@@ -20,6 +20,7 @@ PIPELINE_FILES = (
     *("dataset_inputs.py", "image_loading.py", "image_formats.py", "image_decoding.py", "decoding_limits.py"),
     "image_colours.py",
     *("face_alignment.py", "face_detection.py", "face_orientation.py", "face_detection_yunet.onnx"),
+    *("cascade_detection.py", "prepared_faces.py", "forked_processes.py"),
 )
 PREPROCESSING_FILE = "preprocessor_config.json"
 

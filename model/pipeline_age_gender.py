@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,57 +15,24 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 from transformers.utils import logging
 
+from .cascade_detection import CascadeDetector
 from .configuration_age_gender import TASK, parse_age_ranges
 from .dataset_inputs import as_list_or_stream, picture_of
 from .decoding_age_gender import decode_predictions
 from .errors import AgeGenderError
 from .exported_age_gender import AgeGenderOnnxModel
 from .face_alignment import CASCADE_CROP, Face, align, resize_square
-from .face_detection import MIN_INPUT_SIDE, YUNET_FILE, CascadeDetector, YuNetDetector
+from .face_detection import YUNET_FILE, YuNetDetector
+from .forked_processes import compute_without_lost_threads
 from .image_loading import load_rgb
-from .model_files import (
-    ModelFileError,
-    check_image_processor,
-    fetch_file,
-    find_file,
-    one_line,
-    revision_of_this_code,
-)
+from .model_files import ModelFileError, check_image_processor, fetch_file, find_file, revision_of_this_code
 from .modeling_age_gender import AgeGenderModel
+from .prepared_faces import FaceLogits, PreparedFaces, describe_face, why_no_answer
 
 
 FACES_PER_FORWARD = 64  # bounds memory: more faces than this take several forward passes
 
 logger = logging.get_logger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedFaces:
-    """What `AgeGenderPipeline.preprocess` makes of one picture with N faces.
-
-    pixel_values: (N, 3, S, S), normalised, on the CPU.
-    faces: N, in the order of the answers.
-    crops: N aligned crops, (S, S, 3) uint8 RGB each, from which `pixel_values` were computed.
-    size_wh: width and height of the upright picture in pixels.
-    """
-
-    pixel_values: torch.Tensor
-    faces: list[Face]
-    crops: list[np.ndarray]
-    size_wh: tuple[int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class FaceLogits:
-    """What `AgeGenderPipeline.forward` computes for one picture with N faces: float64 on the CPU.
-
-    age_logits: (N, max_age + 1), one a year.
-    gender_logits: (N, genders).
-    """
-
-    prepared: PreparedFaces
-    age_logits: torch.Tensor
-    gender_logits: torch.Tensor
 
 
 class AgeGenderPipeline(Pipeline):
@@ -113,7 +79,7 @@ class AgeGenderPipeline(Pipeline):
         name_or_path, revision = self.model.config.name_or_path or "", revision or revision_of_this_code()
         self.onnx_model = AgeGenderOnnxModel(fetch_file(name_or_path, onnx_file, revision)) if onnx_file else None
         self._yunet_file = find_file(name_or_path, YUNET_FILE, revision)
-        self._yunet = _load_yunet(self._yunet_file) if self._yunet_file else None
+        self._yunet = YuNetDetector.load(self._yunet_file) if self._yunet_file else None
         if self._yunet is None:
             logger.warning(f"No {YUNET_FILE} beside the model: OpenCV's cascade finds the faces, which misses more.")
         self._detector(self._preprocess_params.get("detector"))  # fails now and not at the first picture
@@ -205,7 +171,7 @@ class AgeGenderPipeline(Pipeline):
             inputs, boxes = inputs["picture"], inputs["boxes"]
         if boxes is not None and not detect:
             raise AgeGenderError("Expected boxes, or detect=False for a picture that is one face; got both. Give one.")
-        _compute_without_lost_threads()
+        compute_without_lost_threads()
         image_rgb = load_rgb(picture_of(inputs))
         height, width = image_rgb.shape[:2]
         config = self.model.config
@@ -240,7 +206,7 @@ class AgeGenderPipeline(Pipeline):
         self, prepared: list[PreparedFaces], faces_per_forward: int
     ) -> list[FaceLogits]:
         """Tensors are moved to and from the device here: the base class only does so for those in dicts and lists."""
-        _compute_without_lost_threads()
+        compute_without_lost_threads()
         config = self.model.config
         age_logits = [torch.empty(0, config.max_age + 1, dtype=torch.float64)]
         gender_logits = [torch.empty(0, len(config.gender_names), dtype=torch.float64)]
@@ -266,17 +232,11 @@ class AgeGenderPipeline(Pipeline):
         )
         answers = []
         for face, prediction in zip(logits.prepared.faces, predictions, strict=True):
-            abstained = None
-            if face.width < config.min_face_pixels:
-                prediction = dict.fromkeys(prediction)
-                abstained = f"The face is {face.width:.0f} pixels wide; at least {config.min_face_pixels} are needed."
-            elif not face.is_roll_certain:
-                prediction = dict.fromkeys(prediction)
-                abstained = "It is not certain which way up the face is. Turn the picture upright."
-            box = np.clip(np.rint(face.box_xyxy), 0, np.tile(logits.prepared.size_wh, 2)).astype(int).tolist()
-            roll_degrees = None if face.roll_degrees is None else round(face.roll_degrees)
-            found = {"box": box, "detection_score": face.score, "roll_degrees": roll_degrees}
-            answers.append({**found, **prediction, "abstained": abstained})
+            abstained = why_no_answer(face, config.min_face_pixels)
+            found = describe_face(face, logits.prepared.size_wh)
+            answers.append(
+                {**found, **(dict.fromkeys(prediction) if abstained else prediction), "abstained": abstained}
+            )
         return answers
 
     def get_iterator(
@@ -329,38 +289,6 @@ class AgeGenderPipeline(Pipeline):
         if name == "yunet" and self._yunet is None:
             raise ModelFileError(f"No {YUNET_FILE} beside the model. Put it there, or use detector='haar'.")
         return self._cascade if name == "haar" or self._yunet is None else self._yunet
-
-
-def _load_yunet(path: str) -> YuNetDetector:
-    """Raises `ModelFileError` if the file is damaged, or another network's."""
-    try:
-        detector = YuNetDetector(path)
-        detector.detect(np.zeros((MIN_INPUT_SIDE, MIN_INPUT_SIDE, 3), np.uint8))
-    except Exception as error:  # OpenCV's own, and of what another network answers
-        raise ModelFileError(f"{path} is not YuNet's file: {one_line(error)}. Copy it from model/.") from error
-    return detector
-
-
-_used_in: int | None = None  # the process that first used a pipeline; a spawned process begins with None
-
-
-def _compute_without_lost_threads() -> None:
-    """In a process that was forked after a pipeline was used (gunicorn --preload, Celery), compute with one thread.
-
-    torch's threads stay behind in the parent, and work for several of them would wait for ever:
-    https://github.com/pytorch/pytorch/issues/17199.
-    """
-    global _used_in
-    if _used_in is None:
-        _used_in = os.getpid()
-    elif _used_in != os.getpid():
-        _used_in = os.getpid()
-        if torch.get_num_threads() > 1:
-            torch.set_num_threads(1)
-            logger.warning(
-                "This process was forked after the pipeline was used, so torch computes with one thread. For more, load the "
-                "pipeline in each worker (gunicorn without --preload), or start workers by spawn."
-            )
 
 
 # AutoModel and not AgeGenderModel: config.json stores the class's name, which `pipeline` looks up in transformers. The

@@ -11,7 +11,8 @@ import torch
 from transformers import BaseImageProcessor
 
 from model.modeling_age_gender import AgeGenderModel
-from model.pipeline_age_gender import AgeGenderPipeline, PreparedFaces
+from model.pipeline_age_gender import AgeGenderPipeline
+from model.prepared_faces import PreparedFaces
 from model_card.requirements import sha256
 from scoring.sources import Content, Entry
 from trainer.devices import usable_cores

@@ -20,7 +20,8 @@ from transformers import Trainer
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import conformal_mass, estimate_age, softmax
-from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
+from model.losses_age_gender import IGNORE_INDEX
+from model.modeling_age_gender import AgeGenderModel
 from model_card.metrics_text import calibrated_figure
 from trainer.metrics import exact_ages
 

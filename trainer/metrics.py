@@ -14,7 +14,7 @@ from transformers import EvalPrediction
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import estimate_age, range_probabilities, softmax
-from model.modeling_age_gender import IGNORE_INDEX
+from model.losses_age_gender import IGNORE_INDEX
 
 
 def as_year_ranges(age_labels: np.ndarray) -> np.ndarray:

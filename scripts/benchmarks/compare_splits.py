@@ -19,7 +19,8 @@ from transformers import AutoImageProcessor
 
 from model.decoding_age_gender import estimate_age
 from model.errors import AgeGenderError
-from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
+from model.losses_age_gender import IGNORE_INDEX
+from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from trainer.arguments import Arguments
 from trainer.data.loading import load_faces

@@ -22,10 +22,11 @@ import numpy as np
 from skimage import data as pictures
 from transformers import AutoImageProcessor, HfArgumentParser
 
+from model.cascade_detection import CascadeDetector
 from model.configuration_age_gender import UTKFACE_LANDMARKS_XY
 from model.errors import AgeGenderError
 from model.face_alignment import Face, align, crop_matrix
-from model.face_detection import YUNET_FILE, CascadeDetector, YuNetDetector
+from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline

@@ -23,7 +23,8 @@ from transformers import AutoImageProcessor
 from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import age_interval, conformal_mass, softmax
 from model.errors import AgeGenderError
-from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
+from model.losses_age_gender import IGNORE_INDEX
+from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.metrics_text import markdown_table
 from model_card.run_record import read_run_record

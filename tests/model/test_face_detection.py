@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from skimage.data import astronaut, coffee
 
+from model.cascade_detection import CascadeDetector
 from model.configuration_age_gender import UTKFACE_LANDMARKS_XY
 from model.face_alignment import Face, align, crop_matrix, resize_square
-from model.face_detection import YUNET_FILE, CascadeDetector, YuNetDetector
+from model.face_detection import YUNET_FILE, YuNetDetector
 
 
 PHOTO = astronaut()  # (512, 512, 3), one face
@@ -129,7 +130,7 @@ def test_turned_faces_are_found_and_turned_upright(side: int, degrees: int):
         assert abs((face.roll_degrees - as_it_was.roll_degrees - degrees + 180) % 360 - 180) < 8
         assert face.is_roll_certain
         again = align(turned, face, UTKFACE_LANDMARKS_XY, 64)
-        assert np.corrcoef(upright.ravel(), again.ravel())[0, 1] > 0.75
+        assert np.corrcoef(upright.ravel(), again.ravel())[0, 1] > 0.8
 
 
 def test_a_near_face_hides_no_far_ones():

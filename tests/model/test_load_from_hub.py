@@ -213,6 +213,7 @@ def test_pushed_code_is_what_is_needed(pushed: Pushed):
     pushed_code = {path for path in pushed.hub.repository(REPO_ID).branches["main"].files if path.endswith(".py")}
     assert pushed_code == {
         "backbones.py",
+        "cascade_detection.py",
         "configuration_age_gender.py",
         "configuration_checks.py",
         "dataset_inputs.py",
@@ -222,12 +223,15 @@ def test_pushed_code_is_what_is_needed(pushed: Pushed):
         "face_alignment.py",
         "face_detection.py",
         "face_orientation.py",
+        "forked_processes.py",
         "handler.py",
         "image_colours.py",
         "image_decoding.py",
         "image_formats.py",
         "image_loading.py",
+        "losses_age_gender.py",
         "model_files.py",
+        "prepared_faces.py",
         "modeling_age_gender.py",
         "exported_age_gender.py",
         "pipeline_age_gender.py",

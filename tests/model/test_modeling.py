@@ -16,7 +16,8 @@ from transformers import (
 )
 
 from model.configuration_age_gender import AgeGenderConfig
-from model.modeling_age_gender import AgeGenderModel, age_loss, class_loss
+from model.losses_age_gender import age_loss, class_loss
+from model.modeling_age_gender import AgeGenderModel
 
 
 VIT = ViTConfig(

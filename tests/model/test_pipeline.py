@@ -338,6 +338,7 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
     assert {path.name for path in tmp_path.iterdir()} == {
         *(
             "backbones.py",
+            "cascade_detection.py",
             "configuration_age_gender.py",
             "configuration_checks.py",
             "dataset_inputs.py",
@@ -348,11 +349,14 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
             "face_alignment.py",
             "face_detection.py",
             "face_orientation.py",
+            "forked_processes.py",
             "image_colours.py",
             "image_decoding.py",
             "image_formats.py",
             "image_loading.py",
+            "losses_age_gender.py",
             "model_files.py",
+            "prepared_faces.py",
             "handler.py",
             "requirements.txt",
         ),

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
+from model.cascade_detection import CascadeDetector
 from model.configuration_age_gender import UTKFACE_LANDMARKS_XY
 from model.face_alignment import Face, align
-from model.face_detection import YUNET_FILE, CascadeDetector, YuNetDetector
+from model.face_detection import YUNET_FILE, YuNetDetector
 from model.pipeline_age_gender import AgeGenderPipeline
 from scripts.benchmarks.detection import (
     calibrate,

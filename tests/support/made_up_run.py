@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from model.configuration_age_gender import AgeGenderConfig
-from model.modeling_age_gender import IGNORE_INDEX
+from model.losses_age_gender import IGNORE_INDEX
 from model_card.card import FIGURES
 from model_card.requirements import sha256
 from tests.support.tiny_model import save_tiny_model

@@ -9,7 +9,8 @@ from transformers import ViTConfig
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import softmax
-from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
+from model.losses_age_gender import IGNORE_INDEX
+from model.modeling_age_gender import AgeGenderModel
 from trainer.calibration import Calibration, abstention_threshold, fit_calibration, fit_temperature
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from model.configuration_age_gender import MAX_AGE
-from model.modeling_age_gender import IGNORE_INDEX
+from model.losses_age_gender import IGNORE_INDEX
 from trainer.data import DatasetError
 
 

@@ -15,8 +15,9 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from model.configuration_age_gender import AgeGenderConfig
+from model.losses_age_gender import IGNORE_INDEX
 from model.model_files import load_image_processor
-from model.modeling_age_gender import IGNORE_INDEX, AgeGenderModel
+from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.metrics_text import format_metrics
 from model_card.requirements import METRICS, NETWORK_FILES, WEIGHTS, sha256

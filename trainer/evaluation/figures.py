@@ -12,7 +12,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_curve
 
 from model.decoding_age_gender import range_probabilities
-from model.modeling_age_gender import IGNORE_INDEX
+from model.losses_age_gender import IGNORE_INDEX
 from trainer.evaluation.predictions import Evaluation
 from trainer.metrics import range_indices
 from trainer.plotting import BLUE, GREY, ORANGE, points, save_figures

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from model.configuration_age_gender import age_range_label, parse_age_ranges
-from model.modeling_age_gender import IGNORE_INDEX
+from model.losses_age_gender import IGNORE_INDEX
 from model_card.metrics_text import Score
 from trainer.data.labels import UNKNOWN_RACE
 from trainer.evaluation.bootstrap import ratio_of

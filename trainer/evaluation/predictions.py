@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from model.configuration_age_gender import AgeGenderConfig, age_range_label
 from model.decoding_age_gender import estimate_age, softmax
-from model.modeling_age_gender import IGNORE_INDEX
+from model.losses_age_gender import IGNORE_INDEX
 from model_card.metrics_text import Score
 from trainer.evaluation.bootstrap import Bootstrap, Statistic, mean_of
 from trainer.metrics import exact_ages

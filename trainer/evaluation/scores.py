@@ -8,7 +8,7 @@ from sklearn.metrics import confusion_matrix
 
 from model.configuration_age_gender import RANGE_SETS, age_range_label, parse_age_ranges
 from model.decoding_age_gender import age_interval, range_probabilities
-from model.modeling_age_gender import IGNORE_INDEX
+from model.losses_age_gender import IGNORE_INDEX
 from model_card.metrics_text import Score
 from trainer.evaluation.bootstrap import auc_of, calibration_error_of, macro_of, mean_of, median_of, ratio_of
 from trainer.evaluation.groups import score_groups, worst_groups
