@@ -19,7 +19,8 @@ from typing import cast
 
 import numpy as np
 
-from demo.decoding_process import ANSWER, GO, PICTURE, READY, REFUSED, REQUEST, SHAPE, SIZE, SIZE_CONTENT
+from demo.decoding_process import ANSWER, GO, PICTURE, READY, REFUSED, REQUEST, SHAPE, SIZE, SIZE_CONTENT, TOO_COSTLY
+from demo.errors import BusyError, TooCostlyError, TooOftenError
 from demo.metering import MinuteMeter
 from model.decoding_limits import MAX_PIXELS
 from model.errors import PictureError
@@ -31,7 +32,6 @@ WATCH_SECONDS = 0.1  # between two looks at the clock and at the visitor
 WAIT_SECONDS = 20.0  # for a process, or for memory
 PICTURES_PER_PROCESS = 1000  # then a fresh one, in case a library loses memory
 SMALL_PIXELS = 2_000_000  # so many need no place in `PixelBudget`: a webcam's frame has 300,000
-BUSY = "The demo is busy. Try again in a moment."
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class PixelBudget:
         """Wait in line for a place, which is given back after the block, or when the array that was named is freed.
 
         Raises:
-            PictureError: there is no place in time, or the visitor has left.
+            BusyError: there is no place in time, or the visitor has left.
         """
         if pixels <= SMALL_PIXELS:
             yield lambda image_rgb: None
@@ -79,7 +79,7 @@ class PixelBudget:
             try:
                 while self._waiting[0] is not ticket or self._free < pixels:
                     if time.monotonic() > deadline or is_gone():
-                        raise PictureError(BUSY)
+                        raise BusyError
                     if not self._changed.wait(1.0):
                         gc.collect()  # a picture in a cycle of references
                 self._free -= pixels
@@ -116,13 +116,15 @@ class Decoders:
         """(H, W, 3) uint8 RGB, as `model.image_decoding.decode` has it.
 
         Raises:
-            PictureError: it is no picture, is damaged or too large, takes too long or too much memory, or there was no
-                process for it in time.
+            PictureError: it is no picture, is damaged or too large. TooCostlyError: it takes too long or too much memory.
+            TooOftenError: the client's pictures have taken long in the last minute. BusyError: there was no process for it
+                in time.
         """
         asking = visitor.get()
         wait = self._meter.wait_seconds(asking.key, time.monotonic(), self.seconds_per_minute)
         if wait is not None:
-            raise PictureError(f"Your pictures take long to decode. Try again in {wait} seconds, or make them smaller.")
+            text = f"Your pictures take long to decode. Try again in {wait} seconds, or make them smaller."
+            raise TooOftenError(text, wait)
         with self._process(asking.is_gone) as process:
             started = time.monotonic()
             try:
@@ -153,7 +155,7 @@ class Decoders:
         while time.monotonic() < deadline and not is_gone():
             with suppress(queue.Empty):
                 return self._idle.get(timeout=2 * WATCH_SECONDS)
-        raise PictureError(BUSY)
+        raise BusyError
 
 
 class _Process:
@@ -168,12 +170,13 @@ class _Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        self._is_ready, self._left, self._why_killed = False, PICTURES_PER_PROCESS, ""
+        self._is_ready, self._left = False, PICTURES_PER_PROCESS
+        self._killed: tuple[type[PictureError], str] | None = None  # what its picture is told, and why
         self.kill = weakref.finalize(self, _end, self._process)  # at the latest when the demo ends
 
     @property
     def is_usable(self) -> bool:
-        return self._left > 0 and not self._why_killed and self._process.poll() is None
+        return self._left > 0 and self._killed is None and self._process.poll() is None
 
     def decode(
         self, data: bytes, name: str, seconds: float, budget: PixelBudget, is_gone: Callable[[], bool]
@@ -185,19 +188,19 @@ class _Process:
             answer = self._ask(data, name, seconds, budget, is_gone)
             is_usable = True
         except (EOFError, OSError):
-            why = self._why_killed or "its file makes the reader fail"
-            raise PictureError(f"{name} could not be decoded: {why}. Save it as JPEG, or make it smaller.") from None
+            refusal, why = self._killed or (PictureError, "its file makes the reader fail")
+            raise refusal(f"{name} could not be decoded: {why}. Save it as JPEG, or make it smaller.") from None
         finally:
             if not is_usable:
                 self._left = 0
-        if isinstance(answer, str):
-            raise PictureError(answer)
+        if isinstance(answer, PictureError):
+            raise answer
         return answer
 
     def _ask(
         self, data: bytes, name: str, seconds: float, budget: PixelBudget, is_gone: Callable[[], bool]
-    ) -> np.ndarray | str:
-        """The picture, or the sentence that refuses it."""
+    ) -> np.ndarray | PictureError:
+        """The picture, or its refusal."""
         if not self._is_ready:
             with self._watched(START_SECONDS, is_gone):
                 self._read_answer(READY)
@@ -211,9 +214,10 @@ class _Process:
         seconds -= time.monotonic() - started  # waiting for memory does not count
         with budget.place(pixels, is_gone) as keep_until_freed, self._watched(seconds, is_gone):
             self._write(GO)
-            kind, length = self._read_answer(PICTURE, REFUSED)
-            if kind == REFUSED:
-                return self._read(length).decode()
+            kind, length = self._read_answer(PICTURE, REFUSED, TOO_COSTLY)
+            if kind != PICTURE:
+                text = self._read(length).decode()
+                return TooCostlyError(text) if kind == TOO_COSTLY else PictureError(text)
             height, width = SHAPE.unpack(self._read(SHAPE.size))
             image_rgb = np.empty((height, width, 3), np.uint8)
             self._read_into(image_rgb.reshape(-1).data)
@@ -228,10 +232,10 @@ class _Process:
         def watch() -> None:
             while not ended.wait(WATCH_SECONDS):
                 if time.monotonic() > deadline:
-                    self._why_killed = "it takes too long"
+                    self._killed = TooCostlyError, "it takes too long"
                 elif is_gone():
-                    self._why_killed = "nobody waits for it"
-                if self._why_killed:
+                    self._killed = PictureError, "nobody waits for it"
+                if self._killed:
                     self._process.kill()
                     return
 

@@ -4,8 +4,9 @@ What a hostile file can harm is this process alone: its memory is limited (`RLIM
 kills it at the deadline. It reads requests from standard input and writes answers to standard output.
 
 A request is `REQUEST` (length of the file, length of its name), the name and the file. The answers to it, each `ANSWER` (kind
-and length) with its content: `SIZE` (the pixels, from the file's header), upon which it waits for a byte that lets it go on,
-then `PICTURE` (`SHAPE`: height and width; then RGB bytes) or `REFUSED` (a sentence). At its start it writes `READY`.
+and length) with its content: `SIZE` (the pixels, from the file's header), then, after the demo's byte `GO`, `PICTURE`
+(`SHAPE`: height and width; then RGB bytes), `REFUSED` (a sentence), or `TOO_COSTLY` (a sentence: its memory does not suffice).
+At its start it writes `READY`.
 """
 
 import io
@@ -25,7 +26,7 @@ from model.image_formats import FORMATS
 
 
 REQUEST, ANSWER, SIZE_CONTENT, SHAPE = (struct.Struct(layout) for layout in (">QI", ">cQ", ">Q", ">II"))
-READY, SIZE, PICTURE, REFUSED = b"R", b"S", b"P", b"E"
+READY, SIZE, PICTURE, REFUSED, TOO_COSTLY = b"R", b"S", b"P", b"E", b"M"
 GO = b"G"
 HEADER_BYTES = 100_000_000  # for everything but pixels, the libraries' tables and a file's tags among it
 BYTES_PER_PIXEL = (
@@ -53,9 +54,12 @@ def main() -> None:
         try:
             image_rgb = decode(data, name)
         except PictureError as error:
-            send(answers, REFUSED, explain(error, name).encode())
+            if is_of_memory(error):
+                send(answers, TOO_COSTLY, too_much_memory(name).encode())
+            else:
+                send(answers, REFUSED, str(error).encode())
         except MemoryError:
-            send(answers, REFUSED, too_much_memory(name).encode())
+            send(answers, TOO_COSTLY, too_much_memory(name).encode())
         else:
             send(answers, PICTURE, SHAPE.pack(*image_rgb.shape[:2]), image_rgb.reshape(-1).data)
             del image_rgb
@@ -103,14 +107,14 @@ def limit_cpu_time() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 
-def explain(error: PictureError, name: str) -> str:
-    """Where memory ran out, the libraries' own words would call the file damaged."""
+def is_of_memory(error: PictureError) -> bool:
+    """Whether memory ran out; the libraries' own words would call the file damaged."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MemoryError) or "memory" in str(cause).lower():
-            return too_much_memory(name)
+            return True
         cause = cause.__cause__
-    return str(error)
+    return False
 
 
 def too_much_memory(name: str) -> str:

@@ -6,6 +6,7 @@ GET  /web, /examples   the page's files
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -15,16 +16,18 @@ import anyio
 import anyio.to_thread
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from demo.decoding import BUSY, Visitor, visitor
+from demo.decoding import Visitor, visitor
+from demo.errors import BUSY, BusyError, TooCostlyError, TooOftenError
 from demo.gradio_changes import is_logged_in
 from demo.handlers import Handlers
 from demo.metering import client_key
 from demo.settings import Settings
+from demo.uploads import read_bytes
 from model.errors import AgeGenderError, PictureError
 
 
@@ -39,7 +42,8 @@ def page_routes(handlers: Handlers, settings: Settings) -> list[BaseRoute]:
     desk = Desk(settings.concurrency, settings.queue_size, settings.max_picture_mb * 1_000_000)
 
     def predict(picture: bytes, form: FormData) -> list[dict]:
-        return handlers.predict(picture, _flag(form, "detect", True), _text(form, "age_ranges"), _text(form, "model"))
+        detect, age_ranges, model = _flag(form, "detect", True), _text(form, "age_ranges"), _text(form, "model")
+        return handlers.predict(read_bytes(picture), detect, age_ranges, model)
 
     def show(picture: bytes, form: FormData) -> dict:
         return handlers.show(
@@ -59,11 +63,18 @@ def page_routes(handlers: Handlers, settings: Settings) -> list[BaseRoute]:
 
 
 class Desk:
-    """Takes pictures in, lets `queue_size` of them wait, and answers `concurrency` at a time, in the order of their coming."""
+    """Takes pictures in, lets `queue_size` of them wait, and answers `concurrency` at a time.
+
+    One client takes at most half of the places to wait and all but one of those to run, as in `FairQueue`, so that it cannot
+    keep all others waiting. A place is taken from before the body is read until the answer is there or the visitor has left.
+    """
 
     def __init__(self, concurrency: int, queue_size: int, picture_bytes: int):
-        self.places, self.taken = concurrency + queue_size, 0
         self.picture_bytes = picture_bytes
+        self._places, self._running_of_one = concurrency + queue_size, max(1, concurrency - 1)
+        self._places_of_one = self._running_of_one + max(1, queue_size // 2)
+        self._taken: Counter[str] = Counter()  # places, by the client's key
+        self._turns: dict[str, anyio.CapacityLimiter] = {}  # of the clients that have taken places
         self._running, self._threads = anyio.CapacityLimiter(concurrency), anyio.CapacityLimiter(concurrency)
 
     def taking(self, answer: Callable[[bytes, FormData], Any]) -> Callable:
@@ -72,17 +83,21 @@ class Desk:
         async def endpoint(request: Request) -> Response:
             if not is_logged_in(request):
                 return _refusal(401, "login", "Log in first.")
-            if self.taken >= self.places:
+            key = client_key(request.client.host) if request.client else ""
+            if self._taken.total() >= self._places or self._taken[key] >= self._places_of_one:
                 return _refusal(503, "busy", BUSY)
-            self.taken += 1
+            self._taken[key] += 1
+            self._turns.setdefault(key, anyio.CapacityLimiter(self._running_of_one))
             try:
-                return await self._answer(request, answer)
+                return await self._answer(request, key, answer)
             finally:
-                self.taken -= 1
+                self._taken[key] -= 1
+                if not self._taken[key]:
+                    del self._taken[key], self._turns[key]
 
         return endpoint
 
-    async def _answer(self, request: Request, answer: Callable[[bytes, FormData], Any]) -> Response:
+    async def _answer(self, request: Request, key: str, answer: Callable[[bytes, FormData], Any]) -> Response:
         try:
             async with request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
                 upload = form.get("picture")
@@ -91,38 +106,48 @@ class Desk:
                 if (upload.size or 0) > self.picture_bytes:
                     text = f"This picture is too large: at most {self.picture_bytes / 1e6:.0f} MB."
                     return _refusal(413, "too_large", text)
-                found = await self._in_turn(request, answer, await upload.read(), form)
+                found = await self._in_turn(request, key, answer, await upload.read(), form)
         except HTTPException as error:  # Starlette's, for a form that is damaged or has too many parts
             return _refusal(400, "form", f"The form cannot be read: {error.detail} {FORM}")
+        except BusyError as error:  # no place to decode it
+            return _refusal(503, "busy", str(error))
+        except TooOftenError as error:
+            return _refusal(429, "too_often", str(error), {"Retry-After": str(error.wait_seconds)})
+        except TooCostlyError as error:
+            return _refusal(400, "too_costly", str(error))
         except PictureError as error:
-            is_busy = str(error) == BUSY  # no place to decode it
-            return _refusal(503, "busy", BUSY) if is_busy else _refusal(400, "picture", str(error))
+            return _refusal(400, "picture", str(error))
         except AgeGenderError as error:
             return _refusal(400, "option", str(error))
         return Response(json.dumps(found), media_type="application/json")
 
     async def _in_turn(
-        self, request: Request, answer: Callable[[bytes, FormData], Any], picture: bytes, form: FormData
+        self, request: Request, key: str, answer: Callable[[bytes, FormData], Any], picture: bytes, form: FormData
     ) -> Any:
-        """Raises what `answer` raises."""
-        gone = Event()
+        """Raises what `answer` raises, and `ClientDisconnect` where the visitor has left."""
+        gone, found, refused = Event(), None, None
 
         async def watch() -> None:
             while not await request.is_disconnected():
                 await anyio.sleep(WATCH_SECONDS)
-            gone.set()
+            gone.set()  # for a thread that runs
+            tasks.cancel_scope.cancel()  # for one that waits
 
-        host = request.client.host if request.client else ""
-        visitor.set(Visitor(client_key(host), gone.is_set))
-        async with self._running, anyio.create_task_group() as tasks:
+        visitor.set(Visitor(key, gone.is_set))
+        async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch)
-            try:
-                return await anyio.to_thread.run_sync(answer, picture, form, limiter=self._threads)
-            except AgeGenderError as error:  # not in a group of exceptions
-                refused = error
-            finally:
-                tasks.cancel_scope.cancel()
-        raise refused
+            # Only what may run of one client waits for a place among all: the next to run is nearly always another's.
+            async with self._turns[key], self._running:
+                try:
+                    found = await anyio.to_thread.run_sync(answer, picture, form, limiter=self._threads)
+                except AgeGenderError as error:  # not in a group of exceptions
+                    refused = error
+            tasks.cancel_scope.cancel()
+        if gone.is_set():
+            raise ClientDisconnect
+        if refused is not None:
+            raise refused
+        return found
 
 
 def _flag(form: FormData, name: str, default: bool) -> bool:
@@ -139,6 +164,6 @@ def _text(form: FormData, name: str) -> str | None:
     return value or None
 
 
-def _refusal(status: int, kind: str, text: str) -> JSONResponse:
+def _refusal(status: int, kind: str, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """`kind` is what the page translates; programs read `detail`, as in Gradio's own refusals."""
-    return JSONResponse({"detail": text, "kind": kind}, status)
+    return JSONResponse({"detail": text, "kind": kind}, status, headers)

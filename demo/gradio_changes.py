@@ -46,7 +46,8 @@ from starlette.responses import JSONResponse, Response
 from uvicorn.config import Config
 
 from demo.connections import configure
-from demo.decoding import BUSY, Visitor, visitor
+from demo.decoding import Visitor, visitor
+from demo.errors import BUSY
 from demo.limits import INTERNAL_HEADER, INTERNAL_SECRET
 from demo.metering import client_key
 from demo.origins import OwnOrigins

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from demo.pictures import data_url, preview
@@ -41,14 +42,23 @@ class Handlers:
             raise AgeGenderError(f"There is no such model here. Choose one of: {', '.join(self.models)}.")
         return self.models[model]
 
-    def predict(self, picture: Any, detect: bool, age_ranges: str | None, model: str | None) -> list[dict[str, Any]]:
-        """The pipeline's answer to a program, for a picture that `load_rgb` takes. Raises `AgeGenderError`."""
+    def predict(
+        self, image_rgb: np.ndarray, detect: bool, age_ranges: str | None, model: str | None
+    ) -> list[dict[str, Any]]:
+        """The pipeline's answer to a program.
+
+        Args:
+            image_rgb: (H, W, 3) uint8, decoded by `demo.uploads`: a file that was decoded here could hold up the demo.
+
+        Raises:
+            AgeGenderError: the flag, the ranges or the model's name cannot be used.
+        """
         if not isinstance(detect, bool):
             raise AgeGenderError(f"Expected detect as true or false; got {type(detect).__name__}.")
         pipe = self.served(model).pipeline
         ranges = read_ranges(age_ranges, pipe.model.config.max_age)
         with self.running:
-            return pipe(picture, detect=detect, age_ranges=ranges)
+            return pipe(image_rgb, detect=detect, age_ranges=ranges)
 
     def show(
         self,
@@ -67,8 +77,8 @@ class Handlers:
             AgeGenderError: the picture cannot be read, or the model is not offered.
         """
         pipe = self.served(model).pipeline
+        image_rgb = read_bytes(picture)
         with self.running:
-            image_rgb = read_bytes(picture)
             prepared = pipe.preprocess(image_rgb, detect=detect)
             faces = pipe.postprocess(pipe.forward(prepared), return_years=True)
             if with_saliency:

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo.bodies import BodyRefused, ReadBody, TimedBody, check_charset, check_json
+from demo.errors import BUSY
 from demo.logins import LoginLimits
 from demo.metering import MinuteMeter, client_key
 from demo.routes import FORBIDDEN_PATHS, Counted, Route, Size, find_route, largest_bodies
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 # Gradio's MCP server answers a tool call by an upload and a request to its own HTTP server. The call itself is counted.
 # This header marks the two others: all MCP clients together would otherwise share the rate of one client.
 INTERNAL_HEADER, INTERNAL_SECRET = "x-demo-internal-request", secrets.token_hex(16)
-BUSY = "The demo is busy. Try again in a moment."
 MAX_QUERY_BYTES = 2_000  # Gradio keeps parts of some for ever
 MAX_HEADER_BYTES = 16_000
 MAX_STREAMS = 40  # open answers of one client; a page has two

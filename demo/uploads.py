@@ -21,7 +21,8 @@ def read_upload(picture: dict | None) -> np.ndarray:
     """Read an uploaded picture, (H, W, 3) uint8. Gradio has checked that the path is one of its own uploads.
 
     Raises:
-        PictureDeletedError: the file has been deleted. PictureError: there is no file, or it is not a usable picture.
+        PictureDeletedError: the file has been deleted. PictureError: there is no file.
+        AgeGenderError: what `Decoders.decode` raises.
     """
     path = path_of(picture)
     if not path:
@@ -35,7 +36,7 @@ def read_upload(picture: dict | None) -> np.ndarray:
 
 
 def read_bytes(picture: bytes) -> np.ndarray:
-    """Read a picture that came with its question, (H, W, 3) uint8; it was never a file. Raises `PictureError`."""
+    """Read a picture that came with its question, (H, W, 3) uint8; it was never a file. Raises what `Decoders.decode` does."""
     return PICTURES.decode(picture, "the picture")
 
 
@@ -49,7 +50,7 @@ def read_frame(frame: dict | None) -> np.ndarray:
     """Read a webcam's frame, (H, W, 3) uint8, from a data URL. Gradio itself would decode it without a limit of its size.
 
     Raises:
-        PictureError: `frame["url"]` is not a data URL, or does not hold a usable picture.
+        PictureError: `frame["url"]` is not a data URL. AgeGenderError: what `Decoders.decode` raises.
     """
     head, mark, data = str(isinstance(frame, dict) and frame.get("url")).partition(";base64,")
     if not mark or not head.startswith("data:image/"):

@@ -47,6 +47,7 @@ function refusal(request) {
   if (request.status === 401) return new AskError(text('error_login'), true)
   if (request.status === 413) return new AskError(text('error_too_large_to_send'))
   if (answer.kind === 'picture') return new AskError(text('error_picture'))
+  if (answer.kind === 'too_costly') return new AskError(text('error_too_costly'))
   return new AskError(text('error_server'), true)
 }
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from demo.decoding import Decoders, PixelBudget, Visitor, visitor
+from demo.errors import BusyError, TooCostlyError, TooOftenError
 from model.image_decoding import PictureError, decode
 from tests.support.hostile_files import png_bomb, tiff_of_shared_blob
 from tests.support.odd_pictures import encoded
@@ -51,7 +52,7 @@ def test_what_is_refused_is_told_in_the_models_words(decoders: Decoders, data: b
 
 def test_a_picture_ends_at_its_deadline():
     decoders = Decoders(PixelBudget(), seconds=0.01)
-    with pytest.raises(PictureError, match=r"a\.png could not be decoded: it takes too long"):
+    with pytest.raises(TooCostlyError, match=r"a\.png could not be decoded: it takes too long"):
         decoders.decode(SLOW, "a.png")
 
 
@@ -59,7 +60,7 @@ def test_a_picture_ends_when_its_visitor_leaves_and_its_place_is_free_again(deco
     looks = iter([False] * 3)  # until the visitor has left
     token = visitor.set(Visitor("client", lambda: next(looks, True)))
     try:
-        with pytest.raises(PictureError, match=r"busy|nobody waits"):
+        with pytest.raises((BusyError, PictureError), match=r"busy|nobody waits"):
             decoders.decode(SLOW, "a.png")
     finally:
         visitor.reset(token)
@@ -69,7 +70,7 @@ def test_a_picture_ends_when_its_visitor_leaves_and_its_place_is_free_again(deco
 def test_a_client_has_so_many_seconds_a_minute(as_client: None):
     decoders = Decoders(PixelBudget(), seconds=60, seconds_per_minute=1e-6)
     assert decoders.decode(encoded("JPEG"), "a").shape == (512, 512, 3)
-    with pytest.raises(PictureError, match=r"take long to decode. Try again in \d+ seconds"):
+    with pytest.raises(TooOftenError, match=r"take long to decode. Try again in \d+ seconds"):
         decoders.decode(encoded("JPEG"), "a")
 
 
@@ -77,7 +78,7 @@ def test_large_pictures_wait_until_an_earlier_one_is_freed(decoders: Decoders, m
     decoders, data = Decoders(PixelBudget(10_000_000), seconds=60), png_bomb(2500)
     monkeypatch.setattr("demo.decoding.WAIT_SECONDS", 1)
     first = decoders.decode(data, "a")
-    with pytest.raises(PictureError, match="busy"):
+    with pytest.raises(BusyError):
         decoders.decode(data, "b")
     del first
     gc.collect()

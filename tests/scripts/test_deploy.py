@@ -256,6 +256,14 @@ class TestPairBehindNginx:
                 break
         assert len(answered) == 3
 
+    @pytest.mark.parametrize("path", ["/predict", "/page/answer"])
+    def test_pictures_may_be_as_large_as_the_demo_takes(self, visit, path):
+        """Bytes after a JPEG's end are no part of the picture."""
+        visitor = visit()
+        for size, status in ((20_000_000, 200), (20_000_001, 413)):
+            answer = visitor.http.post(path, files={"picture": PORTRAIT.read_bytes().ljust(size, b"\0")})
+            assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/json"), answer.text[:200]
+
     def test_programs_need_no_cookies(self, pair):
         client = Client(pair[0], verbose=False)
         answers = [client.predict(handle_file(PORTRAIT), api_name="/predict") for _ in range(4)]
