@@ -53,7 +53,8 @@ from demo.metering import client_key
 from demo.origins import OwnOrigins
 from demo.sessions import size_of
 from demo.settings import Settings
-from demo.storage import DiskFullError, UploadSpace, in_own_folder
+from demo.snippets import cli_snippets, code_snippets, example_upload
+from demo.storage import DiskFullError, UploadSpace, in_own_folder, own_folder
 
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ def install_gradio_changes(settings: Settings, space: UploadSpace, head: str) ->
     )
     gradio.routes.file_upload_statuses = RecentUploads()
     gradio.route_utils.get_fn = known_function
+    gradio.routes.generate_code_snippets = code_snippets
+    gradio.routes.generate_cli_snippet = cli_snippets
     gradio.http_server.Server = partial(LimitedServer, settings)  # type: ignore[assignment, misc]
     templates = gradio.routes.templates.env
     if templates.loader:
@@ -346,13 +349,18 @@ def _uploaded(file: dict) -> dict:
     restart names files in the folder of the earlier process. They are looked up in the present folder, so that the visitor
     is told that they were deleted.
 
+    An address that ends in /examples/NAME means the demo's own example picture of that name; see `demo.snippets`.
+
     Raises:
-        ValueError: the file is a web address, or its name is too long to be kept.
+        ValueError: the file is another web address, or its name is too long to be kept.
     """
     path = file["path"]
     if any(len(str(file.get(text) or "")) > most for text, most in (("orig_name", MAX_NAME), ("path", MAX_TEXT))):
         raise ValueError("a name that is too long")
     if is_http_url_like(path):
+        example = example_upload(path, own_folder())
+        if example:
+            return {"path": example, "meta": {"_type": "gradio.FileData"}}
         _, route, path = path.partition(FILE_ROUTE)
         if not route or is_http_url_like(path):
             raise ValueError("a web address")

@@ -11,11 +11,9 @@ const LEAST_SHARE = 0.005 // ranges below it would read 0 %
 // options: { ranges, crops, onFace(index, how), onSaliency(), null where the maps are there already; isLive: no details }
 // -> an element with `mark(index)`, `choose(index)` and `open(index)`.
 export function answerView(answer, options) {
-  const view = answer.faces.length === 1 ? singleView(answer, options) : groupView(answer, options)
-  view.mark ??= () => {}
-  view.choose ??= () => {}
-  view.open ??= () => {}
-  return view
+  if (answer.faces.length > 1) return groupView(answer, options)
+  const nothing = () => {} // a single face has no row
+  return Object.assign(singleView(answer, options), { mark: nothing, choose: nothing, open: nothing })
 }
 
 function singleView(answer, options) {
@@ -66,7 +64,7 @@ function groupView(answer, options) {
     rows[index].querySelector('button').focus({ preventScroll: true })
     rows[index].scrollIntoView({ block: 'nearest', behavior: 'smooth' })
   }
-  view.open = index => rows[index]?.querySelector('button').click()
+  view.open = index => rows[index].querySelector('button').click()
   return view
 }
 

@@ -18,6 +18,7 @@ export function askServer(blob, options, { onProgress = () => {}, signal } = {})
   form.append('picture', blob, 'picture')
   const request = new XMLHttpRequest()
   return new Promise((resolve, reject) => {
+    signal?.throwIfAborted() // aborting a request that is not sent fires no event
     request.open('POST', new URL('page/answer', document.baseURI))
     request.upload.onprogress = event => onProgress(event.lengthComputable ? event.loaded / event.total : null)
     request.upload.onload = () => onProgress(null)
@@ -28,8 +29,7 @@ export function askServer(blob, options, { onProgress = () => {}, signal } = {})
       else reject(refusal(request))
     }
     signal?.addEventListener('abort', () => request.abort())
-    if (signal?.aborted) request.abort()
-    else request.send(form)
+    request.send(form)
   })
 }
 

@@ -17,7 +17,7 @@ export async function annotatedBlob(bitmap, answer) {
 }
 
 // -> a PNG as a blob
-export async function cardBlob(bitmap, answer, format) {
+async function cardBlob(bitmap, answer, format) {
   const [width, height] = FORMATS[format]
   const canvas = element('canvas', { width, height })
   const context = canvas.getContext('2d')

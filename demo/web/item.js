@@ -29,6 +29,7 @@ export async function readItem(item, maxMegabytes) {
   item.bitmap = async () => createImageBitmap(item.canShow ? blob : await (await fetch(item.shown)).blob())
 }
 
+// The answer, and what is drawn of it; the status is the caller's to set.
 export async function keepAnswer(item, answer) {
   if (answer.preview) item.shown = answer.preview
   item.answer = answer
@@ -36,7 +37,6 @@ export async function keepAnswer(item, answer) {
   item.crops = cropFaces(bitmap, answer)
   item.thumb ??= thumbnail(bitmap)
   bitmap.close()
-  item.status = 'done'
 }
 
 export function forget(item) {

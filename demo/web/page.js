@@ -48,12 +48,21 @@ export function about(root, props, watch) {
 }
 
 export function footer(root, props) {
-  // Gradio's own footer is hidden: its words follow another table. Its button opens the page for programs.
-  const openApi = () => document.querySelector('footer .show-api').click()
   replace(
     part('footer', root),
     element('p', {}, element('strong', {}, text('not_for_lead')), ' ', text('not_for')),
     element('p', {}, text('privacy_programs', { keep: duration(props.keep_seconds) })),
     element('p', {}, element('button', { type: 'button', class: 'link', onclick: openApi }, text('api'))),
   )
+}
+
+// Gradio's own footer is hidden, for its words follow another table. Its button, which may be drawn later than this page's,
+// opens the page for programs; the address says that Python comes first, and not MCP.
+function openApi() {
+  const button = document.querySelector('footer .show-api')
+  if (!button) return setTimeout(openApi, 100)
+  const address = new URL(location.href)
+  address.searchParams.set('lang', 'python')
+  history.replaceState(null, '', address)
+  button.click()
 }

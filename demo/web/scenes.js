@@ -39,11 +39,11 @@ function answerScene(item, options) {
   const { answer } = item
   // Faces in the picture and in the list show each other.
   const link = (index, how) => {
-    if (how === 'choose') view.choose?.(index)
+    if (how === 'choose') view.choose(index)
     if (how === 'open' || how === 'close') item.open = how === 'open' ? index : null
     const face = how === 'leave' ? null : index
     picture.mark(face)
-    view.mark?.(face)
+    view.mark(face)
   }
   const picture = annotatedPicture(item.shown, answer, link)
   const hasMaps = answer.faces.some(face => face.saliency_maps)
@@ -51,8 +51,8 @@ function answerScene(item, options) {
   const view = answer.faces.length
     ? answerView(answer, { ranges: options.ranges, crops: item.crops, onFace: link, onSaliency })
     : noFace(options)
-  if (typeof item.open === 'number') view.open?.(item.open)
-  const isBusy = item.status !== 'done'
+  if (answer.faces[item.open]) view.open(item.open)
+  const isBusy = item.status === 'waiting' || item.status === 'working'
   const larger = toolButton(ICONS.enlarge, text('enlarge'), () => enlarge(item), { class: 'tool enlarge' })
   return element(
     'div',

@@ -1,4 +1,4 @@
-// The stage: pictures come in, are asked about one after the other, and the annotated picture takes the drop zone's place.
+// The stage: pictures come in, are asked about sequentially, and the annotated picture takes the drop zone's place.
 
 import { AskError } from './ask.js'
 import { takePhoto } from './camera.js'
@@ -61,11 +61,15 @@ export function createStage(place, settings, ask) {
     const next = () => items.find(({ status }) => status === 'waiting')
     for (let item = next(); item; item = next()) {
       running = new AbortController()
-      await answer(item, running.signal)
-      running = null
+      try {
+        await answer(item, running.signal)
+      } finally {
+        running = null
+      }
     }
   }
 
+  // Whoever aborts has set what becomes of the item: it is stopped, waits for another question, or has left the list.
   async function answer(item, signal) {
     item.status = 'working'
     item.share = 0
@@ -75,20 +79,24 @@ export function createStage(place, settings, ask) {
     }
     try {
       if (!item.blob) await readItem(item, settings.maxPictureMb)
+      signal.throwIfAborted()
       render()
       const { detect, saliency } = item
       const question = { detect, saliency, preview: !item.canShow, model: options.chosen.model }
       const found = await ask(item.blob, question, { signal, onProgress })
-      if (signal.aborted) throw new DOMException('cancelled', 'AbortError')
+      signal.throwIfAborted()
       await keepAnswer(item, found)
+      signal.throwIfAborted()
+      item.status = 'done'
       previous.splice(0).forEach(forget)
       if (item === selected) status.textContent = describe(found)
     } catch (error) {
-      if (error.name === 'AbortError') item.status = 'stopped'
-      else if (error instanceof AskError) fail(item, error)
-      else throw error
+      const isExpected = error instanceof AskError || error.name === 'AbortError'
+      if (!isExpected) reportError(error)
+      if (!signal.aborted) fail(item, isExpected ? error : new AskError(text('error_server'), true))
     }
     if (items.includes(item)) render()
+    else forget(item) // its address was made after it left the list
   }
 
   function fail(item, error) {
@@ -104,7 +112,7 @@ export function createStage(place, settings, ask) {
   }
 
   function cancel() {
-    for (const item of items) if (item.status === 'waiting') item.status = 'stopped'
+    for (const item of items) if (item.status === 'waiting' || item.status === 'working') item.status = 'stopped'
     if (items.length === 1 && !items[0].answer) goBack()
     running?.abort()
     render()
@@ -129,7 +137,9 @@ export function createStage(place, settings, ask) {
   }
 
   function askWhere(isAsked, change = {}) {
-    for (const item of items) if (isAsked(item)) Object.assign(item, change, { status: 'waiting' })
+    const asked = items.filter(isAsked)
+    if (asked.some(({ status }) => status === 'working')) running.abort()
+    for (const item of asked) Object.assign(item, change, { status: 'waiting' })
     problem = null
     render()
     run()

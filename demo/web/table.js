@@ -7,6 +7,7 @@ import { abstainedText, ageText, genderName } from './words.js'
 
 const COLUMNS = ['picture', 'face', 'age', 'from', 'to', 'range', 'gender', 'confidence', 'turned', 'note']
 const BOX = ['x0', 'y0', 'x1', 'y1'] // in pixels of the upright picture; in the file alone, as the ranges' probabilities are
+const UNSAFE = /^(?:[\s\0]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]|\p{Nd}+[-/.]\p{Nd}+(?:[-/.]\p{Nd}+)?\n?$)/u
 
 // items: [{ name, answer or null, error }]; ranges: parsed.
 export function facesTable(items, ranges) {
@@ -56,7 +57,7 @@ function rowsOf({ name, answer, error }, ranges) {
   if (!answer.faces.length) return note(count('faces_found', 0))
   return answer.faces.map((face, index) => {
     const number = String(index + 1)
-    const turned = String(face.roll_degrees ?? '')
+    const turned = face.roll_degrees ?? ''
     if (face.abstained) {
       return { cells: [name, number, ...Array(6).fill(''), turned, abstainedText(face, answer)], box: face.box }
     }
@@ -67,7 +68,7 @@ function rowsOf({ name, answer, error }, ranges) {
       name,
       number,
       ageText(face),
-      ...face.age_interval.map(String),
+      ...face.age_interval,
       shares.find(({ hasAge }) => hasAge).label,
       isUnsure ? text('unsure') : genderName(face.gender),
       isUnsure ? '' : percent(face.genders[face.gender]),
@@ -81,20 +82,30 @@ function rowsOf({ name, answer, error }, ranges) {
 // With the byte order mark by which a spreadsheet recognises UTF-8.
 function toCsv(rows) {
   const labels = rows.find(({ shares }) => shares)?.shares.map(({ label }) => label) ?? []
-  const header = [...COLUMNS.map(column => text(`column_${column}`)), ...BOX, ...labels]
+  const header = [...COLUMNS.map(column => text(`column_${column}`)), ...BOX, ...labels.map(spelledOut)]
   const lines = rows.map(({ cells, box = [], shares = [] }) => [
-    ...cells,
-    ...BOX.map((_, side) => String(box[side] ?? '')),
-    ...labels.map((_, range) => shares[range]?.share.toFixed(4) ?? ''),
+    ...cells.map((cell, column) => (COLUMNS[column] === 'range' ? spelledOut(cell) : cell)),
+    ...BOX.map((_, side) => box[side] ?? ''),
+    ...labels.map((_, range) => (shares[range] ? Number(shares[range].share.toFixed(4)) : '')),
   ])
-  const all = [header, ...lines].map(row => row.map(quoted).join(','))
+  const all = [header, ...lines].map(row => row.map(cell => quoted(safeCell(cell))).join(','))
   return new Blob(['\ufeff', all.join('\r\n'), '\r\n'], { type: 'text/csv' })
 }
 
-// A spreadsheet runs no file name such as "=cmd()": https://owasp.org/www-community/attacks/CSV_Injection
-// Nor does it make March 9th of the range 3-9 where that has a dash. A number, such as -90 degrees, stays one.
+// The range 3-9 is written "3 to 9", as scripts.predict writes it: a spreadsheet would make March 9th of it.
+function spelledOut(cell) {
+  const [, low, high] = /^(\d+)-(\d+)$/.exec(cell) ?? []
+  return low ? text('from_to', { low, high }) : cell
+}
+
+// A text that a spreadsheet would run as a formula, or take for a date, gets an apostrophe before it, by the rule of
+// trainer/csv_tables.py: https://owasp.org/www-community/attacks/CSV_Injection. Numbers stay as they are.
+export function safeCell(cell) {
+  const isUnsafe = typeof cell === 'string' && UNSAFE.test(cell.replace(/^'+/, ''))
+  return isUnsafe ? `'${cell}` : cell
+}
+
 function quoted(cell) {
-  const undated = cell.replace(/^(\d+)-(\d+)$/, '$1–$2')
-  const plain = /^[=+\-@\t\r]/.test(undated) && !/^-?\d+$/.test(undated) ? `'${undated}` : undated
+  const plain = String(cell)
   return /[",\r\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain
 }

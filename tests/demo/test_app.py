@@ -79,6 +79,17 @@ def test_only_predict_is_public(demo: DemoServer, client: Client, photo: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("language", ["python", "bash"])
+def test_the_snippets_of_the_api_page_answer_as_they_are_shown(demo: DemoServer, tmp_path: Path, language: str):
+    snippets = httpx.get(f"{demo.url}/gradio_api/info").json()["named_endpoints"]["/predict"]["code_snippets"]
+    assert all(f"{demo.url}/examples/astronaut.jpg" in snippet for snippet in snippets.values())
+    (tmp_path / "snippet.py").write_text(snippets["python"])
+    command = [sys.executable, "snippet.py"] if language == "python" else ["sh", "-c", snippets["bash"]]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "'age_interval': [" in run.stdout.replace('"', "'"), run.stdout + run.stderr
+
+
+@pytest.mark.slow
 def test_answers_are_of_the_documented_type(client: Client, photo: Path, tmp_path: Path):
     speck = tmp_path / "speck.png"
     Image.new("RGB", (9, 9)).save(speck)

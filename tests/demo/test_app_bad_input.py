@@ -169,6 +169,14 @@ CASES = {
         lambda http, inside: ask(http, {"path": "", "url": inside, "meta": FILE_MARK}, True, ""),
         NO_UPLOAD,
     ),
+    "picture that is no example": (
+        sent({"path": "http://127.0.0.1:7860/examples/README.md", "meta": FILE_MARK}, True, ""),
+        NO_UPLOAD,
+    ),
+    "path behind an example": (
+        sent({"path": "http://127.0.0.1:7860/examples/../app.py", "meta": FILE_MARK}, True, ""),
+        NO_UPLOAD,
+    ),
     "metadata service": (sent({"path": "http://169.254.169.254/latest", "meta": FILE_MARK}, True, ""), NO_UPLOAD),
     "address to be fetched": (
         got("file={inside}", "file%3D{quoted}", "file/{inside}", "proxy={inside}"),

@@ -6,6 +6,7 @@ from playwright.sync_api import Page
 
 from model.configuration_age_gender import RANGE_SETS, parse_age_ranges
 from model.errors import AgeGenderError
+from trainer.csv_tables import safe_cell
 
 
 pytestmark = pytest.mark.slow
@@ -29,6 +30,24 @@ TYPED = [
     ),
     *("0-17, 18+, 117+", "0-17+", "0 17", "=1+1", "0-17, 18-18, 19+"),
 ]
+CELLS = [
+    *("=cmd()", "+49", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\n", " =1", "\u3000=1", "\0=1", "'=1", "''-1"),
+    *("\uff1d1", "\uff0b1", "\uff0d1", "\uff201", "3-9", "10-19", "3.9", "1/2", "1/2/2017", "3-9\n", "\u0661/\u0662"),
+    *(
+        "photos/=1.jpg",
+        "3-9.jpg",
+        "25_1_2_20170116.jpg",
+        "70+",
+        "3 to 9",
+        "31",
+        "O'Neill",
+        "'quoted'",
+        "",
+        " ",
+        "a,b\n",
+    ),
+    *(-90, 31, 0.25, -1.5),
+]
 
 
 def ask(page: Page, module: str, code: str, argument: object) -> object:
@@ -42,6 +61,12 @@ def test_typed_ranges_are_read_as_the_server_reads_them(page: Page):
       try { return parseRanges(text, maxAge) } catch (error) { return error.problem.startsWith('ranges_') }
     })"""
     assert ask(page, "ranges", read, [TYPED, MAX_AGE]) == [by_python(text) for text in TYPED]
+
+
+def test_cells_of_a_csv_file_are_written_as_those_of_scripts_predict(page: Page):
+    """So that no spreadsheet runs a file's name, or takes it for a date."""
+    write = "({safeCell}, cells) => cells.map(safeCell)"
+    assert ask(page, "table", write, CELLS) == [safe_cell(cell) for cell in CELLS]
 
 
 def by_python(typed: str) -> list[list[int]] | bool:

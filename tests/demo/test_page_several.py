@@ -8,7 +8,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from skimage.data import astronaut
 
-from tests.support.visitors import choose, drop, hold_first_question
+from tests.support.visitors import choose, drop, hold_decoding, hold_first_question
 
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def test_many_pictures_become_a_filmstrip_and_a_table(page: Page, files: list[Pa
         page.get_by_role("button", name="Download as CSV").click()
     table = Path(download.value.path()).read_bytes().decode("utf-8-sig").splitlines()
     assert table[0].startswith("picture,face,age by looks (years),from (years),to (years)")
-    assert ",turned (degrees),note,x0,y0,x1,y1,0–2,3–9," in table[0]
+    assert ",turned (degrees),note,x0,y0,x1,y1,0 to 2,3 to 9," in table[0]
     assert len(table) == 5
     probabilities = [float(cell) for cell in table[1].split(",")[14:]]
     assert sum(probabilities) == pytest.approx(1, abs=0.001)
@@ -62,11 +62,22 @@ def test_many_pictures_become_a_filmstrip_and_a_table(page: Page, files: list[Pa
 
 def test_many_pictures_can_be_stopped_and_resumed(page: Page, files: list[Path]):
     hold_first_question(page)
-    choose(page, *files[:2])
+    with page.expect_request("**/page/answer"):
+        choose(page, *files[:2])
     expect(page.get_by_text("0 of 2")).to_be_visible()
     page.get_by_role("button", name="Cancel").first.click()
     page.unroute("**/page/answer")
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_text("2 of 2")).to_be_visible()
+    expect(page.locator(".all-faces tbody tr")).to_have_count(3)
+
+
+def test_pictures_that_are_stopped_while_the_first_is_read_can_be_resumed(page: Page, files: list[Path]):
+    release = hold_decoding(page)
+    choose(page, *files[:2])
+    page.get_by_role("button", name="Cancel").first.click()
+    page.get_by_role("button", name="Resume").click()
+    release()
     expect(page.get_by_text("2 of 2")).to_be_visible()
     expect(page.locator(".all-faces tbody tr")).to_have_count(3)
 

@@ -1,6 +1,6 @@
 """Visitors of the demo in a real Chromium, and what they do on its page."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,6 +97,18 @@ def hold_first_question(page: Page) -> list[Route]:
 
     page.route("**/page/answer", meet)
     return asked
+
+
+def hold_decoding(page: Page) -> Callable[[], None]:
+    """The page's pictures are decoded only when the function is called that this returns, as on a slow machine."""
+    page.evaluate(
+        """() => {
+          const decode = window.createImageBitmap
+          const released = new Promise(resolve => { window.releaseDecoding = resolve })
+          window.createImageBitmap = async (...wishes) => { await released; return decode(...wishes) }
+        }"""
+    )
+    return lambda: page.evaluate("releaseDecoding()")
 
 
 def start_webcam(page: Page) -> None:

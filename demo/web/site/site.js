@@ -131,7 +131,8 @@ function tabs() {
   all.forEach((tab, index) => {
     tab.addEventListener("click", () => open(tab))
     tab.addEventListener("keydown", ({key}) => {
-      if (key === "ArrowRight" || key === "ArrowLeft") open(all[(index + 1) % all.length])
+      const step = {ArrowRight: 1, ArrowLeft: -1}[key]
+      if (step) open(all.at((index + step) % all.length))
     })
   })
 }
