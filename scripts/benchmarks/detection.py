@@ -30,6 +30,7 @@ from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
+from scripts.benchmarks.turned_faces import CANVAS_WH, measure_beside_near_face, measure_turned
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 from trainer.data.sources import load_row_picture
@@ -39,8 +40,6 @@ Detector = YuNetDetector | CascadeDetector
 
 SIZES = ((40, 60), (60, 120), (120, 401))
 TILTS = ((0, 10), (10, 20), (20, 31))  # degrees, either way
-CANVAS_WH = (640, 480)
-FAR_SIZES = ((30, 50), (50, 80), (80, 120))  # pixels of a crop in a picture of 4000 x 3000
 # scikit-image's packaged pictures without a person
 WITHOUT_FACES = (
     *(pictures.brick, pictures.cell, pictures.chelsea, pictures.clock, pictures.coffee, pictures.coins, pictures.grass),
@@ -223,82 +222,6 @@ def measure_parity(
                 f"{_mean_and_error(100 * (lost_correct * 1.0 - correct))}%"
             )
     return lines
-
-
-def measure_turned(
-    pipe: AgeGenderPipeline, chips: Sequence[np.ndarray], ages_years: np.ndarray, genders: np.ndarray, step: int = 15
-) -> list[str]:
-    """The answers on crops turned clockwise in the middle of a grey canvas: a line for each angle."""
-    names = pipe.model.config.gender_names
-    lines = [
-        f"{'degrees':>8} {'faces':>6} {'found':>6} {'abstained':>10} {'roll correct':>12} {'MAE':>6} {'gender':>7} "
-        f"{'adults under 13':>16}"
-    ]
-    for degrees in range(0, 360, step):
-        answers = [_largest(pipe(turned_on_grey(chip, degrees))) for chip in chips]
-        answered = [index for index, face in enumerate(answers) if face and not face["abstained"]]
-        faces = [face for face in answers if face and not face["abstained"]]
-        rolls = np.array([face["roll_degrees"] for face in faces])
-        ages = np.array([face["age"] for face in faces])
-        looks = np.array([names.index(max(face["genders"], key=face["genders"].get)) for face in faces])
-        is_correct = np.abs((rolls - degrees + 180) % 360 - 180) < 25
-        found = sum(face is not None for face in answers)
-        adults = ages_years[answered] >= 18
-        lines.append(
-            f"{degrees:>8} {len(chips):>6} {found:>6} {found - len(faces):>10} {is_correct.sum():>12} "
-            f"{np.abs(ages - ages_years[answered]).mean():>6.2f} {100 * (looks == genders[answered]).mean():>6.1f}% "
-            f"{(ages[adults] < 13).sum():>16}"
-        )
-    return lines
-
-
-def measure_beside_near_face(detector: YuNetDetector, chips: Sequence[np.ndarray], seed: int) -> list[str]:
-    """How many far faces are found in pictures of 4000 x 3000 without and with a near face: a line for each size.
-
-    Twelve crops a picture; the near face is the next crop at 1,000 pixels.
-    """
-    random = np.random.default_rng(seed)
-    lines = [f"{'pixels':>8} {'faces':>6} {'found alone':>12} {'beside':>7} {'seconds alone':>14} {'beside':>7}"]
-    for low, high in FAR_SIZES:
-        found, seconds, count = [0, 0], [0.0, 0.0], 0
-        for start in range(0, len(chips) - 12, 13):
-            alone = np.full((3000, 4000, 3), 128, np.uint8)
-            middles = [(2250 + 500 * column, 300 + 800 * row) for row in range(3) for column in range(4)]
-            for chip, (x, y) in zip(chips[start : start + 12], middles, strict=True):
-                side = int(random.integers(low, high))
-                alone[y : y + side, x : x + side] = cv2.resize(chip, (side, side), interpolation=cv2.INTER_AREA)
-            beside = alone.copy()
-            beside[1000:2000, 500:1500] = cv2.resize(chips[start + 12], (1000, 1000), interpolation=cv2.INTER_CUBIC)
-            count += 12
-            for index, picture in enumerate((alone, beside)):
-                begin = time.perf_counter()
-                centers = [face.center_xy for face in detector.detect(picture)]
-                seconds[index] += time.perf_counter() - begin
-                found[index] += sum(
-                    any(np.linalg.norm(center - (x + side / 2, y + side / 2)) < side for center in centers)
-                    for x, y in middles
-                )
-        pictures_count = max(count // 12, 1)
-        lines.append(
-            f"{low:>4}-{high - 1:<3} {count:>6} {found[0]:>12} {found[1]:>7} {seconds[0] / pictures_count:>14.2f} "
-            f"{seconds[1] / pictures_count:>7.2f}"
-        )
-    return lines
-
-
-def turned_on_grey(chip_rgb: np.ndarray, degrees: float, side: int = 160) -> np.ndarray:
-    """A canvas with the crop in its middle, `side` pixels wide and turned clockwise."""
-    width, height = CANVAS_WH
-    small = cv2.resize(chip_rgb, (side, side), interpolation=cv2.INTER_AREA)
-    canvas = np.full((height, width, 3), 128, np.uint8)
-    top, left = (height - side) // 2, (width - side) // 2
-    canvas[top : top + side, left : left + side] = small
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -degrees, 1)
-    return cv2.warpAffine(canvas, matrix, CANVAS_WH, borderValue=(128, 128, 128))
-
-
-def _largest(faces: list[dict[str, Any]]) -> dict[str, Any] | None:
-    return max(faces, key=lambda face: face["box"][2] - face["box"][0], default=None)
 
 
 def _mean_and_error(differences: np.ndarray) -> str:

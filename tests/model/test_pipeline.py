@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -123,6 +124,7 @@ def test_other_processes_answer_the_same(way: str):
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.other_processes", way],
         cwd=Path(__file__).parents[2],
+        env=os.environ | {"OMP_NUM_THREADS": "2"},  # of both processes, whatever is set outside and however few cores
         capture_output=True,
         text=True,
         timeout=300,

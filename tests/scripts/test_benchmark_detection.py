@@ -17,10 +17,10 @@ from scripts.benchmarks.detection import (
     match,
     measure_detection,
     measure_parity,
-    measure_turned,
     paste,
     pasted_faces,
 )
+from scripts.benchmarks.turned_faces import measure_turned
 from tests.support.tiny_model import IMAGE_SIZE, tiny_model
 from trainer.build_model import make_image_processor
 
