@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
+from model_card.atomic_files import write_atomically
 from model_card.metrics_text import calibrated_figure, comparable_range_sets, with_interval
 from model_card.requirements import CARD, COMPARISON, METRICS, WEIGHTS, card_problems, not_measured, onnx_files
 from model_card.run_record import read_run_record, trained_on_other_splits
@@ -236,9 +237,7 @@ def main() -> None:
         text = render_card(args.folder, args.repo_id, args.revision)
     except AgeGenderError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    unfinished = args.folder / f".{CARD}.unfinished"  # a kill leaves no half card
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(args.folder / CARD)
+    write_atomically(args.folder / CARD, text)
     print(f"Wrote {args.folder / CARD}")
 
 

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.errors import AgeGenderError
+from model_card.atomic_files import fill_atomically, sync, write_atomically
 from scoring.scorer import Scored
-from trainer.atomic_files import fill_atomically, sync, write_atomically
 from trainer.csv_tables import ENCODING as CSV_ENCODING
 from trainer.csv_tables import write_csv
 

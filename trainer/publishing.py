@@ -16,10 +16,10 @@ from transformers import BaseImageProcessor, TrainingArguments
 
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
+from model_card.atomic_files import write_atomically
 from model_card.card import render_card
 from model_card.hub_checks import check_may_write, check_name, check_signed_in, hub_errors
 from model_card.requirements import CARD, COMPARISON
-from trainer.atomic_files import write_atomically
 from trainer.data.arguments import DataArguments
 from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
 from trainer.recipe import RecipeError

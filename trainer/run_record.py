@@ -21,8 +21,8 @@ import torch
 from datasets import DatasetDict, IterableDatasetDict
 from transformers import TrainingArguments
 
+from model_card.atomic_files import write_atomically
 from model_card.run_record import RUN_RECORD
-from trainer.atomic_files import write_atomically
 from trainer.devices import usable_cores
 
 

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from PIL import Image
-from skimage.data import astronaut, coffee
+from skimage.data import coffee
 
 from demo.serving import find_model
 from demo.settings import DEFAULT_MODEL, ModelChoice
 from demo.site import write_site
 from model.pipeline_age_gender import AgeGenderPipeline
 from scripts.benchmarks.browser import launch_chromium, serve_folder
+from scripts.benchmarks.portrait import PORTRAIT, on_canvas, scaled, tilted
 
 
 if TYPE_CHECKING:
@@ -58,40 +59,25 @@ class Difference:
 
 def pictures() -> dict[str, np.ndarray]:
     """Name -> (H, W, 3) uint8: one public-domain portrait in all sizes, tilts and places, and pictures without a face."""
-    portrait = astronaut()
-    head = portrait[20:220, 130:330]
-
-    def scaled(factor: float) -> np.ndarray:
-        interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-        return cv2.resize(portrait, None, fx=factor, fy=factor, interpolation=interpolation)
-
-    def tilted(degrees: float) -> np.ndarray:
-        matrix = cv2.getRotationMatrix2D((224, 120), -degrees, 1)
-        return cv2.warpAffine(portrait, matrix, (512, 512), borderMode=cv2.BORDER_REFLECT)
-
-    def on_grey(picture: np.ndarray, width: int, height: int, x: int, y: int) -> np.ndarray:
-        canvas = np.full((height, width, 3), 120, np.uint8)
-        canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
-        return canvas
-
+    head = PORTRAIT[20:220, 130:330]
     small_head = cv2.resize(head, (110, 110), interpolation=cv2.INTER_AREA)
     drawing = cv2.circle(np.full((300, 300, 3), 230, np.uint8), (150, 150), 90, (240, 200, 160), -1)
     for center in ((120, 130), (180, 130), (150, 195)):
         cv2.circle(drawing, center, 12, (60, 40, 30), -1)
     return {
-        "portrait": portrait,
+        "portrait": PORTRAIT,
         "tilted 25 degrees": tilted(25),
         "tilted -30 degrees": tilted(-30),
-        "on its side": np.rot90(portrait),
+        "on its side": np.rot90(PORTRAIT),
         "turned 140 degrees": tilted(140),
-        "upside down": np.rot90(portrait, 2),
+        "upside down": np.rot90(PORTRAIT, 2),
         "at 0.4 times": scaled(0.4),
         "at 4 times": scaled(4),
         "group of 6": np.tile(small_head, (2, 3, 1)),
-        "fills the picture": portrait[60:185, 170:275],
-        "cut off by the edge": portrait[:, 200:],
-        "far away": on_grey(scaled(0.33), 1280, 720, 900, 400),
-        "too small to answer": on_grey(scaled(0.2), 300, 300, 50, 50),
+        "fills the picture": PORTRAIT[60:185, 170:275],
+        "cut off by the edge": PORTRAIT[:, 200:],
+        "far away": on_canvas(scaled(0.33), 1280, 720, 900, 400),
+        "too small to answer": on_canvas(scaled(0.2), 300, 300, 50, 50),
         "drawn face": drawing,
         "no face": coffee()[::2, ::2],
     }

@@ -25,7 +25,6 @@ from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.pushed_files import ModelFolderError, files_to_push
 from scoring.run import ScoringOptions, load_scorer
 from tests.model.test_backbones import small_config
-from tests.support.tiny_model import save_tiny_model
 from trainer.distillation.teachers import Questions, Teacher
 from trainer.recipe import RecipeError
 
@@ -33,16 +32,9 @@ from trainer.recipe import RecipeError
 Damage = Callable[[Path], object]
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "whole"
-    save_tiny_model(folder)
-    return folder
-
-
 @pytest.fixture
-def folder(whole: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole, tmp_path / "model"))
+def folder(saved_tiny_model: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved_tiny_model, tmp_path / "model"))
 
 
 def text(name: str, content: str | bytes) -> Damage:

@@ -6,37 +6,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from skimage.data import astronaut, coffee
+from skimage.data import coffee
 
 from model.cascade_detection import CascadeDetector
 from model.configuration_age_gender import UTKFACE_LANDMARKS_XY
 from model.face_alignment import Face, align, crop_matrix, resize_square
 from model.face_detection import YUNET_FILE, YuNetDetector
+from scripts.benchmarks.portrait import PORTRAIT, on_canvas, scaled, tilted
 
 
-PHOTO = astronaut()  # (512, 512, 3), one face
 FACE_XYXY = np.array([175, 65, 272, 178])
 YUNET = YuNetDetector(Path(__file__).parents[2] / "model" / YUNET_FILE)
 CASCADE = CascadeDetector()
-HEAD = PHOTO[20:220, 130:330]
-
-
-def scaled(factor: float) -> np.ndarray:
-    return cv2.resize(
-        PHOTO, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    )
-
-
-def tilted(degrees: float) -> np.ndarray:
-    """The photo turned clockwise about the face."""
-    matrix = cv2.getRotationMatrix2D((224, 120), -degrees, 1)
-    return cv2.warpAffine(PHOTO, matrix, (512, 512), borderMode=cv2.BORDER_REFLECT)
-
-
-def on_canvas(image_rgb: np.ndarray, width: int, height: int, x: int, y: int) -> np.ndarray:
-    canvas = np.full((height, width, 3), 120, np.uint8)
-    canvas[y : y + image_rgb.shape[0], x : x + image_rgb.shape[1]] = image_rgb
-    return canvas
+HEAD = PORTRAIT[20:220, 130:330]
 
 
 def overlap(first_xyxy: np.ndarray, second_xyxy: np.ndarray) -> float:
@@ -57,8 +39,8 @@ def test_finds_the_face(detector, factor: float):
 SIZES_AND_PLACES = {
     "32 px in 1280 x 720": on_canvas(scaled(0.33), 1280, 720, 900, 400),
     "32 px in 1900 x 1000": on_canvas(scaled(0.33), 1900, 1000, 100, 700),
-    "fills the picture": PHOTO[60:185, 170:275],
-    "cut off by the edge": PHOTO[:, 200:],
+    "fills the picture": PORTRAIT[60:185, 170:275],
+    "cut off by the edge": PORTRAIT[:, 200:],
     "a small picture of a face": cv2.resize(HEAD, (40, 40), interpolation=cv2.INTER_AREA),
     "very wide": on_canvas(HEAD, 3000, 200, 1500, 0),
 }
@@ -78,7 +60,7 @@ def test_yunet_finds_each_face_of_a_group_once_from_left_to_right():
 
 
 def test_yunet_scores_and_landmarks():
-    [face] = YUNET.detect(PHOTO)
+    [face] = YUNET.detect(PORTRAIT)
     assert 0.9 < face.score <= 1
     x, y = face.landmarks_xy.T
     assert x[0] < x[2] < x[1]  # viewer's left eye, nose, right eye
@@ -86,7 +68,7 @@ def test_yunet_scores_and_landmarks():
     assert max(y[:2]) < y[2] < min(y[3:])  # eyes, nose, mouth
     assert (face.landmarks_xy > FACE_XYXY[:2]).all()
     assert (face.landmarks_xy < FACE_XYXY[2:]).all()
-    assert YUNET.detect(PHOTO, min_score=0.99) == []
+    assert YUNET.detect(PORTRAIT, min_score=0.99) == []
 
 
 NO_FACE = {
@@ -109,7 +91,7 @@ def test_finds_nothing_where_nothing_is(detector, picture: np.ndarray):
 @pytest.mark.parametrize("degrees", [-25, 20, 30])
 def test_tilted_faces_are_turned_upright(detector, least: float, degrees: float):
     upright, turned = (
-        align(picture, detector.detect(picture)[0], UTKFACE_LANDMARKS_XY, 64) for picture in (PHOTO, tilted(degrees))
+        align(picture, detector.detect(picture)[0], UTKFACE_LANDMARKS_XY, 64) for picture in (PORTRAIT, tilted(degrees))
     )
     assert np.corrcoef(upright.ravel(), turned.ravel())[0, 1] > least
 
@@ -118,7 +100,7 @@ def test_tilted_faces_are_turned_upright(detector, least: float, degrees: float)
 @pytest.mark.parametrize("degrees", range(30, 360, 30))
 def test_turned_faces_are_found_and_turned_upright(side: int, degrees: int):
     """Lying people, scans and messengers that lose the orientation."""
-    head = cv2.resize(PHOTO[0:260, 90:350], (side, side), interpolation=cv2.INTER_AREA)
+    head = cv2.resize(PORTRAIT[0:260, 90:350], (side, side), interpolation=cv2.INTER_AREA)
     picture = on_canvas(head, 480, 480, 240 - side // 2, 240 - side // 2)
     [as_it_was] = YUNET.detect(picture)
     upright = align(picture, as_it_was, UTKFACE_LANDMARKS_XY, 64)
@@ -146,7 +128,7 @@ def test_a_near_face_hides_no_far_ones():
 
 
 def test_both_detectors_give_nearly_the_same_crop():
-    first, second = (align(PHOTO, d.detect(PHOTO)[0], UTKFACE_LANDMARKS_XY, 64) for d in (YUNET, CASCADE))
+    first, second = (align(PORTRAIT, d.detect(PORTRAIT)[0], UTKFACE_LANDMARKS_XY, 64) for d in (YUNET, CASCADE))
     assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.7
 
 
@@ -156,8 +138,8 @@ def test_both_detectors_give_nearly_the_same_crop():
     ids=["as detected", "whole head", "tight", "beside"],
 )
 def test_landmarks_of_a_box_from_elsewhere(box_xyxy):
-    face = YUNET.find_landmarks(PHOTO, Face(np.array(box_xyxy, float)))
-    [detected] = YUNET.detect(PHOTO)
+    face = YUNET.find_landmarks(PORTRAIT, Face(np.array(box_xyxy, float)))
+    [detected] = YUNET.detect(PORTRAIT)
     assert np.abs(face.landmarks_xy - detected.landmarks_xy).max() < 4
     assert (face.box_xyxy == box_xyxy).all()
     assert face.score is None
@@ -166,8 +148,8 @@ def test_landmarks_of_a_box_from_elsewhere(box_xyxy):
 @pytest.mark.parametrize("box_xyxy", [(300, 300, 400, 400), (-50, -50, 10, 10), (500, 500, 900, 900)])
 def test_box_without_a_face_stays_as_it_is(box_xyxy):
     face = Face(np.array(box_xyxy, float))
-    assert YUNET.find_landmarks(PHOTO, face) is face
-    assert align(PHOTO, face, UTKFACE_LANDMARKS_XY, 32).shape == (32, 32, 3)
+    assert YUNET.find_landmarks(PORTRAIT, face) is face
+    assert align(PORTRAIT, face, UTKFACE_LANDMARKS_XY, 32).shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize(("scale", "degrees"), [(1, 0), (0.4, 12), (3.3, -28), (7, 175)])
@@ -190,7 +172,7 @@ def test_align_puts_landmarks_on_the_template(scale: float, degrees: float):
 
 def test_the_geometry_of_training_and_of_use_is_one():
     """A training crop whose landmarks are where the template says comes out of `align` as out of `resize_square`."""
-    chip = align(PHOTO, YUNET.detect(PHOTO)[0], UTKFACE_LANDMARKS_XY, 200)
+    chip = align(PORTRAIT, YUNET.detect(PORTRAIT)[0], UTKFACE_LANDMARKS_XY, 200)
     on_template = Face(np.array([0.0, 0, 200, 200]), landmarks_xy=np.array(UTKFACE_LANDMARKS_XY) * 200)
     for size in (64, 112, 224):
         difference = align(chip, on_template, UTKFACE_LANDMARKS_XY, size).astype(int) - resize_square(chip, size)
@@ -198,7 +180,7 @@ def test_the_geometry_of_training_and_of_use_is_one():
 
 
 def test_training_crop_found_in_a_picture_lies_where_it_was_put():
-    chip = align(PHOTO, YUNET.detect(PHOTO)[0], UTKFACE_LANDMARKS_XY, 200)
+    chip = align(PORTRAIT, YUNET.detect(PORTRAIT)[0], UTKFACE_LANDMARKS_XY, 200)
     [face] = YUNET.detect(on_canvas(chip, 640, 480, 300, 150))
     corners_xy = (
         np.linalg.inv(np.vstack([crop_matrix(face, UTKFACE_LANDMARKS_XY, 200), (0, 0, 1)]))[:2]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from model.image_loading import PictureError, load_rgb
+from scripts.benchmarks.measuring import memory_mib
 from tests.support.hostile_pictures import HOSTILE
 
 
@@ -71,13 +72,8 @@ def forget_the_peak() -> float:
     if sys.platform != "linux":
         return 0.0
     Path("/proc/self/clear_refs").write_text("5")
-    return status_mebibytes("VmRSS")
+    return memory_mib("VmRSS", "self")
 
 
 def peak_mebibytes() -> float:
-    return status_mebibytes("VmHWM") if sys.platform == "linux" else 0.0
-
-
-def status_mebibytes(key: str) -> float:
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{key}:")]
-    return int(line.split()[1]) / 1024
+    return memory_mib("VmHWM", "self") if sys.platform == "linux" else 0.0

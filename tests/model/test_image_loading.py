@@ -1,7 +1,6 @@
 """Any picture becomes upright 8-bit RGB, and anything else a message that says what to do."""
 
 import base64
-import io
 import struct
 import threading
 import zlib
@@ -19,16 +18,11 @@ from model import image_loading
 from model.image_loading import PictureError, load_rgb
 from tests.support.colour_profiles import SPACES, in_space, profile
 from tests.support.grey_tiff import grey_tiff
+from tests.support.odd_pictures import encoded
 
 
 PHOTO = Image.fromarray(astronaut()).resize((64, 48))
 GREY = np.asarray(PHOTO.convert("L").convert("RGB"))
-
-
-def encode(image: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def sixteen_bit() -> Image.Image:
@@ -48,29 +42,29 @@ def white_right(expected: np.ndarray) -> np.ndarray:
 
 RGB = np.asarray(PHOTO)
 READABLE = [
-    ("jpeg", encode(PHOTO, "JPEG", quality=95), RGB, 30),
-    ("webp", encode(PHOTO, "WEBP", lossless=True), RGB, 0),
-    ("avif", encode(PHOTO, "AVIF", quality=95), RGB, 30),
-    ("heic", encode(PHOTO, "HEIF", quality=95), RGB, 30),
-    ("heif of the brand mif1", encode(PHOTO, "HEIF", quality=95).replace(b"ftypheic", b"ftypmif1", 1), RGB, 30),
-    ("grey", encode(PHOTO.convert("L"), "PNG"), GREY, 0),
-    ("grey and alpha", encode(half_clear().convert("LA"), "PNG"), white_right(GREY), 0),
-    ("colour and alpha", encode(half_clear(), "PNG"), white_right(RGB), 0),
-    ("palette", encode(PHOTO.quantize(256), "PNG"), RGB, 25),
-    ("palette with transparency", encode(half_clear().quantize(256), "PNG"), white_right(RGB), 30),
-    ("one bit", encode(PHOTO.convert("1"), "PNG"), np.asarray(PHOTO.convert("1").convert("RGB")), 0),
-    ("16 bit png", encode(sixteen_bit(), "PNG"), GREY, 0),
-    ("16 bit tiff", encode(sixteen_bit(), "TIFF"), GREY, 0),
-    ("32 bit tiff", encode(Image.fromarray(np.asarray(sixteen_bit()).astype(np.int32)), "TIFF"), GREY, 0),
-    ("float tiff", encode(Image.fromarray((GREY[..., 0] / 255).astype(np.float32)), "TIFF"), GREY, 1),
-    ("cmyk jpeg", encode(PHOTO.convert("CMYK"), "JPEG", quality=95), RGB, 30),
+    ("jpeg", encoded("JPEG", PHOTO, quality=95), RGB, 30),
+    ("webp", encoded("WEBP", PHOTO, lossless=True), RGB, 0),
+    ("avif", encoded("AVIF", PHOTO, quality=95), RGB, 30),
+    ("heic", encoded("HEIF", PHOTO, quality=95), RGB, 30),
+    ("heif of the brand mif1", encoded("HEIF", PHOTO, quality=95).replace(b"ftypheic", b"ftypmif1", 1), RGB, 30),
+    ("grey", encoded("PNG", PHOTO.convert("L")), GREY, 0),
+    ("grey and alpha", encoded("PNG", half_clear().convert("LA")), white_right(GREY), 0),
+    ("colour and alpha", encoded("PNG", half_clear()), white_right(RGB), 0),
+    ("palette", encoded("PNG", PHOTO.quantize(256)), RGB, 25),
+    ("palette with transparency", encoded("PNG", half_clear().quantize(256)), white_right(RGB), 30),
+    ("one bit", encoded("PNG", PHOTO.convert("1")), np.asarray(PHOTO.convert("1").convert("RGB")), 0),
+    ("16 bit png", encoded("PNG", sixteen_bit()), GREY, 0),
+    ("16 bit tiff", encoded("TIFF", sixteen_bit()), GREY, 0),
+    ("32 bit tiff", encoded("TIFF", Image.fromarray(np.asarray(sixteen_bit()).astype(np.int32))), GREY, 0),
+    ("float tiff", encoded("TIFF", Image.fromarray((GREY[..., 0] / 255).astype(np.float32))), GREY, 1),
+    ("cmyk jpeg", encoded("JPEG", PHOTO.convert("CMYK"), quality=95), RGB, 30),
     (
         "first of an animation",
-        encode(PHOTO, "WEBP", save_all=True, append_images=[PHOTO.rotate(180)], lossless=True),
+        encoded("WEBP", PHOTO, save_all=True, append_images=[PHOTO.rotate(180)], lossless=True),
         RGB,
         0,
     ),
-    ("two pictures of one shot", encode(PHOTO, "MPO", save_all=True, append_images=[PHOTO], quality=95), RGB, 30),
+    ("two pictures of one shot", encoded("MPO", PHOTO, save_all=True, append_images=[PHOTO], quality=95), RGB, 30),
 ]
 
 
@@ -89,12 +83,12 @@ def test_exif_orientation(orientation: int):
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned = PHOTO if orientation == 1 else PHOTO.transpose(Image.Transpose(undo[orientation]))
-    assert np.array_equal(load_rgb(encode(turned, "PNG", exif=exif)), RGB)
+    assert np.array_equal(load_rgb(encoded("PNG", turned, exif=exif)), RGB)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # Pillow says it, and reads the pixels all the same
 def test_damaged_exif_is_no_reason_to_refuse():
-    data = encode(PHOTO, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff", quality=95)
+    data = encoded("JPEG", PHOTO, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff", quality=95)
     assert load_rgb(data).shape == (48, 64, 3)
 
 
@@ -108,7 +102,7 @@ def test_kinds_of_input(tmp_path: Path):
     assert np.array_equal(load_rgb(np.asarray(half_clear())), white_right(RGB))
 
 
-PNG = encode(PHOTO, "PNG")
+PNG = encoded("PNG", PHOTO)
 BASE64 = base64.b64encode(PNG).decode()
 
 
@@ -164,14 +158,14 @@ def test_what_is_wrong_beside_the_pixels(data: bytes):
 def test_orientation_survives_a_wrong_checksum():
     exif = Image.Exif()
     exif[0x0112] = 3
-    data = encode(PHOTO.rotate(180), "PNG", exif=exif)
+    data = encoded("PNG", PHOTO.rotate(180), exif=exif)
     assert np.array_equal(load_rgb(with_chunk(b"tEXt", b"a\0b", data, wrong_checksum=True)), RGB)
 
 
 @pytest.mark.parametrize("quality", [60, 95])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_jpeg_without_its_last_bytes(progressive: bool, quality: int):
-    data = encode(PHOTO, "JPEG", quality=quality, progressive=progressive)
+    data = encoded("JPEG", PHOTO, quality=quality, progressive=progressive)
     assert np.array_equal(load_rgb(data[:-1]), load_rgb(data))
     assert np.array_equal(load_rgb(data[:-2]), load_rgb(data))
     for missing in (12, 100, len(data) // 2):
@@ -181,7 +175,7 @@ def test_jpeg_without_its_last_bytes(progressive: bool, quality: int):
 
 GREY_16 = np.asarray(PHOTO.convert("L")).astype(np.uint16) * 257  # 0 to 65,535
 DEEP = {
-    "12 bits in a 16-bit PNG": encode(Image.fromarray(GREY_16 >> 4), "PNG"),
+    "12 bits in a 16-bit PNG": encoded("PNG", Image.fromarray(GREY_16 >> 4)),
     "12 bits in 16": grey_tiff(GREY_16 >> 4),
     "14 bits in 16, Motorola": grey_tiff(GREY_16 >> 2, ">"),
     "8 bits in 16": grey_tiff(GREY_16 >> 8),
@@ -225,7 +219,7 @@ def test_not_every_float_is_a_number():
     assert np.abs(load_rgb(grey_tiff(values))[2:].astype(int) - GREY[2:]).max() <= 1
 
 
-PROFILES = {space: encode(in_space(PHOTO, space), "PNG", icc_profile=profile(space)) for space in SPACES}
+PROFILES = {space: encoded("PNG", in_space(PHOTO, space), icc_profile=profile(space)) for space in SPACES}
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -233,15 +227,15 @@ def test_colour_profiles(space: str):
     stored = in_space(PHOTO, space)
     assert np.abs(np.asarray(stored, int) - RGB).max() > 20  # what a reader that ignores the profile sees
     for image in (stored, stored.convert("RGBA")):
-        loaded = load_rgb(encode(image, "PNG", icc_profile=profile(space)))
+        loaded = load_rgb(encoded("PNG", image, icc_profile=profile(space)))
         assert np.abs(loaded.astype(int) - RGB).max() <= 4
     for kind, options in {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}, "TIFF": {}}.items():
-        loaded = load_rgb(encode(stored, kind, icc_profile=profile(space), **options))
+        loaded = load_rgb(encoded(kind, stored, icc_profile=profile(space), **options))
         assert np.quantile(np.abs(loaded.astype(int) - RGB), 0.95) <= 5
 
 
 def test_large_colour_profile_is_applied():
-    data = encode(in_space(PHOTO, "ProPhoto"), "PNG")
+    data = encoded("PNG", in_space(PHOTO, "ProPhoto"))
     padded = zlib.compress(profile("ProPhoto") + bytes(2_000_000))
     assert np.abs(load_rgb(with_chunk(b"iCCP", b"large\0\0" + padded, data)).astype(int) - RGB).max() <= 4
 
@@ -251,27 +245,27 @@ def test_large_colour_profile_is_applied():
     [ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"no profile", profile("ProPhoto")[:200]],
 )
 def test_profile_that_changes_nothing(content: bytes):
-    assert np.array_equal(load_rgb(encode(PHOTO, "PNG", icc_profile=content)), RGB)
-    assert np.array_equal(load_rgb(encode(PHOTO.convert("L"), "PNG", icc_profile=profile("ProPhoto"))), GREY)
+    assert np.array_equal(load_rgb(encoded("PNG", PHOTO, icc_profile=content)), RGB)
+    assert np.array_equal(load_rgb(encoded("PNG", PHOTO.convert("L"), icc_profile=profile("ProPhoto"))), GREY)
 
 
 def bomb() -> bytes:
     """A header of 20,000 x 20,000 pixels in front of nothing."""
-    data = bytearray(encode(PHOTO, "BMP"))
+    data = bytearray(encoded("BMP", PHOTO))
     data[18:26] = (20_000).to_bytes(4, "little") * 2
     return bytes(data)
 
 
-WIDE = encode(Image.new("1", (10_000, 5_001)), "PNG")
+WIDE = encoded("PNG", Image.new("1", (10_000, 5_001)))
 UNREADABLE = [
     ("empty", b"", "empty"),
     ("text", b"This is a letter, not a picture.", "none of these"),
     ("film", b"\0\0\0\x18ftypisom" + bytes(100), "is a video or sound"),
     ("svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "none of these"),
-    ("postscript", encode(PHOTO, "EPS"), "none of these"),
-    ("truncated jpeg", encode(PHOTO, "JPEG")[:700], "damaged"),
-    ("truncated png", encode(PHOTO, "PNG")[:700], "damaged"),
-    ("truncated webp", encode(PHOTO, "WEBP")[:300], "damaged"),
+    ("postscript", encoded("EPS", PHOTO), "none of these"),
+    ("truncated jpeg", encoded("JPEG", PHOTO)[:700], "damaged"),
+    ("truncated png", encoded("PNG", PHOTO)[:700], "damaged"),
+    ("truncated webp", encoded("WEBP", PHOTO)[:300], "damaged"),
     ("half of a png with a wrong checksum", with_chunk(b"tEXt", b"a\0b", wrong_checksum=True)[:2000], "damaged"),
     ("png with damaged pixels", PNG[:1500] + bytes(200) + PNG[1700:], "damaged"),
     ("large png with a wrong checksum", with_chunk(b"tEXt", b"a\0b", WIDE, wrong_checksum=True), "50,010,000"),
@@ -280,7 +274,11 @@ UNREADABLE = [
     ("large tiff that Pillow cannot read", grey_tiff(np.zeros((1, 40_000), np.uint32), ">"), "at most 32,766 pixels"),
     ("bomb", bomb(), "at most 50,000,000 pixels"),
     ("above the limit", WIDE, "10000 x 5001 = 50,010,000"),
-    ("too tall to cut a face out", encode(Image.new("1", (200, 32_767)), "PNG"), "at most 32,766 pixels.* 200 x 32767"),
+    (
+        "too tall to cut a face out",
+        encoded("PNG", Image.new("1", (200, 32_767))),
+        "at most 32,766 pixels.* 200 x 32767",
+    ),
     ("too wide an array", np.zeros((2, 32_767, 3), np.uint8), "at most 32,766 pixels.* 32767 x 2"),
     ("floats", RGB / 255, "uint8 array"),
     ("video", np.zeros((2, 8, 8, 3), np.uint8), "uint8 array"),
@@ -323,7 +321,7 @@ def site() -> Iterator[str]:
             elif self.path == "/photo.png":
                 self.send_response(200)
                 self.end_headers()
-                self.wfile.write(encode(PHOTO, "PNG"))
+                self.wfile.write(encoded("PNG", PHOTO))
             elif self.path == "/endless":
                 self.send_response(200)
                 self.end_headers()

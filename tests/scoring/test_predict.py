@@ -21,17 +21,14 @@ from model.errors import AgeGenderError
 from scoring.output import OutputError, Parts
 from scripts.predict import main, read_arguments
 from tests.support.made_up_faces import draw_face
-from tests.support.tiny_model import save_tiny_model
 
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("predict") / "tiny"
-    save_tiny_model(folder)
-    return folder
+def model(saved_tiny_model: Path) -> Path:
+    return saved_tiny_model
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The faces that the tests of the data load, and their manifest and labels for comparison."""
 
 import pandas as pd
-from datasets import DatasetDict
+from datasets import DatasetDict, Features, Image, Value
 
 from tests.support.faces_on_disk import face_files
 from trainer.data.arguments import DataArguments
@@ -10,6 +10,14 @@ from trainer.data.manifest import build_manifest
 
 
 FILES = face_files(60)
+PREPARED_FEATURES = Features(  # of what `load_faces` returns and `scripts.prepare_data` writes
+    image=Image(decode=False),
+    age=Value("int32"),
+    gender=Value("int8"),
+    race=Value("string"),
+    file_name=Value("string"),
+    group=Value("string"),
+)
 
 
 def manifest_of(args: DataArguments, seed: int = 0) -> pd.DataFrame:

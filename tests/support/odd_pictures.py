@@ -13,10 +13,13 @@ from skimage.data import astronaut
 pillow_heif.register_heif_opener()
 
 
-def encoded(kind: str, picture: np.ndarray | None = None, **options: object) -> bytes:
+def encoded(kind: str, picture: np.ndarray | Image.Image | None = None, **options: object) -> bytes:
     """`picture` as a file of this format; without `picture`, the portrait."""
     buffer = io.BytesIO()
-    Image.fromarray(astronaut() if picture is None else picture).save(buffer, kind, **options)
+    image = (
+        picture if isinstance(picture, Image.Image) else Image.fromarray(astronaut() if picture is None else picture)
+    )
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.atomic_files import fill_atomically
+from model_card.atomic_files import fill_atomically
 from trainer.recipe import RecipeError
 
 

@@ -19,9 +19,9 @@ from model.losses_age_gender import IGNORE_INDEX
 from model.model_files import load_image_processor
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
+from model_card.atomic_files import write_atomically
 from model_card.metrics_text import format_metrics
 from model_card.requirements import METRICS, NETWORK_FILES, WEIGHTS, sha256
-from trainer.atomic_files import write_atomically
 from trainer.data.arguments import DataArguments
 from trainer.evaluation.figures import draw_figures
 from trainer.evaluation.held_out import EvaluationError, HeldOut, load_external, load_held_out

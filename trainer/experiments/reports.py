@@ -17,8 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization.matplotlib import plot_slice
 from transformers import TrainingArguments
 
+from model_card.atomic_files import write_atomically
 from model_card.metrics_text import Score, markdown_table, with_interval
-from trainer.atomic_files import write_atomically
 from trainer.experiments.runs import SCORES, Run
 from trainer.plotting import BLUE, GREY, points, save
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.configuration_age_gender import RANGE_SETS
+from model_card.atomic_files import write_atomically
 from model_card.metrics_text import Score
 from model_card.run_record import RENAMED_ARGUMENTS, RUN_RECORD
 from trainer.arguments import ARGUMENT_CLASSES, Arguments
-from trainer.atomic_files import write_atomically
 from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
 from trainer.recipe import RecipeError
 from trainer.train import main as train

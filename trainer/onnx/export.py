@@ -27,8 +27,8 @@ from model.exported_age_gender import OUTPUTS, AgeGenderOnnxModel
 from model.model_files import load_image_processor
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
+from model_card.atomic_files import write_atomically
 from model_card.requirements import COMPARISON, WEIGHTS, sha256
-from trainer.atomic_files import write_atomically
 from trainer.data.arguments import DataArguments
 from trainer.data.sources import load_row_picture
 from trainer.evaluation.held_out import load_held_out

@@ -1,6 +1,5 @@
 """Rows that somebody else wrote name no file of this machine and no address, and are decoded by our own readers only."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,8 @@ from datasets import Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as PILImage
 
 from model.image_loading import PictureError, load_rgb
+from tests.support.loaded_faces import PREPARED_FEATURES
+from tests.support.odd_pictures import encoded
 from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
@@ -18,13 +19,8 @@ from trainer.data.sources import load_row_picture
 from trainer.data.splits import SPLITS
 
 
-def encoded(kind: str) -> bytes:
-    buffer = io.BytesIO()
-    PILImage.fromarray(np.full((32, 32, 3), 99, np.uint8)).save(buffer, kind)
-    return buffer.getvalue()
-
-
-FACE, POSTSCRIPT = encoded("PNG"), encoded("EPS")
+GREY = np.full((32, 32, 3), 99, np.uint8)
+FACE, POSTSCRIPT = encoded("PNG", GREY), encoded("EPS", GREY)
 
 
 @pytest.fixture
@@ -37,14 +33,6 @@ def secret(tmp_path: Path) -> Path:
 
 def prepared_with(tmp_path: Path, picture: dict | None) -> Path:
     """A prepared set whose first training row is `picture`."""
-    features = Features(
-        image=Image(decode=False),
-        age=Value("int32"),
-        gender=Value("int8"),
-        race=Value("string"),
-        file_name=Value("string"),
-        group=Value("string"),
-    )
     for split in SPLITS:
         rows = [
             {
@@ -59,7 +47,7 @@ def prepared_with(tmp_path: Path, picture: dict | None) -> Path:
         ]
         file = tmp_path / "set" / "data" / f"{split}-00000-of-00001.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
-        faces = Dataset.from_list(rows, features=features).cast_column("image", Image())
+        faces = Dataset.from_list(rows, features=PREPARED_FEATURES).cast_column("image", Image())
         table = faces.data.table.replace_schema_metadata(faces.features.arrow_schema.metadata)
         pq.write_table(table, file)  # to_parquet asks how long the files are
     return tmp_path / "set"
@@ -90,9 +78,8 @@ def test_rows_of_the_hub(secret: Path, tmp_path: Path, monkeypatch: pytest.Monke
     rows = [{"image": {"bytes": FACE, "path": None}, "age": 30, "gender": "m"} for _ in range(40)]
     rng = np.random.default_rng(0)
     for row in rows:  # all different
-        pixels, buffer = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8), io.BytesIO()
-        PILImage.fromarray(pixels).save(buffer, "PNG")
-        row["image"] = {"bytes": buffer.getvalue(), "path": "its name"}
+        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        row["image"] = {"bytes": encoded("PNG", pixels), "path": "its name"}
     for index, path in enumerate((str(secret), "http://127.0.0.1:9/a.png")):
         rows[index]["image"] = {"bytes": None, "path": path}
     features = Features(image=Image(), age=Value("int64"), gender=Value("string"))

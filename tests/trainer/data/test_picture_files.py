@@ -1,6 +1,5 @@
 """Which files count as pictures, by their names and, where these say nothing, by their content."""
 
-import io
 import os
 import struct
 
@@ -10,6 +9,7 @@ import pytest
 from model.image_formats import FORMAT_SUFFIXES, FORMATS, SUFFIXES
 from model.image_loading import PictureError, load_rgb
 from tests.support.faces_on_disk import as_jpeg, draw_detailed_face, face_files, write_archive, write_folder
+from tests.support.odd_pictures import encoded
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces, read_pictures
 from trainer.data.picture_files import HIDDEN, NOT_A_PICTURE, start_of, why_no_picture
@@ -17,12 +17,6 @@ from trainer.data.picture_files import HIDDEN, NOT_A_PICTURE, start_of, why_no_p
 
 PICTURE = draw_detailed_face(1, size=48)
 JPEG = as_jpeg(PICTURE)
-
-
-def saved(kind: str) -> bytes:
-    buffer = io.BytesIO()
-    PICTURE.save(buffer, kind)
-    return buffer.getvalue()
 
 
 def test_all_names_that_pillow_knows_for_these_formats_are_listed():
@@ -45,9 +39,10 @@ def test_every_listed_name_is_read(suffix, tmp_path):
 
 BY_CONTENT = {
     **{
-        f"photo as {kind}": ("photo", saved(kind), "") for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+        f"photo as {kind}": ("photo", encoded(kind, PICTURE), "")
+        for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
     },
-    **{f"photo as {kind}": ("photo", saved(kind), "") for kind in ("JPEG2000", "PPM", "HEIF")},
+    **{f"photo as {kind}": ("photo", encoded(kind, PICTURE), "") for kind in ("JPEG2000", "PPM", "HEIF")},
     "saved from the web": ("photo.jpg_large", JPEG, ""),
     "octets": ("photo.bin", JPEG, ""),
     "numbered": ("photo.20170101", JPEG, ""),
@@ -58,7 +53,7 @@ BY_CONTENT = {
     "text that begins as a PPM": ("notes.org", b"P3 is the third paragraph.", NOT_A_PICTURE),
     "numbers that begin as a DIB": ("values.dat", struct.pack("<9I", 40, *range(8)), NOT_A_PICTURE),
     "a text by its name": ("photo.txt", JPEG, NOT_A_PICTURE),
-    "raw photo": ("photo.CR2", saved("TIFF"), NOT_A_PICTURE),
+    "raw photo": ("photo.CR2", encoded("TIFF", PICTURE), NOT_A_PICTURE),
     "thumbnail of a video": ("film.thm", JPEG, NOT_A_PICTURE),
     "video": ("film.mp4", b"\0\0\0\x18ftypisom", NOT_A_PICTURE),
 }

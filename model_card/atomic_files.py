@@ -1,6 +1,6 @@
 """Files that appear under their name only when all of them is on the disk, even if the process is killed.
 
-Alone in a module because the trainer, the evaluation, the experiments and the scoring all write such files.
+Alone in a module because the card, the trainer, the evaluation, the experiments and the scoring all write such files.
 """
 
 import os
