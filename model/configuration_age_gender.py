@@ -174,15 +174,17 @@ class AgeGenderConfig(PreTrainedConfig):
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
-        """The values that `from_pretrained` hands to `from_dict`. Raises `ModelFileError` where they cannot be read."""
+        """The values that `from_pretrained` reads. Raises `ModelFileError` where they cannot be read."""
         name = pretrained_model_name_or_path
         file = Path(name, "config.json")
         if file.is_file() and file.stat().st_size > MAX_FILE_BYTES:
             raise ModelFileError(f"{file} has {file.stat().st_size:,} bytes; {MAX_FILE_BYTES:,} are read.")
         try:
-            return super().get_config_dict(name, **kwargs)
+            values, others = super().get_config_dict(name, **kwargs)
         except Exception as error:  # a damaged file fails in many ways
             raise ModelFileError(f"The configuration of {name} cannot be read: {one_line(error)}") from error
+        check_file_values(values)  # as `from_dict` does: a teacher's type is read before a configuration is made of it
+        return values, others
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
