@@ -33,17 +33,12 @@ import pillow_heif  # noqa: F401 - optional for model/image_loading.py, but iPho
 
 from demo.decoding import FRAMES, PICTURES
 from demo.desk import page_routes
-from demo.gradio_changes import (
-    MAX_SESSIONS,
-    NAMING_ERRORS,
-    forget_sessions,
-    install_gradio_changes,
-    refuse_unknown_names,
-)
+from demo.device_camera import device_routes
+from demo.gradio_changes import NAMING_ERRORS, install_gradio_changes, refuse_unknown_names
 from demo.handlers import Handlers
-from demo.live import device_routes
 from demo.page import CSS_FILE, build_demo, head
 from demo.serving import find_model
+from demo.sessions import MAX_SESSIONS, forget_sessions
 from demo.texts import I18N
 from demo.theme import THEME
 from model.errors import AgeGenderError

@@ -1,12 +1,17 @@
 """The HTTP API: POST /gradio_api/call/predict, `gradio_client`'s api_name="/predict" and, with GRADIO_MCP_SERVER=True, an
 MCP tool, all by one function."""
 
+import json
 from typing import Any
 
 import gradio as gr
 from gradio.components.api_component import Api
+from gradio.mcp import GradioMCPServer
+from gradio_client import Client
 
-from demo.handlers import DEFAULT_RANGES, Handlers
+from demo.handlers import Handlers
+from demo.limits import INTERNAL_HEADER, INTERNAL_SECRET
+from demo.settings import DEFAULT_RANGES
 from demo.uploads import read_upload
 from model.errors import AgeGenderError
 
@@ -81,3 +86,22 @@ def add_endpoint(handlers: Handlers, on_model: dict[str, Any]) -> None:
         api_name="predict",
         **on_model,
     )
+
+
+class JsonMCPServer(GradioMCPServer):
+    """An MCP server whose answers are JSON, and whose own requests are not counted as a client's.
+
+    Since 5.28, the first version with MCP, Gradio answers with `str(output)`, which writes `None` and 'single quotes':
+    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/mcp.py#L1578. And one HTTP client uploads and asks for
+    all MCP clients: https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/mcp.py#L592.
+    """
+
+    def postprocess_output_data(self, data: list, root_url: str) -> list:
+        return [self.types.TextContent(type="text", text=json.dumps(output)) for output in data]
+
+    def _get_or_create_client(self) -> Client:
+        if self.local_url is None:  # before the start is over Gradio would ask whatever host the caller names
+            raise ValueError("The demo is starting. Try again in a moment.")
+        client = super()._get_or_create_client()
+        client.headers[INTERNAL_HEADER] = INTERNAL_SECRET
+        return client

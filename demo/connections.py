@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+from gradio.http_server import Server
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -31,6 +32,16 @@ def configure(config: Config, settings: Settings) -> None:
     trusted = config.forwarded_allow_ips
     LimitedProtocol.trusted = TrustedForwarding(RequestLimits(config.app, settings), trusted)  # type: ignore[arg-type]
     config.app = LimitedProtocol.trusted
+
+
+class LimitedServer(Server):
+    """Gradio passes hardly any of uvicorn's settings on:
+    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/http_server.py#L137
+    """
+
+    def __init__(self, settings: Settings, config: Config, **options: Any):
+        configure(config, settings)
+        super().__init__(config, **options)
 
 
 class LimitedProtocol(H11Protocol):

@@ -23,8 +23,8 @@ from starlette.staticfiles import StaticFiles
 
 from demo.decoding import Visitor, visitor
 from demo.errors import BUSY, BusyError, TooCostlyError, TooOftenError
-from demo.gradio_changes import is_logged_in
 from demo.handlers import Handlers
+from demo.logins import is_logged_in
 from demo.metering import client_key
 from demo.settings import Settings
 from demo.uploads import read_bytes
@@ -65,8 +65,9 @@ def page_routes(handlers: Handlers, settings: Settings) -> list[BaseRoute]:
 class Desk:
     """Takes pictures in, lets `queue_size` of them wait, and answers `concurrency` at a time.
 
-    One client takes at most half of the places to wait and all but one of those to run, as in `FairQueue`, so that it cannot
-    keep all others waiting. A place is taken from before the body is read until the answer is there or the visitor has left.
+    One client takes at most half of the places to wait and all but one of those to run, as in `demo.queue.FairQueue`, so that
+    it cannot keep all others waiting. A place is taken from before the body is read until the answer is there or the visitor
+    has left.
     """
 
     def __init__(self, concurrency: int, queue_size: int, picture_bytes: int):

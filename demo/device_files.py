@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from demo.settings import DEFAULT_RANGES
 from model import face_detection, face_orientation
 from model.configuration_age_gender import RANGE_SETS, UTKFACE_LANDMARKS_XY, AgeGenderConfig
 from model.errors import AgeGenderError
@@ -21,7 +22,6 @@ RUNTIME = CODE / "runtime" / "ort-wasm-simd-threaded.wasm.gz"
 FACE_DETECTOR = Path(__file__).resolve().parents[1] / "model" / YUNET_FILE
 NETWORK_FILE, COMPARISON_FILE = "onnx/model_web.onnx", "onnx/comparison.json"  # scripts.export_onnx --web writes them
 MAX_NETWORK_MB = 60  # more would take minutes to fetch, and more memory than a phone gives a page
-DEFAULT_RANGES = "FairFace-9"
 MEDIA_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".wasm": "application/wasm"}
 # What answers depend on, out of config.json.
 CONFIG_FIELDS = (

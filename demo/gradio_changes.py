@@ -1,24 +1,15 @@
-"""Every change to Gradio's own classes: what Gradio does, why this demo cannot have it, since which version, and where.
+"""The one list of all changes to Gradio's own classes: what takes the place of what, why, since which version, and where.
 
-Checked against Gradio 6.31.0. At an upgrade read the linked lines again: a change may be needed no longer, or may need
-another form. What Gradio lets a program set (arguments, environment variables, CSS) is not here but where it is set.
+Checked against Gradio 6.31.0. At an upgrade read the linked lines again, here and in the files that `install_gradio_changes`
+names: a change may be needed no longer, or may need another form. What Gradio lets a program set (arguments, environment
+variables, CSS) is not here but where it is set.
 """
 
-import asyncio
-import errno
-import json
 import logging
-import math
-import random
 import re
-import time
-from collections import Counter
-from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
-from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import anyio
 import gradio as gr
@@ -29,32 +20,24 @@ import gradio.route_utils
 import gradio.routes
 from gradio.block_function import BlockFunction
 from gradio.data_classes import PredictBody
-from gradio.mcp import GradioMCPServer
-from gradio.queueing import Event, Queue
-from gradio.route_utils import FileUploadProgress, GradioMultiPartParser
-from gradio.server_messages import EventMessage, ProcessCompletedMessage
 from gradio.state_holder import SessionState
-from gradio.utils import LRUCache
-from gradio_client import Client
 from gradio_client.utils import is_file_obj, is_http_url_like, traverse
 from jinja2 import BaseLoader, Environment
-from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from uvicorn.config import Config
 
-from demo.connections import configure
+from demo.api import JsonMCPServer
+from demo.connections import LimitedServer
 from demo.decoding import Visitor, visitor
-from demo.errors import BUSY
-from demo.limits import INTERNAL_HEADER, INTERNAL_SECRET
 from demo.metering import client_key
 from demo.origins import OwnOrigins
-from demo.sessions import size_of
+from demo.queue import FairQueue
+from demo.sessions import forget_sessions, weigh_session
 from demo.settings import Settings
 from demo.snippets import cli_snippets, code_snippets, example_upload
-from demo.storage import DiskFullError, UploadSpace, in_own_folder, own_folder
+from demo.storage import ERRORS_OF_FULL_DISKS, UploadSpace, in_own_folder, own_folder
+from demo.uploads import MAX_NAME, MAX_TEXT, RecentUploads, StrictMultiPartParser
 
 
 logger = logging.getLogger(__name__)
@@ -64,28 +47,41 @@ INPUT_REFUSED = (
     "Expected a picture that was uploaded to this demo (POST it to /gradio_api/upload), and the types that the API page "
     "lists. Paths of the server and web addresses are never read."
 )
-
-
-MAX_SESSIONS = 500  # whose state Gradio keeps; every API call counts as one
-SESSION_BYTES = 100_000_000  # of all their states
 MAX_HASH = 100  # characters by which a page names its session; Gradio's has 11
-MAX_TEXT, MAX_NAME = 2_000, 255  # characters of a typed text, and of a file's name
-UNREAD_SECONDS, MAX_UNREAD = 120.0, 200  # an answer that nobody fetches, and messages of one session
 NAMING_ERRORS = (KeyError, TypeError, ValueError)
-ERRORS_OF_FULL_DISKS = (errno.ENOSPC, errno.EDQUOT)
 
 
 def install_gradio_changes(settings: Settings, space: UploadSpace, head: str) -> None:
-    """Put the classes and functions below in place of Gradio's; call it before `Blocks.queue` and `launch`.
+    """Put our classes and functions in place of Gradio's; call it before `Blocks.queue` and `launch`.
+
+    Gradio looks them up by name, at the linked lines, and takes no other ones as arguments. Each says what Gradio does, and
+    since when:
+
+    - queue, `demo.queue.FairQueue`: one client never takes all places.
+      https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/blocks.py#L2970
+    - MCP server, `demo.api.JsonMCPServer`: answers in JSON.
+      https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/routes.py#L349
+    - origins, `demo.origins.OwnOrigins`: pages of other sites may not ask.
+      https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/routes.py#L394
+    - parser of uploads, `demo.uploads.StrictMultiPartParser`: limits, and no half files.
+      https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/route_utils.py#L1639
+    - progress of uploads, `demo.uploads.RecentUploads`: only that of the newest is kept.
+      https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/route_utils.py#L706
+    - server, `demo.connections.LimitedServer`: limits of connections.
+      https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/http_server.py#L150
+    - functions by name, `known_function`: status 404 for those unknown.
+      https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/route_utils.py#L283
+    - snippets of the API page, `demo.snippets`: they answer as they are pasted.
+      https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/routes.py#L961
+    - template of the page, `OwnHead`: the demo's link preview.
+      https://github.com/gradio-app/gradio/blob/gradio%406.31.0/js/app/index.html#L15
+
+    Four changes need no place of Gradio's: the page is built of `StrictBlocks`; FastAPI gets `refuse_unknown_names`; and
+    `demo.logins.is_logged_in` and `demo.sessions.forget_sessions` do for the demo what Gradio does only for its own routes,
+    and by a count alone.
 
     Args:
         head: see `OwnHead`.
-
-    Gradio looks them up by name and takes no other ones as arguments:
-    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/blocks.py#L2970 (queue),
-    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/routes.py#L349 (MCP server) and line 394 (origins),
-    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/route_utils.py#L1639 (uploads) and
-    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/http_server.py#L150 (server).
     """
     gradio.queueing.Queue = FairQueue  # type: ignore[assignment, misc]  # mypy forbids to replace a class
     gradio.mcp.GradioMCPServer = JsonMCPServer  # type: ignore[misc]
@@ -103,16 +99,6 @@ def install_gradio_changes(settings: Settings, space: UploadSpace, head: str) ->
     templates = gradio.routes.templates.env
     if templates.loader:
         templates.loader = OwnHead(templates.loader, head)
-
-
-class LimitedServer(gradio.http_server.Server):
-    """Gradio passes hardly any of uvicorn's settings on:
-    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/http_server.py#L137
-    """
-
-    def __init__(self, settings: Settings, config: Config, **options: Any):
-        configure(config, settings)
-        super().__init__(config, **options)
 
 
 def known_function(blocks: gr.Blocks, api_name: str | None, body: PredictBody) -> BlockFunction:
@@ -144,66 +130,6 @@ async def refuse_unknown_names(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": detail}, 404)
 
 
-class RecentUploads(FileUploadProgress):
-    """Since 4.0 Gradio keeps the number of every upload whose progress nobody asks for:
-    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/route_utils.py#L706
-    """
-
-    def track(self, upload_id: str) -> None:
-        super().track(upload_id)
-        for kept in (self._statuses, self._signals):
-            while len(kept) > MAX_SESSIONS:
-                del kept[next(iter(kept))]  # the oldest
-
-
-class StrictMultiPartParser(GradioMultiPartParser):
-    """The parser of uploads. Gradio's, since 4.0, takes 1,000 files and text fields of any length, and leaves half files
-    behind when the visitor leaves or the disk is full:
-    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/route_utils.py#L908
-    """
-
-    def __init__(self, headers: Any, stream: Any, *, most_files: int, space: UploadSpace, **options: Any):
-        super().__init__(headers, stream, **options | {"max_files": most_files, "max_fields": 5})
-        self._space, self._length = space, int(headers.get("content-length", 0))
-
-    def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        super().on_part_data(data, start, end)
-        if self._current_part.file is None and len(self._current_part.data) > MAX_TEXT:
-            raise MultiPartException("Expected picture files; a text field is too long.")
-
-    def on_headers_finished(self) -> None:
-        super().on_headers_finished()
-        file = self._current_part.file
-        if file is not None and len(file.filename or "") > MAX_NAME:
-            raise MultiPartException(f"Expected names of files of at most {MAX_NAME} characters. Rename the file.")
-
-    async def parse(self) -> FormData:
-        """Raises `HTTPException` 507 where the disk is full."""
-        try:
-            await anyio.to_thread.run_sync(self._space.reserve, self._length)
-        except DiskFullError as error:
-            raise HTTPException(507, str(error)) from None
-        try:
-            return await super().parse()
-        except OSError as error:
-            self._delete_half_files()
-            if error.errno in ERRORS_OF_FULL_DISKS:
-                raise HTTPException(507, "The demo's disk is full. Try again in some minutes.") from None
-            raise
-        except BaseException:  # the visitor has left, for instance
-            self._delete_half_files()
-            raise
-        finally:
-            self._space.release(self._length)
-
-    def _delete_half_files(self) -> None:
-        for file in self._files_to_close_on_error:
-            with suppress(OSError):  # what could not be written
-                file.close()
-            with suppress(OSError):
-                Path(file.name).unlink()
-
-
 class OwnHead(BaseLoader):
     """Gradio's page with the demo's link preview in place of Gradio's own, which names Gradio:
     https://github.com/gradio-app/gradio/blob/gradio%406.31.0/js/app/index.html#L15.
@@ -223,18 +149,6 @@ class OwnHead(BaseLoader):
         return without.replace("</head>", f"{self.head}</head>", 1), filename, is_current
 
 
-def is_logged_in(request: Request) -> bool:
-    """Whether a request to a route beside Gradio's comes from somebody who may ask; everybody may without DEMO_AUTH.
-
-    Gradio's check belongs to its own routes: https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/routes.py#L425
-    """
-    app = request.app
-    if app.auth is None:
-        return True
-    cookies = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return any(request.cookies.get(cookie) in app.tokens for cookie in cookies)
-
-
 class StrictBlocks(gr.Blocks):
     """Blocks that accept uploaded files only, and that keep no visitor's pictures and answers.
 
@@ -248,7 +162,7 @@ class StrictBlocks(gr.Blocks):
       https://github.com/gradio-app/gradio/pull/10834. This page has none, and links could lead to somebody else's answer:
       https://github.com/gradio-app/gradio/issues/11201.
     - Since 4.25 the state of a closed page is kept for an hour: https://github.com/gradio-app/gradio/pull/7829. See
-      `forget_sessions` for others.
+      `demo.sessions.forget_sessions` for others.
     - Functions that need no model would wait for a thread behind those that do, so they have threads of their own.
     - A function does not learn that its visitor has left; `demo.decoding.visitor` tells it.
     """
@@ -313,24 +227,8 @@ class StrictBlocks(gr.Blocks):
             state.STATE_TTL_WHEN_CLOSED = CLOSED_SESSION_SECONDS
             # `gr.update` replaces a component of the session by one that holds the new values, such as a description.
             state.blocks_config.blocks.update(self.default_config.blocks)
-            _weights[state] = time.monotonic(), size_of(state.state_data)
+            weigh_session(state)
             forget_sessions(self)
-
-
-def forget_sessions(blocks: gr.Blocks, keep_seconds: float = math.inf) -> None:
-    """Drop the states that were used longest ago, until all together are small enough, and those older than `keep_seconds`.
-
-    Gradio counts states and does not weigh them, and tells their age by a clock that can be set back:
-    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/state_holder.py#L39
-    """
-    sessions = blocks.app.state_holder.session_data if hasattr(blocks, "app") else {}  # none before the start
-    known = [(name, *_weights.get(state, (math.inf, 0))) for name, state in list(sessions.items())]  # inf: in first use
-    total, oldest = sum(size for _, _, size in known), time.monotonic() - keep_seconds
-    for name, used, size in sorted(known, key=lambda session: session[1]):
-        if used > oldest and total <= SESSION_BYTES:
-            return
-        sessions.pop(name, None)
-        total -= size
 
 
 def _check_number(block_fn: BlockFunction, inputs: list) -> None:
@@ -368,94 +266,3 @@ def _uploaded(file: dict) -> dict:
 
 
 _limiter: ContextVar[anyio.CapacityLimiter | None] = ContextVar("limiter", default=None)
-# state of a session -> when it was used last, by the monotonic clock, and its bytes
-_weights: "WeakKeyDictionary[SessionState, tuple[float, int]]" = WeakKeyDictionary()
-
-
-class FairQueue(Queue):
-    """A queue in which at most `max_size` pictures wait, and as many webcams as may run at the same time.
-
-    - Since 4.11 Gradio has one queue for each concurrency id, but `max_size` counts all of them together:
-      https://github.com/gradio-app/gradio/pull/6814 and
-      https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/queueing.py#L290. Since 5.0 a webcam holds its place for
-      up to its time limit (https://github.com/gradio-app/gradio/pull/8941), so waiting webcams would keep every picture out.
-    - Gradio asks in the order of arrival, so that one client could keep all others waiting. Here it takes at most half of the
-      places to wait and all but one of those to run, and the next to run is of the client for whom fewest run.
-    - Gradio keeps messages that nobody fetches, for up to 2,000 sessions.
-    """
-
-    def __init__(self, *, max_size: int | None, **options: Any):
-        super().__init__(max_size=None, **options)
-        self.max_pictures = max_size
-        self.pending_messages_per_session = LRUCache(MAX_SESSIONS)
-
-    async def push(self, body: Any, request: Any, username: str | None) -> tuple:
-        fn = self.blocks.fns.get(body.fn_index)
-        is_live = fn is not None and fn.connection == "stream"
-        limit = fn.concurrency_limit if fn and is_live else self.max_pictures
-        queues = self.event_queue_per_concurrency_id.values()
-        waiting = [_client(event) for queue in queues for event in queue.queue if event.streaming == is_live]
-        if isinstance(limit, int):
-            own = waiting.count(_client(request))
-            if len(waiting) >= limit or own >= max(1, limit // 2):
-                return False, BUSY, "queue_full"  # an answer with status 503 and this `detail`
-        return await super().push(body, request, username)
-
-    def get_events(self) -> tuple[list[Event], bool, str] | None:
-        queues = [
-            queue
-            for queue in self.event_queue_per_concurrency_id.values()
-            if queue.queue and (queue.concurrency_limit is None or queue.current_concurrency < queue.concurrency_limit)
-        ]
-        random.shuffle(queues)
-        for queue in queues:
-            jobs = [event for job in self.active_jobs if job for event in job]
-            running = Counter(_client(event) for event in jobs if event.concurrency_id == queue.concurrency_id)
-            most = max(1, queue.concurrency_limit - 1) if queue.concurrency_limit else len(self.active_jobs)
-            free = [event for event in queue.queue if running[_client(event)] < most]
-            if free:
-                event = min(free, key=lambda event: running[_client(event)])
-                queue.queue.remove(event)
-                return [event], False, queue.concurrency_id
-        return None
-
-    def send_message(self, event: Event, event_message: EventMessage) -> None:
-        messages = self.pending_messages_per_session.get(event.session_hash)
-        if messages is None or messages.qsize() > MAX_UNREAD:  # nobody reads
-            event.alive, event.closed = False, True
-            return
-        super().send_message(event, event_message)
-        if isinstance(event_message, ProcessCompletedMessage):
-            asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._drop_unread, event.session_hash, event._id)
-
-    def _drop_unread(self, session_hash: str, event_id: str) -> None:
-        if event_id in self.pending_event_ids_session.get(session_hash, ()):  # fetching it removes it
-            self.pending_event_ids_session.pop(session_hash, None)
-            self.pending_messages_per_session.pop(session_hash, None)
-
-
-def _client(asked: Any) -> str:
-    """The key of the client of a request, or of an event's; kept, because a waiting queue asks 1,000 times a second."""
-    request = asked.request if isinstance(asked, Event) else asked
-    if not hasattr(request.state, "client_key"):
-        request.state.client_key = client_key(request.client.host) if request.client else ""
-    return request.state.client_key
-
-
-class JsonMCPServer(GradioMCPServer):
-    """An MCP server whose answers are JSON, and whose own requests are not counted as a client's.
-
-    Since 5.28, the first version with MCP, Gradio answers with `str(output)`, which writes `None` and 'single quotes':
-    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/mcp.py#L1578. And one HTTP client uploads and asks for
-    all MCP clients: https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/mcp.py#L592.
-    """
-
-    def postprocess_output_data(self, data: list, root_url: str) -> list:
-        return [self.types.TextContent(type="text", text=json.dumps(output)) for output in data]
-
-    def _get_or_create_client(self) -> Client:
-        if self.local_url is None:  # before the start is over Gradio would ask whatever host the caller names
-            raise ValueError("The demo is starting. Try again in a moment.")
-        client = super()._get_or_create_client()
-        client.headers[INTERNAL_HEADER] = INTERNAL_SECRET
-        return client

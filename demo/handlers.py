@@ -13,6 +13,7 @@ from PIL import Image
 from demo.pictures import data_url, preview
 from demo.saliency import add_saliency_maps
 from demo.serving import ServedModel
+from demo.settings import DEFAULT_RANGES
 from demo.tracking import Tracks
 from demo.uploads import read_bytes, read_frame
 from model.configuration_age_gender import parse_age_ranges
@@ -20,7 +21,6 @@ from model.errors import AgeGenderError
 from model.pipeline_age_gender import AgeGenderPipeline
 
 
-DEFAULT_RANGES = "FairFace-9"
 YEAR_DIGITS = 6  # of a year's probability in an answer: enough for the curve and for every sum of years
 
 

@@ -1,6 +1,8 @@
-"""Guessing passwords is slow, from however many addresses the guesses come."""
+"""Who has logged in. Guessing passwords is slow, from however many addresses the guesses come."""
 
 from collections import OrderedDict
+
+from starlette.requests import Request
 
 
 FREE_FAILURES = 20  # of all clients together, before anybody has to wait
@@ -43,3 +45,15 @@ class LoginLimits:
         self._known[key] = None
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
+
+
+def is_logged_in(request: Request) -> bool:
+    """Whether a request to a route beside Gradio's comes from somebody who may ask; everybody may without DEMO_AUTH.
+
+    Gradio's check belongs to its own routes: https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/routes.py#L425
+    """
+    app = request.app
+    if app.auth is None:
+        return True
+    cookies = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(request.cookies.get(cookie) in app.tokens for cookie in cookies)

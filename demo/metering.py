@@ -51,7 +51,7 @@ class MinuteMeter:
 
 
 def client_key(host: str) -> str:
-    """Identify a client: its IPv4 address, or the /64 prefix of its IPv6 address, which one household has to itself."""
+    """The client key: an IPv4 address, or the /64 prefix of an IPv6 address, in which one client can choose its addresses."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -8,10 +8,10 @@ import gradio as gr
 
 from demo.about import about
 from demo.api import add_endpoint
+from demo.device_camera import live_camera, show_on_server
 from demo.gradio_changes import StrictBlocks
-from demo.handlers import DEFAULT_RANGES, Handlers
-from demo.live import live_camera, show_on_server
-from demo.settings import Settings
+from demo.handlers import Handlers
+from demo.settings import DEFAULT_RANGES, Settings
 from demo.texts import DESCRIPTION, I18N, TITLE
 from model.configuration_age_gender import RANGE_SETS
 

@@ -79,7 +79,7 @@ ROUTES = (
     _route(READ, "/gradio_api/(app_id|user|login_check|startup-events)", Counted.SMALL),
     _route(READ, "/gradio_api/file[=/].*", Counted.FILE),
     _route(READ, "/(assets|static|svelte)/.*", Counted.FILE),
-    _route(READ, "/device/(models|files|code)/.*", Counted.FILE),  # of demo/live.py
+    _route(READ, "/device/(models|files|code)/.*", Counted.FILE),  # of demo/device_camera.py
     _route(READ, r"(/gradio_api)?/theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt", Counted.FILE),
     _route(POST, "/gradio_api/mcp(/.*)?", Counted.QUESTION, Size.TOOL),
     _route(("GET", "HEAD", "DELETE"), "/gradio_api/mcp(/.*)?", Counted.SMALL, is_stream=True),

@@ -14,6 +14,7 @@ HUB = "https://huggingface.co"  # shows a Space in a frame of its page
 # them: the client may have made up those before it.
 SPACE_PROXIES = "127.0.0.1,::1,10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 DEFAULT_MODEL = str(Path(__file__).resolve().parents[1] / "model")
+DEFAULT_RANGES = "FairFace-9"  # where nobody chooses
 
 
 class SettingsError(AgeGenderError):
@@ -39,16 +40,18 @@ class Settings:
                         user/one@v1,user/two or, with names of your own, Small=user/one@v1,Large=user/two
     MAX_PICTURE_MB      largest picture in megabytes (20)
     MAX_PICTURES        most pictures in one go (20)
-    REQUESTS_PER_MINUTE of one client, which is told to wait after that many; a picture takes two, upload and question (120)
+    REQUESTS_PER_MINUTE of one client, which is told to wait after that many; a picture takes one,
+                        through the API two, upload and question (120)
     MB_PER_MINUTE       megabytes that one client may send (500; one full go is always allowed)
     MAX_STORED_MB       megabytes of all uploads on disk: the oldest are deleted first, then further ones are refused (1000)
     MAX_CONNECTIONS     open connections of all clients (500)
     DECODE_SECONDS      after which decoding a picture is broken off (5)
-    QUEUE_SIZE          pictures that may wait; further ones are told that the demo is busy (50)
+    QUEUE_SIZE          pictures that may wait in each of two lines, the API's and that of the page with POST /predict;
+                        further ones are told that the demo is busy (50)
     CONCURRENCY         predictions that run at the same time, apart from live webcams (2)
     WEBCAM_VIEWERS      live webcams at the same time; as many may wait (4)
     WEBCAM_SECONDS      how long a live webcam may run (120)
-    KEEP_SECONDS        after which uploaded and drawn pictures are deleted (600)
+    KEEP_SECONDS        after which uploaded files are deleted (600)
     DEMO_AUTH           name:password, with commas between several; unset leaves the demo open. Not with GRADIO_MCP_SERVER
     ALLOWED_ORIGINS     other sites whose pages may embed the demo and ask it, with commas between: https://www.example.org (on
                         a Space https://huggingface.co, else none)

@@ -1,5 +1,6 @@
 """The demo's temporary folder: nothing stays in it for longer than stated, and it does not grow beyond its limit."""
 
+import errno
 import logging
 import os
 import re
@@ -23,6 +24,7 @@ FOLDER_NAME = re.compile(FOLDER_PREFIX + "[0-9a-f]{16}")
 SWEEP_SECONDS = 60.0  # the longest time between two searches for old files
 YOUNG_SECONDS = 60.0  # a file that somebody is probably asking about: it is not deleted to make room
 FREE_BYTES = 50_000_000  # of the disk, which stay free
+ERRORS_OF_FULL_DISKS = (errno.ENOSPC, errno.EDQUOT)
 FILE_BYTES = 4_096  # of the disk, which even an empty file takes
 
 
@@ -165,7 +167,7 @@ def delete_uploads(
 
 
 def _everything_in(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):  # unlike rglob, it goes on when a folder has been deleted meanwhile
+    for place, folders, names in os.walk(folder):  # unlike rglob, it continues when a folder has been deleted meanwhile
         yield from (Path(place, name) for name in (*folders, *names))
 
 

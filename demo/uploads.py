@@ -1,15 +1,26 @@
-"""Pictures that visitors send: uploaded files and webcam frames become arrays."""
+"""Pictures that visitors send: forms become files, and uploaded files and webcam frames become arrays."""
 
 import base64
 import binascii
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import anyio
+import anyio.to_thread
 import numpy as np
+from gradio.route_utils import FileUploadProgress, GradioMultiPartParser
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 
 from demo.decoding import FRAMES, PICTURES
+from demo.sessions import MAX_SESSIONS
+from demo.storage import ERRORS_OF_FULL_DISKS, DiskFullError, UploadSpace
 from model.errors import PictureError
 
 
+MAX_TEXT, MAX_NAME = 2_000, 255  # characters of a typed text, and of a file's name
 MAX_SHOWN = 100  # characters of a file's name in a message
 
 
@@ -60,3 +71,63 @@ def read_frame(frame: dict | None) -> np.ndarray:
     except binascii.Error:
         raise PictureError("Expected a webcam's picture as a data URL in base64; it is damaged.") from None
     return FRAMES.decode(content, "the webcam's picture")
+
+
+class RecentUploads(FileUploadProgress):
+    """Since 4.0 Gradio keeps the number of every upload whose progress nobody asks for:
+    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/route_utils.py#L706
+    """
+
+    def track(self, upload_id: str) -> None:
+        super().track(upload_id)
+        for kept in (self._statuses, self._signals):
+            while len(kept) > MAX_SESSIONS:
+                del kept[next(iter(kept))]  # the oldest
+
+
+class StrictMultiPartParser(GradioMultiPartParser):
+    """The parser of uploads. Gradio's, since 4.0, takes 1,000 files and text fields of any length, and leaves half files
+    behind when the visitor leaves or the disk is full:
+    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/route_utils.py#L908
+    """
+
+    def __init__(self, headers: Any, stream: Any, *, most_files: int, space: UploadSpace, **options: Any):
+        super().__init__(headers, stream, **options | {"max_files": most_files, "max_fields": 5})
+        self._space, self._length = space, int(headers.get("content-length", 0))
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        super().on_part_data(data, start, end)
+        if self._current_part.file is None and len(self._current_part.data) > MAX_TEXT:
+            raise MultiPartException("Expected picture files; a text field is too long.")
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        file = self._current_part.file
+        if file is not None and len(file.filename or "") > MAX_NAME:
+            raise MultiPartException(f"Expected names of files of at most {MAX_NAME} characters. Rename the file.")
+
+    async def parse(self) -> FormData:
+        """Raises `HTTPException` 507 where the disk is full."""
+        try:
+            await anyio.to_thread.run_sync(self._space.reserve, self._length)
+        except DiskFullError as error:
+            raise HTTPException(507, str(error)) from None
+        try:
+            return await super().parse()
+        except OSError as error:
+            self._delete_half_files()
+            if error.errno in ERRORS_OF_FULL_DISKS:
+                raise HTTPException(507, "The demo's disk is full. Try again in some minutes.") from None
+            raise
+        except BaseException:  # the visitor has left, for instance
+            self._delete_half_files()
+            raise
+        finally:
+            self._space.release(self._length)
+
+    def _delete_half_files(self) -> None:
+        for file in self._files_to_close_on_error:
+            with suppress(OSError):  # what could not be written
+                file.close()
+            with suppress(OSError):
+                Path(file.name).unlink()

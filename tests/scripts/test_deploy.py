@@ -262,7 +262,9 @@ class TestPairBehindNginx:
         visitor = visit()
         for size, status in ((20_000_000, 200), (20_000_001, 413)):
             answer = visitor.http.post(path, files={"picture": PORTRAIT.read_bytes().ljust(size, b"\0")})
-            assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/json"), answer.text[:200]
+            assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/json"), answer.text[
+                :200
+            ]
 
     def test_programs_need_no_cookies(self, pair):
         client = Client(pair[0], verbose=False)

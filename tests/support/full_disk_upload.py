@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from demo import storage
-from demo.gradio_changes import StrictMultiPartParser
+from demo.uploads import StrictMultiPartParser
 
 
 async def body() -> AsyncIterator[bytes]:

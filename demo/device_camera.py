@@ -27,7 +27,7 @@ from demo.device_files import (
     network_file,
     runtime_file,
 )
-from demo.gradio_changes import is_logged_in
+from demo.logins import is_logged_in
 from demo.serving import ServedModel
 
 

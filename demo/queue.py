@@ -1,0 +1,87 @@
+"""The queue of the API and of the webcams: who waits, who is next, and what becomes of answers that nobody fetches."""
+
+import asyncio
+import random
+from collections import Counter
+from typing import Any
+
+from gradio.queueing import Event, Queue
+from gradio.server_messages import EventMessage, ProcessCompletedMessage
+from gradio.utils import LRUCache
+
+from demo.errors import BUSY
+from demo.metering import client_key
+from demo.sessions import MAX_SESSIONS
+
+
+UNREAD_SECONDS, MAX_UNREAD = 120.0, 200  # an answer that nobody fetches, and messages of one session
+
+
+class FairQueue(Queue):
+    """A queue in which at most `max_size` pictures wait, and as many webcams as may run at the same time.
+
+    - Since 4.11 Gradio has one queue for each concurrency id, but `max_size` counts all of them together:
+      https://github.com/gradio-app/gradio/pull/6814 and
+      https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/queueing.py#L290. Since 5.0 a webcam holds its place for
+      up to its time limit (https://github.com/gradio-app/gradio/pull/8941), so waiting webcams would keep every picture out.
+    - Gradio asks in the order of arrival, so that one client could keep all others waiting. Here it takes at most half of the
+      places to wait and all but one of those to run, and the next to run is of the client for whom fewest run.
+    - Gradio keeps messages that nobody fetches, for up to 2,000 sessions.
+    """
+
+    def __init__(self, *, max_size: int | None, **options: Any):
+        super().__init__(max_size=None, **options)
+        self.max_pictures = max_size
+        self.pending_messages_per_session = LRUCache(MAX_SESSIONS)
+
+    async def push(self, body: Any, request: Any, username: str | None) -> tuple:
+        fn = self.blocks.fns.get(body.fn_index)
+        is_live = fn is not None and fn.connection == "stream"
+        limit = fn.concurrency_limit if fn and is_live else self.max_pictures
+        queues = self.event_queue_per_concurrency_id.values()
+        waiting = [_client(event) for queue in queues for event in queue.queue if event.streaming == is_live]
+        if isinstance(limit, int):
+            own = waiting.count(_client(request))
+            if len(waiting) >= limit or own >= max(1, limit // 2):
+                return False, BUSY, "queue_full"  # an answer with status 503 and this `detail`
+        return await super().push(body, request, username)
+
+    def get_events(self) -> tuple[list[Event], bool, str] | None:
+        queues = [
+            queue
+            for queue in self.event_queue_per_concurrency_id.values()
+            if queue.queue and (queue.concurrency_limit is None or queue.current_concurrency < queue.concurrency_limit)
+        ]
+        random.shuffle(queues)
+        for queue in queues:
+            jobs = [event for job in self.active_jobs if job for event in job]
+            running = Counter(_client(event) for event in jobs if event.concurrency_id == queue.concurrency_id)
+            most = max(1, queue.concurrency_limit - 1) if queue.concurrency_limit else len(self.active_jobs)
+            free = [event for event in queue.queue if running[_client(event)] < most]
+            if free:
+                event = min(free, key=lambda event: running[_client(event)])
+                queue.queue.remove(event)
+                return [event], False, queue.concurrency_id
+        return None
+
+    def send_message(self, event: Event, event_message: EventMessage) -> None:
+        messages = self.pending_messages_per_session.get(event.session_hash)
+        if messages is None or messages.qsize() > MAX_UNREAD:  # nobody reads
+            event.alive, event.closed = False, True
+            return
+        super().send_message(event, event_message)
+        if isinstance(event_message, ProcessCompletedMessage):
+            asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._drop_unread, event.session_hash, event._id)
+
+    def _drop_unread(self, session_hash: str, event_id: str) -> None:
+        if event_id in self.pending_event_ids_session.get(session_hash, ()):  # fetching it removes it
+            self.pending_event_ids_session.pop(session_hash, None)
+            self.pending_messages_per_session.pop(session_hash, None)
+
+
+def _client(asked: Any) -> str:
+    """The key of the client of a request, or of an event's; kept, because a waiting queue asks 1,000 times a second."""
+    request = asked.request if isinstance(asked, Event) else asked
+    if not hasattr(request.state, "client_key"):
+        request.state.client_key = client_key(request.client.host) if request.client else ""
+    return request.state.client_key
