@@ -7,14 +7,9 @@ process: from its start to its first answer, and in a browser from choosing a pi
 
 import argparse
 import json
-import os
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +25,7 @@ from model.face_alignment import align
 from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
 from scripts.benchmarks.browser import NoBrowser, launch_chromium, open_file_chooser, picture_with_faces
+from scripts.benchmarks.demo_process import DemoProcess, running_demo
 
 
 if TYPE_CHECKING:
@@ -85,31 +81,11 @@ def measure_two_vit_b(faces: int, repeats: int) -> tuple[float, float]:
     return milliseconds(lambda: [classifier(pixel_values).logits for classifier in classifiers], repeats)
 
 
-@contextmanager
-def running_demo(model: str) -> Iterator[str]:
-    """A demo of its own process, without limits; its address, which it may not answer yet."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    environment = {"MODEL_ID": model, "GRADIO_SERVER_PORT": port, "REQUESTS_PER_MINUTE": "1000000"}
-    with (
-        tempfile.TemporaryDirectory() as files,
-        subprocess.Popen(
-            [sys.executable, "app.py"],
-            cwd=ROOT,
-            env=os.environ | environment | {"GRADIO_TEMP_DIR": files},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as process,
-    ):
-        try:
-            yield f"http://127.0.0.1:{port}/gradio_api"
-        finally:
-            process.terminate()
-
-
-def first_answer(api: str, picture: bytes) -> None:
+def first_answer(demo: DemoProcess, picture: bytes) -> None:
     """Ask as a visitor would who tries again until somebody is there."""
+    api = f"{demo.url}/gradio_api"
     while True:
+        demo.check_it_runs()
         try:
             upload = httpx.post(f"{api}/upload", files={"files": ("picture.jpg", picture)}, timeout=60)
             break
@@ -159,11 +135,11 @@ def measure_click(page: "Page", faces: int, repeats: int) -> tuple[float, float]
 
 def measure_fresh_process(model: str, repeats: int) -> None:
     start = time.perf_counter()
-    with running_demo(model) as api:
-        first_answer(api, picture_with_faces(1))
+    with running_demo(model) as demo:
+        first_answer(demo, picture_with_faces(1))
         print(f"\nfresh process: {time.perf_counter() - start:.1f} s from its start to its first answer")
         try:
-            clicks = measure_clicks(api.removesuffix("/gradio_api"), repeats)
+            clicks = measure_clicks(demo.url, repeats)
         except (ImportError, NoBrowser) as error:
             print(f"no browser measured: {error}")
             return

@@ -9,23 +9,17 @@ turn, so that their ratio means something on a busy machine too.
 
 import argparse
 import os
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 from PIL import Image
 from skimage.data import astronaut
 
 from demo.settings import DEFAULT_MODEL
 from scripts.benchmarks.browser import launch_chromium, write_frames
+from scripts.benchmarks.demo_process import running_demo
 
 
 if TYPE_CHECKING:
@@ -76,35 +70,6 @@ def write_faces(path: Path, faces: int) -> Path:
     return write_frames(path, frames)
 
 
-@contextmanager
-def running_demo(model: str) -> Iterator[str]:
-    """The address of a demo of its own process."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    environment = {"MODEL_ID": model, "GRADIO_SERVER_PORT": port, "REQUESTS_PER_MINUTE": "1000000"}
-    with (
-        tempfile.TemporaryDirectory() as files,
-        subprocess.Popen(
-            [sys.executable, "app.py"],
-            cwd=ROOT,
-            env=os.environ | environment | {"GRADIO_TEMP_DIR": files},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as process,
-    ):
-        address = f"http://127.0.0.1:{port}"
-        try:
-            while process.poll() is None:
-                try:
-                    httpx.get(address).raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    time.sleep(0.2)
-            yield address
-        finally:
-            process.terminate()
-
-
 def measure(page: "Page", faces: int, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `WATCH_DEVICE` and `WATCH_SERVER` return, measured one after the other."""
     page.get_by_role("tab", name="Live camera").click()
@@ -148,12 +113,13 @@ def main() -> None:
     args = parser.parse_args()
     loads = " ".join(f"{load:.1f}" for load in os.getloadavg())
     print(f"{os.cpu_count()} cores, load average {loads} at the start")
-    with running_demo(args.model) as address, sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+    with running_demo(args.model) as demo, sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        demo.wait_until_it_answers()
         for faces in FACES:
             browser = launch_chromium(playwright, write_faces(Path(folder) / f"{faces}.mjpeg", faces))
             page = browser.new_context(permissions=["camera"]).new_page()
             page.set_default_timeout(120_000)
-            page.goto(address)
+            page.goto(demo.url)
             on_device, on_server = measure(page, faces, args.seconds)
             if faces == FACES[0]:
                 print(f"a first visit loads {on_device['loaded'] / 1e6:.1f} MB for the device")

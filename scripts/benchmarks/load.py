@@ -1,11 +1,14 @@
 """Many concurrent clients of a running demo: how many are answered or told that it is busy, latency and memory.
 
-python app.py &
-python -m scripts.benchmarks.load http://127.0.0.1:7860 --pid $! --clients 50 --requests 5000
-python -m scripts.benchmarks.load http://127.0.0.1:7860 --attack --requests 1000
+    REQUESTS_PER_MINUTE=1000000 MB_PER_MINUTE=1000000 python app.py &
+    python -m scripts.benchmarks.load http://127.0.0.1:7860 --pid $! --clients 50 --requests 5000
+
+    python app.py &
+    python -m scripts.benchmarks.load http://127.0.0.1:7860 --attack --requests 1000
 
 With --attack one more client sends, without a pause, what is made to stop the demo: during every other round of requests, and
-then while a single visitor asks. Each client has an address of its own, as a proxy on this machine would announce it.
+then while a single visitor asks. The attacker meets the demo's limits; without one they would only be in the way.
+Each client has an address of its own, as a proxy on this machine would announce it.
 """
 
 import argparse
@@ -13,11 +16,11 @@ import io
 import json
 import re
 import sys
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from ipaddress import ip_network
 from pathlib import Path
 
 import httpx
@@ -25,9 +28,11 @@ import numpy as np
 from PIL import Image
 
 from model.errors import AgeGenderError
-from scripts.benchmarks.measuring import memory_mib
+from scripts.benchmarks.measuring import meanwhile, memory_mib
 
 
+CLIENTS = ip_network("198.18.0.0/15")
+COLUMNS, MOST_CLIENTS = 50, 1000  # of places at which the whole face is in the picture
 PORTRAIT = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
 
 
@@ -39,11 +44,11 @@ class Visitor:
     """A client with a picture of its own, so that another visitor's answer shows. It uploads the picture each time."""
 
     def __init__(self, url: str, number: int):
-        self.http, self.url = httpx.Client(timeout=600, headers={"X-Forwarded-For": f"198.51.100.{number}"}), url
+        # of a network for benchmarks, RFC 2544
+        self.http, self.url = httpx.Client(timeout=600, headers={"X-Forwarded-For": str(CLIENTS[number])}), url
         buffer = io.BytesIO()
-        Image.open(PORTRAIT).crop((2 * number, number, 512, 512)).save(
-            buffer, "PNG"
-        )  # the face is at another place in each
+        row, column = divmod(number, COLUMNS)
+        Image.open(PORTRAIT).crop((2 * column, 2 * row, 512, 512)).save(buffer, "PNG")  # the face is elsewhere in each
         self.file = f"{number}.png", buffer.getvalue()
         self.expected: list[dict] | None = None
 
@@ -66,11 +71,13 @@ class Visitor:
 
 
 class Attacker:
-    """`with Attacker(url):` sends hostile requests until the block ends; `sent` counts them by status or outcome."""
+    """Sends hostile requests; `sent` counts them by status or outcome."""
 
     def __init__(self, url: str):
-        self.url, self.sent, self._ended = url, Counter[str](), threading.Event()
-        self._thread = threading.Thread(target=self._attack, daemon=True)
+        self.http, self.sent = (
+            httpx.Client(base_url=url, timeout=600, headers={"X-Forwarded-For": "203.0.113.1"}),
+            Counter[str](),
+        )
         black = io.BytesIO()
         Image.new("RGB", (7000, 7000)).save(black, "PNG")
         progressive = io.BytesIO()
@@ -81,63 +88,50 @@ class Attacker:
         self._pictures = (black.getvalue(), scans, b"II*\0" + bytes(10_000_000))
         self._json = b'{"data":[' + b"{}," * 600_000 + b"{}]}"
 
-    def _attack(self) -> None:
-        with httpx.Client(base_url=self.url, timeout=600, headers={"X-Forwarded-For": "203.0.113.1"}) as http:
-            while not self._ended.is_set():
-                for picture in self._pictures:
-                    self._ask_about(http, picture)
-                for path in ("stream/x", "queue/join", "run/predict"):
-                    answer = http.post(f"/gradio_api/{path}", content=self._json)
-                    self.sent[str(answer.status_code)] += 1
+    def attack(self) -> None:
+        for picture in self._pictures:
+            self._ask_about(picture)
+        for path in ("stream/x", "queue/join", "run/predict"):
+            answer = self.http.post(f"/gradio_api/{path}", content=self._json)
+            self.sent[str(answer.status_code)] += 1
 
-    def _ask_about(self, http: httpx.Client, picture: bytes) -> None:
-        upload = http.post("/gradio_api/upload", files={"files": ("a.png", picture)})
+    def _ask_about(self, picture: bytes) -> None:
+        upload = self.http.post("/gradio_api/upload", files={"files": ("a.png", picture)})
         if upload.status_code == 200:
             data = [{"path": upload.json()[0], "meta": {"_type": "gradio.FileData"}}, True, "4 bins"]
-            call = http.post("/gradio_api/call/predict", json={"data": data})
+            call = self.http.post("/gradio_api/call/predict", json={"data": data})
             if call.status_code == 200:
-                events = http.get(f"/gradio_api/call/predict/{call.json()['event_id']}").text
+                events = self.http.get(f"/gradio_api/call/predict/{call.json()['event_id']}").text
                 self.sent["answered" if "event: complete" in events else "refused"] += 1
                 return
             upload = call
         self.sent[str(upload.status_code)] += 1
         time.sleep(0.05)  # it is told to wait; without a pause it would only take this machine's processor time
 
-    def __enter__(self) -> "Attacker":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
 
 def compare_under_attack(visitors: list[Visitor], url: str, requests: int) -> None:
     """Rounds with and without an attacker in turn, so that other work of this machine falls on both."""
     rates: dict[bool, list[float]] = {False: [], True: []}
-    sent: Counter[str] = Counter()
+    attacker = Attacker(url)
     for number in range(max(2, requests // len(visitors))):
         is_attacked = number % 2 == 1
-        with Attacker(url) if is_attacked else nullcontext() as attacker:
+        with meanwhile(attacker.attack) if is_attacked else nullcontext():
             start = time.perf_counter()
             outcomes, _ = ask_in_rounds(visitors, len(visitors), None)
             rates[is_attacked].append(outcomes["answered"] / (time.perf_counter() - start))
-        sent += attacker.sent if attacker else Counter()
     alone, attacked = (float(np.median(rates[is_attacked])) for is_attacked in (False, True))
     print(
         f"{len(visitors)} clients: {alone:.2f} answers a second, {attacked:.2f} under attack ({attacked / alone:.1%})"
     )
     seconds: list[float] = []
-    with Attacker(url) as attacker:
+    with meanwhile(attacker.attack):
         for _ in range(40):
             outcome, took = visitors[0].ask()
             if outcome != "answered":
                 raise LoadError(f"Expected an answer under attack, got: {outcome}.")
             seconds.append(took)
     p50, p95 = np.percentile(seconds, [50, 95])
-    print(
-        f"one visitor under attack: p50 {p50:.2f} s, p95 {p95:.2f} s; what the attacker got: {dict(sent + attacker.sent)}"
-    )
+    print(f"one visitor under attack: p50 {p50:.2f} s, p95 {p95:.2f} s; what the attacker got: {dict(attacker.sent)}")
 
 
 def ask_in_rounds(visitors: list[Visitor], requests: int, pid: int | None) -> tuple[Counter[str], list[float]]:
@@ -174,12 +168,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
     parser.add_argument("--pid", type=int, help="process of the demo, to watch its memory")
-    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--clients", type=int, default=50, help=f"at most {MOST_CLIENTS}")
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument(
         "--attack", action="store_true", help="compare with and without a client that sends hostile requests"
     )
     arguments = parser.parse_args()
+    if not 1 <= arguments.clients <= MOST_CLIENTS:
+        parser.error(f"Expected 1 to {MOST_CLIENTS} --clients; got {arguments.clients}.")
     visitors = [Visitor(arguments.url, number) for number in range(arguments.clients)]
     for visitor in visitors:  # sequentially: each must get this answer again
         outcome, _ = visitor.ask()
@@ -206,5 +202,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (AgeGenderError, httpx.ConnectError) as error:
-        sys.exit(f"{type(error).__name__}: {error}.")
+    except (AgeGenderError, httpx.HTTPError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -1,6 +1,7 @@
-"""Measurements in a process of their own, and a clock by phase of training."""
+"""Measurements in a process of their own, beside other work, and by phase of training."""
 
 import multiprocessing
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +26,30 @@ def in_own_process(function: Callable[Arguments, Result], *args: Arguments.args,
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, initializer=_quieten) as process:
         return process.submit(function, *args, **kwargs).result()
+
+
+@contextmanager
+def meanwhile(step: Callable[[], object], pause_seconds: float = 0.0) -> Iterator[None]:
+    """Call `step` again and again in a thread of its own until the block ends. Raises what `step` raises, at the end."""
+    ended, failed = threading.Event(), list[BaseException]()
+
+    def repeat() -> None:
+        try:
+            while not ended.is_set():
+                step()
+                ended.wait(pause_seconds)
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    if failed:
+        raise failed[0]
 
 
 def peak_memory_mib() -> float:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
 from scripts.benchmarks.browser import picture_with_faces
 from scripts.benchmarks.demo import FACES
+from scripts.benchmarks.demo_process import DemoEnded, running_demo
+from scripts.benchmarks.measuring import meanwhile
 from tests.support.demo_server import ROOT, DemoServer
 
 
@@ -24,3 +27,20 @@ def test_every_request_of_a_load_is_answered(tmp_path: Path):
         command = [sys.executable, "-m", "scripts.benchmarks.load", demo.url, "--clients", "3", "--requests", "6"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "3 clients: {'answered': 6}" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_demo_that_cannot_start_is_an_error_with_its_reason():
+    with running_demo("no/such/folder") as demo, pytest.raises(DemoEnded, match="a folder that exists, or a Hub id"):
+        demo.wait_until_it_answers()
+
+
+def test_what_fails_meanwhile_is_an_error_of_the_block():
+    failing = threading.Event()
+
+    def fail() -> None:
+        failing.set()
+        raise LookupError
+
+    with pytest.raises(LookupError), meanwhile(fail):
+        assert failing.wait(30)
