@@ -7,7 +7,7 @@
     python -m scripts.benchmarks.load http://127.0.0.1:7860 --attack --requests 1000
 
 With --attack one more client sends, without a pause, what is made to stop the demo: during every other round of requests, and
-then while a single visitor asks. The attacker meets the demo's limits; without one they would only be in the way.
+then while a single visitor asks. The demo keeps its limits there: they hold the attacker back.
 Each client has an address of its own, as a proxy on this machine would announce it.
 """
 

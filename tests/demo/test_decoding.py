@@ -9,7 +9,7 @@ import pytest
 from demo.decoding import Decoders, PixelBudget, Visitor, visitor
 from demo.errors import BusyError, TooCostlyError, TooOftenError
 from model.image_decoding import PictureError, decode
-from tests.support.hostile_files import png_bomb, tiff_of_shared_blob
+from tests.support.hostile_pictures import HOSTILE, png_bomb
 from tests.support.odd_pictures import encoded
 
 
@@ -40,9 +40,9 @@ def test_pictures_are_those_that_the_model_decodes(decoders: Decoders, kind: str
         (b"", r"a name is empty \(0 bytes\)"),
         (b"no picture", "a name is none of these"),
         (encoded("JPEG")[:5000], "a name is damaged"),
-        (tiff_of_shared_blob(10, 300), "a name"),
+        (HOSTILE["TIFF whose tags share 10 MB"](), "a name"),
     ],
-    ids=["empty", "text", "truncated", "shared blob"],
+    ids=["empty", "text", "truncated", "shared tags"],
 )
 def test_what_is_refused_is_told_in_the_models_words(decoders: Decoders, data: bytes, expected: str):
     with pytest.raises(PictureError, match=expected):

@@ -16,7 +16,7 @@ from demo.desk import Desk, page_routes
 from demo.handlers import Handlers
 from demo.serving import find_model
 from demo.settings import ModelChoice, Settings
-from tests.support.hostile_files import png_bomb
+from tests.support.hostile_pictures import png_bomb
 from tests.support.odd_pictures import encoded
 from tests.support.tiny_model import save_tiny_model
 

@@ -34,9 +34,7 @@ class DemoServer:
         self._own_files: set[Path] = set()
         temporary = {name: str(self.files) for name in ("GRADIO_TEMP_DIR", "TMPDIR", "HOME")}
         temporary["MPLCONFIGDIR"] = str(folder / "matplotlib")  # Gradio's: a list of fonts, which may stay
-        # a busy machine takes long to decode what a quiet one does at once
-        patience = {"DECODE_SECONDS": "30"}
-        self.environment = {"GRADIO_SERVER_PORT": str(port)} | patience | temporary | environment
+        self.environment = {"GRADIO_SERVER_PORT": str(port)} | temporary | environment
 
     @property
     def pid(self) -> int:
@@ -68,7 +66,7 @@ class DemoServer:
                 raise RuntimeError(f"the demo ended with {self._process.returncode}:\n{self.log}")
             try:
                 httpx.get(self.url).raise_for_status()
-                self._own_files = set(self.files.rglob("*"))  # its example picture and its lock
+                self._own_files = set(self.files.rglob("*"))  # its lock, and an empty folder of Gradio's
                 return self
             except httpx.HTTPError:
                 time.sleep(0.5)

@@ -107,6 +107,20 @@ def deep(kind: str, dtype: type, side: int = 7000) -> bytes:
     return encode(Image.fromarray(np.zeros((side, side), dtype)), kind, **options)
 
 
+def png_bomb(side: int) -> bytes:
+    """`side` x `side` black pixels of 8 bits with transparency, in a few kilobytes. 7000 take about a second."""
+    rows = zlib.compress((b"\0" + bytes(4 * side)) * side, 9)
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)), (b"IDAT", rows), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+
+
+def pgm_of_comments(megabytes: int) -> bytes:
+    """In many lines."""
+    return b"P5\n" + b"#\n" * (megabytes * MEGABYTE // 2) + b"8 8\n255\n" + bytes(64)
+
+
 def bmp_of_runs(size: int) -> bytes:
     """Run-length coded, with `size` bytes that only say that the line ends."""
     header = struct.pack("<IiiHHIIiiII", 40, 64, 48, 1, 8, 1, size, 0, 0, 256, 0)

@@ -1,10 +1,11 @@
 """How much memory a process and those that it has started take together; Linux only."""
 
-import threading
-import time
 from collections import defaultdict
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from scripts.benchmarks.measuring import meanwhile
 
 
 def tree_of(pid: int) -> list[int]:
@@ -30,21 +31,18 @@ def memory_mib(pid: int) -> float:
 
 
 class MemoryWatch:
-    """`with MemoryWatch(pid) as watch:` notes the largest memory until the block ends."""
+    """`peak_mib`: the largest memory at which it has looked."""
 
     def __init__(self, pid: int):
-        self._pid, self._ended, self.peak_mib = pid, threading.Event(), 0.0
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._pid, self.peak_mib = pid, 0.0
 
-    def _watch(self) -> None:
-        while not self._ended.is_set():
-            self.peak_mib = max(self.peak_mib, memory_mib(self._pid))
-            time.sleep(0.05)
+    def look(self) -> None:
+        self.peak_mib = max(self.peak_mib, memory_mib(self._pid))
 
-    def __enter__(self) -> "MemoryWatch":
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
+@contextmanager
+def watched_memory(pid: int) -> Iterator[MemoryWatch]:
+    """Looks from the beginning to the end of the block."""
+    watch = MemoryWatch(pid)
+    with meanwhile(watch.look, pause_seconds=0.05):
+        yield watch
