@@ -19,6 +19,8 @@ from model.configuration_age_gender import RANGE_SETS
 HERE = Path(__file__).resolve().parent
 WEB = HERE / "web"
 CSS_FILE = WEB / "gradio.css"
+# Files of web/style/. Later rules replace earlier ones.
+STYLES = ("base", "start", "answer", "several", "tabs_and_dialogs", "adapting")
 FRAME_SECONDS = 0.3  # between two frames of a live webcam
 # Each part of the page is one function of web/page.js.
 JS_ON_LOAD = "import(new URL('web/page.js', document.baseURI)).then(page => page.{part}(element, props, watch))"
@@ -59,7 +61,9 @@ def build_demo(handlers: Handlers, settings: Settings) -> gr.Blocks:
 
 
 def head() -> str:
-    """What stands in the page's head, as a Jinja template: its style, its modules, and its link preview."""
+    """What stands in the page's head, as a Jinja template: its style (here, and not by a request for each file), its modules,
+    and its link preview.
+    """
     root = "{{ config.get('root', '') }}"
     preview = {
         "og:type": "website",
@@ -72,10 +76,11 @@ def head() -> str:
         "og:image:alt": "A portrait with a box around the face, and the age that it looks",
     }
     tags = "".join(f'<meta property="{name}" content="{value}">' for name, value in preview.items())
+    style = "".join((WEB / "style" / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
     modules = "".join(f'<link rel="modulepreload" href="web/{path.name}">' for path in sorted(WEB.glob("*.js")))
     return (
         f'<meta name="description" content="{DESCRIPTION}">{tags}<meta name="twitter:card" content="summary_large_image">'
-        f'<link rel="stylesheet" href="web/style.css">{modules}'
+        f"<style>{{% raw %}}{style}{{% endraw %}}</style>{modules}"
     )
 
 

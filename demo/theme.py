@@ -1,4 +1,4 @@
-"""The look of Gradio's own parts: the same neutral surfaces and one accent as web/style.css gives the rest of the page."""
+"""The look of Gradio's own parts: the same neutral surfaces and one accent as web/style/base.css gives the rest of the page."""
 
 import gradio as gr
 

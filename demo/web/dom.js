@@ -48,7 +48,7 @@ export function replace(node, ...children) {
   return node
 }
 
-// A button that says what it does beside its icon; where there is no room, style.css leaves the icon.
+// A button that says what it does beside its icon; where there is no room, style/adapting.css leaves the icon.
 export function toolButton(path, label, onclick, attributes = {}) {
   return element(
     'button',

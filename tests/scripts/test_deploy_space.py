@@ -219,7 +219,7 @@ def test_files_are_those_the_demo_needs():
     assert files.keys() >= {"app.py", "demo/__init__.py", "demo/serving.py", "examples/astronaut.jpg"}
     assert files.keys() >= {"demo/web/device/live.js", "demo/web/device/runtime/ort-wasm-simd-threaded.wasm.gz"}
     assert files.keys() >= {"model/face_detection_yunet.onnx", "demo/web/device/runtime/LICENSE"}
-    assert files.keys() >= {"demo/web/style.css", "demo/web/page.js", "demo/gradio_changes.py"}
+    assert files.keys() >= {"demo/web/style/base.css", "demo/web/page.js", "demo/gradio_changes.py"}
     assert files.keys() >= {"demo/web/texts.json", "demo/web/preview.jpg", "examples/small/astronaut.jpg"}
     assert files.keys() >= {"model/pipeline_age_gender.py", "model/image_loading.py"}
     assert not [path for path in files if path.startswith(("trainer/", "scripts/", "tests/"))]
