@@ -35,10 +35,12 @@ logger = logging.getLogger(__name__)
 KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}
 MOUNT = """
 const at = path => new URL(path, document.baseURI)
-const style = Object.assign(document.createElement('link'), {rel: 'stylesheet', href: at('device/code/VERSION/device.css')})
+const code = name => at(`device/code/VERSION/device/${name}`)
+const style = Object.assign(document.createElement('link'), {rel: 'stylesheet', href: code('device.css')})
 document.head.append(style)
-import(at('device/code/VERSION/live.js')).then(({mountLive}) => mountLive(element.querySelector('.device-root'), {
+import(code('live.js')).then(({mountLive}) => mountLive(element.querySelector('.device-root'), {
   models: NAMES.map((name, index) => ({name, manifest: at(`device/models/${index}.json`)})),
+  texts: window.gradio_config.i18n_translations,
   onWhere: where => trigger(where === 'server' ? 'select' : 'clear'),
 }))
 """

@@ -17,12 +17,21 @@ from model.face_alignment import YUNET_CROP
 from model.face_detection import YUNET_FILE
 
 
-CODE = Path(__file__).resolve().parent / "web" / "device"
+WEB = Path(__file__).resolve().parent / "web"
+CODE = WEB / "device"
+# What it shares with the page: words, ranges and bars.
+SHARED = ("answers.js", "curve.js", "dom.js", "ranges.js", "texts.js", "texts.json", "words.js")
 RUNTIME = CODE / "runtime" / "ort-wasm-simd-threaded.wasm.gz"
 FACE_DETECTOR = Path(__file__).resolve().parents[1] / "model" / YUNET_FILE
 NETWORK_FILE, COMPARISON_FILE = "onnx/model_web.onnx", "onnx/comparison.json"  # scripts.export_onnx --web writes them
 MAX_NETWORK_MB = 60  # more would take minutes to fetch, and more memory than a phone gives a page
-MEDIA_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".wasm": "application/wasm"}
+MEDIA_TYPES = {
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".css": "text/css",
+    ".json": "application/json",
+    ".wasm": "application/wasm",
+}
 # What answers depend on, out of config.json.
 CONFIG_FIELDS = (
     *("image_size", "landmarks_xy", "max_age", "age_ranges", "age_estimate", "interval_coverage", "interval_mass"),
@@ -86,9 +95,10 @@ def face_detector_file() -> WebFile:
 
 @cache
 def code_files() -> dict[str, bytes]:
-    """Path below device/ -> content of the modules and styles."""
+    """Path below web/ -> content of the modules, the styles and the table of texts."""
     paths = [path for path in sorted(CODE.rglob("*")) if path.suffix in MEDIA_TYPES and path.suffix != ".wasm"]
-    return {path.relative_to(CODE).as_posix(): path.read_bytes() for path in paths}
+    paths += [WEB / name for name in SHARED]
+    return {path.relative_to(WEB).as_posix(): path.read_bytes() for path in paths}
 
 
 @cache

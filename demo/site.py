@@ -40,7 +40,7 @@ def write_site(served: ServedModel, folder: Path) -> list[Path]:
         if not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).is_file()):
             raise SiteError(f"Expected {folder} to be new, empty, or an earlier site; it holds other files.")
         shutil.rmtree(folder)
-    contents = {f"device/{path}": content for path, content in code_files().items()}
+    contents = dict(code_files())
     contents[f"device/runtime/{(RUNTIME.parent / 'LICENSE').name}"] = (RUNTIME.parent / "LICENSE").read_bytes()
     contents |= {path.name: path.read_bytes() for path in SITE.iterdir()}
     contents[f"examples/{EXAMPLE.name}"] = EXAMPLE.read_bytes()

@@ -39,7 +39,7 @@ export function abstainedText(face, answer) {
 export function describe(answer) {
   const faces = answer.faces.map((face, index) => {
     const said = face.abstained ? text('no_answer') : `${count('years', Math.round(face.age))}, ${genderShort(face)}`
-    return `${text('face_number', { number: index + 1 })}: ${said}`
+    return `${text('face_number', { number: face.number ?? index + 1 })}: ${said}`
   })
   return [headline(answer), ...faces].join('. ')
 }

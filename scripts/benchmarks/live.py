@@ -97,8 +97,9 @@ def report(faces: int, on_device: dict[str, Any], on_server: dict[str, Any]) -> 
     for name, value in per_second.items():
         print(f"  {name:<50}{value:8.1f}")
     print(f"  {'device, milliseconds at p50 and p95':<50}")
-    stages = {stage: [one[stage] for one in on_device["found"]] for stage in ("pixels", "detect", "align", "total")}
-    stages["answer"] = [one["total"] for one in on_device["answered"]]
+    stages = {stage: [one[stage] for one in on_device["found"]] for stage in ("pixels", "detect", "total")}
+    stages |= {"align": [one["align"] for one in on_device["answered"]]}
+    stages |= {"answer": [one["total"] for one in on_device["answered"]]}
     for stage, values in stages.items():
         p50, p95 = np.percentile(values, [50, 95]) if values else (np.nan, np.nan)
         print(f"    {stage:<48}{p50:8.1f}{p95:8.1f}")

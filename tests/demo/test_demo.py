@@ -89,7 +89,9 @@ def test_every_text_is_in_every_language():
     for key, text in english.items():
         assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", german[key])), key
     web = Path(__file__).parents[2] / "demo"
-    source = "".join(path.read_text() for path in [*web.glob("web/*.js"), *web.glob("*.py")])
+    source = "".join(
+        path.read_text() for path in [*web.glob("web/**/*.js"), *web.glob("web/site/*.html"), *web.glob("*.py")]
+    )
     made = ("_one", "_many", "column_", "example_", "credit_", "saliency_", "status_", "card_", "error_", "audio.")
     assert [key for key in english if f"'{key}'" not in source and f'"{key}"' not in source
             and not any(part in key for part in made)] == []  # fmt: skip

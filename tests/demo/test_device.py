@@ -14,6 +14,7 @@ from skimage.data import astronaut
 from demo.serving import find_model
 from demo.settings import DEFAULT_MODEL, ModelChoice
 from demo.site import write_site
+from demo.texts import TEXTS
 from model.configuration_age_gender import RANGE_SETS, parse_age_ranges
 from model.errors import AgeGenderError
 from scripts import export_web
@@ -139,43 +140,86 @@ RANGES = [
 
 def test_ranges_are_read_as_the_pipeline_reads_them(site_page: Page):
     read = """async ([texts, sets]) => {
-      const {parseRanges} = await import(new URL('device/decoding.js', location.href))
-      return texts.map(text => { try { return parseRanges(text, 116, sets) } catch (error) { return error.message } })
+      const {DeviceModel} = await import(new URL('device/device_model.js', location.href))
+      const {RangesError} = await import(new URL('ranges.js', location.href))
+      const device = new DeviceModel({config: {max_age: 116}, range_sets: sets, default_ranges: 'FairFace-9'})
+      return texts.map(text => { try { return device.readRanges(text) } catch (error) { return error instanceof RangesError } })
     }"""
 
     def of_pipeline(text: str) -> object:
+        """The ranges, or True for a mistake. What is left empty stands for the default."""
         try:
-            return parse_age_ranges(text)
-        except AgeGenderError as error:
-            return str(error)
+            return parse_age_ranges(text or "FairFace-9")
+        except AgeGenderError:
+            return True
 
     on_device = site_page.evaluate(read, [RANGES, RANGE_SETS])
     assert dict(zip(RANGES, on_device, strict=True)) == {text: of_pipeline(text) for text in RANGES}
 
 
 MOVES = {
-    "a face that sways by its width a frame": [[100 + 80 * math.sin(k / 1.3) for k in range(20)]],
-    "two side by side, by a width a frame": [[100 * k for k in range(8)], [100 * k + 120 for k in range(8)]],
-    "two that turn back": [[100 * (k % 2) for k in range(8)], [100 * (k % 2) + 120 for k in range(8)]],
-    "two that pass each other": [[60 * k for k in range(10)], [600 - 60 * k for k in range(10)]],
+    "a face that sways by its width a frame": (100, [[100 + 80 * math.sin(k / 1.3) for k in range(20)]]),
+    "a face that is seen twice a second": (500, [[320 + 160 * math.sin(2.8 / 1.6 * k / 2) for k in range(20)]]),
+    "two side by side, by a width a frame": (100, [[100 * k for k in range(8)], [100 * k + 120 for k in range(8)]]),
+    "two that turn back": (100, [[100 * (k % 2) for k in range(8)], [100 * (k % 2) + 120 for k in range(8)]]),
+    "two that pass each other": (100, [[60 * k for k in range(10)], [600 - 60 * k for k in range(10)]]),
 }
 
 
 @pytest.mark.parametrize("name", MOVES)
 def test_numbers_stay_with_faces_that_move_fast(site_page: Page, name: str):
-    """Faces 100 pixels wide, ten frames a second, in whatever order the detector names them."""
-    follow = """async paths => {
-      const {Tracks, learn} = await import(new URL('device/tracking.js', location.href))
+    """Faces 100 pixels wide, so many milliseconds from frame to frame, in whatever order the detector names them."""
+    follow = """async ([milliseconds, paths]) => {
+      const {Tracks} = await import(new URL('device/tracking.js', location.href))
       const tracks = new Tracks()
       return paths[0].map((_, frame) => {
         const rows = paths.map((path, row) => ({path: row, box: [path[frame], 50 + 90 * row, path[frame] + 100, 180 + 90 * row]}))
         const order = frame % 2 ? rows.reverse() : rows
-        const numbers = tracks.update(order, 100 * frame)
-        return Object.fromEntries(order.map(({path}, index) => [path, numbers[index].number]))
+        const found = tracks.update(order, milliseconds * frame)
+        for (const track of found) tracks.confirm(track, track.candidate)
+        return Object.fromEntries(order.map(({path}, index) => [path, found[index].number]))
       })
     }"""
     numbers = site_page.evaluate(follow, MOVES[name])
     assert all(frame == numbers[0] for frame in numbers), numbers
+
+
+def test_what_a_close_look_does_not_find_is_no_face(site_page: Page):
+    looks = """async found => {
+      const {Tracks} = await import(new URL('device/tracking.js', location.href))
+      const tracks = new Tracks()
+      const [track] = tracks.update([{box: [0, 0, 100, 100]}], 0)
+      return found.map(isFace => { tracks.confirm(track, isFace ? {} : null); return track.face ? track.number : null })
+    }"""
+    # One frame in which it is blurred does not end it; a second one does.
+    assert site_page.evaluate(looks, [False, False, True, False, True, False, False, True]) == [
+        *(None, None, 1, 1, 1, 1, None, 1),
+    ]
+
+
+# Milliseconds between detections -> the median distance in widths between a box and its face.
+NEAR = {40: 0.1, 80: 0.25, 120: 0.25, 200: 0.45}
+
+
+def test_a_box_moves_on_as_its_face_does(site_page: Page):
+    """A face that sways as in the film. A detection is known as much later as it took, and measured to 2 pixels."""
+    follow = """async ([milliseconds, amplitude, width]) => {
+      const {Tracks, boxAt} = await import(new URL('device/tracking.js', location.href))
+      const at = time => amplitude * Math.sin(2 * Math.PI * time / (64 * 1000 / 30))
+      const away = [], tracks = new Tracks()
+      for (let time = 0; time < 8000; time += milliseconds) {
+        const noise = ((time * 7919) % 5) - 2
+        const [track] = tracks.update([{box: [at(time) + noise, 0, at(time) + noise + width, width]}], time)
+        if (time < 1000) continue
+        for (let later = milliseconds; later < 2 * milliseconds; later += 10) {
+          away.push(Math.abs(boxAt(track, time + later)[0] - at(time + later)) / width)
+        }
+      }
+      return away
+    }"""
+    for milliseconds, bound in NEAR.items():
+        away = site_page.evaluate(follow, [milliseconds, 150, 95])
+        assert median(away) < bound, milliseconds
 
 
 def test_static_site_answers_pictures_in_any_ranges_without_a_network(site_page: Page, portrait: Path, tmp_path: Path):
@@ -187,7 +231,7 @@ def test_static_site_answers_pictures_in_any_ranges_without_a_network(site_page:
         site_page.get_by_role("button", name="Choose a picture").click()
     chooser.value.set_files(portrait)
     cards = site_page.locator("#picture .face-card")
-    expect(cards).to_contain_text(re.compile(r"Looks about \d+ years old.*Probably between", re.DOTALL))
+    expect(cards).to_contain_text(re.compile(r"looks about \d+ years old.*likely \d+", re.DOTALL))
     expect(cards.locator("li")).to_have_count(9)
     expect(site_page.locator("#picture .site-picture rect.box")).to_have_count(1)
     site_page.locator("#picture").get_by_label("Age ranges").fill("0-17, 18+")
@@ -201,7 +245,7 @@ def test_static_site_answers_pictures_in_any_ranges_without_a_network(site_page:
         with site_page.expect_file_chooser() as chooser:
             site_page.get_by_role("button", name="Choose a picture").click()
         chooser.value.set_files(path)
-        told = {"grey": "No face was found", "text": "cannot be read as a picture"}[name]
+        told = {"grey": "No face found", "text": "cannot be read as a picture"}[name]
         expect(site_page.locator("#picture .problem").last).to_contain_text(told)
     site_page.get_by_role("tab", name="Camera").click()
     start_live(site_page)
@@ -257,6 +301,29 @@ def test_the_visitor_lets_the_server_answer_and_comes_back(browser: Browser, dev
         page.wait_for_function("track.readyState === 'ended'")
         expect(page.get_by_text("Nothing leaves this device")).to_be_visible()
         start_live(page)
+
+
+def test_a_german_visitor_reads_german_only(browser: Browser, device_demo: DemoServer, site: str):
+    english = {text for key, text in TEXTS["en"].items() if TEXTS["de"][key] != text and len(text) > 3}
+    said = """() => [document.body.innerText, document.title,
+      ...[...document.querySelectorAll('[aria-label]')].map(one => one.ariaLabel)]"""
+    seen: list[str] = []
+    with visit(browser, device_demo, locale="de-AT") as page:
+        page.get_by_role("tab", name="Live-Kamera").click()
+        page.get_by_role("button", name="Kamera starten").click()
+        expect(page.locator("#live .face-card")).to_contain_text("sieht aus wie etwa")
+        page.locator("#live").get_by_label("Altersgruppen").fill("0-17, 20+")
+        expect(page.locator("#live .problem")).to_contain_text("ergänze 18-19")
+        seen += page.evaluate(said)
+    page = browser.new_page(locale="de-AT")
+    page.goto(site)
+    page.get_by_role("button", name="Probiere es mit der Astronautin").click()
+    expect(page.locator("#picture .face-card")).to_contain_text("sieht aus wie etwa")
+    seen += page.evaluate(said)
+    page.close()
+    words = {line.strip() for part in seen for line in (part or "").splitlines()}
+    assert words & english == set()
+    assert {"Auf diesem Gerät", "Anhalten", TEXTS["de"]["site_private"]} <= words
 
 
 NO_CAMERA = {
@@ -342,13 +409,13 @@ WATCH = """async middles => {
 }"""
 
 
-@pytest.mark.xfail(reason="the box lags by two detections while other processes keep both cores busy", strict=False)
 def test_the_box_stays_on_a_face_that_sways(site_page: Page):
     site_page.get_by_role("tab", name="Camera").click()
     start_live(site_page)
     watched = site_page.evaluate(WATCH, [middle_of_face(frame) for frame in range(FILM_FRAMES)])
     boxes = [one for one in watched["seen"] if one]
     assert len(boxes) > 0.9 * len(watched["seen"])
+    assert {one["number"] for one in boxes} == {"1"}
     # Less than one detection behind, however busy this machine is: the face moves by 2.8 of its widths a second.
     moved_meanwhile = 2.8 * median(watched["times"]) / 1000
     assert median(one["away"] for one in boxes) < max(0.25, moved_meanwhile)

@@ -80,7 +80,7 @@ def test_the_runtime_is_the_pinned_one():
 def test_modules_name_no_other_site():
     """YuNet's and the runtime's own addresses are text; the page would have to fetch what these modules fetch."""
     for path, content in code_files().items():
-        if not path.startswith("runtime/"):
+        if not path.startswith("device/runtime/"):
             assert b"http://" not in content.replace(b"http://www.w3.org/2000/svg", b""), path
             assert b"https://" not in content, path
 

@@ -1,15 +1,15 @@
 // The visitor's camera: asked for only when it is started, given back when the page is left or goes to the background.
 
-import {TEXTS} from "./texts.js"
+import {text} from "../texts.js"
 
 const WISHES = {width: {ideal: 640}, height: {ideal: 480}}
 const REASONS = {
-  NotAllowedError: TEXTS.refused,
-  SecurityError: TEXTS.refused,
-  NotReadableError: TEXTS.taken,
-  AbortError: TEXTS.taken,
-  NotFoundError: TEXTS.noCamera,
-  OverconstrainedError: TEXTS.noCamera,
+  NotAllowedError: "device_refused",
+  SecurityError: "device_refused",
+  NotReadableError: "device_taken",
+  AbortError: "device_taken",
+  NotFoundError: "device_no_camera",
+  OverconstrainedError: "device_no_camera",
 }
 
 export class CameraError extends Error {}
@@ -35,18 +35,18 @@ export class Camera {
   // Throws `CameraError`.
   async start(deviceId = null) {
     this.stop()
-    if (!navigator.mediaDevices) throw new CameraError(TEXTS.notSecure) // at the http address of another computer
+    if (!navigator.mediaDevices) throw new CameraError(text("device_not_secure")) // at the http address of another computer
     try {
       const wishes = deviceId ? {...WISHES, deviceId: {exact: deviceId}} : {...WISHES, facingMode: "user"}
       this.#stream = await navigator.mediaDevices.getUserMedia({video: wishes})
     } catch (error) {
-      throw new CameraError(REASONS[error.name] ?? TEXTS.cameraFails)
+      throw new CameraError(text(REASONS[error.name] ?? "device_camera_fails"))
     }
     const stream = this.#stream
     stream.getVideoTracks()[0].addEventListener("ended", () => {
       if (stream !== this.#stream) return // it was stopped here
       this.stop()
-      this.onLost(TEXTS.unplugged)
+      this.onLost(text("device_unplugged"))
     })
     this.video.srcObject = stream
     await this.video.play()

@@ -1,10 +1,14 @@
 // The served model on this device: fetched from the demo's own address, run in two workers, answering as the pipeline does.
 
-import {NO_ANSWER, decode, parseRanges, rangeFields, whyAbstained} from "./decoding.js"
+import {parseRanges} from "../ranges.js"
+import {text} from "../texts.js"
+import {NO_ANSWER, decode, whyAbstained} from "./decoding.js"
 import {roundHalfEven} from "./geometry.js"
 
 const MOST_PIXELS = 50_000_000 // of a picture, as in the pipeline
 const FACES_PER_RUN = 8 // bounds the memory
+// What the server answers in place of a manifest, by its status.
+const REFUSALS = {401: "error_login", 404: "device_not_prepared"}
 // A function with SIMD instructions: the runtime is built with them, and a browser that refuses these cannot run it.
 const SIMD_PROBE = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]
 
@@ -12,10 +16,10 @@ export class DeviceError extends Error {}
 
 // Why this browser cannot run the model, or null.
 export function whyUnsupported() {
-  if (typeof WebAssembly !== "object") return "This browser has no WebAssembly."
-  if (!WebAssembly.validate(new Uint8Array(SIMD_PROBE))) return "This browser has no WebAssembly SIMD."
-  if (typeof OffscreenCanvas === "undefined" || !OffscreenCanvas.prototype.getContext) return "This browser has no OffscreenCanvas."
-  if (typeof Worker === "undefined") return "This browser has no workers."
+  if (typeof WebAssembly !== "object") return text("device_no_wasm")
+  if (!WebAssembly.validate(new Uint8Array(SIMD_PROBE))) return text("device_no_simd")
+  if (typeof OffscreenCanvas === "undefined" || !OffscreenCanvas.prototype.getContext) return text("device_no_canvas")
+  if (typeof Worker === "undefined") return text("device_no_workers")
   return null
 }
 
@@ -49,8 +53,8 @@ export class DeviceModel {
     const {manifest} = this
     try {
       await Promise.all([
-        this.finder.call("start", {role: "find", wasm, network: detector, manifest}),
-        this.answerer.call("start", {role: "answer", wasm, network, manifest}),
+        this.finder.call("start", {wasm, detector, manifest}),
+        this.answerer.call("start", {wasm, detector, network, manifest}),
       ])
     } catch (error) {
       this.close()
@@ -66,9 +70,19 @@ export class DeviceModel {
     return this.describe(found, logits, ranges)
   }
 
-  // The faces of an ImageBitmap, which is used up, and their crops. `side`: search a camera's frame at this size only.
-  find(bitmap, {whole = false, side} = {}) {
-    return this.finder.call("find", {bitmap, whole, side}, [bitmap])
+  // The faces of an ImageBitmap, which is used up, and their crops.
+  find(bitmap, {whole = false} = {}) {
+    return this.finder.call("find", {bitmap, whole}, [bitmap])
+  }
+
+  // Candidates of one search of a camera's frame, an ImageBitmap that is used up, at `side`; and the frame's pixels, for `align`.
+  search(bitmap, side) {
+    return this.finder.call("search", {bitmap, side}, [bitmap])
+  }
+
+  // The face of each candidate in a frame's pixels, which are used up, or null; and the crops of these faces.
+  align(picture, candidates, known) {
+    return this.answerer.call("align", {picture, candidates, known}, [picture.data.buffer])
   }
 
   // The logits {age, gender} of each face that "find" has found.
@@ -100,14 +114,11 @@ export class DeviceModel {
     return {box, detection_score: face.score, roll_degrees: roll, ...fields, abstained}
   }
 
-  // A face's answer in other ranges: its year probabilities summed, without the network.
-  inRanges(face, ranges) {
-    return face.abstained ? face : {...face, ...rangeFields(face.year_probabilities, ranges, this.config.max_age)}
-  }
-
-  // Throws `RangesError`.
-  readRanges(text) {
-    return parseRanges(text.trim() || this.manifest.default_ranges, this.config.max_age, this.manifest.range_sets)
+  // Ranges as typed, or the name of a set. Throws `RangesError`.
+  readRanges(typed) {
+    const {range_sets: sets, default_ranges} = this.manifest
+    const name = typed.trim() || default_ranges
+    return parseRanges(Object.hasOwn(sets, name) ? sets[name] : name, this.config.max_age)
   }
 
   close() {
@@ -153,7 +164,7 @@ class RemoteTasks {
 
 function explain(reason) {
   const isMemory = /memory|allocat|out of bounds|OOM|RangeError/i.test(reason)
-  return isMemory ? "This device has too little memory for the model." : `The model does not run in this browser: ${reason}`
+  return isMemory ? text("device_no_memory") : text("device_fails", {reason})
 }
 
 async function fetchManifest(url) {
@@ -161,11 +172,11 @@ async function fetchManifest(url) {
   try {
     response = await fetch(url, {cache: "no-cache"})
   } catch {
-    throw new DeviceError("The model could not be fetched: there is no connection.")
+    throw new DeviceError(text("device_no_connection"))
   }
+  if (!response.ok) throw new DeviceError(text(REFUSALS[response.status] ?? "device_refusal", {status: response.status}))
   const manifest = await response.json().catch(() => null)
-  if (!response.ok) throw new DeviceError(manifest?.detail ?? `The model could not be fetched: the server answered ${response.status}.`)
-  if (!manifest?.files) throw new DeviceError(`The model could not be fetched: ${url} is no description of a model.`)
+  if (!manifest?.files) throw new DeviceError(text("device_no_manifest", {url}))
   return manifest
 }
 
@@ -175,7 +186,7 @@ async function fetchFile(url, bytes, onBytes) {
   const content = new Uint8Array(bytes)
   try {
     response = await fetch(url)
-    if (!response.ok) throw new DeviceError(`${name} could not be fetched: the server answered ${response.status}.`)
+    if (!response.ok) throw new DeviceError(text("device_file_refused", {name, status: response.status}))
     for (const reader = response.body.getReader(); ; ) {
       const {done, value} = await reader.read()
       if (done) break
@@ -185,10 +196,10 @@ async function fetchFile(url, bytes, onBytes) {
     }
   } catch (error) {
     if (error instanceof DeviceError) throw error
-    throw new DeviceError(`${name} could not be fetched: the connection broke off.`)
+    throw new DeviceError(text("device_broken_off", {name}))
   }
   // A host that stores a pointer in place of a large file, or a proxy that cuts it off.
-  if (read !== bytes) throw new DeviceError(`${name} is not whole: expected ${bytes} bytes, got ${read}. Reload the page.`)
+  if (read !== bytes) throw new DeviceError(text("device_not_whole", {name, bytes, read}))
   return content
 }
 
@@ -197,12 +208,12 @@ async function readPicture(blob) {
   try {
     bitmap = await createImageBitmap(blob)
   } catch {
-    throw new DeviceError("This file cannot be read as a picture by your browser. Choose a JPEG, PNG or WebP file.")
+    throw new DeviceError(text("device_unreadable"))
   }
   if (bitmap.width * bitmap.height > MOST_PIXELS) {
     const size = `${bitmap.width} x ${bitmap.height}`
     bitmap.close()
-    throw new DeviceError(`Expected a picture of at most ${MOST_PIXELS / 1e6} megapixels; this one has ${size} pixels. Use a smaller one.`)
+    throw new DeviceError(text("device_picture_too_large", {most: MOST_PIXELS / 1e6, size}))
   }
   return bitmap
 }

@@ -32,37 +32,45 @@ export class FaceDetector {
     return fromLeft(faces)
   }
 
-  // The faces of a camera's frame: one search at `side`, so that the next frame need not wait.
-  async detectLive(picture, side, minScore = MIN_SCORE) {
-    return fromLeft(await this.#lookClosely(picture, await this.yunet.detect(picture, side), minScore))
+  // One search of a camera's frame at `side` -> candidates, the likeliest first.
+  async search(picture, side) {
+    return this.#candidates(await this.yunet.detect(picture, side))
+  }
+
+  // A close look at each candidate -> its face, or null where there is none, or one that is `known` or another candidate's.
+  async confirm(picture, candidates, known = [], minScore = MIN_SCORE) {
+    const faces = []
+    for (const candidate of candidates) {
+      const face = await this.#lookAt(picture, candidate, minScore)
+      const isApart = other => distance(mean(face.landmarks), mean(other.landmarks)) > (other.box[2] - other.box[0]) / 4
+      faces.push(face && [...known, ...faces].every(other => !other || isApart(other)) ? face : null)
+    }
+    return faces
   }
 
   // First detections -> those that are faces on a close look, each once.
   async #lookClosely(picture, rows, minScore) {
-    const {max_faces, likely_score, other_margins} = this.settings
-    const faces = []
-    for (const row of [...rows].sort((one, other) => other.score - one.score).slice(0, max_faces)) {
-      const candidate = {
-        box: [row.x, row.y, row.x + row.width, row.y + row.height],
-        score: row.score,
-        landmarks: row.landmarks,
-        roll: null,
-        isRollCertain: true,
-      }
-      let face = await this.#refine(picture, candidate)
-      if (!face || face.score < this.settings.upright_score) face = await this.#turnUpright(picture, candidate, face)
-      if (row.score >= likely_score && (!face || face.score < minScore)) {
-        // Blurred faces, profiles and faces that fill the picture score higher when seen larger or smaller.
-        const looks = []
-        for (const margin of other_margins) looks.push(await this.#detectInCrop(picture, face ?? candidate, margin))
-        face = best([...looks, face])
-      }
-      if (!face || face.score < minScore) continue
-      // Two first detections may be refined to the same face.
-      const isNew = faces.every(other => distance(mean(face.landmarks), mean(other.landmarks)) > (other.box[2] - other.box[0]) / 4)
-      if (isNew) faces.push(face)
+    return (await this.confirm(picture, this.#candidates(rows), [], minScore)).filter(Boolean)
+  }
+
+  // A candidate is a face whose landmarks and score are those of a first detection.
+  #candidates(rows) {
+    const likeliest = [...rows].sort((one, other) => other.score - one.score).slice(0, this.settings.max_faces)
+    return likeliest.map(({x, y, width, height, score, landmarks}) =>
+      ({box: [x, y, x + width, y + height], score, landmarks, roll: null, isRollCertain: true}))
+  }
+
+  async #lookAt(picture, candidate, minScore) {
+    const {likely_score, other_margins} = this.settings
+    let face = await this.#refine(picture, candidate)
+    if (!face || face.score < this.settings.upright_score) face = await this.#turnUpright(picture, candidate, face)
+    if (candidate.score >= likely_score && (!face || face.score < minScore)) {
+      // Blurred faces, profiles and faces that fill the picture score higher when seen larger or smaller.
+      const looks = []
+      for (const margin of other_margins) looks.push(await this.#detectInCrop(picture, face ?? candidate, margin))
+      face = best([...looks, face])
     }
-    return faces
+    return face && face.score >= minScore ? face : null
   }
 
   // The face in its most likely orientation, and whether that is certain. `found`: what the close look made of it, or null.

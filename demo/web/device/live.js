@@ -1,25 +1,37 @@
 // The live camera with the model on this device: the switch, the stage and the cards, as one component.
 //
-// The video plays by itself. Whenever the finder is free it gets the newest frame; frames that come meanwhile are dropped and
-// never queued. The answerer gets the newest crops in the same way. Boxes are drawn at every refresh of the screen.
+// The video plays by itself. Whenever the finder is free it searches the newest frame; frames that come meanwhile are dropped and
+// never queued. Whenever the answerer is free it looks closely at what was found last. With each frame of the video, each box is
+// drawn where its face is expected by then.
 
-import {cards, describe, drawBoxes, layerFor, make, notice, shortAnswer} from "./answers.js"
+import {element} from "../dom.js"
+import {RangesError} from "../ranges.js"
+import {decimal, text, useTexts} from "../texts.js"
+import {describe} from "../words.js"
+import {BoxLayer} from "./boxes.js"
 import {Camera, CameraError} from "./camera.js"
-import {RangesError} from "./decoding.js"
+import {cards, notice, shortAnswer} from "./cards.js"
 import {DeviceError, DeviceModel, whyUnsupported} from "./device_model.js"
-import {TEXTS} from "./texts.js"
 import {Tracks, boxAt, learn} from "./tracking.js"
 
 // A fine search finds far faces but takes four times as long as a coarse one.
 const COARSE_SIDE = 320, FINE_SIDE = 640
-const FINE_MS = 1000 // between two fine searches while a face is in sight; else every second search is fine
+// Between two fine searches while a face is in sight; else every second search is fine. A slow device has them more rarely.
+const FINE_MS = 1000, FINE_TIMES = 10
 const FACES_PER_ANSWER = 4
 const CARDS_MS = 300 // between two changes of the cards, so that they can be read
 
-// models: [{name, manifest, device}]: the address of a manifest, or a promise of a DeviceModel that others use too. onWhere("device" or "server"): what the visitor chose, or had to be chosen;
-// without it there is no server to choose.
-export function mountLive(root, {models, onWhere = null}) {
+// models: [{name, manifest, device}]: the address of a manifest, or a promise of a DeviceModel that others use too.
+// onWhere("device" or "server"): what the visitor chose, or had to; without it there is no server to choose.
+// texts: the tables of texts.json, unless `useTexts` has them already.
+export function mountLive(root, {models, onWhere = null, texts = null}) {
+  if (texts) useTexts(texts)
   return new Live(root, models, onWhere)
+}
+
+// What a model that is being fetched says of itself.
+export function loadingText(done, all) {
+  return done < all ? text("device_loading", {done: decimal(done / 1e6), all: decimal(all / 1e6)}) : text("device_preparing")
 }
 
 class Live {
@@ -38,32 +50,35 @@ class Live {
   }
 
   #build() {
-    const switcher = this.onWhere && make("fieldset", {class: "device-switch"},
-      make("legend", {}, TEXTS.where),
-      ...[["device", TEXTS.onDevice], ["server", TEXTS.onServer]].map(([value, label]) =>
-        make("label", {}, make("input", {type: "radio", name: "device-where", value, checked: value === "device", onchange: () => this.#choose(value)}), label)))
-    this.note = make("p", {class: "device-note"}, TEXTS.deviceNote)
-    this.video = make("video", {playsinline: true, muted: true, "aria-label": TEXTS.camera})
+    const choice = (value, label) => element("label", {},
+      element("input", {type: "radio", name: "device-where", value, checked: value === "device", onchange: () => this.#choose(value)}),
+      label)
+    const switcher = this.onWhere && element("fieldset", {class: "device-switch"},
+      element("legend", {}, text("device_where")), choice("device", text("device_here")), choice("server", text("device_server")))
+    this.note = element("p", {class: "device-note"}, text("device_note"))
+    this.video = element("video", {playsinline: true, muted: true, "aria-label": text("device_camera")})
     this.video.muted = true
-    this.layer = layerFor()
-    this.startButton = make("button", {type: "button", class: "device-start primary", onclick: () => this.#start()}, TEXTS.start)
-    this.progress = make("progress", {hidden: true, max: 1})
-    this.status = make("p", {class: "device-status", role: "status"})
-    this.cover = make("div", {class: "device-cover"}, this.startButton, this.progress, this.status)
-    this.stage = make("div", {class: "device-stage"}, this.video, this.layer, this.cover)
-    this.stopButton = make("button", {type: "button", class: "device-stop", hidden: true, onclick: () => this.#end()}, TEXTS.stop)
-    this.cameras = make("select", {class: "device-cameras", "aria-label": TEXTS.camera, hidden: true, onchange: () => this.#start(this.cameras.value)})
-    this.model = make("select", {"aria-label": TEXTS.model, hidden: this.models.length < 2, onchange: () => this.#changeModel()},
-      ...this.models.map(({name}, index) => make("option", {value: index}, name)))
-    const list = make("datalist", {id: "device-range-sets"})
-    this.rangeSets = list
-    this.ranges = make("input", {type: "text", list: list.id, class: "device-ranges", oninput: () => this.#readRanges()})
-    this.problem = make("div", {})
-    this.said = make("div", {class: "device-cards"})
-    this.live = make("div", {class: "device-live"},
-      make("div", {class: "device-left"}, this.stage, make("div", {class: "device-controls"}, this.stopButton, this.cameras, this.model)),
-      make("div", {class: "device-side"},
-        make("label", {}, TEXTS.ranges, this.ranges, make("small", {}, TEXTS.rangesHelp)), list, this.problem, this.said))
+    this.boxes = new BoxLayer()
+    this.startButton = element("button", {type: "button", class: "device-start primary", onclick: () => this.#start()}, text("device_start"))
+    this.progress = element("progress", {hidden: true, max: 1})
+    this.status = element("p", {class: "device-status", role: "status"})
+    this.cover = element("div", {class: "device-cover"}, this.startButton, this.progress, this.status)
+    this.stage = element("div", {class: "device-stage"}, this.video, this.boxes.element, this.cover)
+    this.stopButton = element("button", {type: "button", class: "device-stop", hidden: true, onclick: () => this.#end()}, text("device_stop"))
+    this.cameras = element("select",
+      {class: "device-cameras", "aria-label": text("device_camera"), hidden: true, onchange: () => this.#start(this.cameras.value)})
+    this.model = element("select", {"aria-label": text("model"), hidden: this.models.length < 2, onchange: () => this.#changeModel()},
+      this.models.map(({name}, index) => element("option", {value: index}, name)))
+    this.rangeSets = element("datalist", {id: "device-range-sets"})
+    this.ranges = element("input", {type: "text", list: this.rangeSets.id, class: "device-ranges", oninput: () => this.#readRanges()})
+    this.problem = element("div")
+    this.said = element("div", {class: "device-cards"})
+    this.live = element("div", {class: "device-live"},
+      element("div", {class: "device-left"}, this.stage,
+        element("div", {class: "device-controls"}, this.stopButton, this.cameras, this.model)),
+      element("div", {class: "device-side"},
+        element("label", {}, text("age_ranges"), this.ranges, element("small", {}, text("device_ranges_help"))),
+        this.rangeSets, this.problem, this.said))
     this.root.replaceChildren(...[switcher, this.note, this.live].filter(Boolean))
     this.root.classList.add("device")
   }
@@ -82,10 +97,10 @@ class Live {
     if (this.camera.isOn) this.#end()
   }
 
-  // In the background the camera is given back; when the page is seen again it goes on.
+  // In the background the camera is given back; when the page is seen again it starts again.
   #onVisibility() {
     if (document.hidden && this.camera.isOn) {
-      this.#end(notice(TEXTS.paused))
+      this.#end(notice(text("device_paused")))
       this.isPaused = true
     } else if (!document.hidden && this.isPaused && this.#isShown()) this.#start(this.deviceId)
   }
@@ -103,13 +118,13 @@ class Live {
       this.isShared = device !== undefined
       this.#device = await (device ?? DeviceModel.load(manifest, (done, all) => {
         this.progress.value = done / all
-        this.status.textContent = done < all ? TEXTS.loading(done, all) : TEXTS.preparing
+        this.status.textContent = loadingText(done, all)
       }))
     } finally {
       this.progress.hidden = true
       this.status.textContent = ""
     }
-    this.rangeSets.replaceChildren(...Object.keys(this.#device.manifest.range_sets).map(value => make("option", {value})))
+    this.rangeSets.replaceChildren(...Object.keys(this.#device.manifest.range_sets).map(value => element("option", {value})))
     this.ranges.placeholder = this.#device.manifest.default_ranges
     this.#readRanges()
   }
@@ -131,8 +146,9 @@ class Live {
       if (this.#device) this.rangesRead = this.#device.readRanges(this.ranges.value)
     } catch (error) {
       if (!(error instanceof RangesError)) throw error
-      this.problem.replaceChildren(notice(error.message, true)) // the ranges before stay
+      this.problem.replaceChildren(notice(text(error.problem, error.values), true)) // the ranges before stay
     }
+    this.cardsShown = -Infinity
     this.#showCards()
   }
 
@@ -144,7 +160,7 @@ class Live {
     this.said.replaceChildren()
     try {
       await this.#load()
-      this.status.textContent = TEXTS.asking
+      this.status.textContent = text("device_asking")
       await this.camera.start(deviceId)
     } catch (error) {
       if (run === this.#run) this.#failed(error)
@@ -155,23 +171,24 @@ class Live {
     }
     if (run !== this.#run || !this.#isShown()) return this.#end() // left while the browser asked
     this.tracks = new Tracks()
-    this.frame = null
+    this.frame = this.answer = null
     this.isFinding = this.isAnswering = false
-    this.searchedFinely = this.restsUntil = -Infinity
+    this.searchedFinely = this.restsUntil = this.cardsShown = -Infinity
+    this.fineTook = 0
     this.wasFine = true
     this.cover.hidden = true
     this.stopButton.hidden = false
     this.stage.classList.toggle("mirrored", this.camera.isMirrored)
     this.#listCameras()
     this.#watchVideo(run)
-    this.#draw(run)
   }
 
-  // Ask for the faces of the newest frame, if the finder is free.
+  // With each frame of the video: move the boxes, and search the frame if the finder is free.
   #watchVideo(run) {
     this.video.requestVideoFrameCallback(now => {
       if (run !== this.#run) return
       if (!this.isFinding) this.#find(now, run)
+      if (this.frame) this.#draw(now)
       this.#watchVideo(run)
     })
   }
@@ -180,11 +197,14 @@ class Live {
     this.isFinding = true
     try {
       const bitmap = await createImageBitmap(this.video)
-      const found = await this.#device.find(bitmap, {side: this.#searchSide(time)})
+      const side = this.#searchSide(time)
+      const {candidates, picture, milliseconds} = await this.#device.search(bitmap, side)
       if (run !== this.#run) return
-      if (this.frame && (found.width !== this.frame.width || found.height !== this.frame.height)) this.tracks = new Tracks() // a turned phone
-      this.frame = {...found, time, shown: this.tracks.update(found.faces, time)}
-      this.#report("found", {faces: found.faces.length, ...found.milliseconds, total: performance.now() - time})
+      if (side === FINE_SIDE) this.fineTook = milliseconds.detect
+      const {width, height} = picture
+      if (this.frame && (width !== this.frame.width || height !== this.frame.height)) this.tracks = new Tracks() // a turned phone
+      this.frame = {time, picture, width, height, found: this.tracks.update(candidates, time)}
+      this.#report("found", {faces: this.#faces().length, ...milliseconds, total: performance.now() - time})
       if (!this.isAnswering) this.#answer(run)
       this.#showCards()
     } catch (error) {
@@ -195,31 +215,42 @@ class Live {
   }
 
   #searchSide(time) {
-    const isInSight = this.tracks.tracks.length > 0
-    const isFine = isInSight ? time - this.searchedFinely >= FINE_MS : !this.wasFine
+    const isDue = time - this.searchedFinely >= Math.max(FINE_MS, FINE_TIMES * this.fineTook)
+    const isFine = this.#faces().length > 0 ? isDue : !this.wasFine
     if (isFine) this.searchedFinely = time
     this.wasFine = isFine
     return isFine ? FINE_SIDE : COARSE_SIDE
   }
 
-  // Answer for the faces of the newest frame that have waited longest.
+  // The tracks of the newest frame that are faces.
+  #faces() {
+    return this.frame?.found.filter(track => track.face) ?? []
+  }
+
+  // Look closely at what has waited longest in the newest frame, and answer for the faces among it.
   async #answer(run) {
-    const {faces, crops, shown, time} = this.frame
-    const chosen = shown.map((track, index) => ({track, index})).sort((one, other) => one.track.answered - other.track.answered).slice(0, FACES_PER_ANSWER)
-    const isNew = chosen.some(({track}) => !track.logits)
-    if (!chosen.length || (!isNew && performance.now() < this.restsUntil)) return
+    const {found, picture, time} = this.frame, {tracks} = this
+    const chosen = [...found].sort((one, other) => one.looked - other.looked).slice(0, FACES_PER_ANSWER)
+    const isUrgent = chosen.some(track => track.looked === -Infinity || track.isDoubtful)
+    if (!chosen.length || (!isUrgent && performance.now() < this.restsUntil)) return
     this.isAnswering = true
     try {
-      const bytes = crops.length / faces.length
-      const part = new Uint8ClampedArray(chosen.length * bytes)
-      chosen.forEach(({index}, row) => part.set(crops.subarray(index * bytes, (index + 1) * bytes), row * bytes))
       const start = performance.now()
-      const logits = await this.#device.answer({faces: chosen, crops: part})
+      const known = this.#faces().filter(track => !chosen.includes(track)).map(track => track.candidate)
+      const aligned = await this.#device.align(picture, chosen.map(track => track.candidate), known)
       if (run !== this.#run) return
-      chosen.forEach(({track}, row) => learn(track, logits[row], time))
+      chosen.forEach((track, index) => {
+        tracks.confirm(track, aligned.faces[index])
+        track.looked = time
+      })
+      const faces = chosen.filter((_, index) => aligned.faces[index])
+      const logits = await this.#device.answer({faces, crops: aligned.crops})
+      if (run !== this.#run) return
+      faces.forEach((track, row) => learn(track, logits[row], time))
+      this.#describe()
       const total = performance.now() - start
       this.restsUntil = performance.now() + total // at most half of a core, so that boxes and video stay smooth
-      this.#report("answered", {faces: chosen.length, total})
+      this.#report("answered", {faces: faces.length, align: aligned.milliseconds, total})
     } catch (error) {
       if (run === this.#run) this.#failed(error)
     } finally {
@@ -232,33 +263,33 @@ class Live {
     this.root.dispatchEvent(new CustomEvent(event, {detail, bubbles: true}))
   }
 
-  #answered() {
-    const shown = this.frame?.shown.filter(track => track.logits) ?? []
-    const numbers = shown.map(track => track.number)
-    const found = {...this.frame, faces: shown.map(track => track.face)}
-    return {numbers, answer: this.#device.describe(found, shown.map(track => track.logits), this.rangesRead)}
+  // What is said of the faces, once after each answer.
+  #describe() {
+    const left = ({candidate: {box}}) => box[0] + box[2]
+    const answered = this.#faces().filter(track => track.logits).sort((one, other) => left(one) - left(other))
+    const faces = answered.map(track => ({...track.face, box: track.candidate.box}))
+    const answer = this.#device.describe({...this.frame, faces}, answered.map(track => track.logits), this.rangesRead)
+    answered.forEach((track, index) => {
+      answer.faces[index].number = track.number
+      track.lines = shortAnswer(answer.faces[index])
+    })
+    this.answer = answer
+    this.boxes.element.setAttribute("aria-label", describe(answer))
+    this.#showCards()
   }
 
-  // At each refresh of the screen every box lies where its face is expected by now.
-  #draw(run) {
-    if (run !== this.#run) return
-    if (this.frame) {
-      const {numbers, answer} = this.#answered()
-      const lines = new Map(answer.faces.map((face, index) => [numbers[index], shortAnswer(face)]))
-      const now = performance.now()
-      const boxes = this.frame.shown.map(track => ({number: track.number, box: boxAt(track, now), lines: lines.get(track.number) ?? []}))
-      drawBoxes(this.layer, this.frame.width, this.frame.height, boxes, this.camera.isMirrored)
-      this.layer.setAttribute("aria-label", describe(numbers, answer.faces))
-    }
-    requestAnimationFrame(() => this.#draw(run))
+  #draw(time) {
+    const boxes = this.#faces().map(track => ({number: track.number, box: boxAt(track, time), lines: track.lines ?? []}))
+    this.boxes.draw(this.frame.width, this.frame.height, boxes, this.camera.isMirrored)
   }
 
   #showCards() {
-    if (!this.camera?.isOn || !this.frame || performance.now() - (this.cardsShown ?? 0) < CARDS_MS) return
+    if (!this.camera?.isOn || !this.frame || performance.now() - this.cardsShown < CARDS_MS) return
+    const shown = new Set(this.#faces().map(track => track.number))
+    const faces = this.answer?.faces.filter(face => shown.has(face.number)) ?? []
     this.cardsShown = performance.now()
-    const {numbers, answer} = this.#answered()
-    if (answer.faces.length) this.said.replaceChildren(cards(numbers, answer))
-    else if (!this.frame.shown.length) this.said.replaceChildren(notice(TEXTS.noFace))
+    if (faces.length) this.said.replaceChildren(cards({...this.answer, faces}, this.rangesRead))
+    else if (!shown.size && !this.isAnswering) this.said.replaceChildren(notice(text("live_no_face")))
   }
 
   async #listCameras() {
@@ -266,7 +297,7 @@ class Live {
     const cameras = await this.camera.list()
     this.cameras.hidden = cameras.length < 2
     this.cameras.replaceChildren(...cameras.map(({deviceId, label}, index) =>
-      make("option", {value: deviceId, selected: deviceId === this.deviceId}, label || `${TEXTS.camera} ${index + 1}`)))
+      element("option", {value: deviceId, selected: deviceId === this.deviceId}, label || `${text("device_camera")} ${index + 1}`)))
   }
 
   #failed(error) {
@@ -278,15 +309,15 @@ class Live {
 
   // The server answers where this device cannot. Without a server, say why there is no answer.
   #fallBack(reason) {
-    this.#end(notice(this.onWhere ? TEXTS.fallback(reason) : reason, true))
-    if (this.onWhere) this.#choose("server", TEXTS.fallback(reason))
+    if (this.onWhere) this.#choose("server", text("device_fallback", {reason}))
+    else this.#end(notice(reason, true))
   }
 
   #choose(where, reason = null) {
     this.where = where
     this.#end()
     for (const input of this.root.querySelectorAll("[name=device-where]")) input.checked = input.value === where
-    this.note.textContent = reason ?? (where === "device" ? TEXTS.deviceNote : TEXTS.serverNote)
+    this.note.textContent = reason ?? text(where === "device" ? "device_note" : "device_server_note")
     this.note.classList.toggle("problem", Boolean(reason))
     this.live.hidden = where === "server"
     this.onWhere(where)
@@ -299,9 +330,7 @@ class Live {
     this.isPaused = false
     this.camera?.stop()
     this.frame = null
-    this.layer.replaceChildren()
-    delete this.layer.dataset.faces
-    this.layer.removeAttribute("aria-label")
+    this.boxes.clear()
     this.cover.hidden = false
     this.stopButton.hidden = true
     this.cameras.hidden = true

@@ -1,73 +1,102 @@
 // Faces before a camera keep their numbers. Boxes are never averaged, or they would trail behind a moving face: between two
-// detections they move on as fast as the face did. Logits are averaged, so that answers do not flicker.
+// detections they move on as the face did, with its speed and, where detections are far apart, its acceleration. Logits are
+// averaged, so that answers do not flicker.
 
-const FARTHEST_WIDTHS = 2 // a face moves by at most so many of its widths between two detections
+// A face moves by at most so many of its widths between two detections, whichever is more.
+const FARTHEST_WIDTHS = 2, FARTHEST_WIDTHS_A_SECOND = 6
 const FORGOTTEN_MS = 800 // a face that is missing for longer starts anew
 const AVERAGED_MS = 770 // time constant of the moving average of logits: 0.35 for a new answer after a third of a second
 const NEWEST_SPEED = 0.6 // weight of the last movement in the speed
 const IMPOSSIBLE = 1e6
-const FARTHEST_MS = 250 // a box moves on for at most so long
+const FARTHEST_MS = 500 // a box moves on for at most so long
+// Detections further apart than this say how a speed changes; the noise of nearer ones would hide it.
+const ACCELERATION_MS = 90, ACCELERATION_SHARE = 0.7
 
+// What the detector finds are candidates. A track is of a face once a close look confirmed it, and gets its number then.
 export class Tracks {
   tracks = []
 
-  // Number the faces of a frame that was taken at `time` (milliseconds) -> the track of each.
-  update(faces, time) {
+  // Follow the candidates of a frame that was taken at `time` (milliseconds) -> the track of each.
+  update(candidates, time) {
     this.tracks = this.tracks.filter(track => time - track.time <= FORGOTTEN_MS)
-    const known = this.#match(faces, time)
-    return faces.map((face, index) => {
-      const track = known[index] ?? this.#add(face, time)
-      if (known[index]) move(track, face, time)
+    const known = this.#match(candidates, time)
+    return candidates.map((candidate, index) => {
+      const track = known[index] ?? this.#add(candidate, time)
+      if (known[index]) move(track, candidate, time)
       return track
     })
   }
 
-  // Which track each face continues, if any: the assignment with the smallest sum of squared distances. A sum of distances, or
-  // the nearest track of each, would swap two faces that move side by side by the gap between them.
-  #match(faces, time) {
+  // Take in what a close look at the track's candidate found: a face, or null. One blurred frame does not end a face: it is
+  // doubtful then, and ends with the next look that does not find it.
+  confirm(track, face) {
+    track.isDoubtful = !face && track.face !== null && !track.isDoubtful
+    if (!track.isDoubtful) track.face = face
+    if (face) track.number ??= this.#freeNumber()
+  }
+
+  // Which track each candidate continues, if any: the assignment with the smallest sum of squared distances. A sum of distances,
+  // or the nearest track of each, would swap two faces that move side by side by the gap between them.
+  #match(candidates, time) {
     const {tracks} = this
-    const starts = faces.map(() => FARTHEST_WIDTHS ** 2) // a column for each face that starts a track
-    const costs = faces.map(face => [...tracks.map(track => cost(face, track, time)), ...starts])
+    const farthest = Math.max(FARTHEST_WIDTHS, ...tracks.map(track => reach(track, time)))
+    const starts = candidates.map(() => farthest ** 2) // a column for each candidate that starts a track
+    const costs = candidates.map(candidate => [...tracks.map(track => cost(candidate, track, time)), ...starts])
     return assign(costs).map(column => tracks[column])
   }
 
-  #add(face, time) {
-    const taken = new Set(this.tracks.map(track => track.number))
-    let number = 1
-    while (taken.has(number)) number++
-    const track = {number, face, time, speed: [0, 0], logits: null, answered: -Infinity}
+  #add(candidate, time) {
+    const still = {speed: [0, 0], acceleration: [0, 0], lastSpeed: null, lastPassed: 0}
+    const never = {looked: -Infinity, answered: -Infinity}
+    const track = {number: null, candidate, face: null, isDoubtful: false, time, ...still, logits: null, ...never}
     this.tracks.push(track)
     return track
   }
+
+  #freeNumber() {
+    const taken = new Set(this.tracks.map(track => track.number))
+    let number = 1
+    while (taken.has(number)) number++
+    return number
+  }
 }
 
-// In squared widths of the face; very large for faces too far apart or of another size. A face may go on as it moved, or stay.
-function cost(face, track, time) {
-  const width = (widthOf(face.box) + widthOf(track.face.box)) / 2
-  const growth = widthOf(face.box) / widthOf(track.face.box)
+const reach = (track, time) => Math.max(FARTHEST_WIDTHS, (FARTHEST_WIDTHS_A_SECOND * (time - track.time)) / 1000)
+
+// In squared widths of the face; very large for faces too far apart or of another size. A face may move on as it did, or stay.
+function cost(candidate, track, time) {
+  const width = (widthOf(candidate.box) + widthOf(track.candidate.box)) / 2
+  const growth = widthOf(candidate.box) / widthOf(track.candidate.box)
   if (growth > 2 || growth < 0.5) return IMPOSSIBLE
   const distances = [time, track.time].map(at => {
-    const [x, y] = middle(boxAt(track, at)), [u, v] = middle(face.box)
+    const [x, y] = middle(boxAt(track, at)), [u, v] = middle(candidate.box)
     return ((x - u) ** 2 + (y - v) ** 2) / width ** 2
   })
   const squared = Math.min(...distances)
-  return squared > FARTHEST_WIDTHS ** 2 ? IMPOSSIBLE : squared
+  return squared > reach(track, time) ** 2 ? IMPOSSIBLE : squared
 }
 
-function move(track, face, time) {
+function move(track, candidate, time) {
   const passed = time - track.time
   if (passed > 0) {
-    const [from, to] = [middle(track.face.box), middle(face.box)]
-    track.speed = track.speed.map((speed, axis) => (1 - NEWEST_SPEED) * speed + (NEWEST_SPEED * (to[axis] - from[axis])) / passed)
+    const [from, to] = [middle(track.candidate.box), middle(candidate.box)]
+    const fresh = to.map((value, axis) => (value - from[axis]) / passed)
+    // `fresh` was the speed half way between two detections: what changed since then is added.
+    const isFar = passed > ACCELERATION_MS && track.lastSpeed
+    const between = (passed + track.lastPassed) / 2
+    track.acceleration = fresh.map((speed, axis) => (isFar ? (ACCELERATION_SHARE * (speed - track.lastSpeed[axis])) / between : 0))
+    track.speed = fresh.map((speed, axis) =>
+      isFar ? speed + (track.acceleration[axis] * passed) / 2 : (1 - NEWEST_SPEED) * track.speed[axis] + NEWEST_SPEED * speed)
+    Object.assign(track, {lastSpeed: fresh, lastPassed: passed})
   }
-  track.face = face
-  track.time = time
+  Object.assign(track, {candidate, time})
 }
 
 // Where the face is expected at `time`.
-export function boxAt(track, time) {
-  const passed = Math.min(Math.max(time - track.time, 0), FARTHEST_MS)
-  return track.face.box.map((value, index) => value + track.speed[index % 2] * passed)
+export function boxAt({candidate, time: seen, speed, acceleration}, time) {
+  const passed = Math.min(Math.max(time - seen, 0), FARTHEST_MS)
+  const moved = speed.map((value, axis) => value * passed + (acceleration[axis] * passed ** 2) / 2)
+  return candidate.box.map((value, index) => value + moved[index % 2])
 }
 
 // Average the track's logits with those of a frame that was taken at `time`.

@@ -1,5 +1,6 @@
-// One of two workers, so that the page never waits: "find" detects and aligns faces, "answer" runs the age and gender network.
-// They run at the same time: boxes come at the camera's pace, answers at the network's.
+// One of two workers, so that the page never waits. For a live camera the first searches frames, and the second looks closely at
+// what it found, aligns faces and runs the age and gender network: they run at the same time, so that boxes come at the camera's
+// pace and answers at the network's. For a picture the first does all but the network.
 
 import * as runtime from "./runtime/ort.wasm.bundle.min.mjs"
 import {FaceDetector} from "./face_detector.js"
@@ -9,51 +10,52 @@ import {YuNet} from "./yunet.js"
 const BACKGROUND = "white" // of a transparent picture, as in the pipeline
 
 const tasks = {
-  // `wasm` and `network` are the bytes of the runtime and of an ONNX file.
-  async start({role, wasm, network, manifest}) {
+  // The bytes of the runtime, of YuNet and, for the second worker, of the age and gender network.
+  async start({wasm, detector, network = null, manifest}) {
     runtime.env.wasm.wasmBinary = wasm
     runtime.env.wasm.numThreads = 1 // more need a page that is isolated from other sites, which a Space inside another page is not
     runtime.env.logLevel = "error"
     // 8-bit weights are turned into floats once, when the file is read, and not at each run
     const options = {executionProviders: ["wasm"], extra: {session: {disable_quant_qdq: "1"}}}
-    const session = await runtime.InferenceSession.create(network, options)
-    const {config, preprocessor, detector} = manifest
-    Object.assign(state, {session, config, preprocessor, settings: detector})
-    if (role === "find") state.detector = new FaceDetector(new YuNet(runtime, session, detector), detector)
+    const open = bytes => runtime.InferenceSession.create(bytes, options)
+    const {config, preprocessor, detector: settings} = manifest
+    const yunet = new YuNet(runtime, await open(detector), settings)
+    const session = network && (await open(network))
+    Object.assign(state, {session, config, preprocessor, settings, detector: new FaceDetector(yunet, settings)})
     return {}
   },
 
-  // A picture (an ImageBitmap) -> its faces, and their crops (N, S, S, 4) one after the other.
-  // `side`: search a frame of the camera at this size only. `whole`: the picture is one face.
-  async find({bitmap, side, whole}) {
-    const times = {start: performance.now()}
+  // A picture (an ImageBitmap) -> its faces, and their crops (N, S, S, 4) concatenated. `whole`: the picture is one face.
+  async find({bitmap, whole}) {
     const picture = pixelsOf(bitmap)
-    times.pixels = performance.now()
-    const {landmarks_xy, image_size} = state.config
-    let faces, matrices
-    if (whole) {
-      const {width, height} = picture
-      faces = [{box: [0, 0, width, height], score: null, landmarks: null, roll: null, isRollCertain: true}]
-      matrices = [squareMatrix([width / 2, height / 2], Math.min(width, height), image_size)]
-    } else {
-      faces = await (side ? state.detector.detectLive(picture, side) : state.detector.detect(picture))
-      matrices = faces.map(face => cropMatrix(face, landmarks_xy, image_size, state.settings.box_crop))
-    }
-    times.detected = performance.now()
-    const bytes = 4 * image_size * image_size
-    const crops = new Uint8ClampedArray(faces.length * bytes)
-    matrices.forEach((matrix, index) => crops.set(warpSquare(picture, matrix, image_size).data, index * bytes))
-    const milliseconds = {
-      pixels: times.pixels - times.start,
-      detect: times.detected - times.pixels,
-      align: performance.now() - times.detected,
-    }
-    return {faces, crops, width: picture.width, height: picture.height, milliseconds}
+    const {width, height} = picture
+    if (!whole) return {...cut(picture, await state.detector.detect(picture)), width, height}
+    const face = {box: [0, 0, width, height], score: null, landmarks: null, roll: null, isRollCertain: true}
+    const {image_size} = state.config
+    const matrix = squareMatrix([width / 2, height / 2], Math.min(width, height), image_size)
+    return {faces: [face], crops: warpSquare(picture, matrix, image_size).data, width, height}
+  },
+
+  // A camera's frame (an ImageBitmap) -> candidates of one search at `side`, and the frame's pixels.
+  async search({bitmap, side}) {
+    const start = performance.now()
+    const picture = pixelsOf(bitmap)
+    const drawn = performance.now()
+    const candidates = await state.detector.search(picture, side)
+    const {data, width, height} = picture
+    return {candidates, picture: {data, width, height}, milliseconds: {pixels: drawn - start, detect: performance.now() - drawn}}
+  },
+
+  // Candidates in a frame's pixels -> the face of each, or null; and the crops of the faces. `known`: faces not to be found again.
+  async align({picture, candidates, known}) {
+    const start = performance.now()
+    const faces = await state.detector.confirm(picture, candidates, known)
+    const {crops} = cut(picture, faces.filter(Boolean))
+    return {faces, crops, milliseconds: performance.now() - start}
   },
 
   // Crops (N, S, S, 4) -> logits of each: {age: N times max_age + 1, gender: N times two}.
   async answer({crops, count}) {
-    const start = performance.now()
     const {session, config} = state
     const side = config.image_size
     const input = new runtime.Tensor("float32", normalise(crops, count, side, state.preprocessor), [count, 3, side, side])
@@ -62,11 +64,22 @@ const tasks = {
       const length = output.data.length / count
       return output.data.slice(index * length, (index + 1) * length)
     })
-    const logits = {age: rows(outputs.age_logits), gender: rows(outputs.gender_logits)}
-    return {...logits, milliseconds: {model: performance.now() - start}}
+    return {age: rows(outputs.age_logits), gender: rows(outputs.gender_logits)}
   },
 }
 const state = {}
+
+// Faces with the crops of all, concatenated.
+function cut(picture, faces) {
+  const {landmarks_xy, image_size} = state.config
+  const bytes = 4 * image_size * image_size
+  const crops = new Uint8ClampedArray(faces.length * bytes)
+  faces.forEach((face, index) => {
+    const matrix = cropMatrix(face, landmarks_xy, image_size, state.settings.box_crop)
+    crops.set(warpSquare(picture, matrix, image_size).data, index * bytes)
+  })
+  return {faces, crops}
+}
 
 function pixelsOf(bitmap) {
   const {width, height} = bitmap
@@ -99,7 +112,7 @@ function normalise(crops, count, side, preprocessor) {
 addEventListener("message", async ({data: {id, task, ...parts}}) => {
   try {
     const result = await tasks[task](parts)
-    postMessage({id, result}, result.crops ? [result.crops.buffer] : [])
+    postMessage({id, result}, [result.crops, result.picture?.data].flatMap(bytes => (bytes ? [bytes.buffer] : [])))
   } catch (error) {
     postMessage({id, error: String(error?.message ?? error)})
   }

@@ -1,10 +1,13 @@
 // The page of the static site: a picture or the camera, both answered on this device.
 
-import {cards, describe, drawBoxes, layerFor, make, notice, shortAnswer} from "./device/answers.js"
-import {RangesError} from "./device/decoding.js"
+import {BoxLayer} from "./device/boxes.js"
+import {cards, notice, shortAnswer} from "./device/cards.js"
 import {DeviceError, DeviceModel} from "./device/device_model.js"
-import {mountLive} from "./device/live.js"
-import {TEXTS} from "./device/texts.js"
+import {loadingText, mountLive} from "./device/live.js"
+import {element} from "./dom.js"
+import {RangesError} from "./ranges.js"
+import {language, text, useTexts} from "./texts.js"
+import {describe, headline} from "./words.js"
 
 const MANIFEST = new URL("manifest.json", location.href)
 const EXAMPLE = new URL("examples/astronaut.jpg", location.href)
@@ -13,24 +16,25 @@ class PictureTab {
   #asked = 0 // only the last picture's answer is shown
   #picture = null // a Blob
   #answer = null
+  #ranges = null // in which it is shown
 
   device = DeviceModel.load(MANIFEST, (done, all) => this.#showProgress(done, all))
 
   constructor(root) {
-    this.progress = make("progress", {max: 1})
-    this.status = make("p", {role: "status"}, TEXTS.preparing)
-    this.file = make("input", {type: "file", accept: "image/*", hidden: true, onchange: () => this.show(this.file.files[0])})
-    const choose = make("button", {type: "button", class: "primary", onclick: () => this.file.click()}, TEXTS.choose)
-    this.drop = make("div", {class: "site-drop"}, choose, this.file, make("p", {}, TEXTS.drop))
-    const example = make("button", {type: "button", onclick: () => this.#showExample()}, TEXTS.example)
-    this.ranges = make("input", {type: "text", list: "site-range-sets", oninput: () => this.#showAnswer()})
-    this.sets = make("datalist", {id: "site-range-sets"})
-    this.shown = make("div", {})
-    this.said = make("div", {class: "device-cards"})
+    this.progress = element("progress", {max: 1})
+    this.status = element("p", {role: "status"}, text("device_preparing"))
+    this.file = element("input", {type: "file", accept: "image/*", hidden: true, onchange: () => this.show(this.file.files[0])})
+    const choose = element("button", {type: "button", class: "primary", onclick: () => this.file.click()}, text("site_choose"))
+    this.drop = element("div", {class: "site-drop"}, choose, this.file, element("p", {}, text("site_drop")))
+    const example = element("button", {type: "button", onclick: () => this.#showExample()}, text("site_example"))
+    this.ranges = element("input", {type: "text", list: "site-range-sets", oninput: () => this.#showAnswer()})
+    this.sets = element("datalist", {id: "site-range-sets"})
+    this.shown = element("div", {})
+    this.said = element("div", {class: "device-cards"})
     root.classList.add("device")
-    root.append(this.progress, this.status, make("div", {class: "device-live"},
-      make("div", {class: "device-left"}, this.drop, make("div", {class: "site-example"}, example), this.shown),
-      make("div", {class: "device-side"}, make("label", {}, TEXTS.ranges, this.ranges, make("small", {}, TEXTS.rangesHelp)), this.sets, this.said)))
+    root.append(this.progress, this.status, element("div", {class: "device-live"},
+      element("div", {class: "device-left"}, this.drop, element("div", {class: "site-example"}, example), this.shown),
+      element("div", {class: "device-side"}, element("label", {}, text("age_ranges"), this.ranges, element("small", {}, text("device_ranges_help"))), this.sets, this.said)))
     this.#listen()
     this.device.then(device => this.#ready(device), error => this.#tell(error))
   }
@@ -49,13 +53,13 @@ class PictureTab {
 
   #showProgress(done, all) {
     this.progress.value = done / all
-    this.status.textContent = done < all ? TEXTS.loading(done, all) : TEXTS.preparing
+    this.status.textContent = loadingText(done, all)
   }
 
   #ready(device) {
     this.progress.hidden = true
     this.status.textContent = ""
-    this.sets.append(...Object.keys(device.manifest.range_sets).map(value => make("option", {value})))
+    this.sets.append(...Object.keys(device.manifest.range_sets).map(value => element("option", {value})))
     this.ranges.placeholder = device.manifest.default_ranges
   }
 
@@ -69,7 +73,7 @@ class PictureTab {
     this.#picture = picture
     this.#answer = null
     this.shown.replaceChildren()
-    this.said.replaceChildren(notice(TEXTS.working))
+    this.said.replaceChildren(notice(text("working")))
     try {
       const device = await this.device
       const answer = await device.predict(picture, device.config.age_ranges, {whole})
@@ -84,12 +88,11 @@ class PictureTab {
   }
 
   #showPicture(answer) {
-    const image = make("img", {src: URL.createObjectURL(this.#picture), alt: describe(numbersOf(answer), answer.faces)})
+    const image = element("img", {src: URL.createObjectURL(this.#picture), alt: describe(answer)})
     image.addEventListener("load", () => URL.revokeObjectURL(image.src), {once: true})
-    const layer = layerFor()
-    const boxes = answer.faces.map((face, index) => ({number: index + 1, box: face.box, lines: shortAnswer(face)}))
-    drawBoxes(layer, ...answer.size_wh, boxes)
-    this.shown.replaceChildren(make("figure", {class: "site-picture"}, image, layer))
+    const layer = new BoxLayer()
+    layer.draw(...answer.size_wh, answer.faces.map((face, index) => ({number: index + 1, box: face.box, lines: shortAnswer(face)})))
+    this.shown.replaceChildren(element("figure", {class: "site-picture"}, image, layer.element))
   }
 
   async #showAnswer() {
@@ -98,14 +101,18 @@ class PictureTab {
     const device = await this.device
     const inside = []
     try {
-      answer.faces = answer.faces.map(face => device.inRanges(face, device.readRanges(this.ranges.value)))
+      this.#ranges = device.readRanges(this.ranges.value)
     } catch (error) {
       if (!(error instanceof RangesError)) throw error
-      inside.push(notice(error.message, true))
+      inside.push(notice(text(error.problem, error.values), true)) // the ranges before stay
     }
-    inside.push(notice(answer.faces.length ? TEXTS.faces(answer.faces.length) : TEXTS.noFaceInPicture, !answer.faces.length))
-    if (!answer.faces.length) inside.push(make("button", {type: "button", onclick: () => this.show(this.#picture, true)}, TEXTS.whole))
-    this.said.replaceChildren(...inside, cards(numbersOf(answer), answer))
+    this.#ranges ??= device.config.age_ranges
+    if (answer.faces.length) inside.push(notice(headline(answer)))
+    else {
+      inside.push(notice(`${text("no_face")}. ${text("no_face_help")}`, true))
+      inside.push(element("button", {type: "button", onclick: () => this.show(this.#picture, true)}, text("whole_ask")))
+    }
+    this.said.replaceChildren(...inside, cards(answer, this.#ranges))
   }
 
   #tell(error) {
@@ -115,8 +122,6 @@ class PictureTab {
     this.said.replaceChildren(notice(error.message, true))
   }
 }
-
-const numbersOf = answer => answer.faces.map((_, index) => index + 1)
 
 function tabs() {
   const all = [...document.querySelectorAll("[role=tab]")]
@@ -137,6 +142,11 @@ function tabs() {
   })
 }
 
+useTexts(await (await fetch(new URL("texts.json", location.href))).json())
+document.documentElement.lang = language
+document.title = text("site_title")
+for (const node of document.querySelectorAll("[data-text]")) node.textContent = text(node.dataset.text)
+for (const node of document.querySelectorAll("[data-label]")) node.setAttribute("aria-label", text(node.dataset.label))
 tabs()
 const {device} = new PictureTab(document.getElementById("picture"))
 mountLive(document.getElementById("camera"), {models: [{name: document.title, device}]})
