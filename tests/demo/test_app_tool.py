@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -61,18 +62,21 @@ def test_assistants_call_the_same_function_as_a_tool(demo: DemoServer):
         ),
         pytest.param(str(PORTRAIT), "", "Invalid file data format", id="path"),
         pytest.param(PORTRAIT.as_uri(), "", "Invalid file data format", id="file address"),
-        pytest.param("{demo}/gradio_api/file=" + str(PORTRAIT), "", "never read", id="path in the demo's own address"),
+        pytest.param("{demo}/gradio_api/file={file}", "", "never read", id="path in the demo's own address"),
         pytest.param("{inside}", "", "never read", id="internal address"),
         pytest.param("{demo}/gradio_api/file={inside}", "", "never read", id="address behind an address"),
         pytest.param("data:image/jpeg;base64,", "", "is empty", id="zero bytes"),
         pytest.param("data:image/jpeg;base64,bm90IGEgcGljdHVyZQ==", "", "is none of these", id="text"),
     ],
 )
-def test_what_is_no_picture_of_the_callers_is_refused(demo: DemoServer, picture: object, query: str, expected: str):
+def test_what_is_no_picture_of_the_callers_is_refused(
+    demo: DemoServer, tmp_path: Path, picture: object, query: str, expected: str
+):
+    file = shutil.copy(PORTRAIT, tmp_path)  # the demo does answer for the pictures in its own folder examples/
     with socket.create_server(("127.0.0.1", 0)) as inside:
         address = f"http://127.0.0.1:{inside.getsockname()[1]}/picture.jpg"
         if isinstance(picture, str):
-            picture = picture.replace("{demo}", demo.url).replace("{inside}", address)
+            picture = picture.replace("{demo}", demo.url).replace("{inside}", address).replace("{file}", file)
         result = call(demo, picture, query)
         inside.settimeout(0.2)
         with pytest.raises(TimeoutError):  # nobody has knocked
