@@ -1,6 +1,7 @@
 """docs/backbones.md says what happens with every vision network of transformers: each of its rows is tried here."""
 
 import importlib.util
+import json
 import logging
 import re
 
@@ -24,7 +25,7 @@ from model.errors import AgeGenderError
 from model.exported_age_gender import AgeGenderOnnxModel
 from model.modeling_age_gender import AgeGenderModel
 from scripts.maintenance.backbones import COMMON_SIZES, PAGE, picture_kinds, row, side, small_config
-from trainer.build_model import ModelArguments, check_model
+from trainer.build_model import ModelArguments, build_model, check_model
 from trainer.onnx.export import write_fp32
 
 
@@ -177,6 +178,20 @@ def test_without_timm_its_networks_are_refused(tmp_path):
     for options in ({"backbone_config": text}, {"backbone": str(tmp_path)}):
         with pytest.raises(AgeGenderError, match="requires the timm library"):
             check_model(ModelArguments(**options))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed here")
+@pytest.mark.parametrize("architecture", ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224", "convnext_atto"])
+def test_a_network_of_timm_trains_a_step_saves_and_loads(architecture, tmp_path):
+    text = json.dumps({"model_type": "timm_wrapper", "architecture": architecture})
+    model, _ = build_model(ModelArguments(backbone_config=text, image_size=224))
+    pictures = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    model.train()(pictures, torch.tensor([3, 40]), torch.tensor([0, 1])).loss.backward()
+    assert [name for name, one in model.named_parameters() if one.requires_grad and one.grad is None] == []
+    model.eval().save_pretrained(tmp_path)
+    with torch.inference_mode():
+        expected, of_loaded = model(pictures), AgeGenderModel.from_pretrained(tmp_path)(pictures)
+    torch.testing.assert_close(of_loaded.age_logits, expected.age_logits)
 
 
 def test_a_map_of_channels_last_is_pooled_over_its_places():
