@@ -15,6 +15,7 @@ import PIL.Image
 from .errors import PictureError
 
 
+MAX_FILE_BYTES = 512 * 2**20  # before decoding: 50 megapixels of four 16-bit channels take 400 MB
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; the largest common phone camera mode is 48 to 50 megapixels
 MAX_SIDE = 32_766  # pixels: OpenCV's warpAffine takes no longer side
 MAX_VALUES_IN_PYTHON = 2_000_000  # pixels times channels of what Pillow decodes without C: about 1 s

@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 from huggingface_hub.utils import httpx  # the HTTP client that transformers already depends on
 
-from .decoding_limits import check_size
+from .decoding_limits import MAX_FILE_BYTES, check_size
 from .errors import PictureError
 from .image_decoding import decode, image_to_rgb
 from .image_formats import recognised_format
@@ -55,7 +55,7 @@ def load_rgb(picture: str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndar
         return decode(_content_of_data_url(picture), "the data: URL")
     if isinstance(picture, (str, os.PathLike)):
         if _is_file(picture):
-            return decode(Path(picture).read_bytes(), _shown(Path(picture).name))
+            return decode(_read(Path(picture)), _shown(Path(picture).name))
         content = _decode_base64(picture) if isinstance(picture, str) else None
         if content and recognised_format(content):  # "abcd" is base64 too, but much likelier a path
             return decode(content, "the base64 text")
@@ -67,6 +67,15 @@ def load_rgb(picture: str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndar
             )
         raise PictureNotFoundError(f"Expected a picture file, found none at {text!r}. Check the path.")
     raise PictureError(f"Expected {EXPECTED}; got {type(picture).__name__}. Convert it to one of these.")
+
+
+def _read(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise PictureError(
+            f"{_shown(path.name)} has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read. Is it a picture? Save it as a JPEG."
+        )
+    return path.read_bytes()
 
 
 def _is_file(path: str | os.PathLike[str]) -> bool:

@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 from datasets import DatasetDict, Image
 
 from scoring.sources import Content, Entry, InputError, Source, failing, version_of
+from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
 from trainer.data.own_pictures import file_of_set, folders_of_set
+from trainer.data.parquet_limits import check_parquet
 from trainer.data.sources import as_text, load_hub
 
 
@@ -57,10 +59,11 @@ class ParquetFile(Source):
         try:
             with self._open() as file:
                 _check_column(self.column, file.schema_arrow.names, str(self.path))
+                check_parquet(self.path, file.metadata)
                 return file.metadata.num_rows, None
         except (pa.ArrowException, OSError) as error:
             return 1, f"{self.path} cannot be read as a parquet file ({error}): is the download complete?"
-        except InputError as error:
+        except (InputError, DatasetError) as error:
             return 1, str(error)
 
     def _open(self) -> pq.ParquetFile:

@@ -12,19 +12,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 
 from trainer.data import DatasetError
 
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 MAX_MEMBER_BYTES = 64 * 2**20
+MAX_HEADER_BYTES = 2**20  # before a member of a .tar: a long name or extended attributes, which tarfile reads whole
 MAX_EXPANSION = 200  # times the archive's size: pictures hardly compress, while zeros shrink a thousandfold
 _SPARE_BYTES = 64 * 2**20  # on top of that, so that a small archive may expand more
 
 # what tarfile and zipfile raise for a damaged archive, and for a damaged or encrypted member of an intact one
 _DAMAGED_ARCHIVE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError)
 _DAMAGED_MEMBER = (RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
+_HEADER_TYPES = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 _Entry = tuple[str, int, bool, Callable[[], bytes]]  # name, size in bytes, whether it is a plain file, how to read it
 
@@ -75,6 +84,8 @@ def open_archive(path: Path) -> Iterator[tuple[str, Callable[[], Member]]]:
 def _damage_as_dataset_error(path: Path) -> Iterator[None]:
     try:
         yield
+    except _HeaderTooLongError as error:
+        raise DatasetError(f"{path} {error}") from error
     except _DAMAGED_ARCHIVE as error:
         raise DatasetError(f"{path} cannot be read as an archive ({error}): is the download complete?") from error
 
@@ -94,8 +105,26 @@ def _read_member(archive: Path, name: str, size: int, is_file: bool, read: Calla
             return Member(name, None, f"unreadable: {error}")
 
 
+class _HeaderTooLongError(Exception):
+    """The message goes on after the archive's path."""
+
+
+class _LimitedTarInfo(tarfile.TarInfo):
+    """https://docs.python.org/3.11/library/tarfile.html#tarfile.TarFile.tarinfo"""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _HEADER_TYPES and header.size > MAX_HEADER_BYTES:
+            raise _HeaderTooLongError(
+                f"has a header of {header.size:,} bytes; at most {MAX_HEADER_BYTES:,} are read. If you trust it, unpack it "
+                "yourself and give the folder."
+            )
+        return header
+
+
 def _tar_entries(path: Path) -> Iterator[_Entry]:
-    with tarfile.open(path, "r|*") as archive:
+    with tarfile.open(path, "r|*", tarinfo=_LimitedTarInfo) as archive:
         for info in archive:
             if not info.isdir():
                 yield _with_slashes(info.name), info.size, info.isreg(), partial(_read_tar_member, archive, info)

@@ -6,13 +6,15 @@ scripts.prepare_data wrote.
 
 import hashlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import (
     ClassLabel,
     Dataset,
@@ -32,14 +34,16 @@ from datasets.config import HF_DATASETS_CACHE
 from datasets.exceptions import DatasetGenerationError, DatasetsError
 from huggingface_hub.utils import httpx
 
+from model.decoding_limits import MAX_FILE_BYTES
 from model.errors import AgeGenderError
-from model.image_formats import FORMATS
+from model.image_formats import FORMATS, SUFFIXES
 from model.image_loading import PictureError, load_rgb
 from trainer.data import DatasetError
 from trainer.data.archives import is_archive, read_archive
 from trainer.data.arguments import DataArguments
 from trainer.data.labels import FaceLabels, labels_from_name
 from trainer.data.own_pictures import NO_PICTURE, folders_of_set, own_pictures, rows_without_picture, with_own_pictures
+from trainer.data.parquet_limits import check_parquet
 from trainer.data.picture_files import files_in, start_of, why_no_picture
 from trainer.data.splits import SPLITS
 from trainer.data.tables import Columns, MetadataTables
@@ -74,7 +78,12 @@ def open_table(args: DataArguments) -> DatasetDict | IterableDatasetDict | None:
             f"dataset_splits is for datasets on the Hub, and {args.dataset} is a local path: leave it out."
         )
     files = {split: sorted(map(str, path.glob(f"data/{split}-*.parquet"))) for split in SPLITS}
-    return _load_table(args, "parquet", data_files=files) if all(files.values()) else None
+    if not all(files.values()):
+        return None
+    for file in (file for of_split in files.values() for file in of_split):
+        with suppress(pa.ArrowException, OSError):  # a damaged file is reported when it is read
+            check_parquet(Path(file), pq.read_metadata(file))
+    return _load_table(args, "parquet", data_files=files)
 
 
 def load_hub(args: DataArguments) -> DatasetDict | IterableDatasetDict:
@@ -310,7 +319,10 @@ def _entries(source: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
     if source.is_dir():
         for path in files_in(source):
             if path.is_file():
-                problem = "" if path.stat().st_size else "empty file"
+                size = path.stat().st_size
+                problem = "" if size else "empty file"
+                if size > MAX_FILE_BYTES and path.suffix.lower() in SUFFIXES:
+                    problem = f"too large: {size} bytes, at most {MAX_FILE_BYTES} are read"
             else:
                 problem = "unreadable: broken link or special file"
             image: dict[str, Any] = {"path": str(path), "bytes": None}

@@ -27,6 +27,10 @@ from trainer.data.labels import (
 from trainer.data.picture_files import files_in, is_hidden
 
 
+MAX_COLUMNS = 1000
+MAX_TABLE_BYTES = 2**30  # some ten million rows
+
+
 @dataclass(frozen=True)
 class Columns:
     """Which tables and columns hold the labels, and what their words mean.
@@ -141,6 +145,11 @@ class MetadataTables:
             self._add(name, content)
 
     def _add(self, name: str, content: bytes) -> None:
+        columns = max(line.count(_separator(content).encode()) for line in content.split(b"\n", 2)[:2]) + 1
+        if columns > MAX_COLUMNS:  # pandas would need minutes and gigabytes
+            raise DatasetError(
+                f"{name} has {columns:,} columns; at most {MAX_COLUMNS:,} are read. Is it a table of labels?"
+            )
         try:
             table = pd.read_csv(io.BytesIO(content), sep=_separator(content), dtype=str, keep_default_na=False)
         except ValueError as error:  # pandas' ParserError and EmptyDataError, and UnicodeDecodeError
@@ -178,6 +187,10 @@ class MetadataTables:
                 name = path.relative_to(source).as_posix()
                 self.file_counts[path_key(name)] += 1
                 if self.is_table(name):
+                    if (size := path.stat().st_size) > MAX_TABLE_BYTES:
+                        raise DatasetError(
+                            f"{name} has {size:,} bytes; at most {MAX_TABLE_BYTES:,} of a table are read."
+                        )
                     yield name, path.read_bytes()
         else:
             for member in read_archive(source):
