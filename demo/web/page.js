@@ -9,7 +9,13 @@ import { duration, language, text, useTexts } from './texts.js'
 
 useTexts(window.gradio_config.i18n_translations)
 document.documentElement.lang = language
-document.title = text('title')
+keepTitle()
+new MutationObserver(keepTitle).observe(document.head, { childList: true, subtree: true, characterData: true })
+
+// Gradio sets the title of its configuration, which knows no language, before or after this file is loaded.
+function keepTitle() {
+  if (document.title !== text('title')) document.title = text('title')
+}
 
 const part = (name, root = document) => root.querySelector(`[data-part="${name}"]`)
 
