@@ -126,6 +126,7 @@ def test_a_german_browser_reads_german_only(browser: Browser, demo: DemoServer, 
       ...[...document.querySelectorAll('[aria-label]')].map(one => one.ariaLabel)]"""
     with visit(browser, demo, locale="de-AT") as page:
         expect(page.get_by_role("tab", name="Über")).to_be_visible()
+        expect(page).to_have_title(TEXTS["de"]["title"])
         first_screen = page.evaluate(said)
         page.locator(".example").first.click()
         expect(page.locator(".hero-age")).to_be_visible()
