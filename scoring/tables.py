@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import DatasetDict, Image
 
+from model.errors import AgeGenderError
 from scoring.sources import Content, Entry, InputError, Source, failing, version_of
-from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
 from trainer.data.own_pictures import file_of_set, folders_of_set
-from trainer.data.parquet_limits import check_parquet
 from trainer.data.sources import as_text, load_hub
+from trainer.data.table_limits import check_parquet
 
 
 ROWS_AT_ONCE = 32  # bounds memory: a row is a whole picture
@@ -63,7 +63,7 @@ class ParquetFile(Source):
                 return file.metadata.num_rows, None
         except (pa.ArrowException, OSError) as error:
             return 1, f"{self.path} cannot be read as a parquet file ({error}): is the download complete?"
-        except (InputError, DatasetError) as error:
+        except AgeGenderError as error:
             return 1, str(error)
 
     def _open(self) -> pq.ParquetFile:

@@ -21,7 +21,7 @@ ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 MAX_MEMBER_BYTES = 64 * 2**20
 MAX_HEADER_BYTES = 2**20  # before a member of a .tar: a long name or extended attributes, which tarfile reads whole
 MAX_EXPANSION = 200  # times the archive's size: pictures hardly compress, while zeros shrink a thousandfold
-_SPARE_BYTES = 64 * 2**20  # on top of that, so that a small archive may expand more
+SPARE_BYTES = 64 * 2**20  # on top of that, so that a small archive may expand more
 
 # what tarfile and zipfile raise for a damaged archive, and for a damaged or encrypted member of an intact one
 _DAMAGED_ARCHIVE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError)
@@ -68,7 +68,7 @@ def open_archive(path: Path) -> Iterator[tuple[str, Callable[[], Member]]]:
         DatasetError: as `read_archive`; the returned function raises it too.
     """
     entries = _zip_entries if path.name.lower().endswith(".zip") else _tar_entries
-    budget = path.stat().st_size * MAX_EXPANSION + _SPARE_BYTES
+    budget = path.stat().st_size * MAX_EXPANSION + SPARE_BYTES
     with _damage_as_dataset_error(path):
         for name, size, is_file, read in entries(path):
             budget -= size
@@ -106,7 +106,7 @@ def _read_member(archive: Path, name: str, size: int, is_file: bool, read: Calla
 
 
 class _HeaderTooLongError(Exception):
-    """The message goes on after the archive's path."""
+    """The message follows the path of the archive."""
 
 
 class _LimitedTarInfo(tarfile.TarInfo):

@@ -129,7 +129,7 @@ def _merge_labels(group: pd.DataFrame, max_age_spread: int) -> tuple[dict[str, A
     """(labels, "") for the picture that a group shows, or ({}, why its labels contradict each other)."""
     genders = group["gender"][group["gender"] != UNKNOWN].unique()
     if len(genders) > 1:
-        return {}, "contradicting genders: among copies of one picture"
+        return {}, "contradicting genders: among near-duplicates"
     races = group["race"][group["race"] != UNKNOWN_RACE].unique()
     labels = {
         "gender": genders[0] if len(genders) else UNKNOWN,
@@ -139,12 +139,12 @@ def _merge_labels(group: pd.DataFrame, max_age_spread: int) -> tuple[dict[str, A
     ranges = group[group["age_low"] != UNKNOWN]
     if len(ages):
         if ages.max() - ages.min() > max_age_spread:
-            return {}, f"contradicting ages: {ages.min()} to {ages.max()} among copies of one picture"
+            return {}, f"contradicting ages: {ages.min()} to {ages.max()} among near-duplicates"
         age = int(np.floor(ages.median() + 0.5))
         labels |= {"age": age, "age_low": age, "age_high": age}
     elif len(ranges):
         low, high = ranges["age_low"].max(), ranges["age_high"].min()
         if low > high:
-            return {}, "contradicting ages: age ranges of copies of one picture do not meet"
+            return {}, "contradicting ages: age ranges of near-duplicates do not meet"
         labels |= {"age_low": low, "age_high": high}
     return labels, ""

@@ -3,6 +3,7 @@
 Manifests are published with prepared sets and read back later, so the wording of a `reason` is part of the file format.
 """
 
+import io
 import logging
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,7 @@ from trainer.data.labels import UNKNOWN
 from trainer.data.picture_files import HIDDEN, NOT_A_PICTURE
 from trainer.data.sources import LABEL_FEATURES, as_text
 from trainer.data.splits import SPLITS, shuffle_key, split_names, stratum
+from trainer.data.table_limits import check_columns, read_text_table
 
 
 logger = logging.getLogger(__name__)
@@ -138,11 +140,15 @@ def read_manifest(path: str) -> pd.DataFrame:
     """Read what `write_manifest` wrote.
 
     Raises:
-        DatasetError: no such file, not a manifest, or unknown splits in it.
+        DatasetError: no such file, not a manifest, a table beyond all limits, or unknown splits in it.
     """
     texts = dict.fromkeys(["file_name", "pixel_hash", "group", "split", "reason", "race", "source_race"], str)
     try:
-        manifest = pd.read_csv(path, dtype=texts, keep_default_na=False, encoding=ENCODING)
+        content = read_text_table(Path(path))
+        check_columns(path, content, ",")
+        manifest = pd.read_csv(io.BytesIO(content), dtype=texts, keep_default_na=False, encoding=ENCODING)
+    except DatasetError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: pandas' ParserError and EmptyDataError, and UnicodeDecodeError
         raise DatasetError(
             f"{path} cannot be read as the manifest.csv that scripts.prepare_data writes: {error}"

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,16 @@ from huggingface_hub.utils import httpx
 
 from model.decoding_limits import MAX_FILE_BYTES
 from model.errors import AgeGenderError
-from model.image_formats import FORMATS, SUFFIXES
+from model.image_formats import FORMATS
 from model.image_loading import PictureError, load_rgb
 from trainer.data import DatasetError
 from trainer.data.archives import is_archive, read_archive
 from trainer.data.arguments import DataArguments
 from trainer.data.labels import FaceLabels, labels_from_name
 from trainer.data.own_pictures import NO_PICTURE, folders_of_set, own_pictures, rows_without_picture, with_own_pictures
-from trainer.data.parquet_limits import check_parquet
 from trainer.data.picture_files import files_in, start_of, why_no_picture
 from trainer.data.splits import SPLITS
+from trainer.data.table_limits import check_parquet
 from trainer.data.tables import Columns, MetadataTables
 
 
@@ -68,7 +69,7 @@ def open_table(args: DataArguments) -> DatasetDict | IterableDatasetDict | None:
     """The splits of a dataset on the Hub or of a prepared folder; None for a folder or archive of picture files.
 
     Raises:
-        DatasetError: as `load_hub`; or `dataset_splits` for a local path.
+        DatasetError: as `load_hub` and `check_parquet`; or `dataset_splits` for a local path.
     """
     path = Path(args.dataset).expanduser()
     if not path.exists():
@@ -80,7 +81,7 @@ def open_table(args: DataArguments) -> DatasetDict | IterableDatasetDict | None:
     files = {split: sorted(map(str, path.glob(f"data/{split}-*.parquet"))) for split in SPLITS}
     if not all(files.values()):
         return None
-    for file in (file for of_split in files.values() for file in of_split):
+    for file in chain.from_iterable(files.values()):
         with suppress(pa.ArrowException, OSError):  # a damaged file is reported when it is read
             check_parquet(Path(file), pq.read_metadata(file))
     return _load_table(args, "parquet", data_files=files)
@@ -320,9 +321,8 @@ def _entries(source: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
         for path in files_in(source):
             if path.is_file():
                 size = path.stat().st_size
-                problem = "" if size else "empty file"
-                if size > MAX_FILE_BYTES and path.suffix.lower() in SUFFIXES:
-                    problem = f"too large: {size} bytes, at most {MAX_FILE_BYTES} are read"
+                too_large = f"too large: {size} bytes, at most {MAX_FILE_BYTES} are read"
+                problem = "empty file" if not size else too_large if size > MAX_FILE_BYTES else ""
             else:
                 problem = "unreadable: broken link or special file"
             image: dict[str, Any] = {"path": str(path), "bytes": None}

@@ -25,10 +25,7 @@ from trainer.data.labels import (
     parse_words,
 )
 from trainer.data.picture_files import files_in, is_hidden
-
-
-MAX_COLUMNS = 1000
-MAX_TABLE_BYTES = 2**30  # some ten million rows
+from trainer.data.table_limits import check_columns, read_text_table
 
 
 @dataclass(frozen=True)
@@ -145,13 +142,10 @@ class MetadataTables:
             self._add(name, content)
 
     def _add(self, name: str, content: bytes) -> None:
-        columns = max(line.count(_separator(content).encode()) for line in content.split(b"\n", 2)[:2]) + 1
-        if columns > MAX_COLUMNS:  # pandas would need minutes and gigabytes
-            raise DatasetError(
-                f"{name} has {columns:,} columns; at most {MAX_COLUMNS:,} are read. Is it a table of labels?"
-            )
+        separator = _separator(content)
+        check_columns(name, content, separator)
         try:
-            table = pd.read_csv(io.BytesIO(content), sep=_separator(content), dtype=str, keep_default_na=False)
+            table = pd.read_csv(io.BytesIO(content), sep=separator, dtype=str, keep_default_na=False)
         except ValueError as error:  # pandas' ParserError and EmptyDataError, and UnicodeDecodeError
             raise DatasetError(f"{name} is not a table of comma-separated values: {error}") from error
         self.columns.check_file(list(table), name)
@@ -187,11 +181,7 @@ class MetadataTables:
                 name = path.relative_to(source).as_posix()
                 self.file_counts[path_key(name)] += 1
                 if self.is_table(name):
-                    if (size := path.stat().st_size) > MAX_TABLE_BYTES:
-                        raise DatasetError(
-                            f"{name} has {size:,} bytes; at most {MAX_TABLE_BYTES:,} of a table are read."
-                        )
-                    yield name, path.read_bytes()
+                    yield name, read_text_table(path)
         else:
             for member in read_archive(source):
                 self.file_counts[path_key(member.name)] += 1

@@ -199,7 +199,7 @@ def test_one_damaged_picture_in_a_zip(method, manifest_of, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
 def test_bombs(suffix, cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "_SPARE_BYTES", 0)
+    monkeypatch.setattr(archives, "SPARE_BYTES", 0)
     path = tmp_path / f"faces{suffix}"
     bomb = [(f"{i}_0_0_20170101.jpg", bytes(4 * 2**20)) for i in range(20, 26)]
     if suffix == ".zip":

@@ -45,8 +45,8 @@ def test_no_duplicate_crosses_splits_and_one_is_kept(arguments, tmp_path):
         (["30_0_1", "30_0_2"], (30, 0, "unknown")),
         (["20_1_1", "21_1_1", "30_1_1"], (21, 1, "Black")),
         (["20_1_1", "30_1_1"], (25, 1, "Black")),
-        (["20_1_1", "31_1_1"], "contradicting ages: 20 to 31 among copies of one picture"),
-        (["20_0_1", "20_1_1"], "contradicting genders: among copies of one picture"),
+        (["20_1_1", "31_1_1"], "contradicting ages: 20 to 31 among near-duplicates"),
+        (["20_0_1", "20_1_1"], "contradicting genders: among near-duplicates"),
     ],
 )
 def test_contradicting_labels_follow_the_rule(labels, kept, arguments, tmp_path):
