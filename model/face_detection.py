@@ -23,7 +23,7 @@ LIKELY_SCORE = 0.6  # a first detection from here on is looked at again, if the 
 TURN_SCORE = 0.2  # of a detection among the turns of one face
 # 54 % of close looks at 300 upright faces score 0.92; none of 1,077 wrong ones do. At 0.91: 86 %, and 4 of 1,077.
 UPRIGHT_SCORE = 0.92
-SAME_ROLL_DEGREES = 10  # a close look this near to a proposed turn needs no second one that starts from that turn
+SAME_ROLL_DEGREES = 10  # a close look this near to a proposed turn needs no second one at that turn
 CLEAR_LEAD = 0.03  # an orientation is certain if its score is higher than any other's by this
 CLOSE_MARGIN, OTHER_MARGINS = 0.25, (0.1, 0.5, 0.75)  # of a close look, by the side of the aligned crop
 YUNET_CROP_SIDE = 160  # pixels of the crop around a first detection, for the second one

@@ -2,7 +2,7 @@
 age interval, abstention threshold of the gender.
 
 Each figure starts from a prior, the calibration of the fine-tuned model: its heads hold its temperatures, so that they start
-at 1, and its configuration holds the rest. A model from scratch starts from temperature 1 and the configuration's defaults.
+at 1, and its configuration holds the rest. A model from scratch has the priors temperature 1 and the configuration's defaults.
 The validation faces move a figure as far as they are evidence; docs/fine_tuning.md says what that means for small sets.
 """
 

@@ -71,7 +71,7 @@ def write_faces(path: Path, faces: int) -> Path:
 
 
 def measure(page: "Page", faces: int, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What `WATCH_DEVICE` and `WATCH_SERVER` return, measured one after the other."""
+    """What `WATCH_DEVICE` and `WATCH_SERVER` return, measured sequentially."""
     page.get_by_role("tab", name="Live camera").click()
     page.get_by_role("button", name="Start the camera").click()
     page.locator(f".device-layer[data-faces='{faces}']").wait_for()

@@ -36,7 +36,7 @@ export class Tracks {
   }
 
   // Which track each candidate continues, if any: the assignment with the smallest sum of squared distances. A sum of distances,
-  // or the nearest track of each, would swap two faces that move side by side by the gap between them.
+  // or the nearest track of each, would swap two faces that both move by the gap between them.
   #match(candidates, time) {
     const {tracks} = this
     const farthest = Math.max(FARTHEST_WIDTHS, ...tracks.map(track => reach(track, time)))
