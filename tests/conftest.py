@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -183,4 +184,12 @@ def page(browser: Browser, demo: DemoServer) -> Iterator[Page]:
 def portrait(tmp_path: Path) -> Path:
     path = tmp_path / "portrait.png"
     PIL.Image.fromarray(astronaut()).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two portraits in one picture."""
+    path = tmp_path_factory.mktemp("two") / "two.png"
+    PIL.Image.fromarray(np.hstack([astronaut(), astronaut()])).save(path)
     return path

@@ -14,25 +14,10 @@ from playwright.sync_api import Browser, Download, Page, expect
 from skimage.data import astronaut
 
 from tests.support.demo_server import DemoServer
-from tests.support.visitors import choose, copy_picture, drop, hold_decoding, hold_first_question, log_in, tab_to, visit
+from tests.support.visitors import choose, copy_picture, drop, log_in, tab_to, visit
 
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two portraits in one picture."""
-    path = tmp_path_factory.mktemp("two") / "two.png"
-    Image.fromarray(np.hstack([astronaut(), astronaut()])).save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bad") / "bad.png"
-    path.write_bytes(b"not a picture")
-    return path
 
 
 def by_keyboard(page: Page, path: Path) -> None:
@@ -146,93 +131,6 @@ def test_saliency_maps_are_made_on_demand(page: Page, portrait: Path):
     page.get_by_text("Saliency map", exact=True).click()
     page.get_by_role("button", name="Show saliency maps").click()
     expect(page.get_by_role("img", name=re.compile("Pixels that matter"))).to_have_count(2)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"not a picture", "This cannot be read as a picture"),
-        (b"", "The file is empty"),
-        (None, "The file is too large: at most 20 MB"),
-    ],
-    ids=["text", "empty", "too large"],
-)
-def test_a_bad_file_never_wipes_the_answer_that_is_shown(
-    page: Page, portrait: Path, tmp_path: Path, content: bytes | None, said: str
-):
-    bad = tmp_path / "bad.jpg"
-    bad.write_bytes(bytes(20_000_001) if content is None else content)
-    choose(page, bad)
-    expect(page.get_by_role("alert")).to_contain_text(f"bad.jpg was not used. {said}")
-    expect(page.get_by_role("button", name="Choose photos")).to_be_visible()
-    choose(page, portrait)
-    expect(page.locator(".hero-age")).to_be_visible()
-    expect(page.get_by_role("alert")).to_have_count(0)
-    choose(page, bad, button="New picture")
-    expect(page.get_by_role("alert")).to_contain_text(f"bad.jpg was not used. {said}")
-    expect(page.locator(".hero-age")).to_be_visible()
-
-
-def test_a_question_that_is_refused_can_be_asked_again(page: Page, portrait: Path, two: Path):
-    choose(page, portrait)
-    expect(page.locator(".hero-age")).to_be_visible()
-    for refuse, said in (
-        (lambda route: route.fulfill(status=503, json={"detail": "busy"}), "the demo is busy"),
-        (lambda route: route.abort(), "The server cannot be reached"),
-    ):
-        page.route("**/page/answer", refuse, times=1)
-        drop(page, two)
-        expect(page.get_by_role("alert")).to_contain_text(said)
-        expect(page.locator(".hero-age")).to_have_count(0)  # it was of another picture
-        page.get_by_role("button", name="Back").click()
-        expect(page.locator(".hero-age")).to_be_visible()
-    page.route("**/page/answer", lambda route: route.abort(), times=1)
-    drop(page, two)
-    page.get_by_role("button", name="Try again").click()
-    expect(page.locator(".faces button.row")).to_have_count(2)
-
-
-def test_a_question_can_be_cancelled_and_a_later_picture_wins(page: Page, portrait: Path, two: Path):
-    hold_first_question(page)
-    with page.expect_request("**/page/answer"):
-        choose(page, portrait)
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_role("button", name="Choose photos")).to_be_visible()
-    page.unroute("**/page/answer")
-    asked = hold_first_question(page)
-    with page.expect_request("**/page/answer"):
-        choose(page, portrait)
-    drop(page, two)
-    expect(page.locator(".faces button.row")).to_have_count(2)
-    assert len(asked) == 2
-
-
-def test_a_picture_that_is_cancelled_while_it_is_read_is_not_asked_about(page: Page, portrait: Path, two: Path):
-    asked = []
-    page.on("request", lambda request: asked.append(request) if request.url.endswith("/page/answer") else None)
-    release = hold_decoding(page)
-    choose(page, portrait)
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_role("button", name="Choose photos")).to_be_visible()
-    choose(page, two)
-    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
-    release()
-    expect(page.locator(".faces button.row")).to_have_count(2)
-    assert len(asked) == 1
-    choose(page, portrait, button="New picture")
-    expect(page.locator(".hero-age")).to_be_visible()
-
-
-def test_visitors_see_nothing_of_each_other(browser: Browser, demo: DemoServer, portrait: Path, two: Path):
-    with visit(browser, demo) as first, visit(browser, demo) as second:
-        asked = hold_first_question(first)
-        with first.expect_request("**/page/answer"):
-            choose(first, portrait)
-        choose(second, two)
-        expect(second.locator(".faces button.row")).to_have_count(2)
-        asked[0].continue_()
-        expect(first.locator(".hero-age")).to_be_visible()
-        expect(first.locator(".annotated rect.box")).to_have_count(1)
 
 
 def test_picture_without_a_face_can_be_answered_as_a_whole_without_a_promise(page: Page, tmp_path: Path):

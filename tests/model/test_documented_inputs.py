@@ -18,8 +18,9 @@ from model.image_loading import PictureError, load_rgb
 from model_card.metrics_text import markdown_table
 from scoring.video import VIDEO_SUFFIXES
 from scripts.maintenance.update_docs import fill_in
+from tests.model.test_colour_profiles import PROFILES
 from tests.model.test_dataset_inputs import NO_PICTURES, ROWS
-from tests.model.test_image_loading import DEEP, NOT_ABOUT_PIXELS, PROFILES, READABLE, TEXTS, UNREADABLE
+from tests.model.test_image_loading import DEEP, NOT_ABOUT_PIXELS, READABLE, TEXTS, UNREADABLE
 from tests.trainer.data.test_picture_files import BY_CONTENT, DAMAGED, HIDDEN_NAMES
 from trainer.data.picture_files import HIDDEN, NOT_A_PICTURE, why_no_picture
 

@@ -2,21 +2,17 @@
 
 import base64
 import struct
-import threading
 import zlib
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 from skimage.data import astronaut
 
-from model import image_loading
 from model.image_loading import PictureError, load_rgb
-from tests.support.colour_profiles import SPACES, in_space, profile
+from tests.support.colour_profiles import in_space, profile
 from tests.support.grey_tiff import grey_tiff
 from tests.support.odd_pictures import encoded
 
@@ -219,34 +215,10 @@ def test_not_every_float_is_a_number():
     assert np.abs(load_rgb(grey_tiff(values))[2:].astype(int) - GREY[2:]).max() <= 1
 
 
-PROFILES = {space: encoded("PNG", in_space(PHOTO, space), icc_profile=profile(space)) for space in SPACES}
-
-
-@pytest.mark.parametrize("space", SPACES)
-def test_colour_profiles(space: str):
-    stored = in_space(PHOTO, space)
-    assert np.abs(np.asarray(stored, int) - RGB).max() > 20  # what a reader that ignores the profile sees
-    for image in (stored, stored.convert("RGBA")):
-        loaded = load_rgb(encoded("PNG", image, icc_profile=profile(space)))
-        assert np.abs(loaded.astype(int) - RGB).max() <= 4
-    for kind, options in {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}, "TIFF": {}}.items():
-        loaded = load_rgb(encoded(kind, stored, icc_profile=profile(space), **options))
-        assert np.quantile(np.abs(loaded.astype(int) - RGB), 0.95) <= 5
-
-
 def test_large_colour_profile_is_applied():
     data = encoded("PNG", in_space(PHOTO, "ProPhoto"))
     padded = zlib.compress(profile("ProPhoto") + bytes(2_000_000))
     assert np.abs(load_rgb(with_chunk(b"iCCP", b"large\0\0" + padded, data)).astype(int) - RGB).max() <= 4
-
-
-@pytest.mark.parametrize(
-    "content",
-    [ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"no profile", profile("ProPhoto")[:200]],
-)
-def test_profile_that_changes_nothing(content: bytes):
-    assert np.array_equal(load_rgb(encoded("PNG", PHOTO, icc_profile=content)), RGB)
-    assert np.array_equal(load_rgb(encoded("PNG", PHOTO.convert("L"), icc_profile=profile("ProPhoto"))), GREY)
 
 
 def bomb() -> bytes:
@@ -306,59 +278,3 @@ def test_what_is_no_picture(picture, message: str):
 def test_missing_file():
     with pytest.raises(FileNotFoundError, match=r"none at 'no/such\.jpg'"):
         load_rgb("no/such.jpg")
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[str]:
-    """An HTTP server with a picture, a redirect to it, and something endless."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            if self.path == "/moved":
-                self.send_response(302)
-                self.send_header("Location", "/photo.png")
-                self.end_headers()
-            elif self.path == "/photo.png":
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(encoded("PNG", PHOTO))
-            elif self.path == "/endless":
-                self.send_response(200)
-                self.end_headers()
-                try:
-                    while True:
-                        self.wfile.write(bytes(100_000))
-                except ConnectionError:
-                    pass
-            else:
-                self.send_error(404)
-
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.mark.parametrize("path", ["photo.png", "moved"])
-def test_url(site: str, path: str):
-    assert np.array_equal(load_rgb(f"{site}/{path}"), RGB)
-
-
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [("missing.png", "404"), ("endless", "at most 1,000,000 bytes")],
-)
-def test_url_that_does_not_answer_with_a_picture(site: str, path: str, message: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(image_loading, "MAX_DOWNLOAD_BYTES", 1_000_000)
-    with pytest.raises(PictureError, match=message):
-        load_rgb(f"{site}/{path}")
-
-
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/photo.png", "http://"])
-def test_url_of_nobody(url: str):
-    with pytest.raises(PictureError, match="Check the URL"):
-        load_rgb(url)

@@ -1,5 +1,6 @@
 """Visitors of the demo in a real Chromium, and what they do on its page."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,3 +123,15 @@ def log_in(page: Page) -> None:
     page.get_by_label("password").fill("secret")
     page.get_by_role("button", name="Login").click()
     page.get_by_role("button", name="Choose photos").wait_for()
+
+
+def start_live(page: Page) -> None:
+    page.get_by_role("button", name="Start the camera").click()
+    expect(page.locator(".device-layer[data-faces='1'] text").first).to_have_text(re.compile(r"1 · \d+ years"))
+
+
+def reload(page: Page) -> None:
+    """Load the page again, and wait until it is drawn to its end."""
+    page.reload()
+    page.get_by_role("button", name="Choose photos").wait_for()
+    page.get_by_role("button", name="Use it in your programs").wait_for()

@@ -1,0 +1,110 @@
+"""The model in the visitor's own browser, in a real Chromium: it answers as the pipeline does, on the static site too."""
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, Request, expect
+from skimage.data import astronaut
+
+from demo.serving import find_model
+from demo.settings import DEFAULT_MODEL, ModelChoice
+from demo.site import write_site
+from model.configuration_age_gender import RANGE_SETS, parse_age_ranges
+from model.errors import AgeGenderError
+from scripts.benchmarks.browser import serve_folder
+from scripts.benchmarks.device_parity import LOAD, compare, faces_of, pictures
+from tests.support.visitors import start_live
+from tests.support.web_model import in_full_precision
+
+
+pytestmark = pytest.mark.slow
+FEW = ("portrait", "tilted 25 degrees", "group of 6", "too small to answer")
+
+
+@pytest.mark.parametrize(
+    ("full_precision", "age_years"), [(False, 0.5), (True, 0.1)], ids=["shipped, 8-bit weights", "tiny, fp32"]
+)
+def test_the_device_answers_as_the_pipeline(
+    browser: Browser, web_model: Path, tmp_path: Path, full_precision: bool, age_years: float
+):
+    folder = in_full_precision(web_model, tmp_path / "model") if full_precision else Path(DEFAULT_MODEL)
+    shown = {name: picture for name, picture in pictures().items() if name != "at 4 times"}
+    if full_precision:
+        shown = {name: shown[name] for name in FEW}
+    served = find_model(ModelChoice("model", str(folder)))
+    write_site(served, tmp_path / "site")
+    with serve_folder(tmp_path / "site") as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.evaluate(LOAD)
+        differences = compare(page, served.pipeline, shown)
+        differences |= compare(page, served.pipeline, {"as one face": astronaut()[60:185, 170:275]}, whole=True)
+        archive = Path(DEFAULT_MODEL).parents[1] / "shared" / "data" / "UTKFace.tar.gz"
+        if archive.is_file() and not full_precision:
+            differences |= compare(page, served.pipeline, faces_of(archive, 8))
+        page.close()
+    for name, one in differences.items():
+        assert one.faces[0] == one.faces[1], name
+        assert one.box_pixels <= 2, name
+        assert one.age_years <= age_years, name
+        assert one.other_answers == (), name
+    counts = [differences[name].faces[0] for name in ("portrait", "group of 6", "too small to answer")]
+    assert counts == [1, 6, 1]
+
+
+RANGES = [
+    *RANGE_SETS,
+    *("0-17, 18+", " 0-17;18 – 39\n40+ ", "0-4, 5, 6+", "0+", "0-116"),
+    *("", "x", "0-17, 20+", "0-17, 17+", "5+", "0-17", "17-0, 18+", "0-200", "0-17, 18-130", "-3, 4+", "0-17 18+"),
+]
+
+
+def test_ranges_are_read_as_the_pipeline_reads_them(site_page: Page):
+    read = """async ([texts, sets]) => {
+      const {DeviceModel} = await import(new URL('device/device_model.js', location.href))
+      const {RangesError} = await import(new URL('ranges.js', location.href))
+      const device = new DeviceModel({config: {max_age: 116}, range_sets: sets, default_ranges: 'FairFace-9'})
+      return texts.map(text => { try { return device.readRanges(text) } catch (error) { return error instanceof RangesError } })
+    }"""
+
+    def of_pipeline(text: str) -> object:
+        """The ranges, or True for a mistake. What is left empty stands for the default."""
+        try:
+            return parse_age_ranges(text or "FairFace-9")
+        except AgeGenderError:
+            return True
+
+    on_device = site_page.evaluate(read, [RANGES, RANGE_SETS])
+    assert dict(zip(RANGES, on_device, strict=True)) == {text: of_pipeline(text) for text in RANGES}
+
+
+def test_static_site_answers_pictures_in_any_ranges_without_a_network(site_page: Page, portrait: Path, tmp_path: Path):
+    expect(site_page.locator("#picture progress")).to_be_hidden()
+    requests: list[Request] = []
+    site_page.on("request", lambda request: requests.append(request))
+    site_page.context.set_offline(True)
+    with site_page.expect_file_chooser() as chooser:
+        site_page.get_by_role("button", name="Choose a picture").click()
+    chooser.value.set_files(portrait)
+    cards = site_page.locator("#picture .face-card")
+    expect(cards).to_contain_text(re.compile(r"looks about \d+ years old.*likely \d+", re.DOTALL))
+    expect(cards.locator("li")).to_have_count(9)
+    expect(site_page.locator("#picture .site-picture rect.box")).to_have_count(1)
+    site_page.locator("#picture").get_by_label("Age ranges").fill("0-17, 18+")
+    expect(cards.locator("li")).to_have_count(2)
+    site_page.locator("#picture").get_by_label("Age ranges").fill("0-17, 20+")
+    expect(site_page.locator("#picture .problem")).to_contain_text("add 18-19")
+    expect(cards.locator("li")).to_have_count(2)
+    for name, content in (("grey", None), ("text", b"no picture")):
+        path = tmp_path / f"{name}.png"
+        path.write_bytes(content) if content else Image.new("RGB", (300, 200), "grey").save(path)
+        with site_page.expect_file_chooser() as chooser:
+            site_page.get_by_role("button", name="Choose a picture").click()
+        chooser.value.set_files(path)
+        told = {"grey": "No face found", "text": "cannot be read as a picture"}[name]
+        expect(site_page.locator("#picture .problem").last).to_contain_text(told)
+    site_page.get_by_role("tab", name="Camera").click()
+    start_live(site_page)
+    assert [request.url for request in requests if not request.url.startswith(("blob:", "data:"))] == []
