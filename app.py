@@ -1,7 +1,6 @@
 """The demo: pictures and webcam in, apparent age and gender out; a thin page over one pipeline. Run: `python app.py`."""
 
 import argparse
-import ctypes
 import os
 import signal
 import sys
@@ -34,6 +33,7 @@ import pillow_heif  # noqa: F401 - optional for model/image_loading.py, but iPho
 from demo.decoding import FRAMES, PICTURES
 from demo.desk import page_routes
 from demo.device_camera import device_routes
+from demo.freed_memory import limit_malloc_arenas, return_freed_memory
 from demo.gradio_changes import NAMING_ERRORS, install_gradio_changes, refuse_unknown_names
 from demo.handlers import Handlers
 from demo.page import CSS_FILE, build_demo, head
@@ -44,16 +44,13 @@ from demo.theme import THEME
 from model.errors import AgeGenderError
 
 
-M_ARENA_MAX = -8  # mallopt's parameter in malloc.h
-MALLOC_ARENAS = 2
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=Settings.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.parse_args()
     limit_malloc_arenas()
+    return_freed_memory()
     try:
         check_port_is_free()
         try:
@@ -65,18 +62,6 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-def limit_malloc_arenas() -> bool:
-    """Whether the C library took it; to be called before threads are started.
-
-    glibc gives every thread an arena of its own. What pictures leave behind in many arenas is freed, but never handed back
-    to the system. A fixed M_MMAP_THRESHOLD as well saves a little more, but makes pictures with many faces a third slower.
-    """
-    try:
-        return bool(ctypes.CDLL(None).mallopt(M_ARENA_MAX, MALLOC_ARENAS))
-    except (AttributeError, OSError, TypeError):  # another system, or another C library
-        return False
 
 
 def serve(settings: Settings) -> None:
