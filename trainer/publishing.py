@@ -107,13 +107,15 @@ def repository_to_push_to(training_args: TrainingArguments, output_dir: Path, *,
             "push_to_hub: true needs the report, whose scores the card states: leave out report: false, or push later with "
             "scripts.push_to_hub."
         )
-    check_signed_in()
     repo_id = training_args.hub_model_id
+    if repo_id:
+        check_name(repo_id)
+    check_signed_in()
     if not repo_id:
         with hub_errors("could not ask the Hub whose token this is"):
             user = HfApi().whoami()["name"]
         repo_id = f"{user}/{output_dir.name}"
-    check_name(repo_id)
+        check_name(repo_id)
     check_may_write(repo_id, training_args.hub_private_repo)
     return repo_id
 
