@@ -199,6 +199,7 @@ def _template() -> Template:
         "change": partial(with_interval, scale=1, decimals=3, sign="+"),
         "change_in_percent": partial(with_interval, scale=100, decimals=2, sign="+"),
         "figure": calibrated_figure,
+        "share": lambda value: "-" if value is None else f"{100 * value:.1f}",
         "comparable_range_sets": comparable_range_sets,
         "group_name": lambda group: ", ".join(group[factor] for factor in group["by"].split(" x ")),
         "cell_name": lambda cell: ", ".join(cell[factor] for factor in ("race", "gender", "age") if factor in cell),

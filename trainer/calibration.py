@@ -1,5 +1,5 @@
-"""Calibration of a trained model on the validation split: temperature scaling, point estimate of the age, split conformal
-age interval, abstention threshold of the gender.
+"""Calibration of a trained model on the validation splits of its sets: temperature scaling, point estimate of the age, split
+conformal age interval, abstention threshold of the gender.
 
 Each figure starts from a prior, the calibration of the fine-tuned model: its heads hold its temperatures, so that they start
 at 1, and its configuration holds the rest. A model from scratch has the priors temperature 1 and the configuration's defaults.
@@ -7,28 +7,28 @@ The validation faces move a figure as far as they are evidence; docs/fine_tuning
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from scipy.stats import norm
 from transformers import Trainer
 
 from model.configuration_age_gender import AgeGenderConfig
-from model.decoding_age_gender import conformal_mass, estimate_age, softmax
+from model.decoding_age_gender import age_interval, conformal_mass, estimate_age, softmax
 from model.losses_age_gender import IGNORE_INDEX
 from model.modeling_age_gender import AgeGenderModel
 from model_card.metrics_text import calibrated_figure
-from trainer.metrics import exact_ages
+from trainer.abstention import FACES_FOR_THRESHOLD, abstention_threshold
+from trainer.metrics import as_year_ranges, exact_ages
 
 
 logger = logging.getLogger(__name__)
 PRIOR_FACES = 100  # the prior of temperatures and interval weighs as many faces
-FACES_FOR_THRESHOLD = 500  # from here on Wilson's interval is narrow: to prove the target costs few answers
 
 
 @dataclass
@@ -43,10 +43,22 @@ class Evidence:
 
 
 @dataclass
+class SetCoverage:
+    """What the fitted figures give on the validation faces of one set. None: no face has the label."""
+
+    dataset: str
+    faces: int
+    exact_ages: int
+    interval_coverage: float | None  # of the exact ages
+    gender_answered: float | None
+    gender_accuracy: float | None  # of those answered
+
+
+@dataclass
 class Calibration:
     """What was fitted on validation."""
 
-    faces: int  # in the validation split
+    faces: int  # in the validation splits
     age_temperature: float
     gender_temperature: float
     age_estimate: str
@@ -58,6 +70,7 @@ class Calibration:
     gender_answered: float  # fraction of the faces at or above the threshold
     prior: str | None  # name of the fine-tuned model; None: a model from scratch
     evidence: dict[str, Evidence]  # of the two temperatures, age_estimate, interval_mass and gender_threshold
+    by_set: list[SetCoverage]
 
     def apply(self, model: AgeGenderModel) -> None:
         """Divide the heads' weights by their temperatures, so that a plain softmax of the logits is calibrated, and write
@@ -90,6 +103,15 @@ class Calibration:
             f"{100 * self.gender_target_accuracy:g} % of the answers are correct is "
             + ("shown by them." if self.gender_target_reached else "not shown by so few or such faces.")
         )
+        for of_set in self.by_set if len(self.by_set) > 1 else ():
+            covered, answered, right = (
+                "-" if share is None else f"{100 * share:.1f} %"
+                for share in (of_set.interval_coverage, of_set.gender_answered, of_set.gender_accuracy)
+            )
+            lines.append(
+                f"  {of_set.dataset}, {of_set.faces} faces: the interval covers {covered} of {of_set.exact_ages} exact ages; the "
+                f"gender is answered for {answered}, and {right} of these answers are right"
+            )
         logger.log(logging.WARNING if few else logging.INFO, "\n".join(lines))
 
 
@@ -100,7 +122,7 @@ def _share(weight: float) -> str:
 def calibrate(
     trainer: Trainer,
     model: AgeGenderModel,
-    validation: Dataset,
+    validation: Sequence[tuple[str, Dataset]],
     gender_target_accuracy: float,
     finetuned_from: str | None = None,
 ) -> Calibration:
@@ -108,13 +130,20 @@ def calibrate(
 
     Args:
         model: holds all weights of the trainer's own, which may be sharded.
-        gender_target_accuracy: see `abstention_threshold`.
+        validation: name and decoded validation faces of each set.
+        gender_target_accuracy: see `trainer.abstention.abstention_threshold`.
         finetuned_from: name of the model whose calibration `model` began with; None for one from scratch.
     """
-    prediction: Any = trainer.predict(validation, metric_key_prefix="validation")
-    (age_logits, _, gender_logits), (age_labels, gender_labels) = prediction.predictions, prediction.label_ids
+    predictions: list[Any] = [trainer.predict(faces, metric_key_prefix="validation") for _, faces in validation]
     calibration = fit_calibration(
-        age_logits, gender_logits, age_labels, gender_labels, model.config, gender_target_accuracy, finetuned_from
+        np.concatenate([one.predictions[0] for one in predictions]),
+        np.concatenate([one.predictions[2] for one in predictions]),
+        np.concatenate([as_year_ranges(one.label_ids[0]) for one in predictions]),
+        np.concatenate([one.label_ids[1] for one in predictions]),
+        model.config,
+        gender_target_accuracy,
+        finetuned_from,
+        [(name, len(one.label_ids[1])) for (name, _), one in zip(validation, predictions, strict=True)],
     )
     calibration.apply(model)
     if trainer.is_world_process_zero():
@@ -130,8 +159,10 @@ def fit_calibration(
     config: AgeGenderConfig,
     gender_target_accuracy: float,
     finetuned_from: str | None = None,
+    set_sizes: Sequence[tuple[str, int]] = (),
 ) -> Calibration:
-    """Fit all of it on the predictions for the validation split.
+    """Fit all of it on the predictions for the validation splits: all faces together, but for the interval, which holds on
+    each set that has `PRIOR_FACES` exact ages or more.
 
     Args:
         age_logits: (N, years), of a model that is not calibrated yet, or that began with the calibration of another one.
@@ -139,9 +170,12 @@ def fit_calibration(
         age_labels: (N,) years or (N, 2) inclusive ranges; -100 where unknown. Only exact ages are used.
         gender_labels: (N,); -100 where unknown.
         config: holds the coverage of the interval, and the prior of the other figures.
-        gender_target_accuracy: see `abstention_threshold`. Below the threshold the model abstains.
+        gender_target_accuracy: see `trainer.abstention.abstention_threshold`. Below the threshold the model abstains.
         finetuned_from: name of the model that `config` was read from; None for one from scratch.
+        set_sizes: name and number of faces of each set, in the order of the faces; by default they are of one.
     """
+    set_sizes = set_sizes or [("validation", len(age_labels))]
+    set_of = np.repeat(np.arange(len(set_sizes)), [faces for _, faces in set_sizes])
     years = exact_ages(age_labels)
     exact, known = years != IGNORE_INDEX, gender_labels != IGNORE_INDEX
     years, genders = years[exact], gender_labels[known]
@@ -165,34 +199,56 @@ def fit_calibration(
     estimate = best if best and is_clear else config.age_estimate
     evidence["age_estimate"] = Evidence(config.age_estimate, best, len(years), PRIOR_FACES, float(is_clear))
 
-    mass = conformal_mass(age_probs, years, config.interval_coverage)
+    mass = _mass_for_each_set(age_probs, years, set_of[exact], config.interval_coverage)
     own, prior_mass = weight_of(years), config.interval_mass
     evidence["interval_mass"] = Evidence(prior_mass, mass if len(years) else None, len(years), PRIOR_FACES, own)
+    mass = own * mass + (1 - own) * prior_mass
 
     gender_probs = softmax(gender_logits / temperatures["gender_temperature"])
-    threshold = abstention_threshold(
-        gender_probs.max(axis=1),
-        gender_probs.argmax(axis=1) == genders,
-        gender_target_accuracy,
-        config.gender_threshold,
-    )
+    confidence, is_right = gender_probs.max(axis=1), gender_probs.argmax(axis=1) == genders
+    threshold = abstention_threshold(confidence, is_right, gender_target_accuracy, config.gender_threshold)
     evidence["gender_threshold"] = Evidence(
         *(config.gender_threshold, threshold.proved, len(genders), FACES_FOR_THRESHOLD),
         float(threshold.value != config.gender_threshold),
     )
+
+    low, high = age_interval(age_probs, mass).T
+    is_covered, is_answered = (low <= years) & (years <= high), confidence >= threshold.value
+    by_set = []
+    for index, (name, faces) in enumerate(set_sizes):
+        covered, answered = is_covered[set_of[exact] == index], is_answered[set_of[known] == index]
+        right = is_right[set_of[known] == index][answered]
+        by_set.append(SetCoverage(name, faces, len(covered), *map(_mean, (covered, answered, right))))
     return Calibration(
         faces=len(age_labels),
         **temperatures,
         age_estimate=estimate,
         interval_coverage=config.interval_coverage,
-        interval_mass=own * mass + (1 - own) * prior_mass,
+        interval_mass=mass,
         gender_target_accuracy=gender_target_accuracy,
         gender_target_reached=threshold.is_reached,
         gender_threshold=threshold.value,
         gender_answered=threshold.answered,
         prior=finetuned_from,
         evidence=evidence,
+        by_set=by_set,
     )
+
+
+def _mass_for_each_set(age_probs: np.ndarray, years: np.ndarray, set_of: np.ndarray, coverage: float) -> float:
+    """The smallest mass whose interval covers each set that has `PRIOR_FACES` or more; all faces together where none has.
+
+    A set with many faces would else decide alone, and the promise would not hold on pictures of another kind.
+    """
+    of_large_sets = [set_of == index for index in np.unique(set_of) if (set_of == index).sum() >= PRIOR_FACES]
+    return max(
+        conformal_mass(age_probs[faces], years[faces], coverage)
+        for faces in of_large_sets or [np.full(len(years), True)]
+    )
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def weight_of(labels: np.ndarray) -> float:
@@ -222,80 +278,3 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, prior_faces: float =
         return float((len(labels) * labelled + prior_faces * pseudo) / (len(labels) + prior_faces))
 
     return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=(-2.3, 2.3), method="bounded").x))
-
-
-class Threshold(NamedTuple):
-    """`value`; the fraction of the faces `answered` at it; whether they show that the answers reach the target; and the
-    lowest threshold at which the faces alone do so, if there is one.
-    """
-
-    value: float
-    answered: float
-    is_reached: bool
-    proved: float | None
-
-
-def abstention_threshold(
-    confidence: np.ndarray, correct: np.ndarray, target_accuracy: float, prior: float = 0.5
-) -> Threshold:
-    """The confidence from which on the answered faces reach the target accuracy.
-
-    A threshold is proved when the lower end of Wilson's one-sided 95 % interval of the accuracy above it reaches the target:
-    one whose accuracy merely touches the target on these faces would miss it on others. With `FACES_FOR_THRESHOLD` faces or
-    more, the lowest proved threshold is taken. With fewer, the proof alone would cost many answers: 51 faces without an
-    error do not prove 95 %. Then the prior stays, unless a lower threshold is proved, or the faces show that the prior is
-    too low: it is raised while the upper end of the interval is below the target, or below the best that they prove.
-
-    This is a margin and no guarantee. The interval holds for one threshold, the lowest of many is taken, and the same faces
-    chose the checkpoint.
-
-    Args:
-        confidence: (N,) probability of each predicted class. correct: (N,) whether it is the labelled one.
-        prior: threshold to start from; 0.5 answers every face of two genders.
-    """
-    count = len(confidence)
-    if not count:
-        return Threshold(prior, 1.0, False, None)
-    order = np.argsort(-confidence)
-    thresholds = confidence[order]
-    lower, upper = wilson_bounds(np.cumsum(correct[order]), np.arange(1, count + 1))
-    # Equal confidences are answered together, and a threshold answers at least a tenth of the faces.
-    candidates = np.flatnonzero(np.append(thresholds[:-1] != thresholds[1:], True))
-    candidates = candidates[candidates >= count // 10]
-
-    def lowest(bound: np.ndarray, accuracy: float) -> int | None:
-        """The last face at whose confidence `bound` still reaches `accuracy`."""
-        reaching = candidates[bound[candidates] >= accuracy]
-        return int(reaching[-1]) if len(reaching) else None
-
-    def down_to(face: int) -> float:
-        """The threshold that answers down to this face; the prior, if that is lower, where it is the last one."""
-        return min(prior, float(thresholds[face])) if face == count - 1 else float(thresholds[face])
-
-    proved = lowest(lower, target_accuracy)
-    if proved is not None and count >= FACES_FOR_THRESHOLD:
-        value = down_to(proved)
-    else:
-        needed = lowest(upper, min(target_accuracy, float(lower[candidates].max())))
-        assert needed is not None, "the face with the best lower end has an upper end above it"
-        value = max(down_to(needed), prior if proved is None else min(prior, down_to(proved)))
-    answered = int((confidence >= value).sum())
-    return Threshold(
-        value,
-        answered / count,
-        bool(answered and lower[answered - 1] >= target_accuracy),
-        None if proved is None else float(thresholds[proved]),
-    )
-
-
-def wilson_bounds(correct: np.ndarray, answered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) lower and (N,) upper ends of the one-sided 95 % intervals of `correct` out of `answered` (Wilson, 1927).
-
-    scipy.stats.binomtest(...).proportion_ci(method="wilson") takes one pair at a time.
-    """
-    z = norm.ppf(0.95)
-    accuracy = correct / answered
-    middle = accuracy + z**2 / (2 * answered)
-    spread = z * np.sqrt(accuracy * (1 - accuracy) / answered + z**2 / (4 * answered**2))
-    scale = 1 + z**2 / answered
-    return (middle - spread) / scale, (middle + spread) / scale

@@ -95,7 +95,7 @@ def run(args: Arguments, argv: Sequence[str]) -> None:
         calibration = calibrate(
             trainer,
             model,
-            faces.decoded["validation"],
+            list(zip(args.dataset_names, faces.validation, strict=True)),
             args.report.gender_target_accuracy,
             finetuned_from=learns_from.finetuned["model"] if learns_from.finetuned else None,
         )

@@ -28,8 +28,9 @@ from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.metrics_text import markdown_table
 from model_card.run_record import read_run_record
+from trainer.abstention import wilson_bounds
 from trainer.arguments import Arguments
-from trainer.calibration import fit_calibration, fit_temperature, wilson_bounds
+from trainer.calibration import fit_calibration, fit_temperature
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 from trainer.evaluation.held_out import load_held_out

@@ -97,6 +97,21 @@ def test_where_the_backbone_came_from(run, name, shown):
     assert ("base_model: " in text) == (name is not None and name.startswith("google/"))
 
 
+def test_what_the_calibration_gives_on_each_set(run):
+    street = {"dataset": "street.tar.gz", "faces": 1200, "exact_ages": 0, "interval_coverage": None}
+    by_set = [
+        {"dataset": "UTKFace.tar.gz", "faces": 800, "exact_ages": 800, "interval_coverage": 0.8125}
+        | {"gender_answered": 0.97, "gender_accuracy": 0.961},
+        street | {"gender_answered": 0.9, "gender_accuracy": 0.95},
+    ]
+    change(run / "training_run.json", calibration=RUN["calibration"] | {"by_set": by_set})
+    card = render_card(run)
+    assert "| UTKFace.tar.gz | 800 | 81.2 | 97.0 | 96.1 |" in card
+    assert "| street.tar.gz | 1,200 | - | 90.0 | 95.0 |" in card
+    change(run / "training_run.json", calibration=RUN["calibration"] | {"by_set": by_set[:1]})
+    assert "| set | faces |" not in render_card(run)
+
+
 @pytest.mark.parametrize(
     ("evidence", "sentence"),
     [

@@ -11,7 +11,8 @@ from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import softmax
 from model.losses_age_gender import IGNORE_INDEX
 from model.modeling_age_gender import AgeGenderModel
-from trainer.calibration import Calibration, abstention_threshold, fit_calibration, fit_temperature
+from trainer.abstention import abstention_threshold
+from trainer.calibration import Calibration, fit_calibration, fit_temperature
 
 
 def fine_tuned(
@@ -175,6 +176,33 @@ def test_the_log_says_where_each_figure_comes_from(caplog, faces, level, words):
     [record] = caplog.records
     assert record.levelno == level
     assert [one for one in words if one not in record.getMessage()] == []
+
+
+def test_the_interval_holds_on_each_set(caplog):
+    """900 faces of a set with small errors, 300 with large ones, 50 with larger ones: too few to ask for the promise."""
+    random = np.random.default_rng(0)
+    sets = [("studio", 900, 3.0), ("street", 300, 9.0), ("ranges only", 100, 3.0), ("few", 50, 20.0)]
+    errors = np.concatenate([random.normal(0, spread, faces) for _, faces, spread in sets])
+    ages = random.integers(30, 80, len(errors))
+    age_logits = -((np.arange(117) - (ages + errors)[:, None]) ** 2) / (2 * 5**2)
+    labels = np.stack([ages, ages + 9 * np.repeat([0, 0, 1, 0], [faces for _, faces, _ in sets])], axis=1)
+    genders = np.where(np.arange(len(ages)) < 1200, 0, IGNORE_INDEX)
+    sizes = [(name, faces) for name, faces, _ in sets]
+    calibration = fit_calibration(
+        age_logits, np.tile([3.0, 0.0], (len(ages), 1)), labels, genders, AgeGenderConfig(), 0.95, None, sizes
+    )
+    studio, street, ranges, few = calibration.by_set
+    assert 0.78 < street.interval_coverage < 0.82  # the prior of 100 faces shrinks it a little
+    assert studio.interval_coverage > 0.99
+    assert few.interval_coverage < 0.7
+    assert (ranges.exact_ages, ranges.interval_coverage, few.gender_answered) == (0, None, None)
+    assert (studio.gender_answered, studio.gender_accuracy) == (1, 1)
+
+    with caplog.at_level(logging.INFO, logger="trainer.calibration"):
+        calibration.log()
+    [record] = caplog.records
+    assert "street, 300 faces: the interval covers 78.7 %" in record.getMessage()
+    assert "ranges only, 100 faces: the interval covers - of 0 exact ages" in record.getMessage()
 
 
 def test_without_labels_the_configuration_stays():

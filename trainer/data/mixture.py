@@ -112,12 +112,14 @@ class TrainingFaces(NamedTuple):
     splits: of the first set. other_sets: the splits of each further one.
     decoded: train (all sets, each as often as its `repeat` says) and validation (the first set's) with the columns of
         `trainer.data.transforms.decode_faces`.
+    validation: the decoded validation faces of every set, the first one's first.
     trained_on: the faces of decoded["train"] before they were decoded, in the same order, in one or more parts.
     """
 
     splits: DatasetDict | IterableDatasetDict
     other_sets: list[DatasetDict]
     decoded: DatasetDict | IterableDatasetDict
+    validation: list[Dataset | IterableDataset]
     trained_on: list[Dataset | IterableDataset]
 
 
@@ -146,13 +148,17 @@ def decode_sets(
     """
     first, *others = sets
     if not others and mixture.repeat == 1:
-        return TrainingFaces(first, [], decode_faces(first, image_size, train_size, num_proc), [first["train"]])
+        decoded = decode_faces(first, image_size, train_size, num_proc)
+        return TrainingFaces(first, [], decoded, [decoded["validation"]], [first["train"]])
     of_each_set = training_faces(sets)
     parts = [decode_faces(DatasetDict(train=faces), image_size, train_size, num_proc)["train"] for faces in of_each_set]
-    decoded = decode_faces(DatasetDict(validation=first["validation"]), image_size, train_size, num_proc)
-    decoded["train"] = mix_training_faces(mixture, parts)
+    validation = [
+        decode_faces(DatasetDict(validation=one["validation"]), image_size, train_size, num_proc)["validation"]
+        for one in sets
+    ]
+    decoded = DatasetDict(validation=validation[0], train=mix_training_faces(mixture, parts))
     repeated = zip(of_each_set, mixture.repeats, strict=True)
-    return TrainingFaces(first, others, decoded, [faces for faces, times in repeated for _ in range(times)])
+    return TrainingFaces(first, others, decoded, validation, [faces for faces, times in repeated for _ in range(times)])
 
 
 def training_faces(sets: list[DatasetDict]) -> list[Dataset]:

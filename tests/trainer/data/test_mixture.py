@@ -76,6 +76,9 @@ def test_a_recipe_trains_on_several_sets(exact, ranged, tmp_path):
     steps = max(entry["step"] for entry in record["log_history"])
     assert steps == 2 * -(-pictures // 16), "two epochs over both sets in batches of 16"
     assert str(ranged) not in json.dumps(record["arguments"])
+    held_out = [record["data"]["splits"]["validation"], other["splits"]["validation"]]
+    assert [one["faces"] for one in record["calibration"]["by_set"]] == held_out
+    assert record["calibration"]["faces"] == sum(held_out)
 
     evaluate_model(EvaluationArguments(model=str(output_dir), draws=20), DataArguments(dataset=str(exact)))
     on_ranged = DataArguments(dataset=str(ranged))
