@@ -22,7 +22,7 @@ from model.errors import AgeGenderError
 from model_card.atomic_files import write_atomically
 from model_card.metrics_text import calibrated_figure, comparable_range_sets, with_interval
 from model_card.requirements import CARD, COMPARISON, METRICS, WEIGHTS, card_problems, not_measured, onnx_files
-from model_card.run_record import read_run_record, trained_on_other_splits
+from model_card.run_record import all_sources, learnt_from, read_run_record, trained_on_other_splits
 
 
 TEMPLATE = Path(__file__).with_name("template.md")
@@ -77,6 +77,7 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
         "run": run,
         "started_from": run.get("started_from"),
         "trained_on_other_splits": trained_on_other_splits(run),
+        "sources": all_sources(run),
         "also_trained_on": run["data"].get("also_trained_on") or [],
         "grouped": run["arguments"].get("split_by", "group") == "group",
         "metrics": metrics,
@@ -113,8 +114,7 @@ def card_facts(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
 def _sources(run: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
     """The evaluated data set, the known sets whose terms the weights inherit, and the model on the Hub they began from."""
     started_from = run.get("started_from")
-    learnt_from = [one for one in (started_from, *(run.get("taught_by") or ())) if one]
-    inherited = [[one["model"], one["trained_on"]] for one in learnt_from]
+    inherited = [[one["model"], one["trained_on"]] for one in learnt_from(run)]
     names = json.dumps([run["arguments"], run["data"], metrics["dataset"], inherited]).lower()
     start = started_from["model"] if started_from else run["arguments"].get("backbone")
     is_hub_id = start and "/" in start and not Path(start).exists() and not start.startswith("outputs/")
@@ -122,6 +122,7 @@ def _sources(run: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
         "dataset_name": "UTKFace" if "utkface" in metrics["dataset"].lower() else metrics["dataset"],
         "uses_utkface": "utkface" in names,
         "uses_fairface": "fairface" in names,
+        "uses_appa_real": "appa-real" in names,
         "base_model": start if is_hub_id else None,
     }
 
@@ -143,7 +144,12 @@ def _extremes(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(
-    metrics: dict[str, Any], dataset_name: str, uses_utkface: bool, uses_fairface: bool, base_model: str | None
+    metrics: dict[str, Any],
+    dataset_name: str,
+    uses_utkface: bool,
+    uses_fairface: bool,
+    uses_appa_real: bool,
+    base_model: str | None,
 ) -> ModelCardData:
     """The card's YAML header with its model-index: each headline score with its interval and number of faces."""
     headline = {}

@@ -54,8 +54,18 @@ def trained_on_other_splits(run: dict[str, Any]) -> list[str]:
 
 def earlier_sets(run: dict[str, Any]) -> list[dict[str, str]]:
     """As `trained_sets`, of the model that this run fine-tuned and of its teachers."""
-    earlier = [one for one in (run.get("started_from"), *(run.get("taught_by") or ())) if one]
-    return [known for one in earlier for known in one["trained_on"]]
+    return [known for one in learnt_from(run) for known in one["trained_on"]]
+
+
+def learnt_from(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """What `trainer.finetuning.describe_trained` says of the model that this run fine-tuned, and of its teachers."""
+    return [one for one in (run.get("started_from"), *(run.get("taught_by") or ())) if one]
+
+
+def all_sources(run: dict[str, Any]) -> list[str]:
+    """The argument `sources` of this run, and of the models that it learnt from."""
+    lines = [run["arguments"].get("sources"), *(one.get("sources") for one in learnt_from(run))]
+    return list(dict.fromkeys(line for some in lines for line in some or ()))
 
 
 def may_be_same(dataset: str, other: str) -> bool:

@@ -12,7 +12,7 @@ from datasets import DatasetDict, IterableDatasetDict
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-from model_card.run_record import RUN_RECORD, earlier_sets, may_be_same, read_run_record, trained_sets
+from model_card.run_record import RUN_RECORD, all_sources, earlier_sets, may_be_same, read_run_record, trained_sets
 from trainer.build_model import ModelArguments
 from trainer.recipe import RecipeError
 from trainer.run_record import describe_splits, public_name
@@ -36,8 +36,9 @@ def describe_trained(name_or_path: str, revision: str | None, argument: str) -> 
 
     Returns:
         `model` and `revision`; `trained_on`, the sets that it, the models before it and their teachers have seen, whose
-        terms of use its weights carry on; `data_seed` of its splits; `seconds`, how long all these trainings took
-        together; `record`, how it was made. The last three are None where it has no training_run.json.
+        terms of use its weights carry on; `sources`, what else they learnt from (`ReportArguments.sources`); `data_seed`
+        of its splits; `seconds`, how long all these trainings took together; `record`, how it was made. The last three
+        are None where it has no training_run.json.
 
     Raises:
         RecipeError: the Hub does not give its record.
@@ -57,6 +58,7 @@ def describe_trained(name_or_path: str, revision: str | None, argument: str) -> 
         "model": public_name(name_or_path),
         "revision": revision,
         "trained_on": [known for index, known in enumerate(sets) if known not in sets[:index]],
+        "sources": all_sources(run) if run else [],
         "data_seed": run["data"]["seed"] if run else None,
         "seconds": run["seconds"] + seconds_before if run and seconds_before is not None else None,
         "record": run and {name: run.get(name) for name in ("command", "commit", "recipe_text", "log_history")},

@@ -46,6 +46,13 @@ class ReportArguments:
     report: bool = field(
         default=True, metadata={"help": "Evaluate on the test split, draw the figures and write the model card."}
     )
+    sources: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "What else the weights learnt from, with its terms of use: a sentence each for the card, such as 'dlib's "
+            "face recognition network (CC0), by its embeddings.' Models that learn from this one inherit them."
+        },
+    )
     onnx: bool | None = field(
         default=None,
         metadata={

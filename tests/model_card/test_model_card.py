@@ -11,28 +11,11 @@ from transformers import ResNetConfig
 
 from model_card.card import CardError, card_facts, render_card
 from model_card.requirements import sha256
-from tests.support.made_up_run import RUN, made_up_metrics, write_made_up_run
+from tests.support.made_up_run import RUN, change, made_up_metrics
 from tests.support.tiny_model import save_tiny_model
 
 
 EXPECTED = Path(__file__).with_name("expected_card.md")
-
-
-@pytest.fixture(scope="module")
-def finished_run(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("outputs") / "run"
-    return write_made_up_run(folder)
-
-
-@pytest.fixture
-def run(finished_run, tmp_path) -> Path:
-    """A copy that a test may spoil."""
-    return Path(shutil.copytree(finished_run, tmp_path / "run"))
-
-
-def change(path: Path, **values) -> None:
-    content = json.loads(path.read_text()) | values
-    path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
 
 
 def test_whole_text(finished_run, tmp_path):
@@ -95,21 +78,6 @@ def test_where_the_backbone_came_from(run, name, shown):
     text = render_card(run)
     assert shown in text
     assert ("base_model: " in text) == (name is not None and name.startswith("google/"))
-
-
-def test_what_the_calibration_gives_on_each_set(run):
-    street = {"dataset": "street.tar.gz", "faces": 1200, "exact_ages": 0, "interval_coverage": None}
-    by_set = [
-        {"dataset": "UTKFace.tar.gz", "faces": 800, "exact_ages": 800, "interval_coverage": 0.8125}
-        | {"gender_answered": 0.97, "gender_accuracy": 0.961},
-        street | {"gender_answered": 0.9, "gender_accuracy": 0.95},
-    ]
-    change(run / "training_run.json", calibration=RUN["calibration"] | {"by_set": by_set})
-    card = render_card(run)
-    assert "| UTKFace.tar.gz | 800 | 81.2 | 97.0 | 96.1 |" in card
-    assert "| street.tar.gz | 1,200 | - | 90.0 | 95.0 |" in card
-    change(run / "training_run.json", calibration=RUN["calibration"] | {"by_set": by_set[:1]})
-    assert "| set | faces |" not in render_card(run)
 
 
 @pytest.mark.parametrize(

@@ -136,3 +136,9 @@ def write_made_up_run(folder: Path) -> Path:
     for name in FIGURES:
         Image.new("RGB", (8, 8), "white").save(folder / "figures" / f"{name}.png")
     return folder
+
+
+def change(path: Path, **values: object) -> None:
+    """Replace values of a JSON file; None removes one."""
+    content = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
