@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tests.support.tiny_run import train_tiny_run, write_faces
 from tests.support.training_runs import arguments as training_arguments
 from tests.support.training_runs import threads
 from tests.support.visitors import chromium, visit
+from tests.support.warm_python import HUB_HOME, HUB_PORT, warm_python
 from trainer.data.arguments import DataArguments
 from trainer.train import main as train
 
@@ -48,10 +48,11 @@ def saved_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[HubServer]:
+def hub() -> Iterator[HubServer]:
     """An empty Hub on loopback. Its `env` belongs to a subprocess: the client reads its endpoint when imported."""
-    with HubServer(tmp_path / "hf_home") as server:
+    with HubServer(HUB_HOME, HUB_PORT) as server:
         yield server
+    shutil.rmtree(HUB_HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -125,7 +126,7 @@ def exported_run(tiny_runs: tuple[Path, Path], tmp_path_factory: pytest.TempPath
     """The first run after `scripts.export_onnx`, with what it said in export.log and a card that shows it."""
     folder = Path(shutil.copytree(tiny_runs[0], tmp_path_factory.mktemp("exported") / "run"))
     faces = tiny_runs[0].with_name("utkface")
-    command = [sys.executable, "-m", "scripts.export_onnx", "--model", folder, "--int8", "--web", "--dataset", faces]
+    command = [warm_python(), "-m", "scripts.export_onnx", "--model", folder, "--int8", "--web", "--dataset", faces]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     assert "warn" not in done.stderr.lower()

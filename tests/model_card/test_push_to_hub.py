@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from model_card.card import render_card
 from model_card.hub_checks import HubError, hub_errors
 from model_card.push import push_folder
 from tests.support.hub_server import Fault, HubServer
+from tests.support.warm_python import warm_python
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def all_files(model_folder: Path) -> set[str]:
 
 
 def push_command(model_folder: Path, *options: str, repo_id: str = "user/faces") -> list[str]:
-    return [sys.executable, "-m", "scripts.push_to_hub", str(model_folder), repo_id, *options]
+    return [warm_python(), "-m", "scripts.push_to_hub", str(model_folder), repo_id, *options]
 
 
 def push(hub: HubServer, model_folder: Path, *options: str, repo_id: str = "user/faces", **env: str):
@@ -139,9 +139,10 @@ def test_killed_in_the_middle_shows_nothing_and_a_second_run_finishes(
     before = pushed(hub), titles(hub)
     next_version()
     hold = hub.inject(Fault("hold", "PUT" if path == "/lfs/" else "POST", path))
-    with subprocess.Popen(push_command(model_folder), env=hub.env, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(push_command(model_folder), env=hub.env, cwd=ROOT, stderr=subprocess.PIPE) as process:
         assert hold.reached.wait(60)
         process.kill()
+        process.communicate()
     hold.released.set()
     assert (pushed(hub), titles(hub)) == before
     assert push(hub, model_folder).returncode == 0

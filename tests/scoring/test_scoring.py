@@ -2,7 +2,6 @@
 
 import io
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ from scoring.scorer import Picture, Prefetcher, Scorer
 from tests.support.faces_on_disk import as_jpeg
 from tests.support.made_up_faces import draw_face
 from tests.support.tiny_model import save_tiny_model
+from tests.support.warm_python import warm_python
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +57,7 @@ def test_hub_dataset(hub, tmp_path, model, monkeypatch):
         repo_id="user/faces",
         repo_type="dataset",
     )
-    command = [sys.executable, "-m", "scripts.predict", "user/faces", "--model", str(model), "--crops"]
+    command = [warm_python(), "-m", "scripts.predict", "user/faces", "--model", str(model), "--crops"]
     command += ["--image-column", "photo", "--output", str(tmp_path / "faces.parquet")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=hub.env, check=False)
     assert done.returncode == 0, done.stderr

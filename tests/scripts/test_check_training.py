@@ -8,6 +8,7 @@ from PIL import Image
 
 from scripts.benchmarks.check_training import Curve, agree, format_table, main
 from tests.support.made_up_faces import write_utkface_folder
+from tests.support.warm_python import warm_python
 from trainer.recipe import RecipeError
 
 
@@ -15,7 +16,8 @@ SMOKE = str(Path(__file__).parents[2] / "trainer/recipes/smoke.yaml")
 
 
 @pytest.mark.slow
-def test_the_three_agree(tmp_path, capsys):
+def test_the_three_agree(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.executable", warm_python())  # by which the command starts the trainings
     faces = write_utkface_folder(tmp_path / "faces", count=120, size=40)
     output_dir = tmp_path / "check"
     assert main([SMOKE, "--dataset", str(faces), "--output-dir", str(output_dir)]) == 0

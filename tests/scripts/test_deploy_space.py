@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from tests.support.clean_environment import make_clean_environment
 from tests.support.demo_server import ROOT, DemoServer
 from tests.support.hub_server import Fault, HubServer
 from tests.support.tiny_model import save_tiny_model
+from tests.support.warm_python import warm_python
 
 
 PHOTO = ROOT / "examples" / "astronaut.jpg"
@@ -48,7 +48,7 @@ def test_the_space_runs_from_its_files_alone(hub: HubServer, api: HfApi, tmp_pat
     # a later version, which the Space must not pick up
     api.create_commit("user/faces", [CommitOperationAdd("config.json", b"{}")], commit_message="Later")
     options = ("--model", "user/faces", "--revision", "v1", "--private", "--hardware", "cpu-upgrade")
-    command = [sys.executable, "-m", "scripts.deploy_space", "user/space", *options]
+    command = [warm_python(), "-m", "scripts.deploy_space", "user/space", *options]
     done = subprocess.run(command, env=hub.env, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "user/space runs user/faces" in done.stdout

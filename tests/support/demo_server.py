@@ -61,7 +61,7 @@ class DemoServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        for _ in range(240):
+        for _ in range(1200):
             if self._process.poll() is not None:
                 raise RuntimeError(f"the demo ended with {self._process.returncode}:\n{self.log}")
             try:
@@ -69,7 +69,7 @@ class DemoServer:
                 self._own_files = set(self.files.rglob("*"))  # its lock, and an empty folder of Gradio's
                 return self
             except httpx.HTTPError:
-                time.sleep(0.5)
+                time.sleep(0.1)
         self.__exit__()
         raise RuntimeError(f"the demo did not answer within 2 minutes:\n{self.log}")
 

@@ -4,13 +4,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import torch
+
+from tests.support.warm_python import warm_python
 
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ def launch(config: str) -> tuple[str, ...]:
 def command(
     faces: Path, output_dir: Path, *overrides: str, launcher: Sequence[str] = (), module: str = "trainer.train"
 ) -> list[str]:
-    return [sys.executable, "-m", *launcher, module, *arguments(faces, output_dir, *overrides)]
+    return [warm_python(), "-m", *launcher, module, *arguments(faces, output_dir, *overrides)]
 
 
 def finish(*args, **kwargs) -> subprocess.CompletedProcess:

@@ -1,7 +1,6 @@
 """A full disk, on a real file system of its own: training and scoring name it, and resume when there is space again."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +11,7 @@ from tests.support.made_up_faces import draw_face
 from tests.support.small_disk import on_a_disk_of
 from tests.support.tiny_model import save_tiny_model
 from tests.support.training_runs import SMOKE, command, record_of
+from tests.support.warm_python import warm_python
 from trainer.arguments import Arguments
 from trainer.build_model import build_model, check_model
 from trainer.data.arguments import DataArguments
@@ -118,7 +118,7 @@ def test_scoring_resumes_without_losing_or_repeating_a_row(tmp_path):
     (tmp_path / "list.txt").write_text(f"{tmp_path / 'face.jpg'}\n" * 200)
     output = tmp_path / "disk/faces.parquet"
     options = f"--model {tmp_path}/tiny --output {output} --crops --part-size 10 --device cpu"
-    score = f"{sys.executable} -m scripts.predict {tmp_path}/list.txt {options}"
+    score = f"{warm_python()} -m scripts.predict {tmp_path}/list.txt {options}"
     script = f"""
         if {score} 2>{tmp_path}/error.txt; then exit 3; fi
         ls {output}.parts >{tmp_path}/parts.txt

@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +27,7 @@ from tests.support.training_runs import (
     record_of,
 )
 from tests.support.two_machines import launch_on_machine, on_machine, two_machines
+from tests.support.warm_python import warm_python
 from trainer.checkpoints import last_whole_checkpoint
 from trainer.train import main
 
@@ -142,7 +142,7 @@ def test_two_machines_learn_as_one_process_does_and_resume_after_losing_one(face
 def test_each_process_augments_with_its_own_random_numbers(tmp_path):
     """All get the same picture again and again; the first one sees what a single process does."""
     done = subprocess.run(
-        [sys.executable, "-m", *launch("cpu"), "tests.support.seen_pictures", str(tmp_path)],
+        [warm_python(), "-m", *launch("cpu"), "tests.support.seen_pictures", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,

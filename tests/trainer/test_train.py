@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from model.backbones import BackboneError
 from model.modeling_age_gender import AgeGenderModel
 from model_card.hub_checks import HubError
 from tests.support.made_up_faces import write_utkface_folder
+from tests.support.warm_python import warm_python
 from trainer.arguments import METRICS
 from trainer.checkpoints import last_whole_checkpoint
 from trainer.publishing import ReportArguments
@@ -112,7 +112,7 @@ def test_the_best_checkpoint_is_restored_when_it_is_not_the_last(faces, tmp_path
 def test_a_killed_run_resumes_and_ends_with_the_same_weights(faces, tmp_path, finished_run):
     undisturbed_dir, undisturbed = finished_run
     output_dir = tmp_path / "run"
-    command = [sys.executable, "-m", "trainer.train", SMOKE, "--dataset", str(faces), "--output_dir", str(output_dir)]
+    command = [warm_python(), "-m", "trainer.train", SMOKE, "--dataset", str(faces), "--output_dir", str(output_dir)]
     command += [
         "--num_train_epochs",
         "8",
@@ -168,7 +168,7 @@ def test_a_run_killed_during_its_report_resumes_with_the_report(faces, finished_
     with pytest.raises(RecipeError, match=r"without its report\. Add --resume_from_checkpoint true"):
         train(faces, output_dir, "--report", "true")
 
-    command = [sys.executable, "-m", "trainer.train", SMOKE, "--dataset", str(faces), "--output_dir", str(output_dir)]
+    command = [warm_python(), "-m", "trainer.train", SMOKE, "--dataset", str(faces), "--output_dir", str(output_dir)]
     command += ["--resume_from_checkpoint", "true", "--push_to_hub", "true", "--hub_model_id", "user/faces"]
     done = subprocess.run([*command, "--onnx", "false"], cwd=ROOT, capture_output=True, text=True, env=hub.env)
     assert done.returncode == 0, done.stderr
@@ -228,7 +228,7 @@ def test_a_push_without_a_login_is_refused_before_training(faces, tmp_path, monk
 
 def test_a_mistake_gives_one_line(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "trainer.train", str(tmp_path / "none.yaml")], cwd=ROOT, capture_output=True, text=True
+        [warm_python(), "-m", "trainer.train", str(tmp_path / "none.yaml")], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("RecipeError: No recipe at")

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from huggingface_hub import HfApi
 from transformers import ViTConfig, ViTModel
 
 from tests.support.made_up_faces import write_utkface_folder
+from tests.support.warm_python import warm_python
 from trainer.build_model import make_image_processor
 
 
@@ -20,7 +20,7 @@ BACKBONE = "org/vit"
 
 def train(environment: dict, faces: Path, output_dir: Path, *overrides: str) -> subprocess.CompletedProcess:
     """Two steps of trainer/recipes/vit_base.yaml with small pictures."""
-    command = [sys.executable, "-m", "trainer.train", "trainer/recipes/vit_base.yaml", "--dataset", str(faces)]
+    command = [warm_python(), "-m", "trainer.train", "trainer/recipes/vit_base.yaml", "--dataset", str(faces)]
     command += ["--output_dir", str(output_dir), "--image_size", "32", "--train_image_size", "36", "--use_cpu", "true"]
     command += ["--per_device_train_batch_size", "16", "--num_train_epochs", "1", "--dataloader_num_workers", "0"]
     return subprocess.run(

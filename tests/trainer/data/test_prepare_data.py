@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from tests.support.faces_on_disk import (
     write_folder,
 )
 from tests.support.hub_server import Fault, HubServer
+from tests.support.warm_python import warm_python
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 from trainer.data.manifest import read_manifest
@@ -294,7 +294,7 @@ def test_push_stream_and_train_from_the_hub(raw, hub: HubServer, tmp_path):
 
     def run(*command: str, code: int = 0) -> str:
         done = subprocess.run(
-            [sys.executable, *command], cwd=ROOT, env=os.environ | hub.env, capture_output=True, text=True, timeout=300
+            [warm_python(), *command], cwd=ROOT, env=os.environ | hub.env, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == code, done.stderr
         return done.stdout + done.stderr
@@ -326,7 +326,7 @@ for streaming in (False, True):
 @pytest.mark.slow
 def test_help_explains_itself():
     done = subprocess.run(
-        [sys.executable, "-m", "scripts.prepare_data", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [warm_python(), "-m", "scripts.prepare_data", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0
     for option in ("--output-dir", "--push-to-hub", "--manifest", "--folds", "--max-age-spread", "parquet"):

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.requirements import sha256
 from tests.support.tiny_model import save_tiny_model
+from tests.support.warm_python import warm_python
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces, load_whole_set
 from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
@@ -313,7 +313,7 @@ def test_framing_moves_what_is_seen():
 @pytest.mark.slow
 def test_two_processes_measure_the_same(run, metrics, data_args, tmp_path):
     command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+        *(warm_python(), "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
         *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
         *("-m", "scripts.evaluate_model", "--model", str(run), "--dataset", data_args.dataset),
         *("--cache_dir", data_args.cache_dir, "--draws", "50", "--batch_size", "8", "--output_dir", str(tmp_path)),
