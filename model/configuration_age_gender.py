@@ -213,6 +213,18 @@ class AgeGenderConfig(PreTrainedConfig):
         return [age_range_label(low, high, self.max_age) for low, high in self.age_ranges]
 
 
+def load_backbone_config(name_or_path: str) -> PreTrainedConfig:
+    """The configuration of a network of transformers, without code of its repository.
+
+    Raises:
+        ModelFileError: as `check_file_values`.
+        OSError, ValueError, ImportError: transformers' own, where there is none that it knows.
+    """
+    values, _ = PreTrainedConfig.get_config_dict(name_or_path)
+    check_file_values(values)
+    return AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+
+
 def picture_encoder(config: PreTrainedConfig) -> PreTrainedConfig:
     """The part of a network that sees pictures and answers alike each time.
 

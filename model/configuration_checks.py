@@ -7,9 +7,10 @@ from .model_files import ModelFileError, one_line
 
 
 MAX_FILE_BYTES = 1_000_000
-MAX_AGE_LIMIT, MAX_IMAGE_SIZE, MAX_GENDERS = 200, 4096, 16  # years, pixels, outputs
+MAX_AGE_LIMIT, MAX_IMAGE_SIZE, MAX_GENDERS = 200, 1024, 16  # years, pixels (12 MB a face), outputs
 MAX_NUMBER, MAX_COUNT, MAX_LIST = 1_000_000, 4096, 10_000  # of widths and the like; of layers; of entries
 COUNTS = ("num_", "depth", "layers", "blocks")  # in the name of a value that says how many modules are built
+LABEL_KEYS = ("label2id", "id2label")  # of the 21,841 classes of ImageNet, say
 ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 # Others, such as a repository of kernels on the Hub, make transformers fetch code and run it.
 ATTENTIONS = (None, "eager", "sdpa", "flex_attention")
@@ -40,6 +41,8 @@ def check_file_values(values: Any, name: str = "config.json") -> None:
             )
         if key in LOADER_KEYS and value:
             raise ModelFileError(f"{where} changes how weights are loaded, and is not allowed: remove it.")
+        if key in LABEL_KEYS:  # a label may be "building blocks"
+            continue
         if any(word in key for word in COUNTS) and _total(value) > MAX_COUNT:
             raise ModelFileError(f"{where} is {_total(value):,}; at most {MAX_COUNT:,} were expected.")
         _check_sizes(value, where)
