@@ -19,7 +19,7 @@ from .errors import AgeGenderError
 from .model_files import ModelFileError, ModelWeightsError, stays_inside
 
 
-MAX_MODULES = 5_000  # the largest vision networks of transformers have about 2,000
+MAX_MODULES = 3_000  # the largest vision networks of transformers have about 1,100
 MAX_PARAMETERS = 2_000_000_000  # 8 GB
 SPARE_PARAMETERS = 1_000_000  # so many may be missing in a file: what is missing is named later
 

@@ -137,7 +137,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "4,096 layers": (
         changed(backbone_config={"num_hidden_layers": 4096}),
-        "vit cannot be the backbone: it has more than 5,000 layers and parts of layers",
+        "vit cannot be the backbone: it has more than 3,000 layers and parts of layers",
     ),
     "a billion weights beside a small file": (
         changed(backbone_config={"hidden_size": 8192, "intermediate_size": 16384, "num_attention_heads": 8}),
@@ -231,7 +231,7 @@ BACKBONE_CONFIGS = {
         {"hidden_size": 8192, "intermediate_size": 8192, "num_attention_heads": 8},
         r"it describes a network of 8[\d,]+ parameters, and their files have [\d,]+ bytes",
     ),
-    "4,096 layers": ({"num_hidden_layers": 4096}, "vit cannot be the backbone: it has more than 5,000 layers"),
+    "4,096 layers": ({"num_hidden_layers": 4096}, "vit cannot be the backbone: it has more than 3,000 layers"),
     "kernels from the Hub": ({"attn_implementation": "somebody/kernel"}, "which may fetch code"),
     "quantisation": ({"quantization_config": {"quant_method": "gptq"}}, "not allowed: remove it"),
     "code of its own": (
