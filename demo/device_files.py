@@ -15,6 +15,7 @@ from model.configuration_age_gender import RANGE_SETS, UTKFACE_LANDMARKS_XY, Age
 from model.errors import AgeGenderError
 from model.face_alignment import YUNET_CROP
 from model.face_detection import YUNET_FILE
+from model.model_files import PREPROCESSING_FILE, check_own_file
 
 
 WEB = Path(__file__).resolve().parent / "web"
@@ -111,10 +112,12 @@ def code_version() -> str:
 
 
 def network_file(folder: Path) -> WebFile:
-    """The exported network of a model's folder. Raises `NotOnDevice`: there is none, or it is of other weights."""
+    """The exported network of a model's folder. Raises `AgeGenderError`: there is none, or it is of other weights, or a link."""
     path, again = folder / NETWORK_FILE, f"Run `python -m scripts.export_onnx --model {folder} --web`"
     if not path.is_file():
         raise NotOnDevice(f"This model cannot run in browsers: {NETWORK_FILE} is missing. {again}.")
+    for name in (NETWORK_FILE, COMPARISON_FILE):
+        check_own_file(folder, name)
     try:
         comparison = json.loads((folder / COMPARISON_FILE).read_text(encoding="utf-8"))
         exported_from, exported = comparison["weights_sha256"], comparison["files"][path.name]["sha256"]
@@ -145,6 +148,7 @@ def manifest(name: str, folder: Path, network: WebFile, address: Callable[[WebFi
     Args:
         address: of a file, relative to the manifest's.
     """
+    check_own_file(folder, PREPROCESSING_FILE)
     config = AgeGenderConfig.from_pretrained(folder).to_dict()
     preprocessor = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
     files = {"runtime": runtime_file(), "model": network, "face_detector": face_detector_file()}

@@ -63,9 +63,8 @@ def load_backbone(name_or_path: str, config: PreTrainedConfig) -> tuple[PreTrain
     Raises:
         ModelWeightsError: its weights are those of a far smaller network than `config` describes.
     """
-    network = MODEL_MAPPING[type(config)]
-    if isinstance(network, (list, tuple)):
-        network = network[0]
+    networks: Any = MODEL_MAPPING[type(config)]
+    network = networks[0] if isinstance(networks, (list, tuple)) else networks
     # By name and module transformers knows how to rename the weights of older versions.
     checked: Any = type(network.__name__, (ChecksWeightFiles, network), {"__module__": network.__module__})
     return checked.from_pretrained(name_or_path, config=config, output_loading_info=True)

@@ -14,7 +14,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from .configuration_checks import MAX_FILE_BYTES, check_file_values, check_numbers
 from .errors import AgeGenderError
-from .model_files import ModelFileError, one_line
+from .model_files import ModelFileError, check_own_file, one_line
 
 
 TASK = "age-gender-classification"  # the pipeline's name in transformers
@@ -176,6 +176,7 @@ class AgeGenderConfig(PreTrainedConfig):
     def get_config_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
         """The values that `from_pretrained` reads. Raises `ModelFileError` where they cannot be read."""
         name = pretrained_model_name_or_path
+        check_own_file(name, "config.json")
         file = Path(name, "config.json")
         if file.is_file() and file.stat().st_size > MAX_FILE_BYTES:
             raise ModelFileError(f"{file} has {file.stat().st_size:,} bytes; {MAX_FILE_BYTES:,} are read.")

@@ -8,6 +8,7 @@ from .model_files import ModelFileError, one_line
 
 MAX_FILE_BYTES = 1_000_000
 MAX_AGE_LIMIT, MAX_IMAGE_SIZE, MAX_GENDERS = 200, 1024, 16  # years, pixels (12 MB a face), outputs
+MAX_FACE_PIXELS = 4096
 MAX_NUMBER, MAX_COUNT, MAX_LIST = 1_000_000, 4096, 10_000  # of widths and the like; of layers; of entries
 COUNTS = ("num_", "depth", "layers", "blocks")  # in the name of a value that says how many modules are built
 LABEL_KEYS = ("label2id", "id2label")  # of the 21,841 classes of ImageNet, say
@@ -59,7 +60,7 @@ def check_numbers(config: Any) -> None:
     for name, low, high in (
         ("max_age", 1, MAX_AGE_LIMIT),
         ("image_size", 8, MAX_IMAGE_SIZE),
-        ("min_face_pixels", 0, MAX_IMAGE_SIZE),
+        ("min_face_pixels", 0, MAX_FACE_PIXELS),
         ("age_sigma_years", 0, MAX_AGE_LIMIT),
         ("interval_coverage", 0, 1),
         ("interval_mass", 0, 1),

@@ -6,6 +6,7 @@ Format: https://github.com/apache/parquet-format/blob/master/src/main/thrift/par
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -14,30 +15,27 @@ import pyarrow.parquet as pq
 
 ReadAt = Callable[[int, int], bytes]  # place and length -> bytes, fewer at the end of the file
 
-HEADER_BYTES, MAX_HEADER_BYTES = 4_096, 16 * 2**20  # of a page, with its statistics
-MAX_DEPTH = 8  # of the structures in a header, which has three
+HEADER_BYTES, MAX_HEADER_BYTES = 4_096, 16 * 2**20  # of a page, with its statistics; Arrow reads no longer one
+MAX_DEPTH = 64  # of the structures in a header; Thrift reads no deeper ones
 VALUE_BYTES = 8  # of a number in memory
 DICTIONARY_PAGE = 2
 SHARED_PREFIX, *DICTIONARY_ENCODINGS = 7, 2, 8  # DELTA_BYTE_ARRAY; PLAIN_DICTIONARY and RLE_DICTIONARY
-STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(13)
+STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT, UUID = range(14)
 
 
-class DamagedPageError(ValueError):
-    """The pages cannot be followed."""
+class _DamagedPageError(ValueError):
+    """Arrow cannot read this page either, nor those behind it."""
 
 
 def expanded_bytes(read_at: ReadAt, group: pq.RowGroupMetaData, most: int) -> int:
-    """Bytes that a row group needs in memory; counting ends where they are more than `most`.
-
-    Raises:
-        DamagedPageError: a page has no header, or none that can be meant.
-    """
+    """Bytes that a row group needs in memory; counting ends where they are more than `most`, and a column at a damaged page."""
     total = 0
     for index in range(group.num_columns):
-        for size in _column_bytes(read_at, group.column(index), most):
-            total += size
-            if total > most:
-                return total
+        with suppress(_DamagedPageError):
+            for size in _column_bytes(read_at, group.column(index), most):
+                total += size
+                if total > most:
+                    return total
     return total
 
 
@@ -49,22 +47,33 @@ def _column_bytes(read_at: ReadAt, column: pq.ColumnChunkMetaData, most: int) ->
     end, longest = place + column.total_compressed_size, 0
     while place < end:
         header, start = _read_header(read_at, place)
-        unpacked, packed = header.get(2, -1), header.get(3, -1)
-        if unpacked < 0 or packed < 0:
-            raise DamagedPageError(f"the page at byte {place:,} has no size")
-        data, data_2, dictionary = header.get(5, {}), header.get(8, {}), header.get(7, {})
-        values, encoding = data.get(1, data_2.get(1, 0)), data.get(2, data_2.get(4, 0))
-        if min(values, dictionary.get(1, 0)) < 0:
-            raise DamagedPageError(f"the page at byte {place:,} has less than no values")
-        yield unpacked + VALUE_BYTES * (values + dictionary.get(1, 0))  # before anything of this size is allocated
+        unpacked, packed = _number_in(header, 2), _number_in(header, 3)
+        data, data_2, dictionary = (_struct_in(header, number) for number in (5, 8, 7))
+        values = max(_number_in(data, 1, 0), _number_in(data_2, 1, 0))
+        encoding = _number_in(data, 2, _number_in(data_2, 4, 0))
+        yield unpacked + VALUE_BYTES * (
+            values + _number_in(dictionary, 1, 0)
+        )  # before anything of this size is allocated
         if column.physical_type == "BYTE_ARRAY":
-            if header.get(1) == DICTIONARY_PAGE:
-                longest = _longest_value(read_at(start, packed), column.compression, min(unpacked, most))
+            if _number_in(header, 1) == DICTIONARY_PAGE:
+                longest = max(longest, _longest_value(read_at(start, packed), column.compression, min(unpacked, most)))
             elif encoding in DICTIONARY_ENCODINGS:
                 yield values * longest
             elif encoding == SHARED_PREFIX:
                 yield values * unpacked
         place = start + packed
+
+
+def _number_in(fields: dict[int, Any], number: int, default: int | None = None) -> int:
+    value = fields.get(number, default)
+    if not isinstance(value, int) or value < 0:
+        raise _DamagedPageError
+    return value
+
+
+def _struct_in(fields: dict[int, Any], number: int) -> dict[int, Any]:
+    value = fields.get(number)
+    return value if isinstance(value, dict) else {}
 
 
 def _longest_value(content: bytes, compression: str, size: int) -> int:
@@ -91,7 +100,7 @@ def _read_header(read_at: ReadAt, place: int) -> tuple[dict[int, Any], int]:
             return fields, place + length
         except IndexError:
             if len(content) < size or size >= MAX_HEADER_BYTES:
-                raise DamagedPageError(f"there is no page at byte {place:,}") from None
+                raise _DamagedPageError from None
             size *= 8
 
 
@@ -101,7 +110,7 @@ def _read_struct(content: bytes, place: int, depth: int) -> tuple[dict[int, Any]
     https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
     """
     if depth > MAX_DEPTH:
-        raise DamagedPageError("a page's header is nested too deeply")
+        raise _DamagedPageError
     fields: dict[int, Any] = {}
     number = 0
     while content[place] != STOP:
@@ -116,25 +125,46 @@ def _read_struct(content: bytes, place: int, depth: int) -> tuple[dict[int, Any]
 
 
 def _read_value(content: bytes, place: int, kind: int, depth: int) -> tuple[Any, int]:
+    """None for what no header needs."""
     if kind in (TRUE, FALSE):
-        return kind == TRUE, place
+        return None, place
     if kind == BYTE:
-        return content[place], place + 1
+        return None, place + 1
     if kind in (I16, I32, I64):
-        return _read_number(content, place)
-    if kind in (DOUBLE, BINARY):
-        length, place = (8, place) if kind == DOUBLE else _read_varint(content, place)
+        return _read_number(content, place, kind)
+    if kind in (DOUBLE, BINARY, UUID):
+        length, place = ({DOUBLE: 8, UUID: 16}[kind], place) if kind != BINARY else _read_varint(content, place)
         if place + length > len(content):
             raise IndexError
         return None, place + length
     if kind == STRUCT:
         return _read_struct(content, place, depth + 1)
-    raise DamagedPageError("a page's header holds what no such header has")  # lists and maps
+    if kind in (LIST, SET, MAP):
+        return None, _behind_collection(content, place, kind, depth + 1)
+    raise _DamagedPageError
 
 
-def _read_number(content: bytes, place: int) -> tuple[int, int]:
-    """A signed one, in zigzag."""
+def _behind_collection(content: bytes, place: int, kind: int, depth: int) -> int:
+    if kind == MAP:
+        count, place = _read_varint(content, place)
+        kinds = [content[place] >> 4, content[place] & 15] if count else []
+        place += bool(count)
+    else:
+        count, kinds, place = content[place] >> 4, [content[place] & 15], place + 1
+        if count == 15:
+            count, place = _read_varint(content, place)
+    for _ in range(count):
+        for one in kinds:
+            _, place = (None, place + 1) if one in (TRUE, FALSE) else _read_value(content, place, one, depth)
+            if place > len(content) or depth > MAX_DEPTH:
+                raise IndexError
+    return place
+
+
+def _read_number(content: bytes, place: int, kind: int = I64) -> tuple[int, int]:
+    """A signed one, in zigzag. As Thrift does, it leaves out the bits that are too many."""
     value, place = _read_varint(content, place)
+    value &= (1 << {I16: 16, I32: 32, I64: 64}[kind]) - 1
     return (value >> 1) ^ -(value & 1), place
 
 
@@ -146,4 +176,4 @@ def _read_varint(content: bytes, place: int) -> tuple[int, int]:
         if byte < 128:
             return value, place
         if shift > 63:
-            raise DamagedPageError("a number in a page's header has no end")
+            raise _DamagedPageError

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from trainer.data import DatasetError
 from trainer.data.archives import MAX_EXPANSION, SPARE_BYTES
-from trainer.data.parquet_pages import DamagedPageError, ReadAt, expanded_bytes
+from trainer.data.parquet_pages import ReadAt, expanded_bytes
 
 
 MAX_COLUMNS = 1000
@@ -84,10 +84,7 @@ def check_footer(name: str, metadata: pq.FileMetaData, size: int) -> int:
 
 def check_row_group(name: str, read_at: ReadAt, group: pq.RowGroupMetaData, size: int, most: int) -> int:
     """The bytes that a row group becomes. Raises `DatasetError` where they are more than `most`."""
-    try:
-        expanded = expanded_bytes(read_at, group, most)
-    except DamagedPageError as error:
-        raise DatasetError(f"{name} cannot be read as a parquet file: {error}. Is the download complete?") from error
+    expanded = expanded_bytes(read_at, group, most)
     if expanded > most:
         raise _expands(name, size, expanded)
     return expanded

@@ -8,13 +8,13 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as PILImage
 
+from model.dataset_inputs import file_of_set
 from model.image_loading import PictureError, load_rgb
 from tests.support.loaded_faces import PREPARED_FEATURES
 from tests.support.odd_pictures import encoded
 from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
-from trainer.data.own_pictures import file_of_set
 from trainer.data.sources import load_row_picture
 from trainer.data.splits import SPLITS
 
@@ -125,5 +125,15 @@ def test_files_of_the_set_itself(tmp_path: Path):
     for name in (str(file), "images/a.png"):
         assert file_of_set(name, folders) == file
     assert load_rgb(file).shape == (32, 32, 3)
-    for name in ("b.png", "../b.png", str(tmp_path / "b.png"), "images", "", "a\0b", "file:///etc/passwd", "hf://x/y"):
+    for name in (
+        "b.png",
+        "../b.png",
+        str(tmp_path / "b.png"),
+        "images",
+        "",
+        "a\0b",
+        "x" * 10_000,
+        "file:///etc/passwd",
+        "hf://x/y",
+    ):
         assert file_of_set(name, folders) is None
