@@ -15,7 +15,7 @@ from model.configuration_age_gender import RANGE_SETS, UTKFACE_LANDMARKS_XY, Age
 from model.errors import AgeGenderError
 from model.face_alignment import YUNET_CROP
 from model.face_detection import YUNET_FILE
-from model.model_files import PREPROCESSING_FILE, check_own_file
+from model.model_files import PREPROCESSING_FILE, check_own_file, stays_inside
 
 
 WEB = Path(__file__).resolve().parent / "web"
@@ -112,12 +112,12 @@ def code_version() -> str:
 
 
 def network_file(folder: Path) -> WebFile:
-    """The exported network of a model's folder. Raises `AgeGenderError`: there is none, or it is of other weights, or a link."""
+    """The exported network of a model's folder. Raises `NotOnDevice`: there is none, or it is of other weights."""
     path, again = folder / NETWORK_FILE, f"Run `python -m scripts.export_onnx --model {folder} --web`"
     if not path.is_file():
         raise NotOnDevice(f"This model cannot run in browsers: {NETWORK_FILE} is missing. {again}.")
-    for name in (NETWORK_FILE, COMPARISON_FILE):
-        check_own_file(folder, name)
+    if not all(stays_inside(folder / name, folder) for name in (NETWORK_FILE, COMPARISON_FILE)):
+        raise NotOnDevice(f"{NETWORK_FILE} or {COMPARISON_FILE} is a link to a file outside {folder}. {again}.")
     try:
         comparison = json.loads((folder / COMPARISON_FILE).read_text(encoding="utf-8"))
         exported_from, exported = comparison["weights_sha256"], comparison["files"][path.name]["sha256"]

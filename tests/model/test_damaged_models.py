@@ -144,6 +144,20 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         r"it describes a network of 1,[\d,]+ parameters, and their files have [\d,]+ bytes",
     ),
     "shards of another folder": (shards_elsewhere, "other.safetensors lies outside the folder"),
+    "a configuration by a link": (
+        lambda folder: (
+            (folder / "config.json").rename(folder.parent / "other.json"),
+            (folder / "config.json").symlink_to(folder.parent / "other.json"),
+        ),
+        "config.json of .* is a link to a file outside that folder",
+    ),
+    "preprocessing by a link": (
+        lambda folder: (
+            (folder / PROCESSOR).rename(folder.parent / "other.json"),
+            (folder / PROCESSOR).symlink_to(folder.parent / "other.json"),
+        ),
+        "preprocessor_config.json of .* is a link to a file outside that folder",
+    ),
     "weights by a link": (
         lambda folder: (
             (folder / "model.safetensors").rename(folder.parent / "other.safetensors"),
