@@ -130,7 +130,11 @@ class Decoders:
             try:
                 return process.decode(data, name, self.seconds, self._budget, asking.is_gone)
             finally:
-                self._meter.add(asking.key, time.monotonic(), time.monotonic() - started)
+                self.spend(asking.key, time.monotonic() - started)
+
+    def spend(self, key: str, seconds: float) -> None:
+        """Count seconds of decoding against what a client has in a minute."""
+        self._meter.add(key, time.monotonic(), seconds)
 
     def start(self) -> None:
         """Start one process now, so that the first visitor need not wait."""

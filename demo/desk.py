@@ -22,18 +22,19 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from demo.decoding import Visitor, visitor
-from demo.errors import BUSY, BusyError, TooCostlyError, TooOftenError
+from demo.errors import BUSY, TooOftenError, kind_of
 from demo.handlers import Handlers
 from demo.logins import is_logged_in
 from demo.metering import client_key
 from demo.settings import Settings
 from demo.uploads import read_bytes
-from model.errors import AgeGenderError, PictureError
+from model.errors import AgeGenderError
 
 
 HERE = Path(__file__).resolve().parent
 WEB, EXAMPLES = HERE / "web", HERE.parent / "examples"
 FORM = "Send a multipart form: picture=@photo.jpg and, if you like, detect=true or false, age_ranges and model."
+STATUS_OF = {"busy": 503, "too_often": 429}  # the others are 400
 MAX_FIELDS, MAX_FIELD_BYTES = 6, 2_000
 WATCH_SECONDS = 0.2  # between two looks at whether the visitor is still there
 
@@ -110,16 +111,10 @@ class Desk:
                 found = await self._in_turn(request, key, answer, await upload.read(), form)
         except HTTPException as error:  # Starlette's, for a form that is damaged or has too many parts
             return _refusal(400, "form", f"The form cannot be read: {error.detail} {FORM}")
-        except BusyError as error:  # no place to decode it
-            return _refusal(503, "busy", str(error))
-        except TooOftenError as error:
-            return _refusal(429, "too_often", str(error), {"Retry-After": str(error.wait_seconds)})
-        except TooCostlyError as error:
-            return _refusal(400, "too_costly", str(error))
-        except PictureError as error:
-            return _refusal(400, "picture", str(error))
         except AgeGenderError as error:
-            return _refusal(400, "option", str(error))
+            kind = kind_of(error)
+            headers = {"Retry-After": str(error.wait_seconds)} if isinstance(error, TooOftenError) else None
+            return _refusal(STATUS_OF.get(kind, 400), kind, str(error), headers)
         return Response(json.dumps(found), media_type="application/json")
 
     async def _in_turn(

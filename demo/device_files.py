@@ -15,6 +15,7 @@ from model.configuration_age_gender import RANGE_SETS, UTKFACE_LANDMARKS_XY, Age
 from model.errors import AgeGenderError
 from model.face_alignment import YUNET_CROP
 from model.face_detection import YUNET_FILE
+from model.model_files import PREPROCESSING_FILE, check_own_file, stays_inside
 
 
 WEB = Path(__file__).resolve().parent / "web"
@@ -115,6 +116,8 @@ def network_file(folder: Path) -> WebFile:
     path, again = folder / NETWORK_FILE, f"Run `python -m scripts.export_onnx --model {folder} --web`"
     if not path.is_file():
         raise NotOnDevice(f"This model cannot run in browsers: {NETWORK_FILE} is missing. {again}.")
+    if not all(stays_inside(folder / name, folder) for name in (NETWORK_FILE, COMPARISON_FILE)):
+        raise NotOnDevice(f"{NETWORK_FILE} or {COMPARISON_FILE} is a link to a file outside {folder}. {again}.")
     try:
         comparison = json.loads((folder / COMPARISON_FILE).read_text(encoding="utf-8"))
         exported_from, exported = comparison["weights_sha256"], comparison["files"][path.name]["sha256"]
@@ -145,6 +148,7 @@ def manifest(name: str, folder: Path, network: WebFile, address: Callable[[WebFi
     Args:
         address: of a file, relative to the manifest's.
     """
+    check_own_file(folder, PREPROCESSING_FILE)
     config = AgeGenderConfig.from_pretrained(folder).to_dict()
     preprocessor = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
     files = {"runtime": runtime_file(), "model": network, "face_detector": face_detector_file()}

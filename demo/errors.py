@@ -1,4 +1,4 @@
-"""Why the demo does not answer although the request may be fine. `demo.desk` tells the page which of these it was."""
+"""Why the demo does not answer although the request may be fine, and what the page is told, in whose language it says so."""
 
 from model.errors import AgeGenderError, PictureError
 
@@ -23,3 +23,14 @@ class TooOftenError(AgeGenderError):
 
 class TooCostlyError(PictureError):
     """The picture takes more time or memory to decode than one picture may."""
+
+
+def kind_of(error: AgeGenderError) -> str:
+    """What the page chooses its sentence by, for pictures and for frames of a webcam alike."""
+    kinds = (
+        (BusyError, "busy"),
+        (TooOftenError, "too_often"),
+        (TooCostlyError, "too_costly"),
+        (PictureError, "picture"),
+    )
+    return next((kind for of, kind in kinds if isinstance(error, of)), "option")

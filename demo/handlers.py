@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from demo.errors import TooOftenError, kind_of
 from demo.pictures import data_url, preview
 from demo.saliency import add_saliency_maps
 from demo.serving import ServedModel
@@ -98,7 +99,8 @@ class Handlers:
             pipe = served.pipeline
             numbers, logits = tracks.smooth(pipe.forward(pipe.preprocess(frame_rgb)))
         except AgeGenderError as error:
-            return {"problem": str(error)}, tracks
+            waiting = {"wait_seconds": error.wait_seconds} if isinstance(error, TooOftenError) else {}
+            return {"problem": str(error), "kind": kind_of(error), **waiting}, tracks
         faces = pipe.postprocess(logits, return_years=True)
         numbered = [{**face, "number": number} for face, number in zip(faces, numbers, strict=True)]
         return _answer(pipe, logits.prepared.size_wh, numbered), tracks

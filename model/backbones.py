@@ -11,12 +11,12 @@ from torch import nn
 from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from .errors import AgeGenderError
+from .network_limits import ChecksWeightFiles, NetworkTooLargeError, bounded_network
 
 
 PICTURES = 2  # in the batch of `try_backbone`
 CLASS_TOKEN_NAMES = ("cls_token", "cls_register_token", "class_embedding")  # of parameters
 POOLED_FIRST = ("dinov3_convnext",)  # its first token is the mean of its map
-MAX_PARAMETERS = 2_000_000_000  # 8 GB
 
 
 class BackboneError(AgeGenderError):
@@ -57,6 +57,19 @@ def build_backbone(config: PreTrainedConfig) -> PreTrainedModel:
     return backbone
 
 
+def load_backbone(name_or_path: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """A pretrained backbone without its head, and what transformers says of its keys.
+
+    Raises:
+        ModelWeightsError: its weights are those of a far smaller network than `config` describes.
+    """
+    networks: Any = MODEL_MAPPING[type(config)]
+    network = networks[0] if isinstance(networks, (list, tuple)) else networks
+    # By name and module transformers knows how to rename the weights of older versions.
+    checked: Any = type(network.__name__, (ChecksWeightFiles, network), {"__module__": network.__module__})
+    return checked.from_pretrained(name_or_path, config=config, output_loading_info=True)
+
+
 def try_backbone(config: PreTrainedConfig, image_size: int) -> BackboneTrial:
     """Send pictures of (image_size, image_size) pixels through the backbone on torch's meta device.
 
@@ -69,9 +82,8 @@ def try_backbone(config: PreTrainedConfig, image_size: int) -> BackboneTrial:
     # grad: a caller may load the model in inference mode
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad(), torch.device("meta"):
         try:
-            backbone = build_backbone(config).eval()
-            if (parameters := backbone.num_parameters()) > MAX_PARAMETERS:
-                raise ValueError(f"it has {parameters:,} parameters, and at most {MAX_PARAMETERS:,} are loaded.")
+            with bounded_network():
+                backbone = build_backbone(config).eval()
             interpolates = "interpolate_pos_encoding" in inspect.signature(backbone.forward).parameters
             resizes = interpolates and getattr(config, "image_size", image_size) != image_size
             options = {"interpolate_pos_encoding": True} if resizes else {}
@@ -80,7 +92,7 @@ def try_backbone(config: PreTrainedConfig, image_size: int) -> BackboneTrial:
             if len(pooled) != PICTURES:  # Pixtral puts all pictures into one sequence
                 raise ValueError("it does not keep the pictures of a batch apart.")
             pooled.sum().backward()
-        except ImportError as error:
+        except (ImportError, NetworkTooLargeError) as error:
             raise BackboneError(config.model_type, _first_sentence(error)) from error
         except Exception as error:  # each network fails in its own way
             raise BackboneError(

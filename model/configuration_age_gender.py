@@ -14,7 +14,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from .configuration_checks import MAX_FILE_BYTES, check_file_values, check_numbers
 from .errors import AgeGenderError
-from .model_files import ModelFileError, one_line
+from .model_files import ModelFileError, check_own_file, one_line
 
 
 TASK = "age-gender-classification"  # the pipeline's name in transformers
@@ -176,6 +176,7 @@ class AgeGenderConfig(PreTrainedConfig):
     def get_config_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
         """The values that `from_pretrained` reads. Raises `ModelFileError` where they cannot be read."""
         name = pretrained_model_name_or_path
+        check_own_file(name, "config.json")
         file = Path(name, "config.json")
         if file.is_file() and file.stat().st_size > MAX_FILE_BYTES:
             raise ModelFileError(f"{file} has {file.stat().st_size:,} bytes; {MAX_FILE_BYTES:,} are read.")
@@ -211,6 +212,18 @@ class AgeGenderConfig(PreTrainedConfig):
     @property
     def age_range_labels(self) -> list[str]:
         return [age_range_label(low, high, self.max_age) for low, high in self.age_ranges]
+
+
+def load_backbone_config(name_or_path: str) -> PreTrainedConfig:
+    """The configuration of a network of transformers, without code of its repository.
+
+    Raises:
+        ModelFileError: as `check_file_values`.
+        OSError, ValueError, ImportError: transformers' own, where there is none that it knows.
+    """
+    values, _ = PreTrainedConfig.get_config_dict(name_or_path)
+    check_file_values(values)
+    return AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
 
 
 def picture_encoder(config: PreTrainedConfig) -> PreTrainedConfig:

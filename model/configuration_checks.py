@@ -7,9 +7,11 @@ from .model_files import ModelFileError, one_line
 
 
 MAX_FILE_BYTES = 1_000_000
-MAX_AGE_LIMIT, MAX_IMAGE_SIZE, MAX_GENDERS = 200, 4096, 16  # years, pixels, outputs
+MAX_AGE_LIMIT, MAX_IMAGE_SIZE, MAX_GENDERS = 200, 1024, 16  # years, pixels (12 MB a face), outputs
+MAX_FACE_PIXELS = 4096
 MAX_NUMBER, MAX_COUNT, MAX_LIST = 1_000_000, 4096, 10_000  # of widths and the like; of layers; of entries
 COUNTS = ("num_", "depth", "layers", "blocks")  # in the name of a value that says how many modules are built
+LABEL_KEYS = ("label2id", "id2label")  # of the 21,841 classes of ImageNet, say
 ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 # Others, such as a repository of kernels on the Hub, make transformers fetch code and run it.
 ATTENTIONS = (None, "eager", "sdpa", "flex_attention")
@@ -40,6 +42,8 @@ def check_file_values(values: Any, name: str = "config.json") -> None:
             )
         if key in LOADER_KEYS and value:
             raise ModelFileError(f"{where} changes how weights are loaded, and is not allowed: remove it.")
+        if key in LABEL_KEYS:  # a label may be "building blocks"
+            continue
         if any(word in key for word in COUNTS) and _total(value) > MAX_COUNT:
             raise ModelFileError(f"{where} is {_total(value):,}; at most {MAX_COUNT:,} were expected.")
         _check_sizes(value, where)
@@ -56,7 +60,7 @@ def check_numbers(config: Any) -> None:
     for name, low, high in (
         ("max_age", 1, MAX_AGE_LIMIT),
         ("image_size", 8, MAX_IMAGE_SIZE),
-        ("min_face_pixels", 0, MAX_IMAGE_SIZE),
+        ("min_face_pixels", 0, MAX_FACE_PIXELS),
         ("age_sigma_years", 0, MAX_AGE_LIMIT),
         ("interval_coverage", 0, 1),
         ("interval_mass", 0, 1),

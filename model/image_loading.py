@@ -51,13 +51,13 @@ def load_rgb(picture: str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndar
         return decode(bytes(picture), "the bytes given")
     if isinstance(picture, str) and picture.startswith(("http://", "https://")):
         return decode(_download(picture), _shown(picture))
-    if isinstance(picture, str) and picture[:5].lower() == "data:":
+    if isinstance(picture, str) and _is_data_url(picture):
         return decode(_content_of_data_url(picture), "the data: URL")
     if isinstance(picture, (str, os.PathLike)):
         if _is_file(picture):
             return decode(_read(Path(picture)), _shown(Path(picture).name))
-        content = _decode_base64(picture) if isinstance(picture, str) else None
-        if content and recognised_format(content):  # "abcd" is base64 too, but much likelier a path
+        content = embedded_picture(picture) if isinstance(picture, str) else None
+        if content:
             return decode(content, "the base64 text")
         text = str(picture)
         if len(text) > MAX_SHOWN:  # perhaps a picture: of no use in a message, and not to be logged
@@ -67,6 +67,22 @@ def load_rgb(picture: str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndar
             )
         raise PictureNotFoundError(f"Expected a picture file, found none at {text!r}. Check the path.")
     raise PictureError(f"Expected {EXPECTED}; got {type(picture).__name__}. Convert it to one of these.")
+
+
+def embedded_picture(text: str) -> bytes | None:
+    """The picture file that a text itself holds, as a data: URL or in base64; None for a path or an address.
+
+    Raises:
+        PictureError: a data: URL is damaged.
+    """
+    if _is_data_url(text):
+        return _content_of_data_url(text)
+    content = _decode_base64(text)
+    return content if content and recognised_format(content) else None  # "abcd" is base64 too, but much likelier a path
+
+
+def _is_data_url(text: str) -> bool:
+    return text[:5].lower() == "data:"
 
 
 def _read(path: Path) -> bytes:

@@ -56,12 +56,23 @@ def stays_inside(path: Path, folder: Path) -> bool:
     return real.is_relative_to(folder) or in_cache
 
 
+def check_own_file(folder: str | os.PathLike, file: str) -> None:
+    """
+    Raises:
+        ModelFileError: the file of a model's folder is a link out of it.
+    """
+    path = Path(folder, file)
+    if path.is_file() and not stays_inside(path, Path(folder)):
+        raise ModelFileError(f"{file} of {folder} is a link to a file outside that folder. Put the file itself there.")
+
+
 def load_image_processor(name_or_path: str | os.PathLike, revision: str | None = None) -> Any:
     """The preprocessing of a model, without running code of its repository.
 
     Raises:
         ModelFileError: there is none, or it cannot be read.
     """
+    check_own_file(name_or_path, PREPROCESSING_FILE)
     try:
         return AutoImageProcessor.from_pretrained(name_or_path, revision=revision or "main", trust_remote_code=False)
     except Exception as error:  # a damaged file fails in many ways
@@ -159,10 +170,7 @@ def _copy(source: str | None, target: Path) -> None:
 
 def _cached_file(name_or_path: str, file: str, revision: str | None, **flags: bool) -> str | None:
     """transformers' `cached_file` with errors that fit a pipeline."""
-    if Path(name_or_path, file).is_file() and not stays_inside(Path(name_or_path, file), Path(name_or_path)):
-        raise ModelFileError(
-            f"{file} of {name_or_path} is a link to a file outside that folder. Put the file itself there."
-        )
+    check_own_file(name_or_path, file)
     try:
         return cached_file(name_or_path, file, revision=revision, **flags)
     except OSError as error:

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .backbones import build_backbone, pool_features, try_backbone
-from .configuration_age_gender import AgeGenderConfig
+from .backbones import build_backbone, load_backbone, pool_features, try_backbone
+from .configuration_age_gender import AgeGenderConfig, load_backbone_config
 from .errors import AgeGenderError
 from .losses_age_gender import age_loss, class_loss, sum_into_ranges
 from .model_files import (
@@ -21,6 +21,7 @@ from .model_files import (
     one_line,
     revision_of_this_code,
 )
+from .network_limits import ChecksWeightFiles
 
 
 @dataclass
@@ -71,7 +72,7 @@ class ConvStem(nn.Sequential):
         return self[-1].weight  # type: ignore[return-value]  # torch types an attribute as Tensor | Module
 
 
-class AgeGenderModel(PreTrainedModel):
+class AgeGenderModel(ChecksWeightFiles, PreTrainedModel):
     """A vision backbone whose pooled features feed a linear head for years and one for gender."""
 
     config: AgeGenderConfig
@@ -180,15 +181,16 @@ class AgeGenderModel(PreTrainedModel):
         """A model with the weights of a vision checkpoint (a Hub id or a folder) as its backbone, and new heads.
 
         Raises:
+            ModelFileError: as `load_backbone_config`.
             ModelWeightsError: weights of the backbone are missing, or NaN or Inf.
 
         >>> model = AgeGenderModel.from_backbone("google/vit-base-patch16-224-in21k", pooling="cls")
         """
-        config = AgeGenderConfig(backbone_config=AutoConfig.from_pretrained(name_or_path), **config_values)
-        model = cls(config)
+        config = AgeGenderConfig(backbone_config=load_backbone_config(name_or_path), **config_values)
         backbone_config: Any = config.backbone_config
-        loaded: Any = AutoModel.from_pretrained(name_or_path, config=backbone_config, output_loading_info=True)
-        backbone, loading = loaded
+        try_backbone(backbone_config, config.image_size)  # before anything is downloaded
+        backbone, loading = load_backbone(name_or_path, backbone_config)
+        model = cls(config)
         missing = [key for key in loading["missing_keys"] if key in model.backbone.state_dict()]
         if missing:
             raise ModelWeightsError(

@@ -27,7 +27,7 @@ from .forked_processes import compute_without_lost_threads
 from .image_loading import load_rgb
 from .model_files import ModelFileError, check_image_processor, fetch_file, find_file, revision_of_this_code
 from .modeling_age_gender import AgeGenderModel
-from .prepared_faces import FaceLogits, PreparedFaces, describe_face, why_no_answer
+from .prepared_faces import FaceLogits, PictureWithBoxes, PreparedFaces, describe_face, why_no_answer
 
 
 FACES_PER_FORWARD = 64  # bounds memory: more faces than this take several forward passes
@@ -96,6 +96,9 @@ class AgeGenderPipeline(Pipeline):
             min_score: drop faces that YuNet detects with a lower score, 0 to 1.
             age_ranges: answer in these ranges: `"0-17, 18+"`, `[[0, 17], [18, 116]]`, or the name of a set in `RANGE_SETS`.
             return_years: add `year_probabilities`, the whole distribution that the ranges are summed from.
+            dataset_folder: where the files lie that rows of a dataset may name. Without it a row must hold its picture: whoever
+                wrote a dataset may have named any file of this machine, or any address. Give a path or URL of your own
+                without a row.
             batch_size: pictures whose faces go through the model together.
 
         Returns:
@@ -127,9 +130,9 @@ class AgeGenderPipeline(Pipeline):
                     raise AgeGenderError(
                         f"Expected one list of boxes a picture; got {len(boxes)} lists for {len(inputs)} pictures."
                     )
-                inputs = [{"picture": picture, "boxes": of} for picture, of in zip(inputs, boxes, strict=True)]
+                inputs = [PictureWithBoxes(picture, of) for picture, of in zip(inputs, boxes, strict=True)]
             else:
-                inputs = {"picture": inputs, "boxes": boxes}
+                inputs = PictureWithBoxes(inputs, boxes)
         return super().__call__(inputs, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
@@ -146,12 +149,13 @@ class AgeGenderPipeline(Pipeline):
         min_score: float | None = None,
         age_ranges: str | Sequence | None = None,
         return_years: bool | None = None,
+        dataset_folder: str | os.PathLike[str] | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if detector not in (None, "yunet", "haar"):
             raise AgeGenderError(f"Expected detector='yunet' or 'haar'; got {detector!r}.")
         ranges = None if age_ranges is None else parse_age_ranges(age_ranges, self.model.config.max_age)
         options: tuple[dict[str, Any], ...] = (
-            {"detect": detect, "detector": detector, "min_score": min_score},
+            {"detect": detect, "detector": detector, "min_score": min_score, "dataset_folder": dataset_folder},
             {},
             {"age_ranges": ranges, "return_years": return_years},
         )
@@ -163,16 +167,21 @@ class AgeGenderPipeline(Pipeline):
     # What passes between the three steps is typed here; the base class declares dicts of tensors, hence the ignores.
 
     def preprocess(  # type: ignore[override]
-        self, inputs: Any, detect: bool = True, detector: str | None = None, min_score: float = 0.7
+        self,
+        inputs: Any,
+        detect: bool = True,
+        detector: str | None = None,
+        min_score: float = 0.7,
+        dataset_folder: str | os.PathLike[str] | None = None,
     ) -> PreparedFaces:
-        """Load one picture or row, or `{"picture": ..., "boxes": ...}`, find its faces and align them."""
+        """Load one picture or row, or `PictureWithBoxes`, find its faces and align them."""
         boxes = None
-        if isinstance(inputs, dict) and inputs.keys() == {"picture", "boxes"}:
-            inputs, boxes = inputs["picture"], inputs["boxes"]
+        if isinstance(inputs, PictureWithBoxes):
+            inputs, boxes = inputs.picture, inputs.boxes
         if boxes is not None and not detect:
             raise AgeGenderError("Expected boxes, or detect=False for a picture that is one face; got both. Give one.")
         compute_without_lost_threads()
-        image_rgb = load_rgb(picture_of(inputs))
+        image_rgb = load_rgb(picture_of(inputs, dataset_folder))
         height, width = image_rgb.shape[:2]
         config = self.model.config
         if not detect:

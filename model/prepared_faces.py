@@ -1,5 +1,6 @@
 """The faces of one picture as they pass through the pipeline, and what its answers say of them beside age and gender."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,14 @@ import numpy as np
 import torch
 
 from .face_alignment import Face
+
+
+@dataclass(frozen=True, eq=False)
+class PictureWithBoxes:
+    """A picture whose faces were found elsewhere. No row of a dataset is one, whatever its columns are called."""
+
+    picture: Any
+    boxes: Sequence
 
 
 @dataclass(frozen=True, eq=False)

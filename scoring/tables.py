@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import DatasetDict, Image
 
+from model.dataset_inputs import file_of_set
 from model.errors import AgeGenderError
 from scoring.sources import Content, Entry, InputError, Source, failing, version_of
 from trainer.data.arguments import DataArguments
-from trainer.data.own_pictures import file_of_set, folders_of_set
+from trainer.data.own_pictures import folders_of_set
 from trainer.data.sources import as_text, load_hub
 from trainer.data.table_limits import check_parquet
 

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, ViTImageProcessorPil
 
 from model.backbones import try_backbone
-from model.configuration_age_gender import MAX_AGE, AgeGenderConfig, parse_age_ranges
+from model.configuration_age_gender import MAX_AGE, AgeGenderConfig, load_backbone_config, parse_age_ranges
 from model.model_files import load_image_processor
 from model.modeling_age_gender import AgeGenderModel
 from trainer.recipe import RecipeError, did_you_mean
@@ -265,7 +265,7 @@ def read_pretrained_config(name_or_path: str) -> PreTrainedConfig:
         RecipeError: there is no configuration of a network of transformers.
     """
     try:
-        return AutoConfig.from_pretrained(name_or_path)
+        return load_backbone_config(name_or_path)
     except (ImportError, OSError, ValueError) as error:  # ImportError: timm's, where it is not installed
         raise RecipeError(f"{name_or_path} cannot be loaded: {error}") from error
 

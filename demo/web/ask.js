@@ -40,15 +40,22 @@ export function orderFaces(answer, options = {}) {
 function refusal(request) {
   const answer = parsed(request.response)
   if (request.status === 429) {
-    const seconds = Number(request.getResponseHeader('Retry-After')) || 60
-    return new AskError(text('error_too_often', { wait: count('seconds', seconds) }), true)
+    const wait_seconds = Number(request.getResponseHeader('Retry-After'))
+    return new AskError(problemText({ kind: 'too_often', wait_seconds }), true)
   }
   if (request.status === 503) return new AskError(text('error_busy'), true)
   if (request.status === 401) return new AskError(text('error_login'), true)
   if (request.status === 413) return new AskError(text('error_too_large_to_send'))
-  if (answer.kind === 'picture') return new AskError(text('error_picture'))
-  if (answer.kind === 'too_costly') return new AskError(text('error_too_costly'))
-  return new AskError(text('error_server'), true)
+  return new AskError(problemText(answer), !['picture', 'too_costly'].includes(answer.kind))
+}
+
+// What is said of a picture or a webcam's frame without an answer: { kind, wait_seconds } of the server.
+export function problemText({ kind, wait_seconds }) {
+  if (kind === 'too_often') return text('error_too_often', { wait: count('seconds', wait_seconds || 60) })
+  if (kind === 'busy') return text('error_busy')
+  if (kind === 'picture') return text('error_picture')
+  if (kind === 'too_costly') return text('error_too_costly')
+  return text('error_server')
 }
 
 function parsed(response) {

@@ -1,7 +1,7 @@
 // The live camera's answers: boxes over the video, and what is said of each face beside it.
 
 import { answerView } from './answers.js'
-import { orderFaces } from './ask.js'
+import { orderFaces, problemText } from './ask.js'
 import { element, replace, svg } from './dom.js'
 import { drawLayer } from './picture.js'
 import { parseRanges } from './ranges.js'
@@ -9,7 +9,7 @@ import { duration, text } from './texts.js'
 import { ageText, headline } from './words.js'
 
 // overlay: an element that lies exactly over the video. -> show(answer): an answer of the server, { ended }, { refused },
-// { problem } or null.
+// { problem, kind } or null.
 export function createLive(place, overlay, { seconds, framesPerSecond }) {
   const layer = svg('svg', { class: 'layer', role: 'img' })
   replace(overlay, layer)
@@ -47,7 +47,7 @@ function tell(answer, seconds) {
   if (answer?.refused) return element('p', { class: 'notice problem', role: 'alert' }, text('error_busy'))
   if (answer?.ended)
     return element('p', { class: 'notice', role: 'status' }, text('live_ended', { limit: duration(seconds) }))
-  if (answer?.problem) return element('p', { class: 'notice problem', role: 'alert' }, text('error_picture'))
+  if (answer?.problem) return element('p', { class: 'notice problem', role: 'alert' }, problemText(answer))
   return null
 }
 

@@ -9,11 +9,14 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
+from demo.decoding import FRAMES, Visitor, visitor
+from demo.errors import BusyError, TooCostlyError, TooOftenError, kind_of
 from demo.handlers import Handlers
 from demo.saliency import MAX_SALIENCY_MAPS
-from demo.serving import ServedModel, find_model
+from demo.serving import ModelNotServable, ServedModel, find_model
 from demo.settings import ModelChoice
 from model.errors import AgeGenderError
+from model.image_decoding import PictureDamagedError
 from tests.support.odd_pictures import encoded
 from tests.support.tiny_model import save_tiny_model
 
@@ -24,8 +27,35 @@ from tests.support.tiny_model import save_tiny_model
 )
 def test_only_a_data_url_is_a_webcams_picture(frame: object):
     answer, tracks = Handlers([ServedModel("tiny", "", Path())], 1).show_live(frame, None)
-    assert list(answer) == ["problem"]
+    assert (list(answer), answer["kind"]) == (["problem", "kind"], "picture")
     assert tracks is None
+
+
+def test_a_live_frame_says_of_which_kind_its_problem_is():
+    handlers = Handlers([ServedModel("tiny", "", Path())], 1)
+    FRAMES.spend("greedy", FRAMES.seconds_per_minute + 1)
+    token = visitor.set(Visitor("greedy"))
+    try:
+        answer, _ = handlers.show_live({"url": "data:image/png;base64,AAAA"}, None)
+    finally:
+        visitor.reset(token)
+    assert answer["kind"] == "too_often"
+    assert 0 < answer["wait_seconds"] <= 61
+    assert handlers.show_live({"url": "data:image/png;base64,AAAA"}, None, "another")[0]["kind"] == "option"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (BusyError(), "busy"),
+        (TooOftenError("", 5), "too_often"),
+        (TooCostlyError(), "too_costly"),
+        (PictureDamagedError(), "picture"),
+        (ModelNotServable(), "option"),
+    ],
+)
+def test_kinds_of_problems(error: AgeGenderError, kind: str):
+    assert kind_of(error) == kind
 
 
 def handlers_of(folder: Path, **config_values) -> Handlers:

@@ -12,6 +12,7 @@ from demo.device_files import NotOnDevice, code_files, manifest, network_file, r
 from demo.serving import ServedModel, find_model
 from demo.settings import ModelChoice
 from demo.site import SiteError, write_site
+from model.model_files import ModelFileError
 from model_card.requirements import WEIGHTS, sha256
 from tests.support.demo_server import ROOT
 from tests.support.tiny_model import save_tiny_model
@@ -30,6 +31,13 @@ def served(tmp_path: Path) -> ServedModel:
     return find_model(ModelChoice("tiny", str(folder)))
 
 
+def linked_out(path: Path) -> None:
+    """Its content lies outside of the model's folder."""
+    outside = path.parents[2] / f"outside-{path.name}"
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -42,8 +50,14 @@ def served(tmp_path: Path) -> ServedModel:
         (lambda onnx: (onnx / "comparison.json").unlink(), "does not say what .* was made from"),
         (lambda onnx: (onnx / "comparison.json").write_text("[1]"), "does not say what .* was made from"),
         (lambda onnx: (onnx / "comparison.json").write_text("{"), "does not say what .* was made from"),
+        (lambda onnx: linked_out(onnx / "model_web.onnx"), "is a link to a file outside"),
+        (lambda onnx: linked_out(onnx / "comparison.json"), "is a link to a file outside"),
+        (linked_out, "is a link to a file outside"),
     ],
-    ids=["missing", "another file", "other weights", "no comparison", "a list", "broken"],
+    ids=[
+        *("missing", "another file", "other weights", "no comparison", "a list", "broken"),
+        *("a link", "a linked comparison", "a linked folder"),
+    ],
 )
 def test_a_network_that_is_not_the_models(served: ServedModel, spoil: Callable[[Path], object], message: str):
     spoil(served.folder / "onnx")
@@ -55,6 +69,13 @@ def test_a_network_too_large_for_browsers(served: ServedModel, monkeypatch: pyte
     monkeypatch.setattr("demo.device_files.MAX_NETWORK_MB", 0)
     with pytest.raises(NotOnDevice, match="too large for browsers"):
         network_file(served.folder)
+
+
+def test_a_linked_preprocessing_is_not_published(served: ServedModel):
+    network = network_file(served.folder)
+    linked_out(served.folder / "preprocessor_config.json")
+    with pytest.raises(ModelFileError, match="is a link to a file outside"):
+        manifest("tiny", served.folder, network, lambda file: file.path)
 
 
 def test_the_manifest_says_what_answers_depend_on(served: ServedModel):

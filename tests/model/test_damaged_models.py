@@ -46,7 +46,7 @@ def changed(file: str = "config.json", **values) -> Damage:
         content = json.loads((folder / file).read_text())
         for name, value in values.items():
             if isinstance(value, dict):
-                content[name] = content[name] | value
+                content[name] = content.get(name, {}) | value
             else:
                 content[name] = value
         (folder / file).write_text(json.dumps(content))
@@ -65,6 +65,14 @@ def weights(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 def cut(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
+
+
+def shards_elsewhere(folder: Path) -> None:
+    path = folder.parent / "other.safetensors"
+    (folder / "model.safetensors").rename(path)
+    (folder / "part.safetensors").write_bytes(b"")  # the demo looks for any
+    index = {"metadata": {}, "weight_map": dict.fromkeys(load_file(path), "../other.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 PROCESSOR = "preprocessor_config.json"
@@ -113,7 +121,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "max_age is a word": (changed(max_age="old"), "describes no age-and-gender model: .*max_age"),
     "max_age of 10^9": (changed(max_age=10**9), "'max_age' of config.json is 1,000,000,000; at most 1,000,000"),
     "max_age of 5,000": (changed(max_age=5000, age_ranges=[]), "max_age from 1 to 200; got 5,000"),
-    "a crop of 100,000 pixels": (changed(image_size=100_000), "image_size from 8 to 4,096; got 100,000"),
+    "a crop of 100,000 pixels": (changed(image_size=100_000), "image_size from 8 to 1,024; got 100,000"),
     "a million genders": (changed(gender_names=["x"] * 20_000), "20,000 entries; at most 10,000"),
     "a gender twice": (changed(gender_names=["x", "x"]), "different gender_names"),
     "a threshold of NaN": (changed(gender_threshold=float("nan")), "gender_threshold from 0 to 1"),
@@ -127,9 +135,39 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         changed(backbone_config={"num_hidden_layers": 10**6}),
         "'num_hidden_layers' of 'backbone_config' of config.json is 1,000,000; at most 4,096",
     ),
+    "4,096 layers": (
+        changed(backbone_config={"num_hidden_layers": 4096}),
+        "vit cannot be the backbone: it has more than 3,000 layers and parts of layers",
+    ),
+    "a billion weights beside a small file": (
+        changed(backbone_config={"hidden_size": 8192, "intermediate_size": 16384, "num_attention_heads": 8}),
+        r"it describes a network of 1,[\d,]+ parameters, and their files have [\d,]+ bytes",
+    ),
+    "shards of another folder": (shards_elsewhere, "other.safetensors lies outside the folder"),
+    "a configuration by a link": (
+        lambda folder: (
+            (folder / "config.json").rename(folder.parent / "other.json"),
+            (folder / "config.json").symlink_to(folder.parent / "other.json"),
+        ),
+        "config.json of .* is a link to a file outside that folder",
+    ),
+    "preprocessing by a link": (
+        lambda folder: (
+            (folder / PROCESSOR).rename(folder.parent / "other.json"),
+            (folder / PROCESSOR).symlink_to(folder.parent / "other.json"),
+        ),
+        "preprocessor_config.json of .* is a link to a file outside that folder",
+    ),
+    "weights by a link": (
+        lambda folder: (
+            (folder / "model.safetensors").rename(folder.parent / "other.safetensors"),
+            (folder / "model.safetensors").symlink_to(folder.parent / "other.safetensors"),
+        ),
+        "model.safetensors lies outside the folder",
+    ),
     "a network of 400 billion weights": (
         changed(backbone_config={"hidden_size": 500_000, "intermediate_size": 500_000, "num_attention_heads": 2}),
-        "parameters, and at most 2,000,000,000 are loaded",
+        "vit cannot be the backbone: it has more than 2,000,000,000 parameters",
     ),
     "kernels from the Hub": (
         changed(attn_implementation="kernels-community/flash-attn2"),
@@ -200,6 +238,29 @@ BACKBONE_DAMAGES = {
         "1 weights of .* are NaN or Inf, such as backbone.layernorm.bias",
     ),
 }
+
+
+BACKBONE_CONFIGS = {
+    "800 million weights beside a small file": (
+        {"hidden_size": 8192, "intermediate_size": 8192, "num_attention_heads": 8},
+        r"it describes a network of 8[\d,]+ parameters, and their files have [\d,]+ bytes",
+    ),
+    "4,096 layers": ({"num_hidden_layers": 4096}, "vit cannot be the backbone: it has more than 3,000 layers"),
+    "kernels from the Hub": ({"attn_implementation": "somebody/kernel"}, "which may fetch code"),
+    "quantisation": ({"quantization_config": {"quant_method": "gptq"}}, "not allowed: remove it"),
+    "code of its own": (
+        {"model_type": "new", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}},
+        "trust_remote_code",  # and nobody is asked on the terminal
+    ),
+}
+
+
+@pytest.mark.parametrize(("values", "message"), BACKBONE_CONFIGS.values(), ids=BACKBONE_CONFIGS)
+def test_a_pretrained_backbone_with_a_hostile_configuration(values: dict, message: str, tmp_path: Path):
+    ViTModel(ViTConfig(**small_config("vit").to_dict())).save_pretrained(tmp_path)
+    changed(**values)(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        AgeGenderModel.from_backbone(str(tmp_path), image_size=32)
 
 
 @pytest.mark.parametrize(("change", "message"), BACKBONE_DAMAGES.values(), ids=BACKBONE_DAMAGES)

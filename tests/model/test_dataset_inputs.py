@@ -74,10 +74,58 @@ def test_row(pipe: AgeGenderPipeline, answer: list, row: dict):
     assert pipe([row, row]) == [answer, answer]
 
 
-def test_row_with_a_path(pipe: AgeGenderPipeline, answer: list, tmp_path: Path):
-    path = tmp_path / "a.png"
+def as_cell(cell: Any, **options: Any) -> Callable[[AgeGenderPipeline], Any]:
+    """The answer about a row of this cell."""
+    return lambda pipe: pipe({"image": cell}, **options)
+
+
+def as_text_column(make: Callable[[datasets.Dataset], Any]) -> Callable[[str], Callable[[AgeGenderPipeline], Any]]:
+    """The answers about a dataset with a column of texts."""
+
+    def ask(text: str) -> Callable[[AgeGenderPipeline], Any]:
+        return lambda pipe: list(pipe(make(datasets.Dataset.from_list([{"image": text}] * 2))))
+
+    return ask
+
+
+WAYS: dict[str, Callable[[str], Callable[[AgeGenderPipeline], Any]]] = {
+    "a row": as_cell,
+    "a row of a path": lambda text: as_cell(Path(text)),
+    "an undecoded row": lambda text: as_cell({"bytes": None, "path": text}),
+    "an undecoded cell": lambda text: lambda pipe: pipe({"path": text}),
+    "a row in a row": lambda text: as_cell({"image": {"image": text}}),
+    "a row of a folder": lambda text: as_cell(text, dataset_folder="model"),
+    "rows": lambda text: lambda pipe: pipe([{"image": text}, {"image": text}]),
+    "a row with boxes": lambda text: as_cell(text, boxes=[[0, 0, 9, 9]]),
+    "a row with columns of these names": lambda text: lambda pipe: pipe({"picture": text, "boxes": [[0, 0, 9, 9]]}),
+    "datasets": as_text_column(lambda table: table),
+    "datasets, streamed": as_text_column(lambda table: table.to_iterable_dataset()),
+    "column": as_text_column(lambda table: KeyDataset(table, "image")),
+    "column of a stream": as_text_column(lambda table: KeyDataset(table.to_iterable_dataset(), "image")),
+    "column of datasets": as_text_column(lambda table: table["image"]),
+}
+
+
+@pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("kind", ["file", "address", "way out"])
+def test_rows_name_no_file_and_no_address(pipe: AgeGenderPipeline, ask: Callable, kind: str, tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(png(PHOTO))
+    text = {
+        "file": str(tmp_path / "a.png"),
+        "address": "http://127.0.0.1:9/a.png",
+        "way out": "../README.md",
+    }[kind]
+    with pytest.raises(PictureError, match=r'Expected the picture itself|Expected a row with the column "image"'):
+        ask(text)(pipe)
+
+
+def test_rows_name_files_of_the_folder_that_is_given(pipe: AgeGenderPipeline, answer: list, tmp_path: Path):
+    path = tmp_path / "set" / "a.png"
+    path.parent.mkdir()
     path.write_bytes(png(PHOTO))
-    assert pipe({"image": {"bytes": None, "path": str(path)}}) == answer
+    rows = [{"image": {"bytes": None, "path": str(path)}}, {"image": "a.png"}, {"image": path}]
+    assert pipe(rows, dataset_folder=path.parent) == [answer] * 3
+    assert list(pipe(row["image"] for row in rows[2:])) == [answer]  # the caller's own choice
 
 
 def test_text_and_tensors(pipe: AgeGenderPipeline, answer: list):

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict
 from huggingface_hub.constants import HF_HUB_CACHE
 
+from model.dataset_inputs import file_of_set
+
 
 NO_PICTURE = "no picture: neither in the row nor a file of the set's own folder"
 ROWS_AT_ONCE = 1000
@@ -26,17 +28,6 @@ def folders_of_set(name: str, cache_dir: str | None = None) -> tuple[Path, ...]:
         return (path if path.is_dir() else path.parent,)
     downloads = Path(cache_dir, "downloads") if cache_dir else Path(datasets.config.DOWNLOADED_DATASETS_PATH)
     return Path(HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}"), downloads
-
-
-def file_of_set(name: str, folders: tuple[Path, ...]) -> Path | None:
-    """The file at an absolute path, or at one relative to a folder; None for an address and for what lies elsewhere."""
-    if "://" in name or "\0" in name:
-        return None
-    for folder in folders:
-        path = (folder / name).resolve()
-        if path.is_relative_to(folder.resolve()) and path.is_file():
-            return path
-    return None
 
 
 def with_own_pictures(table: Table, folders: tuple[Path, ...]) -> Table:

@@ -6,16 +6,13 @@ scripts.prepare_data wrote.
 
 import hashlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import (
     ClassLabel,
     Dataset,
@@ -29,7 +26,6 @@ from datasets import (
     Sequence,
     Value,
     concatenate_datasets,
-    load_dataset,
 )
 from datasets.config import HF_DATASETS_CACHE
 from datasets.exceptions import DatasetGenerationError, DatasetsError
@@ -42,11 +38,11 @@ from model.image_loading import PictureError, load_rgb
 from trainer.data import DatasetError
 from trainer.data.archives import is_archive, read_archive
 from trainer.data.arguments import DataArguments
+from trainer.data.checked_tables import load_checked
 from trainer.data.labels import FaceLabels, labels_from_name
 from trainer.data.own_pictures import NO_PICTURE, folders_of_set, own_pictures, rows_without_picture, with_own_pictures
 from trainer.data.picture_files import files_in, start_of, why_no_picture
 from trainer.data.splits import SPLITS
-from trainer.data.table_limits import check_parquet
 from trainer.data.tables import Columns, MetadataTables
 
 
@@ -69,7 +65,7 @@ def open_table(args: DataArguments) -> DatasetDict | IterableDatasetDict | None:
     """The splits of a dataset on the Hub or of a prepared folder; None for a folder or archive of picture files.
 
     Raises:
-        DatasetError: as `load_hub` and `check_parquet`; or `dataset_splits` for a local path.
+        DatasetError: as `load_hub`; or `dataset_splits` for a local path.
     """
     path = Path(args.dataset).expanduser()
     if not path.exists():
@@ -81,9 +77,6 @@ def open_table(args: DataArguments) -> DatasetDict | IterableDatasetDict | None:
     files = {split: sorted(map(str, path.glob(f"data/{split}-*.parquet"))) for split in SPLITS}
     if not all(files.values()):
         return None
-    for file in chain.from_iterable(files.values()):
-        with suppress(pa.ArrowException, OSError):  # a damaged file is reported when it is read
-            check_parquet(Path(file), pq.read_metadata(file))
     return _load_table(args, "parquet", data_files=files)
 
 
@@ -104,10 +97,10 @@ def load_hub(args: DataArguments) -> DatasetDict | IterableDatasetDict:
 
 
 def _load_table(args: DataArguments, *names: str | None, **options: Any) -> DatasetDict | IterableDatasetDict:
-    """`datasets.load_dataset`, with undecoded pictures of the set's own, and with errors that say what to do."""
+    """`load_checked`, with undecoded pictures of the set's own, and with errors that say what to do."""
     try:
         with _cache_errors_explained(args.dataset, args.cache_dir):
-            table = load_dataset(*names, cache_dir=args.cache_dir, streaming=args.streaming, **options)
+            table = load_checked(*names, cache_dir=args.cache_dir, streaming=args.streaming, **options)
             return with_own_pictures(table, folders_of_set(args.dataset, args.cache_dir))
     except AgeGenderError:
         raise

@@ -86,7 +86,7 @@ def test_hub_columns_words_and_class_labels(arguments, monkeypatch):
         for name, content in FILES.items()
     ]
     loaded = DatasetDict(a=Dataset.from_list(rows[:50], features=words), b=Dataset.from_list(rows[50:], features=words))
-    monkeypatch.setattr("trainer.data.sources.load_dataset", lambda *args, **options: loaded)
+    monkeypatch.setattr("trainer.data.sources.load_checked", lambda *args, **options: loaded)
     args = arguments(
         "user/gesichter",
         image_column="picture",

@@ -3,18 +3,25 @@
 import io
 import tarfile
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import IterableDatasetDict
+from datasets.exceptions import DatasetGenerationError
 
 from model.errors import AgeGenderError
 from model.image_loading import load_rgb
 from scoring.tables import ParquetFile
 from tests.support.faces_on_disk import face_files, write_folder
+from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
+from trainer.data.checked_tables import load_checked
 from trainer.data.loading import load_faces, read_pictures
 from trainer.data.manifest import read_manifest
 
@@ -118,6 +125,119 @@ def test_a_sparse_picture_is_refused(tmp_path: Path, cache: str):
     rows = read_pictures(DataArguments(dataset=str(folder), cache_dir=cache))
     (row,) = [row for row in rows if row["file_name"] == picture.name]
     assert row["problem"] == "too large: 3221225472 bytes, at most 536870912 are read"
+
+
+ZEROS, NOISE = bytes(MANY), np.random.default_rng(0).bytes(2**18)
+# pyarrow's options, and the columns
+PARQUET_BOMBS = {
+    "zeros": ({"use_dictionary": False}, {"image": [ZEROS]}),
+    "one value of a dictionary": ({}, {"image": [NOISE] * 600}),
+    "one value of a dictionary, in pages of version 2": ({"data_page_version": "2.0"}, {"image": [NOISE] * 600}),
+    "pictures of `datasets`": ({}, {"image": [{"bytes": NOISE, "path": "a.png"}] * 600}),
+    "what values share": (
+        {"use_dictionary": False, "column_encoding": {"image": "DELTA_BYTE_ARRAY"}},
+        {"image": [NOISE] * 600},
+    ),
+    "numbers": ({}, {"image": [b"a"], "numbers": [np.zeros(10_000_000, np.int64)]}),
+}
+
+
+def parquet_bomb(path: Path, name: str, lies: bool) -> Path:
+    """`lies`: its footer says that it becomes a few bytes."""
+    options, columns = PARQUET_BOMBS[name]
+    pq.write_table(
+        pa.table({key: pa.array(values) for key, values in columns.items()}), path, compression="zstd", **options
+    )
+    if lies:
+        content, metadata = path.read_bytes(), pq.read_metadata(path)
+        sizes = [metadata.row_group(0).column(n).total_uncompressed_size for n in range(metadata.num_columns)]
+        for size in {*sizes, metadata.row_group(0).total_byte_size}:
+            true = varint(2 * size)  # in zigzag
+            content = content.replace(true, b"\x80" * (len(true) - 1) + b"\0")  # 0 in as many bytes
+        path.write_bytes(content)
+        assert pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size == 0
+    return path
+
+
+def varint(number: int) -> bytes:
+    parts = []
+    while number > 127:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*parts, number])
+
+
+def first_row(path: str, streaming: bool, folder: Path) -> dict:
+    table = load_checked("parquet", data_files={"train": path}, cache_dir=str(folder / "cache"), streaming=streaming)
+    return next(iter(table["train"]))
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """Of Arrow and of Python."""
+    usual, counted = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(counted)
+    tracemalloc.start()
+    try:
+        yield
+        assert counted.max_memory() + tracemalloc.get_traced_memory()[1] < PEAK
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(usual)
+
+
+@pytest.mark.parametrize("lies", [False, True], ids=["", "and lies"])
+@pytest.mark.parametrize("name", PARQUET_BOMBS)
+def test_parquet_that_expands_is_refused_wherever_it_lies(name: str, lies: bool, tmp_path: Path):
+    """`datasets` reads a set of the Hub with the same code as files that are named: a download, or a stream of an address."""
+    path = parquet_bomb(tmp_path / "bomb.parquet", name, lies)
+    address = f"memory://{tmp_path.name}.parquet"
+    with fsspec.open(address, "wb") as file:
+        file.write(path.read_bytes())
+    with little_memory():
+        for where, streaming in ((str(path), False), (str(path), True), (address, True)):
+            with pytest.raises((DatasetError, DatasetGenerationError)) as raised:
+                first_row(where, streaming, tmp_path)
+            error = raised.value if isinstance(raised.value, DatasetError) else raised.value.__cause__
+            assert isinstance(error, DatasetError)
+            assert "like a decompression bomb" in str(error)
+        assert "like a decompression bomb" in (ParquetFile(path, "image").problem or "")
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
+@pytest.mark.parametrize("options", [{}, {"data_page_version": "2.0"}, {"use_dictionary": False}], ids=str)
+def test_honest_parquet_is_read_from_anywhere(compression: str, options: dict, tmp_path: Path):
+    noise = np.random.default_rng(0)
+    rows = [{"image": noise.bytes(1000), "name": f"{n}", "age": n, "tags": [n, 1]} for n in range(250)]
+    path, address = tmp_path / "faces.parquet", f"memory://{tmp_path.name}.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=100, compression=compression, **options)
+    with fsspec.open(address, "wb") as file:
+        file.write(path.read_bytes())
+    for where in (str(path), address):
+        table = load_checked("parquet", data_files={"train": where}, cache_dir=str(tmp_path), streaming=True)
+        assert isinstance(table, IterableDatasetDict)
+        assert list(table["train"]) == rows
+
+
+@pytest.mark.parametrize("damage", [b"PAR1", b"PAR1" + b"\xff" * 40 + b"\xff\xff\xff\x7fPAR1"])
+def test_damaged_parquet_of_an_address_is_one_error(damage: bytes, tmp_path: Path):
+    address = f"memory://{tmp_path.name}.parquet"
+    whole = tmp_path / "faces.parquet"
+    pq.write_table(pa.table({"image": [NOISE]}), whole)
+    with fsspec.open(address, "wb") as file:
+        file.write(whole.read_bytes())
+    table = load_checked("parquet", data_files={"train": address}, cache_dir=str(tmp_path), streaming=True)
+    with fsspec.open(address, "wb") as file:
+        file.write(damage)
+    with pytest.raises((DatasetError, pa.ArrowInvalid)):
+        list(table["train"])
+
+
+def test_a_table_without_pictures_is_not_parsed(tmp_path: Path):
+    path = tmp_path / "faces.csv"
+    path.write_bytes(b"image" + b",1" * 3_000_000)
+    with pytest.raises(DatasetError, match="files of the kind Csv, which holds no pictures"):
+        load_checked("csv", data_files=str(path), cache_dir=str(tmp_path), streaming=False)
 
 
 def test_a_parquet_file_that_expands_is_one_problem_of_predict(tmp_path: Path):

@@ -8,13 +8,13 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as PILImage
 
+from model.dataset_inputs import file_of_set
 from model.image_loading import PictureError, load_rgb
 from tests.support.loaded_faces import PREPARED_FEATURES
 from tests.support.odd_pictures import encoded
 from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
-from trainer.data.own_pictures import file_of_set
 from trainer.data.sources import load_row_picture
 from trainer.data.splits import SPLITS
 
@@ -84,7 +84,7 @@ def test_rows_of_the_hub(secret: Path, tmp_path: Path, monkeypatch: pytest.Monke
         rows[index]["image"] = {"bytes": None, "path": path}
     features = Features(image=Image(), age=Value("int64"), gender=Value("string"))
     loaded = DatasetDict(train=Dataset.from_list(rows, features=features))
-    monkeypatch.setattr("trainer.data.sources.load_dataset", lambda *args, **options: loaded)
+    monkeypatch.setattr("trainer.data.sources.load_checked", lambda *args, **options: loaded)
     faces = load_faces(DataArguments(dataset="user/set", cache_dir=str(tmp_path / "cache")), seed=0)
     assert sum(map(len, faces.values())) == 38
     names = {row["file_name"] for split in faces.values() for row in split}
@@ -106,7 +106,7 @@ def test_a_column_of_paths_names_files_of_the_download_cache(
     named = caches["other" if is_cached_elsewhere else "own"]
     rows = [{"image": str(named / f"downloads/{index}.png"), "age": 30, "gender": "m"} for index in range(40)]
     loaded = DatasetDict(train=Dataset.from_list(rows))
-    monkeypatch.setattr("trainer.data.sources.load_dataset", lambda *args, **options: loaded)
+    monkeypatch.setattr("trainer.data.sources.load_checked", lambda *args, **options: loaded)
     args = DataArguments(dataset="user/set", cache_dir=str(caches["own"]))
     if is_cached_elsewhere:
         with pytest.raises(DatasetError, match="no picture: neither in the row nor a file of the set's own folder"):
@@ -125,5 +125,15 @@ def test_files_of_the_set_itself(tmp_path: Path):
     for name in (str(file), "images/a.png"):
         assert file_of_set(name, folders) == file
     assert load_rgb(file).shape == (32, 32, 3)
-    for name in ("b.png", "../b.png", str(tmp_path / "b.png"), "images", "", "a\0b", "file:///etc/passwd", "hf://x/y"):
+    for name in (
+        "b.png",
+        "../b.png",
+        str(tmp_path / "b.png"),
+        "images",
+        "",
+        "a\0b",
+        "x" * 10_000,
+        "file:///etc/passwd",
+        "hf://x/y",
+    ):
         assert file_of_set(name, folders) is None
