@@ -4,6 +4,7 @@ The file is not named after ONNX, because Inference Endpoints download no file w
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -47,6 +48,28 @@ class AgeGenderOnnxModel:
                 f"Expected an ONNX file that scripts.export_onnx wrote, with {', '.join(OUTPUTS)}; {path} has "
                 f"{one_line(', '.join(self._names))}."
             )
+
+    def check_answers(self, config: Any) -> None:
+        """Answer once about a grey crop.
+
+        Args:
+            config: the `AgeGenderConfig` of the model that the file is one of.
+
+        Raises:
+            ModelFileError: the file takes other crops, answers other questions, or answers with NaN or Inf.
+        """
+        side = config.image_size
+        try:
+            output = self(torch.zeros(1, 3, side, side))
+        except Exception as error:  # onnxruntime's errors have no common base class
+            raise ModelFileError(f"{self.path} takes no crop of {side} x {side}: {one_line(error)}") from error
+        for name, width in (("age_logits", config.max_age + 1), ("gender_logits", len(config.gender_names))):
+            logits = output[name]
+            if logits.shape != (1, width) or not logits.isfinite().all():
+                raise ModelFileError(
+                    f"Expected {width} finite {name} of {self.path}, as config.json describes; got "
+                    f"{'NaN or Inf' if logits.shape == (1, width) else tuple(logits.shape)}. Export the model again."
+                )
 
     def __reduce__(self) -> tuple:  # a session cannot be pickled
         return AgeGenderOnnxModel, (self.path,)

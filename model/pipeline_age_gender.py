@@ -78,6 +78,8 @@ class AgeGenderPipeline(Pipeline):
         check_image_processor(self.image_processor)
         name_or_path, revision = self.model.config.name_or_path or "", revision or revision_of_this_code()
         self.onnx_model = AgeGenderOnnxModel(fetch_file(name_or_path, onnx_file, revision)) if onnx_file else None
+        if self.onnx_model:
+            self.onnx_model.check_answers(self.model.config)
         self._yunet_file = find_file(name_or_path, YUNET_FILE, revision)
         self._yunet = YuNetDetector.load(self._yunet_file) if self._yunet_file else None
         if self._yunet is None:

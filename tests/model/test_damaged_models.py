@@ -7,8 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 from transformers import ViTConfig, ViTModel
 
@@ -277,6 +280,31 @@ def test_an_onnx_file_of_something_else(tmp_path: Path):
         AgeGenderOnnxModel(tmp_path / "model.onnx")
     with pytest.raises(ModelFileError, match=r"that scripts.export_onnx wrote, with age_logits.* has "):
         AgeGenderOnnxModel(Path(__file__).parents[2] / "model" / YUNET_FILE)
+
+
+ONNX_ANSWERS = {
+    "other years": ((1, 10), (1, 2), 0.0, r"Expected 117 finite age_logits of .*got \(1, 10\)"),
+    "other genders": ((1, 117), (1, 3), 0.0, r"Expected 2 finite gender_logits of .*got \(1, 3\)"),
+    "two rows for one": ((2, 117), (1, 2), 0.0, r"got \(2, 117\)"),
+    "NaN": ((1, 117), (1, 2), float("nan"), "Expected 117 finite age_logits of .*got NaN or Inf"),
+    "other crops": ((1, 117), (1, 2), 0.0, "takes no crop of 32 x 32"),
+}
+
+
+@pytest.mark.parametrize(("ages", "genders", "value", "message"), ONNX_ANSWERS.values(), ids=ONNX_ANSWERS)
+def test_an_onnx_file_of_another_model(ages: tuple, genders: tuple, value: float, message: str, folder: Path):
+    shapes = {"age_logits": ages, "age_range_logits": (1, 9), "gender_logits": genders}
+    side = 16 if "crop" in message else 32
+    crop = onnx.helper.make_tensor_value_info("pixel_values", onnx.TensorProto.FLOAT, [1, 3, side, side])
+    constants = [numpy_helper.from_array(np.full(shape, value, np.float32), name) for name, shape in shapes.items()]
+    nodes = [onnx.helper.make_node("Constant", [], [one.name], value=one) for one in constants]
+    outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, s) for name, s in shapes.items()]
+    graph = onnx.helper.make_graph(nodes, "another", [crop], outputs)
+    versions = {"opset_imports": [onnx.helper.make_opsetid("", 18)], "ir_version": 9}
+    onnx.save(onnx.helper.make_model(graph, **versions), folder / "model.onnx")
+    model = AgeGenderModel.from_pretrained(folder)
+    with pytest.raises(ModelFileError, match=message):
+        AgeGenderPipeline(model=model, image_processor=load_image_processor(folder), onnx_file="model.onnx")
 
 
 def test_what_the_caller_chooses_is_allowed(folder: Path):
