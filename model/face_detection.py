@@ -45,9 +45,13 @@ class _Look:
 class YuNetDetector:
     """YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023), with five landmarks."""
 
-    def __init__(self, weights_file: str | Path):
-        self._weights_file = str(weights_file)
-        self._network = YuNetNetwork(weights_file)
+    def __init__(self, weights_file: str | Path, engine: str | None = None):
+        """
+        Args:
+            engine: "onnxruntime" or "opencv"; by default the first of them that is installed.
+        """
+        self._weights_file, self._engine = str(weights_file), engine
+        self._network = YuNetNetwork(weights_file, engine)
 
     @classmethod
     def load(cls, weights_file: str | Path) -> "YuNetDetector":
@@ -61,8 +65,8 @@ class YuNetDetector:
             ) from error
         return detector
 
-    def __reduce__(self) -> tuple:  # networks and locks cannot be pickled for a DataLoader's worker processes
-        return YuNetDetector, (self._weights_file,)
+    def __reduce__(self) -> tuple:  # a network cannot be pickled for a DataLoader's worker processes
+        return YuNetDetector, (self._weights_file, self._engine)
 
     def detect(self, image_rgb: np.ndarray, min_score: float = 0.7) -> list[Face]:
         """(H, W, 3) uint8 -> at most `MAX_FACES` faces from left to right.
