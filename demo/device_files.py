@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.settings import DEFAULT_RANGES
-from model import face_detection, face_orientation
+from model import face_detection, face_orientation, face_search
 from model.configuration_age_gender import RANGE_SETS, UTKFACE_LANDMARKS_XY, AgeGenderConfig
 from model.errors import AgeGenderError
 from model.face_alignment import YUNET_CROP
@@ -160,15 +160,24 @@ def manifest(name: str, folder: Path, network: WebFile, address: Callable[[WebFi
         "detector": {
             "landmarks_xy": UTKFACE_LANDMARKS_XY,
             "box_crop": YUNET_CROP,
-            "coarse_side": face_detection.COARSE_SIDE,
-            "fine_sides": face_detection.FINE_SIDES,
-            "candidate_score": face_detection.CANDIDATE_SCORE,
-            "likely_score": face_detection.LIKELY_SCORE,
+            "coarse_side": face_search.COARSE_SIDE,
+            "fine_side": face_search.FINE_SIDE,
+            "candidate_score": face_search.CANDIDATE_SCORE,
+            "likely_score": face_search.LIKELY_SCORE,
+            "hint_score": face_search.HINT_SCORE,
+            "hint_width": face_search.HINT_WIDTH,
+            "block": face_search.BLOCK,
+            "whole_share": face_search.WHOLE_SHARE,
+            "turned_score": face_detection.TURNED_SCORE,
             "upright_score": face_detection.UPRIGHT_SCORE,
+            "first_lead": face_detection.FIRST_LEAD,
             "close_margin": face_detection.CLOSE_MARGIN,
             "other_margins": face_detection.OTHER_MARGINS,
+            "last_margins": face_detection.LAST_MARGINS,
+            "last_score": face_detection.LAST_SCORE,
+            "last_candidates": face_detection.LAST_CANDIDATES,
             "crop_side": face_detection.YUNET_CROP_SIDE,
-            "min_input_side": face_detection.MIN_INPUT_SIDE,
+            "min_input_side": face_search.MIN_INPUT_SIDE,
             "max_faces": face_detection.MAX_FACES,
             "turn_score": face_detection.TURN_SCORE,
             "clear_lead": face_detection.CLEAR_LEAD,
@@ -177,6 +186,8 @@ def manifest(name: str, folder: Path, network: WebFile, address: Callable[[WebFi
             "cell_side": face_orientation.CELL_SIDE,
             "columns": face_orientation.COLUMNS,
             "square_to_box": face_orientation.SQUARE_TO_BOX,
+            "around_side": face_orientation.AROUND_SIDE,
+            "around_to_square": face_orientation.AROUND_TO_SQUARE,
             "max_offset": face_orientation.MAX_OFFSET,
             "max_roll_in_cell": face_orientation.MAX_ROLL_IN_CELL,
         },

@@ -19,7 +19,8 @@ PIPELINE_FILES = (
     *("pipeline_age_gender.py", "decoding_age_gender.py", "exported_age_gender.py"),
     *("dataset_inputs.py", "image_loading.py", "image_formats.py", "image_decoding.py", "decoding_limits.py"),
     "image_colours.py",
-    *("face_alignment.py", "face_detection.py", "face_orientation.py", "face_detection_yunet.onnx"),
+    *("face_alignment.py", "face_detection.py", "face_network.py", "face_orientation.py", "face_search.py"),
+    "face_detection_yunet.onnx",
     *("cascade_detection.py", "prepared_faces.py", "forked_processes.py"),
 )
 PREPROCESSING_FILE = "preprocessor_config.json"

@@ -225,8 +225,10 @@ def test_files_are_those_the_demo_needs():
     assert not [path for path in files if path.startswith(("trainer/", "scripts/", "tests/"))]
     assert "model/handler.py" not in files
     pinned = [Requirement(line) for line in files["requirements.txt"].decode().splitlines()]
-    assert {"torch", "transformers", "gradio", "opencv-python-headless"} <= {requirement.name for requirement in pinned}
-    assert not {"datasets", "scikit-learn", "pytest", "onnxruntime"} & {requirement.name for requirement in pinned}
+    assert {"torch", "transformers", "gradio", "opencv-python-headless", "onnxruntime"} <= {
+        requirement.name for requirement in pinned
+    }
+    assert not {"datasets", "scikit-learn", "pytest"} & {requirement.name for requirement in pinned}
     assert all(str(requirement.specifier).startswith("==") for requirement in pinned)
     front_matter = yaml.safe_load(files["README.md"].decode().split("---")[1])
     assert front_matter["app_file"] in files

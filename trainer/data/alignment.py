@@ -15,7 +15,7 @@ from trainer.data.sources import load_row_picture
 from trainer.devices import forkable_opencv
 
 
-ALIGNMENT_VERSION = 3  # part of the cache key: raise it when the same pictures get other crops
+ALIGNMENT_VERSION = 4  # part of the cache key: raise it when the same pictures get other crops
 CROP_SIDE = 160  # pixels: more than any recipe from scratch uses, and about what such sets show of a face
 
 logger = logging.getLogger(__name__)

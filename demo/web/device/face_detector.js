@@ -2,11 +2,11 @@
 // {box: [x0, y0, x1, y1], score, landmarks: five points, roll: degrees, isRollCertain}, in pixels of the picture.
 
 import {areApart, drawTurns, readTurns} from "./face_orientation.js"
-import {apply, cropMatrix, invert, mean, pad, shrink, turnClockwise, warpSquare} from "./geometry.js"
-import {merge, scaleRow} from "./yunet.js"
+import {search} from "./face_search.js"
+import {HalvedPicture, apply, cropMatrix, invert, mean, pad, shrink, turnClockwise} from "./geometry.js"
+import {scaleRow} from "./yunet.js"
 
 const MIN_SCORE = 0.7 // the default of AgeGenderPipeline
-const MOST_LOOKS = 3
 
 export class FaceDetector {
   constructor(yunet, settings) {
@@ -16,19 +16,16 @@ export class FaceDetector {
 
   // All faces of a still picture, from left to right.
   async detect(picture, minScore = MIN_SCORE) {
-    const {coarse_side, fine_sides} = this.settings
-    let rows = await this.yunet.detect(picture, coarse_side)
-    let previousSide = coarse_side
-    for (const side of fine_sides) {
-      if (Math.max(picture.width, picture.height) > previousSide) rows = merge(rows, await this.yunet.detect(picture, side))
-      previousSide = side
-    }
+    const rows = await search(this.yunet, picture, this.settings)
     let faces = await this.#lookClosely(picture, rows, minScore)
     // Where the close look saw no face in what was found at first, a further find has to be likelier.
     const least = rows.length ? this.settings.likely_score : this.settings.candidate_score
     const likely = more => more.filter(row => row.score >= least)
-    if (!faces.length) faces = await this.#lookClosely(picture, likely(await this.#detectFillingFace(picture)), minScore)
+    if (faces.length) return fromLeft(faces)
+    const filling = await this.#detectFillingFace(picture)
+    faces = await this.#lookClosely(picture, likely(filling), minScore)
     if (!faces.length) faces = await this.#lookClosely(picture, likely(await this.#detectInTurnedPicture(picture)), minScore)
+    if (!faces.length) faces = await this.#lookOnceMore(picture, [...rows, ...filling], minScore)
     return fromLeft(faces)
   }
 
@@ -39,9 +36,9 @@ export class FaceDetector {
 
   // A close look at each candidate -> its face, or null where there is none, or one that is `known` or another candidate's.
   async confirm(picture, candidates, known = [], minScore = MIN_SCORE) {
-    const faces = []
+    const faces = [], halved = new HalvedPicture(picture)
     for (const candidate of candidates) {
-      const face = await this.#lookAt(picture, candidate, minScore)
+      const face = await this.#lookAt(halved, candidate, minScore)
       const isApart = other => distance(mean(face.landmarks), mean(other.landmarks)) > (other.box[2] - other.box[0]) / 4
       faces.push(face && [...known, ...faces].every(other => !other || isApart(other)) ? face : null)
     }
@@ -62,8 +59,7 @@ export class FaceDetector {
 
   async #lookAt(picture, candidate, minScore) {
     const {likely_score, other_margins} = this.settings
-    let face = await this.#refine(picture, candidate)
-    if (!face || face.score < this.settings.upright_score) face = await this.#turnUpright(picture, candidate, face)
+    let face = await this.#findUpright(picture, candidate)
     if (candidate.score >= likely_score && (!face || face.score < minScore)) {
       // Blurred faces, profiles and faces that fill the picture score higher when seen larger or smaller.
       const looks = []
@@ -73,42 +69,66 @@ export class FaceDetector {
     return face && face.score >= minScore ? face : null
   }
 
-  // The face in its most likely orientation, and whether that is certain. `found`: what the close look made of it, or null.
-  async #turnUpright(picture, candidate, found) {
-    const {turn_score, clear_lead, same_roll_degrees} = this.settings
+  // The likeliest face around the best first detections, in crops of more sizes.
+  async #lookOnceMore(picture, rows, minScore) {
+    const {last_margins, last_score, last_candidates} = this.settings
+    const halved = new HalvedPicture(picture), looks = []
+    for (const candidate of this.#candidates(rows).slice(0, last_candidates)) {
+      for (const begin of [candidate, await this.#findUpright(halved, candidate)]) {
+        if (begin) for (const margin of last_margins) looks.push(await this.#detectInCrop(halved, begin, margin))
+      }
+    }
+    const face = best(looks)
+    return face && face.score >= Math.max(minScore, last_score) ? [face] : []
+  }
+
+  // The face in its most likely orientation, and whether that is certain; null where there is none.
+  async #findUpright(picture, candidate) {
+    const {turned_score, upright_score, turn_score, clear_lead, first_lead, same_roll_degrees} = this.settings
+    let first = await this.#look(picture, candidate)
+    const tried = []
+    const settleFirst = async () => {
+      tried.push(await this.#settle(picture, first))
+      first = null
+    }
+    if (first && first.face.score >= turned_score) {
+      await settleFirst()
+      if (tried[0].score >= upright_score) return tried[0]
+    }
     const {sheet, matrices} = drawTurns(picture, candidate.box, this.settings)
     const rows = await this.yunet.detectUnscaled(sheet, turn_score)
     const turns = readTurns(rows, matrices, this.settings, landmarks => this.#rollOf(landmarks))
-    if (!turns.length) return found
-    const rollOf = turn => this.#rollOf(turn.landmarks)
-    const first = turns[0]
-    const rival = turns.find(turn => areApart(rollOf(turn), rollOf(first)))
-    const isClear = !rival || first.score - rival.score >= clear_lead
-    const tried = found ? [found] : []
-    for (const turn of isClear ? [first] : [first, rival]) {
-      if (!tried.every(face => areApart(rollOf(turn), face.roll ?? 0, same_roll_degrees))) continue
-      const face = await this.#refine(picture, {...candidate, landmarks: turn.landmarks})
-      if (face) tried.push(face)
+    const isClear = turns.length < 2 || turns[0].score - turns[1].score >= clear_lead
+    for (const turn of isClear ? turns.slice(0, 1) : turns) {
+      if (first && !areApart(turn.roll, first.face.roll, same_roll_degrees)) await settleFirst()
+      if (!tried.every(face => areApart(turn.roll, face.roll, same_roll_degrees))) continue
+      const look = await this.#look(picture, {...candidate, landmarks: turn.landmarks})
+      if (look) tried.push(await this.#settle(picture, look))
     }
+    if (first && first.face.score > Math.max(0, ...tried.map(face => face.score)) - first_lead) await settleFirst()
     if (!tried.length) return null
     const chosen = best(tried)
-    const others = tried.filter(face => areApart(face.roll ?? 0, chosen.roll ?? 0)).map(face => face.score)
-    const isProposed = isClear && !areApart(chosen.roll ?? 0, rollOf(first))
+    const others = tried.filter(face => areApart(face.roll, chosen.roll)).map(face => face.score)
+    const isProposed = isClear && !(turns.length && areApart(chosen.roll, turns[0].roll))
     return {...chosen, isRollCertain: isProposed || chosen.score - Math.max(0, ...others) >= clear_lead}
   }
 
-  // Detect the face again in its own upright crop, for better landmarks and score; null if it is not found there.
-  async #refine(picture, face) {
-    let refined = null
-    for (let look = 0; look < MOST_LOOKS; look++) {
-      const before = refined ?? face
-      const found = await this.#detectInCrop(picture, before, this.settings.close_margin)
-      if (!found) break
-      const [turn, growth] = change(this.#matrix(before, 1), this.#matrix(found, 1))
-      refined = found
-      if (Math.abs(turn) < 8 && growth > 0.9 && growth < 1.1) break
+  // Detect the face again in its own upright crop -> the face, and whether another look would find about the same; or null.
+  async #look(picture, face) {
+    const found = await this.#detectInCrop(picture, face, this.settings.close_margin)
+    if (!found) return null
+    const [turn, growth] = change(this.#matrix(face, 1), this.#matrix(found, 1))
+    return {face: found, isSettled: Math.abs(turn) < 8 && growth > 0.9 && growth < 1.1}
+  }
+
+  // Look again, at most twice, until a look finds about what the one before found.
+  async #settle(picture, look) {
+    for (let more = 0; more < 2; more++) {
+      const again = look.isSettled ? null : await this.#look(picture, look.face)
+      if (!again) break
+      look = again
     }
-    return refined
+    return look.face
   }
 
   async #detectInCrop(picture, face, margin) {
@@ -117,7 +137,7 @@ export class FaceDetector {
     const matrix = this.#matrix(face, side)
     matrix[2] += margin * side
     matrix[5] += margin * side
-    const rows = await this.yunet.detect(warpSquare(picture, matrix, cropSide, "black"), cropSide)
+    const rows = await this.yunet.detect(picture.warpSquare(matrix, cropSide), cropSide)
     if (!rows.length) return null
     // By landmarks and not by boxes, because on profiles the two have different centres.
     const [templateX, templateY] = mean(this.settings.landmarks_xy)

@@ -115,6 +115,23 @@ export function warpSquare(picture, matrix, size, border = "replicate") {
   return {data: crop, width: size, height: size}
 }
 
+// A picture and its halvings, each made when it is first needed: a large face is cut out of one in less time.
+export class HalvedPicture {
+  constructor(picture) {
+    this.levels = [picture]
+  }
+
+  // As the function, with black past the edge, from the halving that has one to two pixels for each of the crop's.
+  warpSquare(matrix, size) {
+    const halvings = Math.max(Math.trunc(-Math.log2(Math.hypot(matrix[0], matrix[3]))), 0)
+    while (this.levels.length <= halvings) this.levels.push(shrink(this.levels.at(-1), 0.5))
+    const [picture, level] = [this.levels[0], this.levels[halvings]]
+    const [x, y] = [picture.width / level.width, picture.height / level.height]
+    const [a, b, c, d, e, f] = matrix
+    return warpSquare(level, [a * x, b * y, c, d * x, e * y, f], size, "black")
+  }
+}
+
 // Shrink by averaging areas, as OpenCV's INTER_AREA; a picture that is not to be shrunk is returned itself.
 export function shrink(picture, scale) {
   if (scale >= 1) return picture
@@ -163,6 +180,17 @@ export function turnClockwise({data, width, height}) {
   const from = new Uint32Array(data.buffer, data.byteOffset, width * height), to = new Uint32Array(width * height)
   for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) to[x * height + height - 1 - y] = from[y * width + x]
   return {data: new Uint8ClampedArray(to.buffer), width: height, height: width}
+}
+
+// The part of a picture from (x0, y0) to (x1, y1), as far as there is one.
+export function crop(picture, x0, y0, x1, y1) {
+  const width = Math.min(x1, picture.width) - x0, height = Math.min(y1, picture.height) - y0
+  const data = new Uint8ClampedArray(4 * width * height)
+  for (let row = 0; row < height; row++) {
+    const start = 4 * ((y0 + row) * picture.width + x0)
+    data.set(picture.data.subarray(start, start + 4 * width), 4 * row * width)
+  }
+  return {data, width, height}
 }
 
 // A black margin of so many pixels on each side.

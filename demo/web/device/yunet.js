@@ -1,5 +1,5 @@
-// YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023): its input, and what its twelve outputs mean.
-// OpenCV's FaceDetectorYN does the same for model/face_detection.py.
+// YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023): its input, and what its twelve outputs mean, as
+// model/face_network.py.
 
 import {pad, shrink} from "./geometry.js"
 
@@ -17,21 +17,26 @@ export class YuNet {
 
   // Rows {x, y, width, height, landmarks, score} in pixels of `picture`, the best first. It never enlarges the picture.
   async detect(picture, longestSide) {
+    return suppress(await this.candidates(picture, longestSide, this.settings.candidate_score))
+  }
+
+  // The same from another score on, with each face several times and in no order.
+  async candidates(picture, longestSide, leastScore) {
     const small = shrink(picture, longestSide / Math.max(picture.width, picture.height))
-    const least = this.settings.min_input_side // OpenCV finds nonsense in narrower strips
+    const least = this.settings.min_input_side // OpenCV computes nonsense in narrower strips
     const padded = pad(small, 0, 0, Math.max(least - small.width, 0), Math.max(least - small.height, 0))
     const [scaleX, scaleY] = [picture.width / small.width, picture.height / small.height]
-    return (await this.#run(padded))
+    return (await this.#run(padded, leastScore))
       .filter(row => Math.min(row.width, row.height) > 1)
       .map(row => scaleRow(row, scaleX, scaleY))
   }
 
-  // The same of a picture as it is, from a lower score on.
-  detectUnscaled(picture, leastScore) {
-    return this.#run(picture, leastScore)
+  // `detect` for a picture as it is, from a lower score on.
+  async detectUnscaled(picture, leastScore) {
+    return suppress(await this.#run(picture, leastScore))
   }
 
-  async #run(picture, leastScore = this.settings.candidate_score) {
+  async #run(picture, leastScore) {
     const [width, height] = [picture.width, picture.height].map(side => Math.ceil(side / 32) * 32)
     const input = new Float32Array(3 * width * height), plane = width * height
     for (let y = 0; y < picture.height; y++) {
@@ -44,8 +49,7 @@ export class YuNet {
     }
     const tensor = new this.runtime.Tensor("float32", input, [1, 3, height, width])
     const outputs = await this.session.run({[this.session.inputNames[0]]: tensor})
-    const rows = STRIDES.flatMap(stride => decode(outputs, stride, width / stride, leastScore))
-    return suppress(rows.sort(byScore).slice(0, MOST_CANDIDATES), row => [row.x, row.y, row.width, row.height].map(Math.trunc))
+    return STRIDES.flatMap(stride => decode(outputs, stride, width / stride, leastScore))
   }
 }
 
@@ -71,17 +75,26 @@ function decode(outputs, stride, columns, leastScore) {
 
 const byScore = (one, other) => other.score - one.score
 
-// Non-maximum suppression; `rows` come with the best score first. `boxOf` gives [x, y, width, height].
-function suppress(rows, boxOf) {
+// Of each face the row with the highest score, best first.
+export function suppress(rows) {
+  return keepBest([...rows].sort(byScore).slice(0, MOST_CANDIDATES), row => boxOf(row).map(Math.trunc))
+}
+
+// Rows found at two scales, of each face the one with the higher score.
+export function merge(rows, moreRows) {
+  return keepBest([...rows, ...moreRows].sort(byScore), boxOf)
+}
+
+const boxOf = row => [row.x, row.y, row.width, row.height]
+
+function keepBest(rows, boxOf) {
   const kept = []
   for (const row of rows) if (kept.every(other => overlap(boxOf(row), boxOf(other)) <= NMS_OVERLAP)) kept.push(row)
   return kept
 }
 
-// Rows found at two scales, of each face the one with the higher score.
-export function merge(rows, moreRows) {
-  return suppress([...rows, ...moreRows].sort(byScore), row => [row.x, row.y, row.width, row.height])
-}
+// Whether two rows are of one face.
+export const areOne = (row, other) => overlap(boxOf(row), boxOf(other)) > NMS_OVERLAP
 
 export function scaleRow(row, scaleX, scaleY, shiftX = 0, shiftY = 0) {
   return {
