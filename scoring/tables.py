@@ -13,6 +13,7 @@ from datasets import DatasetDict, Image
 from model.dataset_inputs import file_of_set
 from model.errors import AgeGenderError
 from scoring.sources import Content, Entry, InputError, Source, failing, version_of
+from scoring.storage import Place
 from trainer.data.arguments import DataArguments
 from trainer.data.own_pictures import folders_of_set
 from trainer.data.sources import as_text, load_hub
@@ -29,7 +30,7 @@ class ParquetFile(Source):
     The file is open only while it is read: an input may have more files than a process may hold open.
     """
 
-    path: Path
+    path: Path | str
     column: str
 
     def __iter__(self) -> Iterator[Entry]:
@@ -39,7 +40,7 @@ class ParquetFile(Source):
         row = 0
         with self._open() as file:
             for group in range(file.num_row_groups):
-                reader = _RowGroup(file, group, self.column, folders_of_set(str(self.path)))
+                reader = _RowGroup(file, group, self.column, self._folders())
                 for index in range(file.metadata.row_group(group).num_rows):
                     yield Entry(as_text(f"{self.path}#{row}"), partial(reader.read, index))
                     row += 1
@@ -60,7 +61,7 @@ class ParquetFile(Source):
         try:
             with self._open() as file:
                 _check_column(self.column, file.schema_arrow.names, str(self.path))
-                check_parquet(self.path, file.metadata)
+                check_parquet(str(self.path), self._size(), file.metadata)
                 return file.metadata.num_rows, None
         except (pa.ArrowException, OSError) as error:
             return 1, f"{self.path} cannot be read as a parquet file ({error}): is the download complete?"
@@ -69,6 +70,34 @@ class ParquetFile(Source):
 
     def _open(self) -> pq.ParquetFile:
         return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20)  # do not read a whole row group
+
+    def _size(self) -> int:
+        return Path(self.path).stat().st_size
+
+    def _folders(self) -> tuple[Path, ...]:
+        """Where pictures may lie that rows name by their path."""
+        return folders_of_set(str(self.path))
+
+
+class RemoteParquet(ParquetFile):
+    """One file in a store, by its address. Its rows hold encoded pictures and no paths."""
+
+    def signature(self) -> str:
+        info = self._place.info()
+        return f"{self.path}|{info.size}|{info.mtime_ns}|{self.column}"
+
+    def _open(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self._place.open(), pre_buffer=False, buffer_size=8 * 2**20)
+
+    def _size(self) -> int:
+        return self._place.info().size
+
+    def _folders(self) -> tuple[Path, ...]:
+        return ()
+
+    @property
+    def _place(self) -> Place:
+        return Place(str(self.path))
 
 
 class _RowGroup:
