@@ -31,7 +31,7 @@ import cv2
 from model.configuration_age_gender import RANGE_SETS
 from model.errors import AgeGenderError
 from scoring.inputs import EXPECTED
-from scoring.run import OptionError, ScoringOptions, print_rows, score_to_file
+from scoring.run import ScoringOptions, print_rows, score_to_file
 from trainer.devices import keep_freed_memory, needs_cpu
 
 
@@ -87,7 +87,7 @@ def read_arguments(argv: Sequence[str] | None = None) -> ScoringOptions:
     parser.add_argument(
         "--ray",
         metavar="ADDRESS",
-        help="score on a cluster of Ray: its host:port, or auto for the one that this machine belongs to, else this machine",
+        help="score on a cluster of Ray: its host:port; auto, the one that this machine belongs to; or local, this machine",
     )
     return ScoringOptions(**vars(parser.parse_args(argv)))
 
@@ -115,15 +115,10 @@ def main(options: ScoringOptions) -> None:
 def print_cluster_counts(options: ScoringOptions) -> None:
     """
     Raises:
-        OptionError: Ray is not installed.
-        AgeGenderError: as `score_on_cluster`.
+        AgeGenderError: Ray is not installed, or as `score_on_cluster`.
     """
-    try:
-        from scoring.cluster.run import score_on_cluster  # the only import of Ray
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "ray":
-            raise
-        raise OptionError("--ray needs Ray, which is not installed: pip install -r requirements-scale.txt") from error
+    from scoring.cluster.run import score_on_cluster  # imports Ray, which only --ray needs
+
     counts = score_on_cluster(options)
     print(
         f"{options.output}: complete, with {counts.pictures:,} pictures. This start scored {counts.scored:,} of them and found "

@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from model.errors import AgeGenderError
 from model.model_files import one_line
+from scoring.cluster import ClusterError
 from scoring.storage import Place, is_remote
 from trainer.devices import usable_cores
 
@@ -22,12 +23,12 @@ from trainer.devices import usable_cores
 SECONDS_TO_CONNECT = 10
 SECONDS_TO_CHECK = 300  # a machine first starts a process that imports torch
 PACKAGES = ("ray", "torch", "transformers", "pyarrow", "pillow", "opencv-python-headless", "numpy")
-CODE = ("model/*.py", "scoring/**/*.py")  # what decides the answers, from the root of this repository
+CODE = (
+    "model/*.py",
+    "scoring/**/*.py",
+    "trainer/**/*.py",
+)  # what decides the answers, from the root of this repository
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class ClusterError(AgeGenderError):
-    """There is no such cluster, or it cannot do what is asked."""
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def cluster(address: str) -> Iterator[None]:
     """Connect to a cluster until the block ends, unless this process is connected to one.
 
     Args:
-        address: host:port, or "auto": the cluster that this machine belongs to, or else one that consists of this machine
+        address: host:port; "auto": the cluster that this machine belongs to; or "local": one that consists of this machine
             and ends with the block.
 
     Raises:
@@ -44,17 +45,19 @@ def cluster(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if address != "auto":
+    if address not in ("auto", "local"):
         _check_answers(address)
-    options: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
+    quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
     try:
-        ray.init(address=address, **options)
+        if address == "local":
+            ray.init(address=address, num_cpus=usable_cores(), include_dashboard=False, **quiet)
+        else:
+            ray.init(address=address, **quiet)
     except ConnectionError as error:
-        if address != "auto":
-            raise ClusterError(f"No cluster answers at {address}: {one_line(error)}") from error
-        print("This machine belongs to no cluster of Ray: it works alone.")
-        ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **options)
-    except RuntimeError as error:  # Ray has no class of its own for it
+        where = "of which this machine is a part" if address == "auto" else f"at {address}"
+        hint = "Start one with `ray start`, or use --ray local." if address == "auto" else ""
+        raise ClusterError(f"No cluster {where} answers: {one_line(error)} {hint}".rstrip()) from error
+    except RuntimeError as error:  # versions that differ: Ray has no class of its own for it
         raise ClusterError(f"The cluster at {address} cannot be used: {one_line(error)}") from error
     try:
         yield
@@ -148,7 +151,7 @@ def report_node(places: Sequence[Place]) -> tuple[dict[str, str], str]:
 def _check_answers(address: str) -> None:
     host, separator, port = address.rpartition(":")
     if not separator or not port.isdigit() or "/" in host:
-        raise ClusterError(f"Expected --ray auto or host:port, such as 10.0.0.1:6379; got {address}.")
+        raise ClusterError(f"Expected --ray auto, local or host:port, such as 10.0.0.1:6379; got {address}.")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_CONNECT).close()
     except (OSError, OverflowError) as error:

@@ -16,9 +16,10 @@ from ray.data import ActorPoolStrategy, ExecutionResources
 from ray.exceptions import RayError
 from tqdm.auto import tqdm
 
+from scoring.cluster.attempts import Attempts
 from scoring.cluster.connection import check_nodes, check_resources, cluster
 from scoring.cluster.output import OutputFolder
-from scoring.cluster.stages import AnswerPart, Job, ModelFiles, prepare_part, try_picture, write_part
+from scoring.cluster.stages import LOST, TRIES, AnswerPart, Job, ModelFiles, prepare_part, try_picture, write_part
 from scoring.cluster.work_list import check_can_be_shared, read_rows, write_work_list
 from scoring.inputs import describe_skipped
 from scoring.output import OutputError
@@ -29,7 +30,6 @@ from scoring.storage import Place, is_remote
 
 # Shares of a CPU, which add up to one: each stage can then run on each CPU, and the slowest takes most of its time.
 PREPARE_CPUS, ANSWER_CPUS, WRITE_CPUS = 0.5, 0.4, 0.1
-TRIES = 2  # of a part whose worker is lost, and of a picture alone
 CRASHED = f"The process that read this picture ended without an answer, {TRIES} times: it is not opened again."
 
 
@@ -53,14 +53,14 @@ def score_on_cluster(options: ScoringOptions) -> ClusterCounts:
     assert options.output is not None
     sources = options.open_sources()
     check_can_be_shared(sources)
-    model, scorer = load_scorer(replace(options, device="cpu"))
-    settings = {
-        **settings_of(options, model, scorer),
-        "inputs": list(options.inputs),
-        "image column": options.image_column,
-        "pictures per part": options.part_size,
-    }
     with cluster(options.ray):
+        model, scorer = load_scorer(replace(options, device="cpu"))
+        settings = {
+            **settings_of(options, model, scorer),
+            "inputs": list(options.inputs),
+            "image column": options.image_column,
+            "pictures per part": options.part_size,
+        }
         device = _device(options)
         output = OutputFolder(options.output)
         pictures = output.begin(settings, lambda: _list_pictures(sources, output, options.part_size))
@@ -107,7 +107,7 @@ def _missing(parts: range, output: OutputFolder) -> list[int]:
 
 
 def _score_parts(job: Job, parts: Sequence[int], device: str, workers: int | None) -> Counter[str]:
-    """Stream the parts through the stages. One whose worker is lost `TRIES` times is left out.
+    """Stream the parts through the stages. One whose process ends `TRIES` times is left out.
 
     Args:
         workers: CPUs that it uses at most; default: all.
@@ -118,13 +118,12 @@ def _score_parts(job: Job, parts: Sequence[int], device: str, workers: int | Non
     counts: Counter[str] = Counter()
     if not parts:
         return counts
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it logs each part that is left out, with a traceback
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = ray.data.from_items([_row(part) for part in parts], override_num_blocks=len(parts))
-    rows.context.max_errored_blocks = -1
     rows.context.enable_progress_bars = False
     rows.context.execution_options.resource_limits = ExecutionResources(cpu=workers)
     scored = (
-        rows.map(partial(prepare_part, job=job), num_cpus=PREPARE_CPUS, max_retries=TRIES - 1)
+        rows.map(partial(prepare_part, job=job, attempts=Attempts.beside_this_process()), num_cpus=PREPARE_CPUS)
         .map(
             AnswerPart,  # type: ignore[arg-type]  # Ray makes the actors, and calls them
             fn_constructor_args=(job, device),
@@ -135,6 +134,8 @@ def _score_parts(job: Job, parts: Sequence[int], device: str, workers: int | Non
         .map(partial(write_part, job=job), num_cpus=WRITE_CPUS)
     )
     for row in tqdm(scored.iter_rows(), total=len(parts), desc="Scoring", unit=" parts"):
+        if row["failure"] == LOST:
+            continue
         if row["failure"]:
             raise OutputError(
                 f"{job.output.address}: {row['failure']} Mend that, then start the same command again: it resumes."

@@ -18,6 +18,7 @@ import ray
 from huggingface_hub import snapshot_download
 
 from model.model_files import one_line
+from scoring.cluster.attempts import Attempts
 from scoring.cluster.output import OutputFolder
 from scoring.cluster.work_list import read_pictures, read_rows
 from scoring.output import answer_rows
@@ -26,6 +27,8 @@ from scoring.scorer import Picture, Scorer
 
 
 Row = dict[str, Any]  # of Ray Data
+TRIES = 2  # of a part whose process ends, and of a picture alone
+LOST = "the processes that worked on it ended"
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,10 @@ def scorer_on(device: str, model_files: "ray.ObjectRef[ModelFiles]") -> Scorer:
     return ray.get(model_files).load(device)
 
 
-def prepare_part(row: Row, job: Job) -> Row:
-    """Read the pictures of a part, decode them and find their faces."""
+def prepare_part(row: Row, job: Job, attempts: "ray.actor.ActorHandle[Attempts]") -> Row:
+    """Read the pictures of a part, decode them and find their faces; give it back as `LOST` after `TRIES` attempts."""
+    if ray.get(attempts.begin.remote(row["part"])) > TRIES:
+        return row | {"failure": LOST}
 
     def prepare() -> Row:
         scorer = scorer_on("cpu", job.model_files)
