@@ -3,6 +3,7 @@
 from collections import Counter
 
 import ray
+from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 
@@ -16,7 +17,7 @@ class Attempts:
         self._begun: Counter[int] = Counter()
 
     @classmethod
-    def beside_this_process(cls) -> "ray.actor.ActorHandle[Attempts]":
+    def beside_this_process(cls) -> ActorHandle:
         """On this machine, which is lost only if the run is."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         return ray.remote(num_cpus=0)(cls).options(scheduling_strategy=here).remote()

@@ -12,12 +12,14 @@ from functools import partial
 from typing import Any
 
 import ray
+from pyarrow.fs import FileType
 from ray.data import ActorPoolStrategy, ExecutionResources
 from ray.exceptions import RayError
 from tqdm.auto import tqdm
 
+from cluster.connection import check_machines, check_resources, cluster
+from model.errors import AgeGenderError
 from scoring.cluster.attempts import Attempts
-from scoring.cluster.connection import check_nodes, check_resources, cluster
 from scoring.cluster.output import OutputFolder
 from scoring.cluster.stages import LOST, TRIES, AnswerPart, Job, ModelFiles, prepare_part, try_picture, write_part
 from scoring.cluster.work_list import check_can_be_shared, read_rows, write_work_list
@@ -64,7 +66,7 @@ def score_on_cluster(options: ScoringOptions) -> ClusterCounts:
         device = _device(options)
         output = OutputFolder(options.output)
         pictures = output.begin(settings, lambda: _list_pictures(sources, output, options.part_size))
-        check_nodes([output.settings, *(Place(name) for name in options.inputs if is_remote(name))])
+        check_machines(partial(_what_is_missing, [output.settings.address, *filter(is_remote, options.inputs)]))
         job = Job(ray.put(ModelFiles.of(options)), output, answer_schema(model, scorer), options.image_column)
         parts = range(-(-pictures // options.part_size))
         counts = _score_parts(job, _missing(parts, output), device, options.workers)
@@ -99,6 +101,18 @@ def _list_pictures(sources: Sequence[Source], output: OutputFolder, part_size: i
     if skipped:
         print(describe_skipped(skipped))
     return pictures
+
+
+def _what_is_missing(addresses: Sequence[str]) -> str:
+    """On a machine of the cluster: which of these a run cannot read there, "" if none."""
+    for address in addresses:
+        try:
+            is_there = Place(address).info().type != FileType.NotFound
+        except AgeGenderError as error:
+            return str(error)
+        if not is_there and not is_remote(address):
+            return f"{address} is not there. Put it on a disk that all machines share, or in a store."
+    return ""
 
 
 def _missing(parts: range, output: OutputFolder) -> list[int]:

@@ -16,9 +16,9 @@ import cv2
 import pyarrow as pa
 import ray
 from huggingface_hub import snapshot_download
+from ray.actor import ActorHandle
 
 from model.model_files import one_line
-from scoring.cluster.attempts import Attempts
 from scoring.cluster.output import OutputFolder
 from scoring.cluster.work_list import read_pictures, read_rows
 from scoring.output import answer_rows
@@ -93,8 +93,12 @@ def scorer_on(device: str, model_files: "ray.ObjectRef[ModelFiles]") -> Scorer:
     return ray.get(model_files).load(device)
 
 
-def prepare_part(row: Row, job: Job, attempts: "ray.actor.ActorHandle[Attempts]") -> Row:
-    """Read the pictures of a part, decode them and find their faces; give it back as `LOST` after `TRIES` attempts."""
+def prepare_part(row: Row, job: Job, attempts: ActorHandle) -> Row:
+    """Read the pictures of a part, decode them and find their faces; give it back as `LOST` after `TRIES` attempts.
+
+    Args:
+        attempts: counts how often each part was begun, see `scoring.cluster.attempts`.
+    """
     if ray.get(attempts.begin.remote(row["part"])) > TRIES:
         return row | {"failure": LOST}
 

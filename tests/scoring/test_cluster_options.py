@@ -29,7 +29,7 @@ def test_nothing_else_imports_ray():
 
 def test_it_is_not_installed(options, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    for name in [name for name in sys.modules if name.startswith("scoring.cluster")]:
+    for name in [name for name in sys.modules if name.startswith(("cluster", "scoring.cluster"))]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(AgeGenderError, match=r"not installed: pip install -r requirements-scale\.txt"):
         main(read_arguments([*options, "auto"]))
@@ -54,7 +54,7 @@ def test_addresses_that_do_not_answer(options):
 
 def test_machines_with_other_versions():
     pytest.importorskip("ray", reason="needs Ray: pip install -r requirements-scale.txt")
-    from scoring.cluster.connection import check_versions, versions
+    from cluster.connection import check_versions, versions
 
     check_versions("10.0.0.2", versions(), versions())
     older = versions() | {"torch": "2.0.0", "code of this repository": "0"}

@@ -1,5 +1,6 @@
 """A cluster of Ray on this machine, whose machines are groups of processes that can be lost."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,8 @@ class Machines:
     """Two machines with a CPU each beside the one that only leads; this process is connected to them."""
 
     def __init__(self) -> None:
+        os.environ["RAY_worker_niceness"] = "0"  # else the workers wait for every other process of a busy machine
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         self.cluster = Cluster()
         self._add(num_cpus=0, include_dashboard=False)
         self._workers = [self.add(), self.add()]

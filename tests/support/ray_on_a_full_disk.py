@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from cluster.connection import cluster
 from model.errors import AgeGenderError
-from scoring.cluster.connection import cluster
 from scripts.predict import main, read_arguments
 
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import platform
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +13,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from model.errors import AgeGenderError
+from cluster import ClusterError
 from model.model_files import one_line
-from scoring.cluster import ClusterError
-from scoring.storage import Place, is_remote
 from trainer.devices import usable_cores
 
 
@@ -28,7 +26,7 @@ CODE = (
     "scoring/**/*.py",
     "trainer/**/*.py",
 )  # what decides the answers, from the root of this repository
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
@@ -50,6 +48,7 @@ def cluster(address: str) -> Iterator[None]:
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
     try:
         if address == "local":
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to Ray's makers
             ray.init(address=address, num_cpus=usable_cores(), include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
@@ -84,30 +83,30 @@ def check_resources(needed: Mapping[str, float]) -> None:
         raise ClusterError(f"Expected a cluster with at least {' and '.join(lacking)}. Add a machine, or ask for less.")
 
 
-def check_nodes(places: Sequence[Place]) -> None:
-    """Compare the versions and the code on each machine with this process's, and look there for what it will read.
+def check_machines(look: Callable[[], str] = str) -> None:
+    """Compare the versions and the code on each machine with this process's, and look there for what the work needs.
 
     Args:
-        places: files that are there, seen from this process.
+        look: called on each machine; says what is missing there, "" if nothing.
 
     Raises:
-        ClusterError: a machine differs, lacks a package or this repository, or does not see one of the places.
+        ClusterError: a machine differs, lacks a package or this repository, or something is missing.
     """
     asked = {}
     for node in ray.nodes():
         if node["Alive"]:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = ray.remote(num_cpus=0, max_retries=1)(report_node).options(scheduling_strategy=there)
-            asked[node["NodeManagerAddress"]] = task.remote(places)
+            task = ray.remote(num_cpus=0, max_retries=1)(_report).options(scheduling_strategy=there)
+            asked[node["NodeManagerAddress"], node["NodeID"]] = task.remote(look)
     own = versions()
-    for name, report in asked.items():
+    for (name, _), report in asked.items():
         try:
-            found, problem = ray.get(report, timeout=SECONDS_TO_CHECK)
+            found, missing = ray.get(report, timeout=SECONDS_TO_CHECK)
         except Exception as error:  # no package, no repository, no process: Ray wraps whatever it is
-            raise ClusterError(f"The machine {name} cannot score: {one_line(error)}") from error
+            raise ClusterError(f"The machine {name} cannot work: {one_line(error)}") from error
         check_versions(name, own, found)
-        if problem:
-            raise ClusterError(f"The machine {name} cannot score: {problem}")
+        if missing:
+            raise ClusterError(f"The machine {name} cannot work: {missing}")
 
 
 def check_versions(machine: str, own: Mapping[str, str], found: Mapping[str, str]) -> None:
@@ -132,20 +131,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def report_node(places: Sequence[Place]) -> tuple[dict[str, str], str]:
-    """The versions on the machine that runs it, and what it cannot read; "" if nothing."""
-    for place in places:
-        try:
-            if is_remote(place.address):
-                place.info()
-            elif not os.path.exists(place.address):
-                return (
-                    versions(),
-                    f"{place.address} is not there. Put it on a disk that all machines share, or in a store.",
-                )
-        except AgeGenderError as error:
-            return versions(), one_line(error)
-    return versions(), ""
+def _report(look: Callable[[], str]) -> tuple[dict[str, str], str]:
+    return versions(), look()
 
 
 def _check_answers(address: str) -> None:

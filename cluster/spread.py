@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import cv2
 import ray
 
-from scoring.cluster.connection import check_nodes, check_resources, cluster
+from cluster.connection import check_machines, check_resources, cluster
 
 
 Item = TypeVar("Item")
@@ -19,14 +19,14 @@ TRIES = 4  # of a call whose machine or process is lost
 
 @contextmanager
 def spread_over(address: str) -> Iterator[Callable[..., Iterator[Any]]]:
-    """`map_on_cluster` on the cluster at this address, see `scoring.cluster.connection.cluster`.
+    """`map_on_cluster` on the cluster at this address, see `cluster.connection.cluster`.
 
     Raises:
         ClusterError: it cannot be used.
     """
     with cluster(address):
         check_resources({"CPU": 1})
-        check_nodes([])
+        check_machines()
         yield map_on_cluster
 
 
