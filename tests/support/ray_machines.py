@@ -17,7 +17,7 @@ class Machines:
     """Two machines with a CPU each beside the one that only leads; this process is connected to them."""
 
     def __init__(self) -> None:
-        os.environ["RAY_worker_niceness"] = "0"  # else the workers wait for every other process of a busy machine
+        os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray's spelling; else they wait for every other process
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         self.cluster = Cluster()
         self._add(num_cpus=0, include_dashboard=False)
