@@ -41,11 +41,11 @@ class TrialsOnCluster:
         there = ray.cluster_resources()
         gpus = int(there.get("GPU", 0))
         needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": 1} if gpus else {"num_cpus": 1}
-        worker = ray.remote(**needs)(_Worker)
+        worker: Any = ray.remote(**needs)(_Worker)
         address = _serve(storage)
 
         def start() -> tuple[Any, Any]:
-            one = worker.remote(list(self.recipe_argv), space, address, os.getcwd())
+            one: Any = worker.remote(list(self.recipe_argv), space, address, os.getcwd())
             return one.run.remote(), one
 
         begun = min(count, gpus or int(there.get("CPU", 1)))

@@ -1,9 +1,9 @@
 """How often each part was begun. Alone in a module: the process that counts then imports neither torch nor the scorer."""
 
 from collections import Counter
+from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 
@@ -17,8 +17,8 @@ class Attempts:
         self._begun: Counter[int] = Counter()
 
     @classmethod
-    def beside_this_process(cls) -> ActorHandle:
-        """On this machine, which is lost only if the run is."""
+    def beside_this_process(cls) -> Any:
+        """An actor on this machine, which is lost only if the run is."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         return ray.remote(num_cpus=0)(cls).options(scheduling_strategy=here).remote()
 

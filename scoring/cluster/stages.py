@@ -16,7 +16,6 @@ import cv2
 import pyarrow as pa
 import ray
 from huggingface_hub import snapshot_download
-from ray.actor import ActorHandle
 
 from model.model_files import one_line
 from scoring.cluster.output import OutputFolder
@@ -93,11 +92,11 @@ def scorer_on(device: str, model_files: "ray.ObjectRef[ModelFiles]") -> Scorer:
     return ray.get(model_files).load(device)
 
 
-def prepare_part(row: Row, job: Job, attempts: ActorHandle) -> Row:
+def prepare_part(row: Row, job: Job, attempts: Any) -> Row:
     """Read the pictures of a part, decode them and find their faces; give it back as `LOST` after `TRIES` attempts.
 
     Args:
-        attempts: counts how often each part was begun, see `scoring.cluster.attempts`.
+        attempts: actor of `scoring.cluster.attempts.Attempts`.
     """
     if ray.get(attempts.begin.remote(row["part"])) > TRIES:
         return row | {"failure": LOST}
