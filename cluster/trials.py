@@ -1,5 +1,6 @@
 """Trials of a hyperparameter search, side by side on the machines of a cluster, in the study that one process would fill."""
 
+import itertools
 import os
 import socket
 import threading
@@ -32,7 +33,7 @@ class TrialsOnCluster:
 
     recipe_argv: Sequence[str]
 
-    def __call__(self, space: SearchSpace, storage: BaseStorage, count: int) -> None:
+    def __call__(self, space: SearchSpace, storage: BaseStorage, first: int, count: int) -> None:
         """
         Raises:
             ClusterError: processes were lost again and again.
@@ -44,13 +45,13 @@ class TrialsOnCluster:
         worker: Any = ray.remote(**needs)(_Worker)
         address = _serve(storage)
 
-        def start() -> tuple[Any, Any]:
-            one: Any = worker.remote(list(self.recipe_argv), space, address, os.getcwd())
-            return one.run.remote(), one
+        def start() -> Any:
+            return worker.remote(list(self.recipe_argv), space, address, os.getcwd())
 
-        begun = min(count, gpus or int(there.get("CPU", 1)))
-        working = dict(start() for _ in range(begun))
-        lost = 0
+        numbers = itertools.count(first)
+        processes = [start() for _ in range(min(count, gpus or int(there.get("CPU", 1))))]
+        working = {process.run.remote(next(numbers)): process for process in processes}
+        left, lost = count - len(processes), 0
         while working:
             [done], _ = ray.wait(list(working), num_returns=1)
             process = working.pop(done)
@@ -62,12 +63,10 @@ class TrialsOnCluster:
                 lost += 1
                 if lost > LOST_AT_MOST:
                     raise ClusterError(f"{lost} processes of the search were lost: {one_line(error)}") from error
-                again, process = start()
-                working[again] = process
-                continue
-            if begun < count:
-                begun += 1
-                working[process.run.remote()] = process
+                process, left = start(), left + 1
+            if left:
+                left -= 1
+                working[process.run.remote(next(numbers))] = process
 
 
 class _Worker:
@@ -80,8 +79,8 @@ class _Worker:
             storage = GrpcStorageProxy(host=address[0], port=address[1])
         self._trials = Trials(Arguments.parse(recipe_argv), space, storage)
 
-    def run(self) -> None:
-        self._trials.run(1)
+    def run(self, number: int) -> None:
+        self._trials.run(1, first=number)
 
 
 def _serve(storage: BaseStorage) -> tuple[str, int]:

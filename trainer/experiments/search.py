@@ -143,8 +143,9 @@ def metric_of(recipe: Arguments) -> str:
     return recipe.training.metric_for_best_model.removeprefix("eval_")
 
 
-# (space, storage of the study, number of trials) -> None: runs so many, in whatever processes, and returns when all ended.
-RunTrials = Callable[[SearchSpace, BaseStorage, int], None]
+# (space, storage of the study, number of the first trial, how many) -> None: runs them, in whatever processes, and returns
+# when all have ended.
+RunTrials = Callable[[SearchSpace, BaseStorage, int, int], None]
 
 
 def search(
@@ -179,10 +180,10 @@ def search(
     _give_up_unfinished(study)  # of a search that was killed
     left = trials - len(study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED]))
     if left > 0 and run_trials:
-        run_trials(space, storage, left)
+        run_trials(space, storage, len(study.trials), left)
         _give_up_unfinished(study)  # of processes that were lost
     elif left > 0:
-        Trials(recipe, space, storage).run(left)
+        Trials(recipe, space, storage).run(left, first=len(study.trials))
     return study
 
 
@@ -197,7 +198,12 @@ class Trials:
         self._recipe, self._space, self._storage = recipe, space, storage
         self._trainer = _trainer_of_trials(recipe, space)
 
-    def run(self, count: int) -> None:
+    def run(self, count: int, first: int) -> None:
+        """
+        Args:
+            first: number of the first of these trials, which no other call has: with the same one it would be suggested the
+                same values.
+        """
         study = optuna.load_study(storage=self._storage, study_name=STUDY)
         failed = len(study.get_trials(states=[TrialState.FAIL]))
         metric = metric_of(self._recipe)
@@ -208,8 +214,7 @@ class Trials:
                 n_trials=count,
                 direction=_direction(self._recipe),
                 backend="optuna",
-                # a second call with the first one's seed would suggest the same values again
-                sampler=optuna.samplers.TPESampler(seed=self._recipe.training.seed + len(study.trials)),
+                sampler=optuna.samplers.TPESampler(seed=self._recipe.training.seed + first),
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
                 storage=self._storage,
                 study_name=STUDY,
