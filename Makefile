@@ -27,7 +27,7 @@ check: .venv/test.installed  ## Lint, check the format, the types and the direct
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/test.installed: requirements.txt requirements-dev.txt | .venv/bin/python
+.venv/test.installed: requirements.txt requirements-scale.txt requirements-dev.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	scripts/install_test_tools.sh
 	touch $@ .venv/demo.installed

@@ -11,10 +11,13 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
+from pyarrow.fs import FileType
+
 from model.image_formats import SUFFIXES, starts_as_video
 from scoring.output import parts_folder
-from scoring.sources import Archive, Entry, Folder, InputError, Listed, ListFile, Source
-from scoring.tables import HubDataset, ParquetFile
+from scoring.sources import Archive, Entry, Folder, InputError, Listed, ListFile, RemoteFolder, Source
+from scoring.storage import Place, is_remote
+from scoring.tables import HubDataset, ParquetFile, RemoteParquet
 from scoring.video import VIDEO_SUFFIXES, Video
 from trainer.data.archives import ARCHIVE_SUFFIXES
 from trainer.data.picture_files import HIDDEN, is_hidden, start_of
@@ -23,7 +26,8 @@ from trainer.data.picture_files import HIDDEN, is_hidden, start_of
 LIST_SUFFIX = ".txt"
 EXPECTED = (
     "a picture, an http(s) URL, a folder, a quoted pattern, a .tar, .tar.gz, .tgz or .zip, a .txt with a path a line, "
-    "a .parquet, a video, or the id of a dataset on the Hub"
+    "a .parquet, a video, the id of a dataset on the Hub, or the address of a folder, picture, .parquet or pattern in a "
+    "store (s3://, gs://, hf://)"
 )
 
 
@@ -47,6 +51,7 @@ def open_sources(
     Raises:
         InputError: there is nothing at a path, a pattern matches nothing, `frames_per_second` is not above 0, or the input
             is only parquet files of which none can be read.
+        StorageError: a store cannot be read.
     """
     if not frames_per_second > 0:
         raise InputError(f"Expected --frames-per-second above 0, got {frames_per_second}.")
@@ -111,7 +116,13 @@ def describe_skipped(skipped: Counter[str]) -> str:
 
 def _expand(name: str, output: Path | None) -> tuple[list[str], list[str]]:
     """The visible files that match a pattern, sorted, and the hidden ones; a name without a pattern as it is."""
-    if _is_url(name) or Path(name).exists() or not glob.has_magic(name):
+    if is_remote(name) and glob.has_magic(name):
+        addresses = Place(name).match()
+        if not addresses:
+            raise InputError(f"The pattern {name} matches no file.")
+        hidden = [address for address in addresses if is_hidden(address.partition("://")[2])]
+        return [address for address in addresses if address not in set(hidden)], hidden
+    if is_remote(name) or _is_url(name) or Path(name).exists() or not glob.has_magic(name):
         return [name], []
     found = sorted(set(glob.glob(name, recursive=True)))
     if "**" in name:  # it matches the folders' files too
@@ -140,6 +151,8 @@ def _is_url(name: str) -> bool:
 def _is_single(name: str) -> bool:
     """Whether it is one picture, or a file that is tried as one."""
     several = (*ARCHIVE_SUFFIXES, LIST_SUFFIX, ".parquet")
+    if is_remote(name):
+        return name.lower().endswith(SUFFIXES)
     return _is_url(name) or (Path(name).is_file() and not name.lower().endswith(several) and not _is_video(name))
 
 
@@ -152,6 +165,8 @@ def _is_video(name: str) -> bool:
 
 def _open(name: str, image_column: str, revision: str | None, frames_per_second: float, output: Path | None) -> Source:
     path, suffix = Path(name), name.lower()
+    if is_remote(name):
+        return _open_remote(Place(name.rstrip("/")), image_column)
     if path.is_dir():
         return Folder(path, partial(_is_output, output))
     if not path.exists():
@@ -163,3 +178,16 @@ def _open(name: str, image_column: str, revision: str | None, frames_per_second:
     if suffix.endswith(".parquet"):
         return ParquetFile(path, image_column)
     return Archive(path) if suffix.endswith(ARCHIVE_SUFFIXES) else Video(path, frames_per_second)
+
+
+def _open_remote(place: Place, image_column: str) -> Source:
+    kind = place.info().type
+    if kind == FileType.Directory:
+        return RemoteFolder(place)
+    if kind == FileType.File and place.address.lower().endswith(".parquet"):
+        return RemoteParquet(place.address, image_column)
+    what = "nothing" if kind == FileType.NotFound else "another kind of file"
+    raise InputError(
+        f"Expected a folder, pictures or .parquet files at {place.address}, found {what}. Copy archives, lists and videos to "
+        "a disk first."
+    )

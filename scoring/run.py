@@ -46,11 +46,11 @@ class ScoringOptions:
 
     Raises:
         OptionError: numbers below 1, or options that exclude each other.
-        OutputError: the output has another suffix than `OUTPUT_SUFFIXES`.
+        OutputError: the output has another suffix than `OUTPUT_SUFFIXES`; with `ray` it is a folder.
     """
 
     inputs: Sequence[str]
-    output: Path | None = None
+    output: str | None = None
     model: str = "model"
     model_revision: str | None = None
     crops: bool = False
@@ -65,9 +65,12 @@ class ScoringOptions:
     batch_size: int = 64
     workers: int | None = None
     part_size: int = 1000
+    ray: str | None = None
 
     def __post_init__(self) -> None:
-        if self.output and self.output.suffix not in OUTPUT_SUFFIXES:
+        if self.ray and not self.output:
+            raise OptionError("Expected --output FOLDER with --ray: the machines write their answers there.")
+        if not self.ray and self.output and Path(self.output).suffix not in OUTPUT_SUFFIXES:
             raise OutputError(f"Expected --output to end in {', '.join(OUTPUT_SUFFIXES)}; got {self.output}.")
         workers = 1 if self.workers is None else self.workers
         if min(self.batch_size, self.part_size, workers) < 1:
@@ -81,7 +84,7 @@ class ScoringOptions:
             image_column=self.image_column,
             revision=self.dataset_revision,
             frames_per_second=self.frames_per_second,
-            output=self.output,
+            output=Path(self.output) if self.output else None,
         )
 
     @property
@@ -97,8 +100,9 @@ def score_to_file(options: ScoringOptions) -> OutputCounts | None:
         AgeGenderError: an option, the model, the input or the output cannot be used; or another process writes it.
     """
     assert options.output is not None
-    with only_writer(options.output, "--output"):
-        return _score_to_file(options, options.output)
+    output = Path(options.output)
+    with only_writer(output, "--output"):
+        return _score_to_file(options, output)
 
 
 def _score_to_file(options: ScoringOptions, output: Path) -> OutputCounts | None:
@@ -110,13 +114,7 @@ def _score_to_file(options: ScoringOptions, output: Path) -> OutputCounts | None
         return None
     if output.exists():
         raise OutputError(f"{output} exists already. Choose another --output, or remove it.")
-    settings = {
-        "model": weights_digest(model),
-        "configuration": model.config.to_json_string(),
-        "bf16": options.bf16,
-        "onnx_file": scorer.onnx_sha256,
-        **options.answer_options,
-    }
+    settings = settings_of(options, model, scorer)
     return score_in_parts(scorer, sources, parts, settings, part_size=options.part_size)
 
 
@@ -162,6 +160,17 @@ def load_scorer(options: ScoringOptions) -> tuple[AgeGenderModel, Scorer]:
     if warning:
         logger.warning(warning)
     return model, scorer
+
+
+def settings_of(options: ScoringOptions, model: AgeGenderModel, scorer: Scorer) -> dict[str, Any]:
+    """What the answers depend on beside the input."""
+    return {
+        "model": weights_digest(model),
+        "configuration": model.config.to_json_string(),
+        "bf16": options.bf16,
+        "onnx_file": scorer.onnx_sha256,
+        **options.answer_options,
+    }
 
 
 def answer_schema(model: AgeGenderModel, scorer: Scorer) -> pa.Schema:

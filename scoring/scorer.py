@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -46,9 +46,15 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class _PreparedPicture:
-    picture: Picture  # without its content
-    faces: PreparedFaces | None = None  # without their crops; None where there is a problem
+class PreparedPicture:
+    """What `Scorer.prepare` makes of a picture.
+
+    picture: without its content.
+    faces: without their crops; None where there is a problem.
+    """
+
+    picture: Picture
+    faces: PreparedFaces | None = None
 
     @property
     def weight(self) -> int:
@@ -118,33 +124,35 @@ class Scorer:
     def score(self, pictures: Iterable[Picture]) -> Iterator[Scored]:
         """One `Scored` a picture, in order. A picture that cannot be used has a problem and does not end it."""
         prepared = Prefetcher(
-            pictures, self._prepare, lambda item: item.weight, workers=self.workers, limit=2 * self.batch_size
+            pictures, self.prepare, lambda item: item.weight, workers=self.workers, limit=2 * self.batch_size
         )
-        batch: list[_PreparedPicture] = []
+        batch: list[PreparedPicture] = []
         for item in prepared:
             batch.append(item)
             weight = sum(item.weight for item in batch)
             if weight >= self.batch_size:
-                yield from self._answer(batch)
+                yield from self.answer(batch)
                 prepared.release(weight)
                 batch = []
-        yield from self._answer(batch)
+        yield from self.answer(batch)
 
-    def _prepare(self, picture: Picture) -> _PreparedPicture:
+    def prepare(self, picture: Picture) -> PreparedPicture:
+        """Decode a picture and find its faces. Threads may call it at the same time."""
         named = replace(picture, content=None)
         if picture.problem:
-            return _PreparedPicture(named)
+            return PreparedPicture(named)
         pipe = self._idle.get()
         try:
             faces = pipe.prepare(picture.content)
             # The model reads the pixel values: the crops would only take memory.
-            return _PreparedPicture(named, replace(faces, crops=[]))
+            return PreparedPicture(named, replace(faces, crops=[]))
         except Exception as error:  # decoders raise many types on damaged pictures
-            return _PreparedPicture(replace(named, problem=explain(error)))
+            return PreparedPicture(replace(named, problem=explain(error)))
         finally:
             self._idle.put(pipe)
 
-    def _answer(self, batch: list[_PreparedPicture]) -> Iterator[Scored]:
+    def answer(self, batch: Sequence[PreparedPicture]) -> Iterator[Scored]:
+        """Run the model on the faces of a batch, `batch_size` at a time: one `Scored` a picture, in order."""
         faces = [item.faces for item in batch if item.faces]
         answers = iter(self._pipe.answer(faces, faces_per_forward=self.batch_size))
         for item in batch:

@@ -1,4 +1,4 @@
-"""What a source of pictures is, and those made of picture files: paths, list files, folders and archives."""
+"""What a source of pictures is, and those made of picture files: paths and addresses, list files, folders and archives."""
 
 import hashlib
 import os
@@ -10,8 +10,11 @@ from functools import cache, cached_property, partial
 from pathlib import Path, PurePath
 
 import numpy as np
+from pyarrow import fs
 
 from model.errors import AgeGenderError
+from model.image_formats import START_BYTES
+from scoring.storage import Place, is_remote
 from trainer.data.archives import Member, open_archive
 from trainer.data.picture_files import HIDDEN, is_hidden, start_of, why_no_picture
 from trainer.data.sources import as_text
@@ -58,9 +61,13 @@ class Source(ABC):
         return Counter()
 
 
-def given(content: Content) -> Callable[[], Content]:
-    """A `read` for content that needs no reading."""
-    return lambda: content
+def content_at(location: str) -> Content:
+    """What the pipeline takes for a path or address: the bytes from a store, else the path or http(s) URL itself.
+
+    Raises:
+        StorageError: the store does not give it.
+    """
+    return Place(location).read() if is_remote(location) else location
 
 
 def failing(error: Exception) -> Callable[[], Content]:
@@ -82,24 +89,29 @@ def version_of(path: str | Path) -> str:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A path or http(s) URL, with why it cannot be read, or of what kind it is if it is skipped."""
+class Found:
+    """A path or address, with why it cannot be read, or of what kind it is if it is skipped.
+
+    version: of a file in a store, as `version_of` says it of a path.
+    """
 
     path: str
     problem: OSError | None = None
     skipped: str = ""
+    version: str = ""
 
 
-class _Files(Source):
-    """Picture files and http(s) URLs. One walk gives all but the entries, without reading a picture."""
+class Files(Source):
+    """Picture files by their paths and addresses. One walk gives all but the entries, without reading a picture."""
 
     @abstractmethod
-    def walk(self) -> Iterator[_Found]: ...
+    def walk(self) -> Iterator[Found]: ...
 
     def __iter__(self) -> Iterator[Entry]:
         for found in self.walk():
             if not found.skipped:
-                yield Entry(as_text(found.path), failing(found.problem) if found.problem else given(found.path))
+                read = failing(found.problem) if found.problem else partial(content_at, found.path)
+                yield Entry(as_text(found.path), read)
 
     def count(self) -> int:
         return self._totals[0]
@@ -118,39 +130,40 @@ class _Files(Source):
                 skipped[found.skipped] += 1
             else:
                 count += 1
-                digest.update(f"{as_text(found.path)}|{version_of(found.path)}\0".encode())
+                version = found.version or version_of(found.path)
+                digest.update(f"{as_text(found.path)}|{version}\0".encode())
         return count, digest.hexdigest(), skipped
 
 
 @dataclass(frozen=True)
-class Listed(_Files):
-    """Paths and http(s) URLs from the command line; `hidden` ones matched a pattern too, and are only counted."""
+class Listed(Files):
+    """Paths and addresses from the command line; `hidden` ones matched a pattern too, and are only counted."""
 
     names: tuple[str, ...]
     hidden: tuple[str, ...] = ()
 
-    def walk(self) -> Iterator[_Found]:
-        yield from map(_Found, self.names)
-        yield from (_Found(name, skipped=HIDDEN) for name in self.hidden)
+    def walk(self) -> Iterator[Found]:
+        yield from map(Found, self.names)
+        yield from (Found(name, skipped=HIDDEN) for name in self.hidden)
 
 
 @dataclass(frozen=True)
-class ListFile(_Files):
-    """A text file with one path or http(s) URL a line; paths are relative to the working directory."""
+class ListFile(Files):
+    """A text file with one path or address a line; paths are relative to the working directory."""
 
     path: Path
 
-    def walk(self) -> Iterator[_Found]:
+    def walk(self) -> Iterator[Found]:
         try:
             # -sig: PowerShell and Excel write a byte-order mark first
             with self.path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-                yield from (_Found(line.strip()) for line in file if line.strip())
+                yield from (Found(line.strip()) for line in file if line.strip())
         except OSError as error:
             raise InputError(f"The list {self.path} cannot be read: {error}.") from error
 
 
 @dataclass(frozen=True)
-class Folder(_Files):
+class Folder(Files):
     """The pictures in a folder and the folders in it, sorted folder by folder.
 
     Only the names of one folder are in memory at a time. Links to folders are followed, but each folder is walked once.
@@ -162,11 +175,11 @@ class Folder(_Files):
     path: Path
     is_output: Callable[[Path], bool] = lambda path: False
 
-    def walk(self) -> Iterator[_Found]:
+    def walk(self) -> Iterator[Found]:
         unreadable: list[OSError] = []
         seen: set[tuple[int, int]] = set()
         for parent, folders, files in os.walk(self.path, onerror=unreadable.append, followlinks=True):
-            yield from (_Found(error.filename, error) for error in unreadable)
+            yield from (Found(error.filename, error) for error in unreadable)
             unreadable.clear()
             stat = os.stat(parent)
             if (stat.st_dev, stat.st_ino) in seen:  # a link led here, perhaps from inside this very folder
@@ -174,16 +187,39 @@ class Folder(_Files):
                 continue
             seen.add((stat.st_dev, stat.st_ino))
             hidden = [name for name in folders if is_hidden(name)]
-            yield from (_Found(os.path.join(parent, name), skipped=HIDDEN) for name in hidden)
+            yield from (Found(os.path.join(parent, name), skipped=HIDDEN) for name in hidden)
             folders[:] = sorted(name for name in set(folders).difference(hidden) if not self._is_own(parent, name))
             for name in sorted(files):
                 if not self._is_own(parent, name):
                     path = os.path.join(parent, name)
-                    yield _Found(path, skipped=_kind_skipped(name, partial(start_of, Path(path))))
-        yield from (_Found(error.filename, error) for error in unreadable)
+                    yield Found(path, skipped=_kind_skipped(name, partial(start_of, Path(path))))
+        yield from (Found(error.filename, error) for error in unreadable)
 
     def _is_own(self, parent: str, name: str) -> bool:
         return self.is_output(Path(parent, name))
+
+
+@dataclass(frozen=True)
+class RemoteFolder(Files):
+    """The pictures in a folder of a store and the folders in it, in the order of `Folder`, hidden ones left out as there.
+
+    Raises:
+        StorageError: a folder cannot be listed.
+    """
+
+    place: Place
+
+    def walk(self) -> Iterator[Found]:
+        listed = [(self.place.child(info.base_name), info) for info in self.place.list_folder()]
+        folders = [place for place, info in listed if info.type == fs.FileType.Directory]
+        yield from (Found(place.address, skipped=HIDDEN) for place in folders if is_hidden(_name(place)))
+        for place, info in listed:
+            if info.type == fs.FileType.File:
+                kind = _kind_skipped(info.base_name, partial(place.read_start, START_BYTES))
+                yield Found(place.address, skipped=kind, version=f"{info.size}|{info.mtime_ns}")
+        for place in folders:
+            if not is_hidden(_name(place)):
+                yield from RemoteFolder(place).walk()
 
 
 @dataclass(frozen=True)
@@ -231,6 +267,10 @@ def _kind_skipped(name: str, read_start: Callable[[], bytes]) -> str:
     """ "" for a picture, else `HIDDEN`, the name's suffix in small letters, or "without a suffix"."""
     problem = why_no_picture(name, read_start)
     return problem and (HIDDEN if problem == HIDDEN else as_text(PurePath(name).suffix.lower()) or "without a suffix")
+
+
+def _name(place: Place) -> str:
+    return place.address.rpartition("/")[2]
 
 
 def _start_of_member(read: Callable[[], Member]) -> bytes:

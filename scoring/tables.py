@@ -1,6 +1,6 @@
 """Pictures in a column of a table: a parquet file, or a dataset on the Hub."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,10 +13,11 @@ from datasets import DatasetDict, Image
 from model.dataset_inputs import file_of_set
 from model.errors import AgeGenderError
 from scoring.sources import Content, Entry, InputError, Source, failing, version_of
+from scoring.storage import Place
 from trainer.data.arguments import DataArguments
 from trainer.data.own_pictures import folders_of_set
 from trainer.data.sources import as_text, load_hub
-from trainer.data.table_limits import check_parquet
+from trainer.data.table_limits import check_footer, check_parquet, check_row_group
 
 
 ROWS_AT_ONCE = 32  # bounds memory: a row is a whole picture
@@ -29,7 +30,7 @@ class ParquetFile(Source):
     The file is open only while it is read: an input may have more files than a process may hold open.
     """
 
-    path: Path
+    path: Path | str
     column: str
 
     def __iter__(self) -> Iterator[Entry]:
@@ -39,7 +40,7 @@ class ParquetFile(Source):
         row = 0
         with self._open() as file:
             for group in range(file.num_row_groups):
-                reader = _RowGroup(file, group, self.column, folders_of_set(str(self.path)))
+                reader = _RowGroup(file, group, self.column, self._folders(), self._check_row_group)
                 for index in range(file.metadata.row_group(group).num_rows):
                     yield Entry(as_text(f"{self.path}#{row}"), partial(reader.read, index))
                     row += 1
@@ -60,7 +61,7 @@ class ParquetFile(Source):
         try:
             with self._open() as file:
                 _check_column(self.column, file.schema_arrow.names, str(self.path))
-                check_parquet(self.path, file.metadata)
+                self._check(file.metadata)
                 return file.metadata.num_rows, None
         except (pa.ArrowException, OSError) as error:
             return 1, f"{self.path} cannot be read as a parquet file ({error}): is the download complete?"
@@ -70,18 +71,74 @@ class ParquetFile(Source):
     def _open(self) -> pq.ParquetFile:
         return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20)  # do not read a whole row group
 
+    def _check(self, metadata: pq.FileMetaData) -> None:
+        check_parquet(Path(self.path), metadata)
+
+    def _check_row_group(self, metadata: pq.FileMetaData, group: int) -> None:
+        """Before it is read; `_check` has looked at all of a file on a disk."""
+
+    def _folders(self) -> tuple[Path, ...]:
+        """Where pictures may lie that rows name by their path."""
+        return folders_of_set(str(self.path))
+
+
+class RemoteParquet(ParquetFile):
+    """One file in a store, by its address. Its rows hold encoded pictures and no paths."""
+
+    def signature(self) -> str:
+        info = self._place.info()
+        return f"{self.path}|{info.size}|{info.mtime_ns}|{self.column}"
+
+    def _open(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self._place.open(), pre_buffer=False, buffer_size=8 * 2**20)
+
+    def _check(self, metadata: pq.FileMetaData) -> None:
+        check_footer(str(self.path), metadata, self._place.info().size)
+
+    def _check_row_group(self, metadata: pq.FileMetaData, group: int) -> None:
+        size = self._place.info().size
+        most = check_footer(str(self.path), metadata, size)
+        with self._place.open() as file:
+
+            def read_at(place: int, length: int) -> bytes:
+                file.seek(place)
+                return file.read(length)
+
+            check_row_group(str(self.path), read_at, metadata.row_group(group), size, most)
+
+    def _folders(self) -> tuple[Path, ...]:
+        return ()
+
+    @property
+    def _place(self) -> Place:
+        return Place(str(self.path))
+
 
 class _RowGroup:
     """Reads a row group forwards, `ROWS_AT_ONCE` rows at a time, and nothing before the first row is wanted."""
 
-    def __init__(self, file: pq.ParquetFile, group: int, column: str, folders: tuple[Path, ...]):
+    def __init__(
+        self,
+        file: pq.ParquetFile,
+        group: int,
+        column: str,
+        folders: tuple[Path, ...],
+        check: Callable[[pq.FileMetaData, int], None],
+    ):
+        """
+        Args:
+            folders: where pictures may lie that rows name by their path.
+            check: raises an error if the row group claims too much.
+        """
         self._folders = folders
+        self._check = partial(check, file.metadata, group)
         self._open = partial(file.iter_batches, ROWS_AT_ONCE, row_groups=[group], columns=[column])
         self._batches: Iterator[pa.RecordBatch] | None = None
         self._rows, self._start = pa.array([]), 0
 
     def read(self, index: int) -> Content:
         if self._batches is None:
+            self._check()
             self._batches = self._open()
         while index >= self._start + len(self._rows):
             self._start, self._rows = self._start + len(self._rows), pa.array([])

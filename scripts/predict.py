@@ -15,12 +15,16 @@ thumbnails and deleted ones, are not. What was skipped is counted at the end, by
 
 To resume a run that was stopped, start the same command again. Its finished parts are in the folder OUTPUT.parts, which
 is removed when the output is complete.
+
+More than one machine: docs/scale.md. The machines of a Ray cluster share the pictures out and write a folder of parquet
+files with the same rows:
+
+    python -m scripts.predict s3://bucket/photos --output s3://bucket/faces --ray 10.0.0.1:6379
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 
@@ -40,7 +44,9 @@ def read_arguments(argv: Sequence[str] | None = None) -> ScoringOptions:
         prog="python -m scripts.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help=EXPECTED)
-    parser.add_argument("--output", type=Path, help="a new .parquet, .csv or .jsonl; without it JSON lines are printed")
+    parser.add_argument(
+        "--output", help="a new .parquet, .csv or .jsonl, or a folder with --ray; without it JSON lines are printed"
+    )
     parser.add_argument("--model", default="model", help="folder or Hub id of the model")
     parser.add_argument("--model-revision", "--model_revision", help="branch, tag or commit of a model on the Hub")
     parser.add_argument("--crops", action="store_true", help="the pictures are face crops: do not detect faces")
@@ -78,10 +84,18 @@ def read_arguments(argv: Sequence[str] | None = None) -> ScoringOptions:
         default=1000,
         help="pictures in a part: a kill costs at most one part",
     )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="score on a cluster of Ray: its host:port; auto, the one that this machine belongs to; or local, this machine",
+    )
     return ScoringOptions(**vars(parser.parse_args(argv)))
 
 
 def main(options: ScoringOptions) -> None:
+    if options.ray:
+        print_cluster_counts(options)
+        return
     cv2.setNumThreads(1)  # the workers share the pictures: OpenCV's own threads would compete with them
     if needs_cpu(options.device):
         keep_freed_memory()
@@ -96,6 +110,20 @@ def main(options: ScoringOptions) -> None:
             f"{options.output}: {counts.faces:,} faces in {counts.pictures:,} pictures, "
             f"{counts.errors:,} of which could not be used."
         )
+
+
+def print_cluster_counts(options: ScoringOptions) -> None:
+    """
+    Raises:
+        AgeGenderError: Ray is not installed, or as `score_on_cluster`.
+    """
+    from scoring.cluster.run import score_on_cluster  # imports Ray, which only --ray needs
+
+    counts = score_on_cluster(options)
+    print(
+        f"{options.output}: complete, with {counts.pictures:,} pictures. This start scored {counts.scored:,} of them and found "
+        f"{counts.faces:,} faces; {counts.errors:,} could not be used."
+    )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,13 @@ def format_report(report: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str]) -> None:
     args, data_args = parse_recipe(argv, [PrepareArguments, DataArguments])
-    print(format_report(prepare_data(args, data_args)))
+    if not args.ray:
+        print(format_report(prepare_data(args, data_args)))
+        return
+    from cluster.spread import spread_over  # imports Ray, which only --ray needs
+
+    with spread_over(args.ray) as spread:
+        print(format_report(prepare_data(args, data_args, spread)))
 
 
 if __name__ == "__main__":

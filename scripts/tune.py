@@ -8,6 +8,9 @@ trial that is worse than the median of the earlier ones at the same step, or tha
 OUTPUT_DIR/study.db: the same command resumes it, up to `--trials` finished or pruned trials. Writes trials.md, trials.json
 and trials.png. Needs `pip install optuna`.
 
+`--ray` runs a trial on each GPU of a cluster at the same time, or on each CPU where it has none; data and output lie at the
+same paths on all machines: docs/scale.md.
+
 A space names arguments of the model, the augmentation, the learning or the training. Those that define the losses can be
 searched only if the trials are judged by something else:
 
@@ -35,20 +38,36 @@ def main(argv: Sequence[str]) -> Study:
         prog="python -m scripts.tune",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s RECIPE [--trials N] [--space YAML] [--name value ...]",
+        usage="%(prog)s RECIPE [--trials N] [--space YAML] [--ray ADDRESS] [--name value ...]",
         allow_abbrev=False,
     )
     parser.add_argument("--trials", type=int, default=20, help="number of trials, those of earlier calls included")
     parser.add_argument(
         "--space", type=Path, help="YAML file of what is searched; the usual five arguments unless given"
     )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="run trials side by side on a cluster of Ray: its host:port; auto, the one that this machine belongs to; or "
+        "local, this machine",
+    )
     args, of_recipe = parser.parse_known_args(argv)
     recipe = Arguments.parse(of_recipe)
     if recipe.training.device.type == "cpu":
         keep_freed_memory()
-    study = search(recipe, args.space, args.trials)
+    study = _search_on_cluster(args, recipe, of_recipe) if args.ray else search(recipe, args.space, args.trials)
     print(write_trials(study, of_recipe, Path(recipe.training.output_dir), metric_of(recipe)))
     return study
+
+
+def _search_on_cluster(args: argparse.Namespace, recipe: Arguments, of_recipe: Sequence[str]) -> Study:
+    from cluster.connection import check_machines, check_resources, cluster  # imports Ray, which only --ray needs
+    from cluster.trials import TrialsOnCluster
+
+    with cluster(args.ray):
+        check_resources({"CPU": 1})
+        check_machines()
+        return search(recipe, args.space, args.trials, TrialsOnCluster(of_recipe))
 
 
 if __name__ == "__main__":

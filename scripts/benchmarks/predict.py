@@ -9,7 +9,6 @@ a machine that is busy with other work, compare the CPU time.
 """
 
 import argparse
-import io
 import statistics
 import sys
 import tempfile
@@ -19,9 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
-from PIL import Image
 from transformers import AutoImageProcessor
 
 from model.errors import AgeGenderError
@@ -29,42 +26,12 @@ from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from scoring.output import Parts
 from scoring.run import ScoringOptions, answer_schema, load_scorer, score_in_parts
+from scripts.benchmarks.made_up_pictures import write_crops, write_photographs
 from scripts.benchmarks.measuring import in_own_process, peak_memory_mib
 from trainer.devices import keep_freed_memory, needs_cpu, usable_cores
 
 
-PORTRAIT = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
-PHOTO_WH = (1280, 720)
 GROWTH = 10  # the set grows this many times to show how memory does
-
-
-def write_crops(folder: Path, count: int) -> Path:
-    """The portrait's face at 200 x 200 pixels, each framed a little differently."""
-    portrait = Image.open(PORTRAIT).convert("RGB")
-    for index, (x, y) in enumerate(np.random.default_rng(0).integers(-6, 7, (count, 2))):
-        crop = portrait.crop((160 + x, 55 + y, 290 + x, 185 + y)).resize((200, 200))
-        _save(crop, folder / f"{index:06d}.jpg")
-    return folder
-
-
-def write_photographs(folder: Path, count: int) -> Path:
-    """The portrait one to three times, at sizes from 240 to 480 pixels, on a grainy canvas of 1280 x 720."""
-    random, portrait = np.random.default_rng(0), Image.open(PORTRAIT).convert("RGB")
-    for index in range(count):
-        grain = random.integers(90, 160, (PHOTO_WH[1] // 4, PHOTO_WH[0] // 4, 3), dtype=np.uint8)
-        photo = Image.fromarray(grain).resize(PHOTO_WH, Image.Resampling.BICUBIC)
-        for place in range(1 + index % 3):
-            side = int(random.integers(240, 410))
-            photo.paste(portrait.resize((side, side)), (420 * place, int(random.integers(0, PHOTO_WH[1] - side))))
-        _save(photo, folder / f"{index:06d}.jpg")
-    return folder
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=92)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from trainer.inherited_arguments import REFUSED, WORKING
 
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("model", "model_card", "trainer", "scoring", "demo", "scripts")
+PACKAGES = ("model", "model_card", "trainer", "cluster", "scoring", "demo", "scripts")
 
 
 def main() -> None:

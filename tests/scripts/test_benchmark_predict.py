@@ -2,8 +2,9 @@
 
 import re
 
+from scripts.benchmarks.made_up_pictures import write_crops, write_photographs
 from scripts.benchmarks.measuring import in_own_process
-from scripts.benchmarks.predict import Way, compare, measure, read_arguments, write_crops, write_photographs
+from scripts.benchmarks.predict import Way, compare, measure, read_arguments
 from tests.support.tiny_model import save_tiny_model
 
 

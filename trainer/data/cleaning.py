@@ -1,21 +1,27 @@
 """Find out what the pictures of a source show: their hashes, their groups of duplicates, and one label for each group."""
 
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from datasets import Dataset, Features, Value
+from datasets.fingerprint import Hasher
 from PIL import Image
 
 from model.image_loading import load_rgb
-from trainer.data.duplicates import grey_thumbnail, group_duplicates, pixel_hash
+from trainer.data.duplicates import Spread, grey_thumbnail, group_duplicates, pixel_hash
 from trainer.data.labels import UNKNOWN, UNKNOWN_RACE
 
 
 # Part of the cache key. `datasets` does not see changes inside our functions: raise it when the same pictures get other
 # hashes, thumbnails or groups.
 CLEANING_VERSION = 5
+
+ROWS_AT_ONCE = 2048  # whose pictures are in the memory of this process while a cluster decodes them
+ROWS_A_CALL = 32
 
 LABELS = ["age", "age_low", "age_high", "gender", "race"]
 _FINGERPRINT_FEATURES = Features(
@@ -28,17 +34,48 @@ _FINGERPRINT_FEATURES = Features(
 )
 
 
-def fingerprint_pictures(pictures: Dataset, num_proc: int | None = None) -> Dataset:
-    """`fingerprint` of every row of `trainer.data.sources`. `datasets` caches it, so each picture is decoded once."""
-    return pictures.select_columns(["image"]).map(
-        fingerprint,
-        input_columns=["image"],
+def fingerprint_pictures(pictures: Dataset, num_proc: int | None = None, spread: Spread | None = None) -> Dataset:
+    """`fingerprint` of every row of `trainer.data.sources`. `datasets` caches it, so each picture is decoded once.
+
+    Args:
+        num_proc: processes of this machine that decode.
+        spread: decodes on the machines of a cluster in their place, see `trainer.data.duplicates.Spread`.
+    """
+    images = pictures.select_columns(["image"])
+    if spread is None:
+        return images.map(
+            fingerprint,
+            input_columns=["image"],
+            remove_columns=["image"],
+            features=_FINGERPRINT_FEATURES,
+            fn_kwargs={"version": CLEANING_VERSION},
+            num_proc=num_proc,
+            desc="Reading pictures",
+        )
+
+    def fingerprints(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        chunks = [batch["image"][start : start + ROWS_A_CALL] for start in range(0, len(batch["image"]), ROWS_A_CALL)]
+        rows = list(chain.from_iterable(spread(_fingerprint_all, chunks)))
+        return {name: [row[name] for row in rows] for name in _FINGERPRINT_FEATURES}
+
+    return images.map(
+        fingerprints,
+        batched=True,
+        batch_size=ROWS_AT_ONCE,
         remove_columns=["image"],
         features=_FINGERPRINT_FEATURES,
-        fn_kwargs={"version": CLEANING_VERSION},
-        num_proc=num_proc,
-        desc="Reading pictures",
+        new_fingerprint=_cache_key(images, "fingerprints"),
+        desc="Reading pictures on the cluster",
     )
+
+
+def _fingerprint_all(images: list[dict[str, Any] | None]) -> list[dict[str, Any]]:
+    return [fingerprint(image) for image in images]
+
+
+def _cache_key(dataset: Dataset, what: str) -> str:
+    """For a function that `datasets` cannot hash, since it calls a cluster."""
+    return Hasher.hash((dataset._fingerprint, what, CLEANING_VERSION))
 
 
 def fingerprint(image: dict[str, Any] | None, version: int = CLEANING_VERSION) -> dict[str, Any]:
@@ -65,26 +102,26 @@ def open_picture(image: dict[str, Any]) -> Image.Image:
     return Image.fromarray(load_rgb(image["path"] if image["bytes"] is None else image["bytes"]))
 
 
-def find_groups(fingerprints: Dataset) -> list[str]:
+def find_groups(fingerprints: Dataset, spread: Spread | None = None) -> list[str]:
     """The group of duplicates of every row, "" where the picture has no pixels. Cached like the fingerprints."""
     groups = fingerprints.with_format("arrow").map(
-        _group_table,
+        partial(_group_table, spread=spread),
         batched=True,
         batch_size=None,
         remove_columns=fingerprints.column_names,
-        fn_kwargs={"version": CLEANING_VERSION},
+        new_fingerprint=_cache_key(fingerprints, "groups"),
         desc="Finding duplicates",
     )
     return groups.with_format(None)["group"][:]
 
 
-def _group_table(table: pa.Table, version: int) -> pa.Table:
+def _group_table(table: pa.Table, spread: Spread | None) -> pa.Table:
     hashes = np.asarray(table["pixel_hash"], dtype=object)
     decoded = np.flatnonzero(hashes != "")
     groups = np.full(len(table), "", dtype=object)
     thumbnails = table["thumbnail"]  # memory-mapped: only the one that is read is in memory
     groups[decoded] = group_duplicates(
-        hashes[decoded].tolist(), lambda index: memoryview(thumbnails[int(decoded[index])].as_buffer())
+        hashes[decoded].tolist(), lambda index: memoryview(thumbnails[int(decoded[index])].as_buffer()), spread
     )
     return pa.table({"group": pa.array(groups.tolist(), pa.string())})
 

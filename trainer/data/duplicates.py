@@ -5,8 +5,11 @@ pair the spectra or matching keypoints decide. Groups are the connected componen
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import cv2
 import faiss
@@ -20,7 +23,10 @@ from tqdm.auto import tqdm
 
 THUMBNAIL_SIZE = 96
 VIEWS = (slice(0, THUMBNAIL_SIZE), slice(20, 76))  # whole and centre: crops of different width share their centre
-CHUNK = 8192  # pictures or pairs handled at once, which bounds the memory
+CHUNK = 8192  # pictures handled at once, which bounds the memory
+PAIRS = 256  # compared by one call
+# `map`, or one that calls the function on several threads or machines: (function, items) -> results in order.
+Spread = Callable[..., Iterator[Any]]
 
 # Decision: two pictures are the same if their spectra are as similar as this, or so many keypoints match.
 MIN_SIMILARITY = 0.84
@@ -54,12 +60,15 @@ _MAX_BLACK = 6  # grey level; the black corners that alignment leaves have edges
 _BLACK_MARGIN = np.ones((7, 7), np.uint8)
 
 
-def group_duplicates(hashes: Sequence[str], thumbnail_of: Callable[[int], bytes | memoryview]) -> np.ndarray:
+def group_duplicates(
+    hashes: Sequence[str], thumbnail_of: Callable[[int], bytes | memoryview], spread: Spread | None = None
+) -> np.ndarray:
     """(N,) group names: the smallest pixel hash of each group, so that they depend on content and not on order.
 
     Args:
         hashes: `pixel_hash` of each of the N pictures.
         thumbnail_of: index of a picture -> the bytes of its `grey_thumbnail`.
+        spread: shares the search and the comparisons out; default: threads of this process. The groups are the same.
     """
     # identical pictures once, sorted by hash: the search sees the same input for the same content in any order
     unique, rows, inverse = np.unique(np.asarray(hashes), return_index=True, return_inverse=True)
@@ -69,10 +78,6 @@ def group_duplicates(hashes: Sequence[str], thumbnail_of: Callable[[int], bytes 
     def thumbnail(node: int) -> np.ndarray:
         return np.frombuffer(thumbnail_of(int(rows[node])), np.uint8).reshape(THUMBNAIL_SIZE, THUMBNAIL_SIZE)
 
-    def is_same(pair: np.ndarray) -> bool:
-        first, second, mirrored = pair
-        return same_picture(thumbnail(first), thumbnail(second), bool(mirrored))
-
     found = []
     for view, clear_similarity in zip(VIEWS, (CLEAR_SIMILARITY, np.inf), strict=True):
         descriptors = np.empty((len(unique), DESCRIPTOR_SIZE), np.float32)
@@ -81,19 +86,37 @@ def group_duplicates(hashes: Sequence[str], thumbnail_of: Callable[[int], bytes 
             descriptors[start : chunk.stop] = spectral_descriptors(
                 np.stack([thumbnail(node)[view, view] for node in chunk])
             )
-        found.append(candidate_pairs(descriptors, clear_similarity))
+        found.append(candidate_pairs(descriptors, clear_similarity, spread or map))
     pairs = np.unique(np.concatenate(found), axis=0)
+    chunks = (
+        [
+            (thumbnail(first), thumbnail(second), bool(mirrored))
+            for first, second, mirrored in pairs[start : start + PAIRS]
+        ]
+        for start in range(0, len(pairs), PAIRS)
+    )
     same: list[bool] = []
-    with ThreadPoolExecutor() as pool, tqdm(total=len(pairs), desc="Comparing candidates", leave=False) as progress:
-        for start in range(0, len(pairs), CHUNK):  # OpenCV releases Python's lock, so threads run concurrently
-            for answer in pool.map(is_same, pairs[start : start + CHUNK]):
-                same.append(answer)
-                progress.update()
+    with tqdm(total=len(pairs), desc="Comparing candidates", leave=False) as progress:
+        for answers in (spread or _on_threads)(_compare, chunks):
+            same += answers
+            progress.update(len(answers))
     edges = pairs[np.array(same, bool)]
     graph = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(unique), len(unique)))
     _, component = connected_components(graph, directed=False)
     _, smallest = np.unique(component, return_index=True)
     return unique[smallest[component]][inverse]
+
+
+def _on_threads(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """`map` on threads, since OpenCV releases Python's lock; few items are taken ahead."""
+    items = iter(items)
+    with ThreadPoolExecutor() as pool:
+        while taken := list(islice(items, 32)):
+            yield from pool.map(function, taken)
+
+
+def _compare(pairs: list[tuple[np.ndarray, np.ndarray, bool]]) -> list[bool]:
+    return [same_picture(*pair) for pair in pairs]
 
 
 def pixel_hash(image: Image.Image) -> str:
@@ -108,7 +131,7 @@ def grey_thumbnail(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("L").resize(size_wh, Image.Resampling.BILINEAR))
 
 
-def candidate_pairs(descriptors: np.ndarray, clear_similarity: float = np.inf) -> np.ndarray:
+def candidate_pairs(descriptors: np.ndarray, clear_similarity: float = np.inf, spread: Spread = map) -> np.ndarray:
     """Pairs of pictures that may be the same.
 
     A neighbour is a candidate if it is clearly more similar than the 32nd, which stands for unrelated faces. The search
@@ -117,25 +140,36 @@ def candidate_pairs(descriptors: np.ndarray, clear_similarity: float = np.inf) -
     Args:
         descriptors: (N, DESCRIPTOR_SIZE) unit vectors.
         clear_similarity: from here on a neighbour is a candidate whatever the 32nd.
+        spread: calls the search of `CHUNK` pictures each.
 
     Returns:
         (P, 3) int64 rows (first, second, mirrored) with first < second.
     """
-    index = _build_index(descriptors)
-    found = [np.empty((0, 3), np.int64)]
-    for mirrored in (False, True):
-        chunks = range(0, len(descriptors), CHUNK)
-        title = "Searching mirrored duplicates" if mirrored else "Searching duplicates"
-        for start in tqdm(chunks, desc=title, leave=False):
-            queries = descriptors[start : start + CHUNK] * (MIRROR_SIGNS if mirrored else np.float32(1))
-            similarities, neighbours = index.search(queries, min(_BACKGROUND_NEIGHBOUR + 1, len(descriptors)))
-            wanted = np.clip(similarities[:, -1:] + _MARGIN, _MIN_CANDIDATE_SIMILARITY, clear_similarity)
-            row, column = np.nonzero(similarities[:, : _MAX_NEIGHBOURS + 1] >= wanted)
-            first, second = row + start, neighbours[row, column]
-            pairs = np.stack([np.minimum(first, second), np.maximum(first, second), np.full_like(first, mirrored)], 1)
-            # a picture is its own neighbour, also mirrored where it is symmetric; faiss says -1 for no neighbour
-            found.append(pairs[(first != second) & (second >= 0)])
-    return np.unique(np.concatenate(found), axis=0)
+    search = _Search(_build_index(descriptors), descriptors, clear_similarity)
+    starts = range(0, len(descriptors), CHUNK)
+    chunks = [(start, mirrored) for mirrored in (False, True) for start in starts]
+    found = tqdm(spread(search, chunks), total=len(chunks), desc="Searching duplicates", leave=False)
+    return np.unique(np.concatenate([np.empty((0, 3), np.int64), *found]), axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Finds the candidates of the pictures from `start` on, in an index that every call shares."""
+
+    index: faiss.Index
+    descriptors: np.ndarray
+    clear_similarity: float
+
+    def __call__(self, chunk: tuple[int, bool]) -> np.ndarray:
+        start, mirrored = chunk
+        queries = self.descriptors[start : start + CHUNK] * (MIRROR_SIGNS if mirrored else np.float32(1))
+        similarities, neighbours = self.index.search(queries, min(_BACKGROUND_NEIGHBOUR + 1, len(self.descriptors)))
+        wanted = np.clip(similarities[:, -1:] + _MARGIN, _MIN_CANDIDATE_SIMILARITY, self.clear_similarity)
+        row, column = np.nonzero(similarities[:, : _MAX_NEIGHBOURS + 1] >= wanted)
+        first, second = row + start, neighbours[row, column]
+        pairs = np.stack([np.minimum(first, second), np.maximum(first, second), np.full_like(first, mirrored)], 1)
+        # a picture is its own neighbour, also mirrored where it is symmetric; faiss says -1 for no neighbour
+        return pairs[(first != second) & (second >= 0)]
 
 
 def _build_index(descriptors: np.ndarray) -> faiss.Index:

@@ -15,6 +15,7 @@ from trainer.csv_tables import ENCODING, read_cell, write_csv
 from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
 from trainer.data.cleaning import LABELS, find_groups, fingerprint_pictures, merge_duplicates
+from trainer.data.duplicates import Spread
 from trainer.data.labels import UNKNOWN
 from trainer.data.picture_files import HIDDEN, NOT_A_PICTURE
 from trainer.data.sources import LABEL_FEATURES, as_text
@@ -28,7 +29,7 @@ SOURCE_LABELS = [f"source_{name}" for name in LABELS]
 COLUMNS = ["file_name", "pixel_hash", "group", "split", "kept", "reason", *LABELS, *SOURCE_LABELS]
 
 
-def build_manifest(pictures: Dataset, args: DataArguments, seed: int) -> pd.DataFrame:
+def build_manifest(pictures: Dataset, args: DataArguments, seed: int, spread: Spread | None = None) -> pd.DataFrame:
     """COLUMNS for every row of `pictures`, in its order; splits and labels come from `args.manifest` if that is given.
 
     LABELS are those to train with, SOURCE_LABELS those of the source. `reason` is "" for a picture that is kept, and
@@ -38,11 +39,12 @@ def build_manifest(pictures: Dataset, args: DataArguments, seed: int) -> pd.Data
         pictures: what `trainer.data.loading.read_pictures` returns.
         args: how to split, and what is too contradictory or unusable.
         seed: of the splits.
+        spread: shares the reading and the search for duplicates out, see `trainer.data.duplicates.Spread`.
 
     Raises:
         DatasetError: too much of the source is unusable, or it is not the source of `args.manifest`.
     """
-    fingerprints = fingerprint_pictures(pictures, args.num_proc)
+    fingerprints = fingerprint_pictures(pictures, args.num_proc, spread)
     table = pictures.remove_columns(["image"]).to_pandas()
     found = fingerprints.remove_columns(["thumbnail"]).to_pandas()
     table["problem"] = table["problem"].where(found["undecodable"] == "", found["undecodable"])
@@ -53,7 +55,7 @@ def build_manifest(pictures: Dataset, args: DataArguments, seed: int) -> pd.Data
         table = apply_manifest(table, read_manifest(args.manifest), args.manifest)
         log_unused(table, args.dataset)
         return table[COLUMNS]
-    table["group"] = find_groups(fingerprints)
+    table["group"] = find_groups(fingerprints, spread)
     if args.split_by == "group":
         table = merge_duplicates(table, args.max_age_spread)
     else:

@@ -17,6 +17,7 @@ from trainer.data import DatasetError
 from trainer.data.alignment import align_faces
 from trainer.data.arguments import DataArguments
 from trainer.data.card import draw_data_figures, render_data_card
+from trainer.data.duplicates import Spread
 from trainer.data.loading import read_pictures, select_splits
 from trainer.data.manifest import build_manifest, write_manifest
 from trainer.data.report import describe_data
@@ -35,10 +36,20 @@ class PrepareArguments:
     )
     push_to_hub: str | None = field(default=None, metadata={"help": "user/dataset to push it to, as one commit."})
     public: bool = field(default=False, metadata={"help": "Make that dataset public; it is private otherwise."})
+    ray: str | None = field(
+        default=None,
+        metadata={
+            "help": "Read pictures and find duplicates on a cluster of Ray: its host:port; auto, the one that this machine "
+            "belongs to; or local, this machine. See docs/scale.md."
+        },
+    )
 
 
-def prepare_data(args: PrepareArguments, data_args: DataArguments) -> dict[str, Any]:
+def prepare_data(args: PrepareArguments, data_args: DataArguments, spread: Spread | None = None) -> dict[str, Any]:
     """Write the prepared set to `args.output_dir` and push it if asked to.
+
+    Args:
+        spread: shares the reading and the search for duplicates out, see `trainer.data.duplicates.Spread`.
 
     Returns:
         What `trainer.data.report.describe_data` says of it.
@@ -50,10 +61,12 @@ def prepare_data(args: PrepareArguments, data_args: DataArguments) -> dict[str, 
     """
     folder = Path(args.output_dir)
     with only_writer(folder, "--output_dir"):
-        return _prepare_into(folder, args, data_args)
+        return _prepare_into(folder, args, data_args, spread)
 
 
-def _prepare_into(folder: Path, args: PrepareArguments, data_args: DataArguments) -> dict[str, Any]:
+def _prepare_into(
+    folder: Path, args: PrepareArguments, data_args: DataArguments, spread: Spread | None
+) -> dict[str, Any]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DatasetError(f"{folder} is not empty: choose another output_dir, or remove it first.")
     if data_args.max_samples or data_args.streaming:
@@ -61,7 +74,7 @@ def _prepare_into(folder: Path, args: PrepareArguments, data_args: DataArguments
     if args.push_to_hub:
         check_push(args.push_to_hub, args.public)
     pictures = read_pictures(data_args)
-    manifest = build_manifest(pictures, data_args, args.seed)
+    manifest = build_manifest(pictures, data_args, args.seed, spread)
     splits = select_splits(pictures, manifest, data_args, args.seed)
     if data_args.align:
         splits = align_faces(splits, data_args.num_proc)

@@ -2,13 +2,14 @@
 trains with suggested values and is judged on the validation split.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 from transformers import TrainingArguments
 from transformers.trainer_utils import SaveStrategy
@@ -26,6 +27,7 @@ from trainer.train import build_trainer, prepare_faces
 from trainer.trainer import AgeGenderTrainer
 
 
+STUDY = "search"  # its name in the storage
 EXAMPLE = "the one that `python -m scripts.tune --help` shows"
 DEFAULT_SPACE: dict[str, Any] = {
     "learning_rate": {"low": 1e-4, "high": 3e-3, "log": True},
@@ -141,7 +143,14 @@ def metric_of(recipe: Arguments) -> str:
     return recipe.training.metric_for_best_model.removeprefix("eval_")
 
 
-def search(recipe: Arguments, space_path: Path | None, trials: int) -> optuna.Study:
+# (space, storage of the study, number of the first trial, how many) -> None: runs them, in whatever processes, and returns
+# when all have ended.
+RunTrials = Callable[[SearchSpace, BaseStorage, int, int], None]
+
+
+def search(
+    recipe: Arguments, space_path: Path | None, trials: int, run_trials: RunTrials | None = None
+) -> optuna.Study:
     """Train until `trials` trials are finished or pruned, those of earlier calls with the same `output_dir` included.
 
     A trial is pruned if it is worse than the median of the earlier ones at the same step, or diverges. The study lies in
@@ -149,6 +158,7 @@ def search(recipe: Arguments, space_path: Path | None, trials: int) -> optuna.St
 
     Args:
         space_path: YAML file of a `SearchSpace`; None for `DEFAULT_SPACE`.
+        run_trials: runs them elsewhere, see `RunTrials`; by default one after the other in this process.
 
     Raises:
         RecipeError: the space cannot be searched, the recipe does not say how to judge a trial, or the study was started
@@ -165,33 +175,64 @@ def search(recipe: Arguments, space_path: Path | None, trials: int) -> optuna.St
     folder = Path(recipe.training.output_dir)
     start_experiment(folder, {"search": recipe}, space=space.choices)
 
-    direction: Literal["maximize", "minimize"] = "maximize" if recipe.training.greater_is_better else "minimize"
-    storage, name = f"sqlite:///{folder / 'study.db'}", "search"
-    study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
-    for trial in study.get_trials(states=[TrialState.RUNNING]):  # of a search that was killed
-        study.tell(trial.number, state=TrialState.FAIL)
+    storage = RDBStorage(f"sqlite:///{folder / 'study.db'}")
+    study = optuna.create_study(storage=storage, study_name=STUDY, direction=_direction(recipe), load_if_exists=True)
+    _give_up_unfinished(study)  # of a search that was killed
     left = trials - len(study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED]))
-    if left <= 0:
-        return study
-    trainer = _trainer_of_trials(recipe, space)
-    try:
-        trainer.hyperparameter_search(
-            hp_space=lambda trial: _of(TrainingArguments, space.suggest(trial)),
-            compute_objective=lambda metrics: metrics[f"eval_{metric}"],
-            n_trials=left,
-            direction=direction,
-            backend="optuna",
-            # a second call with the first one's seed would suggest the same values again
-            sampler=optuna.samplers.TPESampler(seed=recipe.training.seed + len(study.trials)),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
-            storage=storage,
-            study_name=name,
-            load_if_exists=True,
-        )
-    except ValueError:  # also raised by Optuna if every trial was pruned: there is no best one
-        if study.trials[-1].state != TrialState.PRUNED:
-            raise
+    if left > 0 and run_trials:
+        run_trials(space, storage, len(study.trials), left)
+        _give_up_unfinished(study)  # of processes that were lost
+    elif left > 0:
+        Trials(recipe, space, storage).run(left, first=len(study.trials))
     return study
+
+
+class Trials:
+    """Runs trials of a study one after the other, on faces that are decoded once."""
+
+    def __init__(self, recipe: Arguments, space: SearchSpace, storage: BaseStorage):
+        """
+        Args:
+            storage: holds the study, which other processes may work on too.
+        """
+        self._recipe, self._space, self._storage = recipe, space, storage
+        self._trainer = _trainer_of_trials(recipe, space)
+
+    def run(self, count: int, first: int) -> None:
+        """
+        Args:
+            first: number of the first of these trials, which no other call has: with the same one it would be suggested the
+                same values.
+        """
+        study = optuna.load_study(storage=self._storage, study_name=STUDY)
+        failed = len(study.get_trials(states=[TrialState.FAIL]))
+        metric = metric_of(self._recipe)
+        try:
+            self._trainer.hyperparameter_search(
+                hp_space=lambda trial: _of(TrainingArguments, self._space.suggest(trial)),
+                compute_objective=lambda metrics: metrics[f"eval_{metric}"],
+                n_trials=count,
+                direction=_direction(self._recipe),
+                backend="optuna",
+                sampler=optuna.samplers.TPESampler(seed=self._recipe.training.seed + first),
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+                storage=self._storage,
+                study_name=STUDY,
+                load_if_exists=True,
+            )
+        except ValueError:  # also raised by Optuna if every trial was pruned: there is no best one
+            states = [trial.state for trial in study.trials]
+            if TrialState.COMPLETE in states or states.count(TrialState.FAIL) > failed:
+                raise
+
+
+def _give_up_unfinished(study: optuna.Study) -> None:
+    for trial in study.get_trials(states=[TrialState.RUNNING]):
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _direction(recipe: Arguments) -> Literal["maximize", "minimize"]:
+    return "maximize" if recipe.training.greater_is_better else "minimize"
 
 
 def _trainer_of_trials(recipe: Arguments, space: SearchSpace) -> AgeGenderTrainer:

@@ -1,0 +1,3 @@
+"""Scoring on a cluster of Ray."""
+
+import cluster  # noqa: F401  # first, since it says so where Ray is not installed

@@ -1,0 +1,28 @@
+"""How often each part was begun. Alone in a module: the process that counts then imports neither torch nor the scorer."""
+
+from collections import Counter
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+
+class Attempts:
+    """Counts in a process of its own, since the process that works on a part may end.
+
+    Ray Data tries a part whose process ends for ever: a picture that crashes the decoder would never let a run end.
+    """
+
+    def __init__(self) -> None:
+        self._begun: Counter[int] = Counter()
+
+    @classmethod
+    def beside_this_process(cls) -> Any:
+        """An actor on this machine, which is lost only if the run is."""
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        return ray.remote(num_cpus=0)(cls).options(scheduling_strategy=here).remote()
+
+    def begin(self, part: int) -> int:
+        """Which attempt this is, from 1."""
+        self._begun[part] += 1
+        return self._begun[part]
