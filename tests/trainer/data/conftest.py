@@ -5,9 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.support.faces_on_disk import utkface_like, write_archive
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import read_pictures
 from trainer.data.manifest import build_manifest
+from trainer.data.preparation import PrepareArguments, prepare_data
 
 
 @pytest.fixture
@@ -24,3 +26,19 @@ def manifest_of(cache):
         return manifest.set_index("file_name")
 
     return build
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory) -> DataArguments:
+    """UTKFace with all its flaws, as its authors give it."""
+    folder = tmp_path_factory.mktemp("raw")
+    archive = write_archive(folder / "UTKFace.tar.gz", utkface_like().items())
+    return DataArguments(dataset=str(archive), cache_dir=str(folder / "cache"))
+
+
+@pytest.fixture(scope="session")
+def prepared(raw, tmp_path_factory) -> Path:
+    """The folder that `scripts.prepare_data` makes of it; not to be changed."""
+    folder = tmp_path_factory.mktemp("prepared") / "faces"
+    prepare_data(PrepareArguments(output_dir=str(folder), shard_size=20), raw)
+    return folder
