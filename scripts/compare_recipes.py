@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model.errors import AgeGenderError
-from trainer.experiments.comparisons import compare
-from trainer.experiments.reports import write_comparison
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,6 +29,10 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--output_dir", "--output-dir", type=Path, help="outputs/NAME_OF_THE_FILE unless given")
     parser.add_argument("--split", choices=("validation", "test"), default="validation", help="what is measured")
     args, shared = parser.parse_known_args(argv)
+    # imported after parsing: they import torch, for which --help and a mistyped option need not wait
+    from trainer.experiments.comparisons import compare
+    from trainer.experiments.reports import write_comparison
+
     folder = args.output_dir or Path("outputs", args.comparison.stem)
     runs = compare(args.comparison, shared, folder, args.split)
     print(write_comparison(runs, folder, f"`{args.comparison}`, measured on {args.split}"))

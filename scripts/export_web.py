@@ -11,9 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from demo.serving import find_model
 from demo.settings import DEFAULT_MODEL, ModelChoice
-from demo.site import write_site
 from model.errors import AgeGenderError
 
 
@@ -23,6 +21,10 @@ def main() -> None:
     parser.add_argument("--revision", help="branch, tag or commit of the Hub id")
     parser.add_argument("--output", type=Path, required=True, help="folder to write; an earlier site in it is replaced")
     args = parser.parse_args()
+    # imported after parsing: they import torch, for which --help and a mistyped option need not wait
+    from demo.serving import find_model
+    from demo.site import write_site
+
     try:
         name = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
         paths = write_site(find_model(ModelChoice(name, args.model, args.revision)), args.output)

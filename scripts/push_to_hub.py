@@ -9,9 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from model.configuration_age_gender import TASK
 from model.errors import AgeGenderError
-from model_card.push import push_folder
 
 
 def main() -> None:
@@ -26,6 +24,10 @@ def main() -> None:
     parser.add_argument("--tag", help="name of this version, v1 say")
     parser.add_argument("--commit-message", help="default: Upload <name of the folder>")
     args = parser.parse_args()
+    # imported after parsing: they import torch, for which --help and a mistyped option need not wait
+    from model.configuration_age_gender import TASK
+    from model_card.push import push_folder
+
     try:
         commit = push_folder(**vars(args))
     except AgeGenderError as error:

@@ -13,12 +13,12 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from trainer.build_model import ModelArguments
 from trainer.data.arguments import DataArguments
 from trainer.data.mixture import MixtureArguments
 from trainer.data.transforms import AugmentationArguments
 from trainer.devices import check_gpu_is_there, check_no_gpu_is_idle, check_processes
 from trainer.distillation.distill import DistillationArguments
+from trainer.model_arguments import ModelArguments
 from trainer.optimizer import LearningArguments
 from trainer.publishing import ReportArguments
 from trainer.recipe import RecipeError, did_you_mean, parse_recipe

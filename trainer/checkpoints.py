@@ -8,10 +8,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
+import torch
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 from transformers.training_args import OptimizerNames
 
@@ -101,6 +103,26 @@ def resume_hint(folder: Path) -> str:
     """A sentence for error messages: from which checkpoint in `folder` the run can resume."""
     last = last_whole_checkpoint(folder)
     return f"The last whole checkpoint is {last}." if last else "There is no checkpoint yet."
+
+
+def weights_in_checkpoint(checkpoint: str, model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The weights that a checkpoint holds, by the names that they have in `model`.
+
+    Raises:
+        CheckpointError: the checkpoint lacks weights of the model, or has others.
+    """
+    loaded: Any = type(model).from_pretrained(
+        checkpoint, config=model.config, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    restored, loading = loaded
+    shapes = [f"{name} {list(saved)} for {list(own)}" for name, saved, own in loading["mismatched_keys"]]
+    others = [*shapes, *loading["missing_keys"], *loading["unexpected_keys"]]
+    if others:
+        raise CheckpointError(
+            f"{checkpoint} holds another architecture than the recipe describes: {len(others)} weights differ, such as "
+            f"{others[0]}. Resume with the recipe that wrote it."
+        )
+    return restored.state_dict()
 
 
 def is_trained(output_dir: Path, training_args: TrainingArguments, *, report: bool) -> bool:

@@ -13,7 +13,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from model_card.run_record import RUN_RECORD, all_sources, earlier_sets, may_be_same, read_run_record, trained_sets
-from trainer.build_model import ModelArguments
+from trainer.model_arguments import ModelArguments
 from trainer.recipe import RecipeError
 from trainer.run_record import describe_splits, public_name
 

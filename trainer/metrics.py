@@ -1,13 +1,10 @@
-"""The scores of both heads during training: an `evaluate.Metric` that works offline, the Trainer's `compute_metrics` on
-validation, and cheap sums over each training batch.
-"""
+"""The scores of both heads: an `evaluate.Metric` that works offline, and the Trainer's `compute_metrics` on validation."""
 
 from collections.abc import Callable, Sequence
 
 import datasets
 import evaluate
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, roc_auc_score
 from transformers import EvalPrediction
@@ -152,25 +149,3 @@ def build_compute_metrics(config: AgeGenderConfig) -> Callable[[EvalPrediction],
         )
 
     return compute_metrics
-
-
-@torch.no_grad()
-def batch_scores(
-    age_logits: torch.Tensor, gender_logits: torch.Tensor, age_labels: torch.Tensor, gender_labels: torch.Tensor
-) -> torch.Tensor:
-    """(4,): sum of the absolute age errors in years, numbers of exact ages, of correct genders and of labelled genders.
-
-    Stays on the device, and reads no value: that would force a synchronisation. The age is the year in which the
-    distribution's median lies.
-
-    Args:
-        age_logits: (B, years). gender_logits: (B, 2).
-        age_labels: (B,) years or (B, 2) inclusive ranges of years; -100 where unknown.
-        gender_labels: (B,); -100 where unknown.
-    """
-    low, high = age_labels.expand(2, -1) if age_labels.ndim == 1 else age_labels.T
-    is_exact, is_labelled = (low >= 0) & (low == high), gender_labels >= 0
-    years = (age_logits.float().softmax(dim=-1).cumsum(dim=-1) < 0.5).sum(dim=-1)
-    is_correct = gender_logits.argmax(dim=-1) == gender_labels
-    parts = ((years - low).abs() * is_exact, is_exact, is_correct & is_labelled, is_labelled)
-    return torch.stack([part.sum() for part in parts]).float()

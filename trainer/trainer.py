@@ -2,7 +2,6 @@
 its log, an end of the run where a value is NaN or Inf, and checkpoints that restore every weight.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -22,15 +21,15 @@ from model.model_files import follow_umask
 from model.modeling_age_gender import AgeGenderModel
 from trainer.arguments import RunArguments
 from trainer.callbacks import GlobalBatch, SeedEachProcess
-from trainer.checkpoints import CheckpointError, TrainingDiverged, resume_hint
+from trainer.checkpoints import CheckpointError, TrainingDiverged, resume_hint, weights_in_checkpoint
 from trainer.data.transforms import BatchTransform
 from trainer.devices import suit_cpu
 from trainer.distillation.distill import Distillation, answers_of
 from trainer.distillation.embedding_head import AgeGenderEmbeddingModel
 from trainer.distillation.teachers import Answers
-from trainer.metrics import batch_scores
 from trainer.optimizer import l1_norm, muon_with_adamw
 from trainer.recipe import RecipeError
+from trainer.running_scores import RunningScores, batch_scores
 from trainer.weight_average import WeightAverage
 
 
@@ -80,10 +79,7 @@ class AgeGenderTrainer(Trainer):
         self._reset_accumulators()
 
     def _reset_accumulators(self) -> None:
-        # Sums since the last log, which may never come. They stay on the device.
-        self._loss_sums: dict[str, dict[str, torch.Tensor]] = {"train": {}, "eval": {}}
-        self._batches: Counter[str] = Counter()  # of "train" and "eval"
-        self._train_scores: torch.Tensor | None = None
+        self._running_scores = RunningScores()
         self._unchecked_losses: list[tuple[int, torch.Tensor]] = []  # (step, loss)
 
     def train(
@@ -245,15 +241,10 @@ class AgeGenderTrainer(Trainer):
         if self.distillation and answers:
             losses["soft_loss"] = self.distillation.soft_loss(outputs, answers)
             loss = self.distillation.loss(outputs, losses["soft_loss"])
-        mode = "train" if model.training else "eval"
-        sums = self._loss_sums[mode]
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + value.detach().float()
-        self._batches[mode] += 1
+        self._running_scores.add_losses("train" if model.training else "eval", losses)
         if model.training:
             labels = (inputs["age_labels"], inputs["gender_labels"])
-            scores = batch_scores(outputs.age_logits, outputs.gender_logits, *labels)
-            self._train_scores = scores if self._train_scores is None else self._train_scores + scores
+            self._running_scores.add_scores(batch_scores(outputs.age_logits, outputs.gender_logits, *labels))
             if self.l1_penalty:
                 loss = loss + self.l1_penalty * l1_norm(self.model)
         return (loss, outputs) if return_outputs else loss
@@ -268,19 +259,12 @@ class AgeGenderTrainer(Trainer):
         """
         if "train_loss" in logs:  # the last record of a training
             self._check_losses()
-        for mode, prefix in (("train", ""), ("eval", "eval_")):
-            if f"{prefix}loss" in logs and self._batches[mode]:
-                sums, self._loss_sums[mode] = self._loss_sums[mode], {}
-                means = torch.stack([*sums.values()])[None] / self._batches.pop(mode)
-                means = self.accelerator.gather(means).view(-1, len(sums)).mean(dim=0)
-                logs |= {f"{prefix}{name}": mean for name, mean in zip(sums, means.tolist(), strict=True)}
-        if "loss" in logs and self._train_scores is not None:
-            scores, self._train_scores = self._train_scores[None], None
-            error, ages, correct, genders = self.accelerator.gather(scores).view(-1, 4).sum(dim=0).tolist()
-            if ages:
-                logs["age_mae"] = error / ages
-            if genders:
-                logs["gender_accuracy"] = correct / genders
+        gather = self.accelerator.gather
+        if "loss" in logs:
+            logs |= self._running_scores.pop_losses("train", gather) | self._running_scores.pop_scores(gather)
+        if "eval_loss" in logs:
+            means = self._running_scores.pop_losses("eval", gather)
+            logs |= {f"eval_{name}": mean for name, mean in means.items()}
         super().log(logs, start_time)
 
     def _check_losses(self) -> None:
@@ -321,18 +305,8 @@ class AgeGenderTrainer(Trainer):
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        loaded: Any = type(self.model).from_pretrained(
-            resume_from_checkpoint, config=self.model.config, output_loading_info=True, ignore_mismatched_sizes=True
-        )
-        restored, loading = loaded
-        shapes = [f"{name} {list(saved)} for {list(own)}" for name, saved, own in loading["mismatched_keys"]]
-        others = [*shapes, *loading["missing_keys"], *loading["unexpected_keys"]]
-        if others:
-            raise CheckpointError(
-                f"{resume_from_checkpoint} holds another architecture than the recipe describes: {len(others)} weights "
-                f"differ, such as {others[0]}. Resume with the recipe that wrote it."
-            )
-        (model or self.model).load_state_dict(restored.state_dict(), strict=True)
+        weights = weights_in_checkpoint(resume_from_checkpoint, self.model)
+        (model or self.model).load_state_dict(weights, strict=True)
         if self.average:
             self.average.load(resume_from_checkpoint)
 
@@ -349,9 +323,8 @@ class AgeGenderTrainer(Trainer):
         if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
             raise TrainingDiverged(f"Weights are NaN or Inf after step {step}. {self._resume_hint()}")
         try:
-            if (
-                self.average and self.args.should_save
-            ):  # before trainer_state.json, which marks the checkpoint as complete
+            # before trainer_state.json, which marks the checkpoint as complete
+            if self.average and self.args.should_save:
                 self.average.save(Path(self._get_output_dir(trial), f"checkpoint-{step}"))
             super()._save_checkpoint(model, trial)
             if self.is_world_process_zero() and trial is None:

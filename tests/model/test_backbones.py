@@ -25,7 +25,8 @@ from model.errors import AgeGenderError
 from model.exported_age_gender import AgeGenderOnnxModel
 from model.modeling_age_gender import AgeGenderModel
 from scripts.maintenance.backbones import COMMON_SIZES, PAGE, picture_kinds, row, side, small_config
-from trainer.build_model import ModelArguments, build_model, check_model
+from trainer.build_model import build_model, check_model
+from trainer.model_arguments import ModelArguments
 from trainer.onnx.export import write_fp32
 
 

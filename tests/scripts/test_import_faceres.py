@@ -19,7 +19,8 @@ from scripts.import_faceres import (
     original_answer,
     read_tensors,
 )
-from trainer.build_model import ModelArguments, build_model
+from trainer.build_model import build_model
+from trainer.model_arguments import ModelArguments
 
 
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)

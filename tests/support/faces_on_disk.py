@@ -57,6 +57,22 @@ def face_files(count: int, seed: int = 0) -> dict[str, bytes]:
     return files
 
 
+def utkface_like() -> dict[str, bytes]:
+    """Faces with all the flaws of UTKFace: duplicates, contradicting labels, unreadable files and names."""
+    files = face_files(60)
+    for index in range(12):
+        picture = draw_detailed_face(index, size=60)
+        copy = list(NEAR_DUPLICATES.values())[index % 3](picture).convert("RGB")
+        ages = (30, 30 + 2 * index)  # up to 22 years apart
+        files[f"{ages[0]}_0_0_2018{index:013d}.jpg"] = as_jpeg(picture)
+        files[f"{ages[1]}_{int(index == 1)}_0_2019{index:013d}.jpg"] = as_jpeg(copy)
+    return files | {
+        "nobody.jpg": as_jpeg(draw_detailed_face(99)),
+        "20_0_0_20170101.jpg": b"text",
+        "readme.txt": b"hello",
+    }
+
+
 def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
     for name, content in files.items():
         path = folder / name

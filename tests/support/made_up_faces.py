@@ -25,3 +25,13 @@ def write_utkface_folder(folder: Path, count: int, size: int = 64, seed: int = 0
         name = f"{age}_{gender}_{race}_2017010912{index:07d}.jpg.chip.jpg"
         draw_face(age, gender, seed=seed * 100_003 + index, size=size).save(folder / name, quality=95)
     return folder
+
+
+def write_noise(folder: Path, count: int) -> None:
+    """Pictures of noise under UTKFace names: no two alike, and nothing to find out from them."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        age, gender, race = rng.integers(1, 90), rng.integers(0, 2), rng.integers(0, 5)
+        noise = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+        noise.save(folder / f"{age}_{gender}_{race}_2017010912{index:07d}.jpg.chip.jpg")

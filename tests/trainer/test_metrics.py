@@ -14,7 +14,8 @@ from trainer.evaluation.bootstrap import (
     median_of,
     ratio_of,
 )
-from trainer.metrics import AgeGenderMetric, batch_scores, build_compute_metrics, range_indices
+from trainer.metrics import AgeGenderMetric, build_compute_metrics, range_indices
+from trainer.running_scores import batch_scores
 
 
 CONFIG = AgeGenderConfig()

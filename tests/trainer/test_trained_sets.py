@@ -13,10 +13,10 @@ from tests.support.made_up_faces import write_utkface_folder
 from tests.support.tiny_model import save_tiny_model
 from trainer.arguments import Arguments
 from trainer.before_training import check_trained_models
-from trainer.build_model import ModelArguments
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 from trainer.finetuning import check_same_seed, check_same_splits, describe_finetuned, describe_trained
+from trainer.model_arguments import ModelArguments
 from trainer.recipe import RecipeError
 from trainer.run_record import describe_splits
 from trainer.train import main, prepare_faces

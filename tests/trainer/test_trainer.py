@@ -9,7 +9,7 @@ from tests.support.tiny_model import IMAGE_SIZE, tiny_model
 from trainer.arguments import RunArguments
 from trainer.callbacks import GlobalBatch
 from trainer.data.transforms import AugmentationArguments, BatchTransform, collate_faces
-from trainer.metrics import batch_scores
+from trainer.running_scores import batch_scores
 from trainer.trainer import AgeGenderTrainer
 
 

@@ -27,9 +27,10 @@ from trainer.data import DatasetError
 from trainer.data.alignment import align_faces
 from trainer.data.arguments import DataArguments
 from trainer.data.cleaning import fingerprint
+from trainer.data.file_sources import read_files, stream_files
 from trainer.data.manifest import build_manifest, face_features, read_manifest, shuffled_rows, split_faces
 from trainer.data.own_pictures import folders_of_set
-from trainer.data.sources import label_rows, open_table, read_files, stream_files
+from trainer.data.sources import label_rows, open_table
 from trainer.data.splits import SPLITS
 
 

@@ -1,14 +1,12 @@
-"""Read a source of labelled faces as rows: an undecoded picture, its labels, and what is wrong with it.
+"""Read a table of labelled faces as rows: a dataset on the Hub, or the parquet files that scripts.prepare_data wrote.
 
-A source is a folder or an archive of picture files, or a table: a dataset on the Hub, or the parquet files that
-scripts.prepare_data wrote.
+What is here for every source: the form of its rows (an undecoded picture, its labels, and what is wrong with it), and their
+pictures decoded. `trainer.data.file_sources` reads folders and archives.
 """
 
-import hashlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +29,17 @@ from datasets.config import HF_DATASETS_CACHE
 from datasets.exceptions import DatasetGenerationError, DatasetsError
 from huggingface_hub.utils import httpx
 
-from model.decoding_limits import MAX_FILE_BYTES
 from model.errors import AgeGenderError
-from model.image_formats import FORMATS
 from model.image_loading import PictureError, load_rgb
 from trainer.data import DatasetError
-from trainer.data.archives import is_archive, read_archive
+from trainer.data.archives import is_archive
 from trainer.data.arguments import DataArguments
 from trainer.data.checked_tables import load_checked
-from trainer.data.labels import FaceLabels, labels_from_name
+from trainer.data.labels import FaceLabels
 from trainer.data.own_pictures import NO_PICTURE, folders_of_set, own_pictures, rows_without_picture, with_own_pictures
-from trainer.data.picture_files import files_in, start_of, why_no_picture
 from trainer.data.splits import SPLITS
-from trainer.data.tables import Columns, MetadataTables
+from trainer.data.tables import Columns
 
-
-SOURCE_VERSION = 4  # part of the cache key: raise it when the same files are read to other rows
 
 LABEL_FEATURES = {
     "age": Value("int32"),
@@ -56,9 +49,9 @@ LABEL_FEATURES = {
     "race": Value("string"),
 }
 _ROW_FEATURES = {"file_name": Value("string"), **LABEL_FEATURES, "problem": Value("string")}
-_FEATURES = Features({"image": Image(decode=False), **_ROW_FEATURES})
+FEATURES = Features({"image": Image(decode=False), **_ROW_FEATURES})
 
-_EXPECTED = "a folder, a .tar.gz, .tgz, .tar or .zip of pictures, or a Hub id such as nu-delta/utkface"
+EXPECTED = "a folder, a .tar.gz, .tgz, .tar or .zip of pictures, or a Hub id such as nu-delta/utkface"
 
 
 def open_table(args: DataArguments) -> DatasetDict | IterableDatasetDict | None:
@@ -88,7 +81,7 @@ def load_hub(args: DataArguments) -> DatasetDict | IterableDatasetDict:
     """
     path = Path(args.dataset)
     if path.is_absolute() or is_archive(path) or args.dataset.startswith((".", "~")):
-        raise DatasetError(f"There is no file or folder {args.dataset}: expected {_EXPECTED}.")
+        raise DatasetError(f"There is no file or folder {args.dataset}: expected {EXPECTED}.")
     splits = _load_table(args, args.dataset, args.dataset_config, revision=args.dataset_revision)
     missing = set(args.dataset_splits or ()) - set(splits)
     if missing:
@@ -99,14 +92,14 @@ def load_hub(args: DataArguments) -> DatasetDict | IterableDatasetDict:
 def _load_table(args: DataArguments, *names: str | None, **options: Any) -> DatasetDict | IterableDatasetDict:
     """`load_checked`, with undecoded pictures of the set's own, and with errors that say what to do."""
     try:
-        with _cache_errors_explained(args.dataset, args.cache_dir):
+        with cache_errors_explained(args.dataset, args.cache_dir):
             table = load_checked(*names, cache_dir=args.cache_dir, streaming=args.streaming, **options)
             return with_own_pictures(table, folders_of_set(args.dataset, args.cache_dir))
     except AgeGenderError:
         raise
     except FileNotFoundError as error:
         raise DatasetError(
-            f"{args.dataset!r} is neither a file or folder here nor a dataset on the Hub ({error}). Expected {_EXPECTED} "
+            f"{args.dataset!r} is neither a file or folder here nor a dataset on the Hub ({error}). Expected {EXPECTED} "
             "(a private one needs `hf auth login`)."
         ) from error
     except (ConnectionError, httpx.HTTPError) as error:
@@ -118,31 +111,10 @@ def _load_table(args: DataArguments, *names: str | None, **options: Any) -> Data
         raise DatasetError(f"{args.dataset} cannot be loaded as a dataset: {error.__cause__ or error}") from error
 
 
-def read_files(path: Path, columns: Columns, cache_dir: str | None = None) -> Dataset:
-    """A row for every file of a folder or archive: image, file_name, labels and problem. Cached until a file changes.
-
-    Pictures of a folder stay paths, those of an archive become bytes in the cache. The labels come from `metadata.csv`
-    if there is one, otherwise from UTKFace file names. `problem` says why a row must be dropped; "" if it can be used.
-
-    Raises:
-        DatasetError: neither a folder nor an archive, a damaged archive, no picture, no label at all, a `metadata.csv`
-            without its columns, or a full disk.
-    """
-    with _cache_errors_explained(str(path), cache_dir):
-        return Dataset.from_generator(
-            _file_rows, features=_FEATURES, cache_dir=cache_dir, gen_kwargs=_row_arguments(path, columns)
-        )
-
-
-def stream_files(path: Path, columns: Columns) -> IterableDataset:
-    """The rows of `read_files`, read in order whenever they are iterated over."""
-    return IterableDataset.from_generator(_file_rows, features=_FEATURES, gen_kwargs=_row_arguments(path, columns))
-
-
 def label_rows(
     rows: Dataset | IterableDataset, columns: Columns, where: str, folders: tuple[Path, ...] = ()
 ) -> Dataset | IterableDataset:
-    """The rows of a table of pictures, in the form of `read_files`.
+    """The rows of a table of pictures, with the columns of `FEATURES`.
 
     Args:
         rows: any columns; classes of a `ClassLabel` are read by their names.
@@ -172,7 +144,7 @@ def label_rows(
     if columns.image != "image":
         rows = rows.rename_column(columns.image, "image")
     if isinstance(rows, IterableDataset):
-        return rows.map(_read_row, with_indices=True, features=_FEATURES, fn_kwargs=arguments, remove_columns=others)
+        return rows.map(_read_row, with_indices=True, features=FEATURES, fn_kwargs=arguments, remove_columns=others)
     # map over the labels alone, so that the pictures are not copied
     labels = rows.select_columns(others).map(
         _read_row,
@@ -227,7 +199,7 @@ def as_text(name: str) -> str:
 
 
 @contextmanager
-def _cache_errors_explained(source: str, cache_dir: str | None) -> Iterator[None]:
+def cache_errors_explained(source: str, cache_dir: str | None) -> Iterator[None]:
     """While `datasets` writes rows into its cache, replace its DatasetGenerationError, which does not say what went wrong.
 
     Raises:
@@ -260,73 +232,3 @@ def _read_row(
     if index in without_picture or row.get("image", ...) is None:  # of a stream the row has its picture too
         labels = FaceLabels(problem=NO_PICTURE)
     return {"file_name": f"row {index}", **asdict(labels)}
-
-
-def _row_arguments(path: Path, columns: Columns) -> dict[str, Any]:
-    """The arguments of `_file_rows`, which are the cache key: `signature` changes when a file does."""
-    if path.is_file() and not is_archive(path):
-        raise DatasetError(f"{path} is a single file: expected {_EXPECTED}.")
-    files = files_in(path) if path.is_dir() else [path]
-    stats = ((file, file.stat() if file.exists() else file.lstat()) for file in files)  # of a link, its file's
-    lines = [str(SOURCE_VERSION), *(f"{file}|{stat.st_size}|{stat.st_mtime_ns}" for file, stat in stats)]
-    signature = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
-    return {"path": str(path), "columns": columns, "signature": signature}
-
-
-def _file_rows(path: str, columns: Columns, signature: str) -> Iterator[dict[str, Any]]:
-    source = Path(path)
-    tables = MetadataTables(source, columns)
-    read_labels = tables.labels if tables.found else labels_from_name
-    others, labelled, unlabelled, other_tables = 0, 0, [], []
-    for file_name, image, problem in _entries(source):
-        if tables.is_table(file_name):
-            continue
-        why_not = why_no_picture(file_name, partial(_start_of, image))
-        if why_not:
-            labels = FaceLabels(problem=why_not)
-            others += 1
-            other_tables += [file_name] if file_name.lower().endswith((".csv", ".tsv")) else []
-        else:
-            labels = read_labels(file_name)
-            labelled += not labels.problem
-            unlabelled += [file_name] if labels.problem else []
-        problem = why_not or problem or labels.problem
-        row = {"image": None if problem else image, "file_name": as_text(file_name)}
-        yield row | asdict(labels) | {"problem": problem}
-    for file_name in tables.names_without_file():
-        yield {"image": None, "file_name": file_name, **asdict(FaceLabels(problem="no file: only a metadata row"))}
-    if not labelled and not unlabelled:
-        raise DatasetError(f"{path} does not contain a picture ({', '.join(FORMATS)}), only {others} other files.")
-    if not labelled:
-        wanted = (
-            f"a row in {columns.table}" if tables.found else "a name such as 25_1_2_20170116.jpg (age_gender_race_date)"
-        )
-        raise DatasetError(
-            f"None of the {len(unlabelled)} pictures in {path} has a label: expected {wanted}. "
-            f"First: {unlabelled[0]}: {read_labels(unlabelled[0]).problem}."
-            + (f" If {other_tables[0]} holds the labels, name it with metadata_file." if other_tables else "")
-        )
-
-
-def _entries(source: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """(file name, picture as path or bytes, problem) of every file."""
-    if source.is_dir():
-        for path in files_in(source):
-            if path.is_file():
-                size = path.stat().st_size
-                too_large = f"too large: {size} bytes, at most {MAX_FILE_BYTES} are read"
-                problem = "empty file" if not size else too_large if size > MAX_FILE_BYTES else ""
-            else:
-                problem = "unreadable: broken link or special file"
-            image: dict[str, Any] = {"path": str(path), "bytes": None}
-            if as_text(str(path)) != str(path) and not problem:  # a table cannot hold that path
-                image = {"path": None, "bytes": path.read_bytes()}
-            yield path.relative_to(source).as_posix(), image, problem
-    else:
-        for member in read_archive(source):
-            problem = member.problem or ("" if member.content else "empty file")
-            yield member.name, {"path": None, "bytes": member.content}, problem
-
-
-def _start_of(image: dict[str, Any]) -> bytes:
-    return start_of(Path(image["path"])) if image["path"] else image["bytes"] or b""

@@ -16,11 +16,12 @@ from transformers.trainer_utils import SaveStrategy
 
 from model.modeling_age_gender import AgeGenderModel
 from trainer.arguments import Arguments
-from trainer.before_training import check_trained_models
-from trainer.build_model import ModelArguments, build_weighted_model, check_model
+from trainer.before_training import check_before_training
+from trainer.build_model import build_weighted_model
 from trainer.data.transforms import AugmentationArguments
 from trainer.experiments.runs import start_experiment
 from trainer.inherited_arguments import REFUSED
+from trainer.model_arguments import ModelArguments
 from trainer.optimizer import LearningArguments
 from trainer.recipe import RecipeError, did_you_mean, read_mapping
 from trainer.train import build_trainer, prepare_faces
@@ -250,8 +251,7 @@ def _trainer_of_trials(recipe: Arguments, space: SearchSpace) -> AgeGenderTraine
     args = recipe._replace(training=training, learning=learning)
     if args.distillation.paths:
         raise RecipeError("A search trains without teachers and embeddings. Leave them out.")
-    check_model(args.model)
-    faces = prepare_faces(args, check_trained_models(args))
+    faces = prepare_faces(args, check_before_training(args, Path(training.output_dir)))
     trainer = build_trainer(args, faces, *build_weighted_model(args.model, faces.splits["train"]))
 
     def build_model_of(trial: optuna.Trial | None) -> AgeGenderModel:

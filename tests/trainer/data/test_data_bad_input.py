@@ -2,47 +2,16 @@
 
 import io
 import os
-import tarfile
-import zipfile
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.support.faces_on_disk import as_jpeg, draw_detailed_face, face_files, write_archive, write_folder
-from trainer.data import DatasetError, archives
+from tests.support.bad_faces import FILES, OTHER, PICTURE, error_of
+from tests.support.faces_on_disk import draw_detailed_face, write_archive, write_folder
 from trainer.data.arguments import DataArguments
-from trainer.data.loading import load_faces, read_pictures
-from trainer.data.manifest import build_manifest
+from trainer.data.loading import load_faces
 from trainer.data.splits import SPLITS
-
-
-FILES = face_files(40)
-PICTURE = as_jpeg(draw_detailed_face(1, size=48))
-OTHER = as_jpeg(draw_detailed_face(2, size=48))
-
-
-@pytest.fixture
-def manifest_of(cache):
-    """The manifest of a folder or archive, indexed by file name, which may occur more than once."""
-
-    def build(path: Path, **options) -> pd.DataFrame:
-        args = DataArguments(dataset=str(path), cache_dir=cache, **{"max_unusable_fraction": 0.5} | options)
-        pictures = read_pictures(args)
-        manifest = build_manifest(pictures, args, seed=0)
-        assert len(manifest) == len(pictures), "every file has its row"
-        assert (manifest["kept"] == (manifest["reason"] == "")).all()
-        assert (manifest["kept"] == (manifest["split"] != "")).all()
-        return manifest.set_index("file_name")
-
-    return build
-
-
-def error_of(path: Path, cache: str, **options) -> str:
-    with pytest.raises(DatasetError) as error:
-        load_faces(DataArguments(dataset=str(path), cache_dir=cache, **options), seed=0)
-    return str(error.value)
 
 
 def test_undecodable_files_are_listed_and_dropped(manifest_of, tmp_path):
@@ -150,101 +119,6 @@ def test_one_content_under_many_names_is_one_picture(manifest_of, tmp_path):
     assert rows["kept"].sum() == 1
     assert rows["group"].nunique() == 1
     assert (rows["reason"] == f"copy: of {rows.index[rows['kept']][0]}").sum() == 39
-
-
-@pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
-@pytest.mark.parametrize("name", ["../30_0_0_20170101.jpg", "a/../../30_0_0_20170101.jpg", "/tmp/30_0_0_20170101.jpg"])
-def test_paths_that_climb_out_of_an_archive(name, suffix, manifest_of, tmp_path):
-    archive = write_archive(tmp_path / f"faces{suffix}", [*FILES.items(), (name, PICTURE)])
-    before = {str(path) for path in tmp_path.rglob("*")}
-    manifest = manifest_of(archive)
-    assert manifest.at[name, "reason"] == "unsafe path in archive: it leaves the archive's folder"
-    assert {str(path) for path in tmp_path.rglob("*")} == before
-    assert not Path("/tmp/30_0_0_20170101.jpg").exists()
-
-
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_links_and_devices_in_a_tar(kind, manifest_of, tmp_path):
-    path = write_archive(tmp_path / "faces.tar", FILES.items())
-    with tarfile.open(path, "a") as archive:
-        info = tarfile.TarInfo("30_0_0_20170101.jpg")
-        info.type, info.linkname = kind, "/etc/passwd"
-        archive.addfile(info)
-    assert manifest_of(path).at["30_0_0_20170101.jpg", "reason"].startswith("link or device in archive")
-
-
-def test_link_in_a_zip(manifest_of, tmp_path):
-    path = write_archive(tmp_path / "faces.zip", FILES.items())
-    with zipfile.ZipFile(path, "a") as archive:
-        info = zipfile.ZipInfo("30_0_0_20170101.jpg")
-        info.create_system, info.external_attr = 3, 0o120777 << 16
-        archive.writestr(info, "/etc/passwd")
-    assert manifest_of(path).at["30_0_0_20170101.jpg", "reason"].startswith("link or device in archive")
-
-
-@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
-def test_one_damaged_picture_in_a_zip(method, manifest_of, tmp_path):
-    name, path = "30_0_0_20170101.jpg", tmp_path / "faces.zip"
-    with zipfile.ZipFile(path, "w", method) as archive:
-        for member, content in [(name, OTHER), *FILES.items()]:
-            archive.writestr(member, content)
-    whole = bytearray(path.read_bytes())
-    start = len(name) + 60  # within the first member's content, which begins 30 bytes after its name
-    whole[start : start + 40] = bytes(40)
-    path.write_bytes(whole)
-    manifest = manifest_of(path)
-    assert manifest.at[name, "reason"].startswith("unreadable")
-    assert manifest["kept"].sum() == len(FILES)
-
-
-@pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
-def test_bombs(suffix, cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "SPARE_BYTES", 0)
-    path = tmp_path / f"faces{suffix}"
-    bomb = [(f"{i}_0_0_20170101.jpg", bytes(4 * 2**20)) for i in range(20, 26)]
-    if suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in bomb:
-                archive.writestr(name, content)
-    else:
-        write_archive(path, bomb)
-    assert "expands to more than 200 times its size, like a decompression bomb" in error_of(path, cache)
-
-
-def test_a_member_too_large_is_dropped(manifest_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 100_000)
-    path = write_archive(tmp_path / "faces.tar", [*FILES.items(), ("30_0_0_20170101.jpg", bytes(100_001))])
-    assert manifest_of(path).at["30_0_0_20170101.jpg", "reason"] == "too large: 100001 bytes, at most 100000 are read"
-
-
-def test_an_encrypted_or_damaged_zip_member_is_dropped(manifest_of, tmp_path):
-    path = write_archive(tmp_path / "faces.zip", [("30_0_0_20170101.jpg", PICTURE), *FILES.items()])
-    content = bytearray(path.read_bytes())
-    content[80] ^= 0xFF  # inside the first member, whose checksum now is wrong
-    path.write_bytes(content)
-    assert manifest_of(path).at["30_0_0_20170101.jpg", "reason"].startswith("unreadable: Bad CRC-32")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("faces.tar.gz", b"", "cannot be read as an archive"),
-        ("faces.tgz", b"no archive at all", "cannot be read as an archive"),
-        ("faces.zip", b"no archive at all", "cannot be read as an archive"),
-        ("faces.jpg", PICTURE, "is a single file: expected a folder, a .tar.gz"),
-        ("faces.rar", b"Rar!", "is a single file: expected a folder, a .tar.gz"),
-    ],
-)
-def test_files_that_are_not_archives(name, content, message, cache, tmp_path):
-    (tmp_path / name).write_bytes(content)
-    assert message in error_of(tmp_path / name, cache)
-
-
-@pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
-def test_a_truncated_archive(suffix, cache, tmp_path):
-    path = write_archive(tmp_path / f"faces{suffix}", FILES.items())
-    path.write_bytes(path.read_bytes()[:-3000])
-    assert "is the download complete?" in error_of(path, cache)
 
 
 @pytest.mark.parametrize(

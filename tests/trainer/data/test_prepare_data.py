@@ -1,7 +1,6 @@
-"""The prepared set: what is written, that it loads like its source, and that it can be pushed to the Hub and loaded."""
+"""The prepared set: what is written, and that it loads like its source."""
 
 import json
-import os
 import shlex
 import subprocess
 from dataclasses import replace
@@ -11,62 +10,29 @@ import numpy as np
 import pandas as pd
 import pytest
 from datasets import IterableDatasetDict
-from huggingface_hub import CommitOperationAdd, HfApi, _upload_pipeline, constants
 from PIL import Image
 from yaml import safe_load
 
-from model_card.hub_checks import HubError
 from scripts.benchmarks.check_splits import find_leaks
 from tests.support.faces_on_disk import (
     NEAR_DUPLICATES,
     as_jpeg,
     draw_detailed_face,
     face_files,
-    write_archive,
+    utkface_like,
     write_folder,
 )
-from tests.support.hub_server import Fault, HubServer
 from tests.support.warm_python import warm_python
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 from trainer.data.manifest import read_manifest
-from trainer.data.preparation import PrepareArguments, prepare_data, push
+from trainer.data.preparation import PrepareArguments, prepare_data
 from trainer.data.report import describe_data
 from trainer.data.sources import load_row_picture
 from trainer.data.splits import SPLITS
 
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def utkface_like() -> dict[str, bytes]:
-    """Faces with all the flaws of UTKFace: duplicates, contradicting labels, unreadable files and names."""
-    files = face_files(60)
-    for index in range(12):
-        picture = draw_detailed_face(index, size=60)
-        copy = list(NEAR_DUPLICATES.values())[index % 3](picture).convert("RGB")
-        ages = (30, 30 + 2 * index)  # up to 22 years apart
-        files[f"{ages[0]}_0_0_2018{index:013d}.jpg"] = as_jpeg(picture)
-        files[f"{ages[1]}_{int(index == 1)}_0_2019{index:013d}.jpg"] = as_jpeg(copy)
-    return files | {
-        "nobody.jpg": as_jpeg(draw_detailed_face(99)),
-        "20_0_0_20170101.jpg": b"text",
-        "readme.txt": b"hello",
-    }
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory) -> DataArguments:
-    folder = tmp_path_factory.mktemp("raw")
-    archive = write_archive(folder / "UTKFace.tar.gz", utkface_like().items())
-    return DataArguments(dataset=str(archive), cache_dir=str(folder / "cache"))
-
-
-@pytest.fixture(scope="module")
-def prepared(raw, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("prepared") / "faces"
-    prepare_data(PrepareArguments(output_dir=str(folder), shard_size=20), raw)
-    return folder
 
 
 def test_the_prepared_set_is_its_source_cleaned(raw, prepared):
@@ -259,68 +225,6 @@ def test_leaks_are_found_by_the_check(raw, tmp_path):
         | (groups["test"] & groups["validation"])
     )
     assert len(leaks) == len(crossing)
-
-
-def test_a_push_is_one_commit(prepared, hub: HubServer, monkeypatch, tmp_path):
-    """Even where the client's Xet library uploads, and would commit in batches: here of one file."""
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
-    monkeypatch.setattr(_upload_pipeline, "COMMIT_SIZE_SCALE", [1])
-    monkeypatch.setattr(_upload_pipeline, "INITIAL_COMMIT_SIZE_INDEX", 0)
-    monkeypatch.setenv("HF_TOKEN", hub.token)
-    HfApi().create_repo("user/faces", repo_type="dataset", private=True)
-    stale = [CommitOperationAdd(path, b"old") for path in ("data/train-00000-of-00099.csv", "LICENSE")]
-    HfApi().create_commit("user/faces", stale, repo_type="dataset", commit_message="An earlier set")
-
-    files = {path.relative_to(prepared).as_posix(): path for path in prepared.rglob("*") if path.is_file()}
-    hub.take_from_xet(path.read_bytes() for path in files.values())
-    push(prepared, "user/faces", public=False)
-    assert ("GET", "/api/datasets/user/faces/xet-write-token/main") in hub.requests
-    commit = hub.repository("user/faces", "datasets").branches["main"]
-    assert [entry.title for entry in commit.history()] == ["Upload faces", "An earlier set", "initial commit"]
-    assert commit.files.keys() == files.keys() | {"LICENSE", ".gitattributes"}
-
-    for path in ("/xet-write-token/", "/commit/"):
-        hub.inject(Fault("status", "GET" if "xet" in path else "POST", path, status=404))
-        other = write_folder(tmp_path / "other", {"data/train-00000-of-00001.parquet": path.encode()})
-        with pytest.raises(HubError, match=r"HF_HUB_DISABLE_XET=1 hf upload user/faces .*other .*404"):
-            push(other, "user/faces", public=False)
-    assert hub.repository("user/faces", "datasets").branches["main"] == commit
-
-
-@pytest.mark.slow
-def test_push_stream_and_train_from_the_hub(raw, hub: HubServer, tmp_path):
-    """The commands of a user, with the real client, each in its own process."""
-
-    def run(*command: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [warm_python(), *command], cwd=ROOT, env=os.environ | hub.env, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == code, done.stderr
-        return done.stdout + done.stderr
-
-    prepare = ["-m", "scripts.prepare_data", "--dataset", raw.dataset, "--cache-dir", str(raw.cache_dir)]
-    printed = run(*prepare, "--output-dir", str(tmp_path / "faces"), "--push-to-hub", "user/faces")
-    assert "87 files: 65 kept" in printed
-    assert hub.url in printed
-    state = "from huggingface_hub import HfApi; print('private:', HfApi().dataset_info('user/faces').private)"
-    assert "private: True" in run("-c", state)
-    load = """
-from trainer.data.loading import DataArguments, load_faces
-for streaming in (False, True):
-    faces = load_faces(DataArguments(dataset="user/faces", streaming=streaming), seed=0)
-    print({split: len(list(rows)) for split, rows in faces.items()})
-"""
-    sizes = {split: len(rows) for split, rows in load_faces(raw, seed=0).items()}
-    assert run("-c", load).count(str(sizes)) == 2
-
-    again = run(*prepare, "--output-dir", str(tmp_path / "b"), "--push-to-hub", "user/faces", "--seed", "1")
-    assert "Pushed to" in again
-    public = "from huggingface_hub import HfApi; HfApi().create_repo('user/open', repo_type='dataset', private=False)"
-    run("-c", public)
-    refused = run(*prepare, "--output-dir", str(tmp_path / "c"), "--push-to-hub", "user/open", code=1)
-    assert "user/open exists and is public: add --public" in refused
-    assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.slow
