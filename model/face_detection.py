@@ -181,7 +181,7 @@ class YuNetDetector:
         # The ratio of the two similarities, as one complex number, is how far the crop turned and scaled.
         before, after = (complex(*crop_matrix(f, UTKFACE_LANDMARKS_XY, 1)[:, 0]) for f in (face, found))
         change = after / before
-        return _Look(found, abs(np.angle(change, deg=True)) < 8 and 0.9 < abs(change) < 1.1)
+        return _Look(found, bool(abs(np.angle(change, deg=True)) < 8 and 0.9 < abs(change) < 1.1))
 
     def _settle(self, picture: HalvedPicture, look: "_Look") -> Face:
         """Look again, at most twice, until a look finds about what the one before found."""

@@ -65,7 +65,7 @@ def _places_around() -> tuple[np.ndarray, np.ndarray]:
         # OpenCV puts a pixel's coordinates at its centre.
         in_picture_xy = (pixels_xy - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T - 0.5
         places[top : top + cell, left : left + cell] = in_picture_xy
-    return cv2.convertMaps(places, None, cv2.CV_16SC2)
+    return cv2.convertMaps(places[..., 0], places[..., 1], cv2.CV_16SC2)
 
 
 def read_turns(rows: np.ndarray, matrices: Sequence[np.ndarray]) -> list[Turn]:

@@ -78,7 +78,8 @@ def find_regions(boxes_xywh: np.ndarray, shape_hw: tuple[int, int]) -> list[tupl
     corners = stats[1:count, :2], stats[1:count, :2] + stats[1:count, 2:4]  # the first is what is not marked
     if np.prod(corners[1] - corners[0], axis=1).sum() >= WHOLE_SHARE * marked.size:
         return [(0, 0, marked.shape[1] * BLOCK, marked.shape[0] * BLOCK)]
-    return [tuple(int(at) * BLOCK for at in region) for region in np.concatenate(corners, axis=1)]
+    regions = (np.concatenate(corners, axis=1) * BLOCK).tolist()
+    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in regions]
 
 
 def _hints(seen: np.ndarray, rows: np.ndarray, longest: int) -> np.ndarray:

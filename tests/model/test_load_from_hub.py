@@ -238,6 +238,7 @@ def test_pushed_code_is_what_is_needed(pushed: Pushed):
         "model_files.py",
         "prepared_faces.py",
         "modeling_age_gender.py",
+        "network_limits.py",
         "exported_age_gender.py",
         "pipeline_age_gender.py",
     }

@@ -275,6 +275,7 @@ def test_saved_again_into_another_folder_and_its_own(pipe: AgeGenderPipeline, tm
             "image_loading.py",
             "losses_age_gender.py",
             "model_files.py",
+            "network_limits.py",
             "prepared_faces.py",
             "handler.py",
             "requirements.txt",
