@@ -30,12 +30,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
-def cluster(address: str) -> Iterator[None]:
+def cluster(address: str, cpus: int | None = None) -> Iterator[None]:
     """Connect to a cluster until the block ends, unless this process is connected to one.
 
     Args:
         address: host:port; "auto": the cluster that this machine belongs to; or "local": one that consists of this machine
             and ends with the block.
+        cpus: of a "local" one; default: the cores that this process may use.
 
     Raises:
         ClusterError: nothing answers there, or its versions of Ray or Python differ from this process's.
@@ -49,7 +50,7 @@ def cluster(address: str) -> Iterator[None]:
     try:
         if address == "local":
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to Ray's makers
-            ray.init(address=address, num_cpus=usable_cores(), include_dashboard=False, **quiet)
+            ray.init(address=address, num_cpus=cpus or usable_cores(), include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
     except ConnectionError as error:

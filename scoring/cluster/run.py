@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from pyarrow.fs import FileType
 from ray.data import ActorPoolStrategy, ExecutionResources
-from ray.exceptions import RayError
+from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 from tqdm.auto import tqdm
 
 from cluster.connection import check_machines, check_resources, cluster
@@ -171,6 +171,8 @@ def _find_crashing_pictures(job: Job, parts: Iterable[int]) -> dict[int, str]:
         for picture, done in tried.items():
             try:
                 ray.get(done)
-            except RayError:
+            except (WorkerCrashedError, OutOfMemoryError):
                 crashed[picture] = CRASHED
+            except RayError:  # a machine was lost, say: the picture is tried again with its part
+                continue
     return crashed

@@ -52,7 +52,7 @@ def measure(options: ScoringOptions, warm_up: Path, workers: int) -> Measurement
         from cluster.connection import cluster  # Ray is only there in this process
         from scoring.cluster.run import score_on_cluster
 
-        with cluster("local"):
+        with cluster("local", cpus=workers):
             options = replace(options, ray="local", workers=workers)
             score_on_cluster(replace(options, inputs=[str(warm_up)], output=f"{options.output}-warm"))
             return _timed(score_on_cluster, options)

@@ -23,7 +23,7 @@ def options(saved_tiny_model: Path, tmp_path: Path) -> list[str]:
 
 
 def test_nothing_else_imports_ray():
-    code = "import sys, scripts.predict, scripts.prepare_data; sys.exit('ray' in sys.modules)"
+    code = "import sys, scripts.predict, scripts.prepare_data, scripts.tune; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
