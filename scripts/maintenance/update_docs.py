@@ -71,7 +71,11 @@ def summary_table(metrics: dict[str, Any]) -> str:
     rows = [
         ("age: mean absolute error", [years(one["age"]["mae"]) if "age" in one else "" for one in columns]),
         ("age: within five years", [percent(one["age"]["cs5"]) if "age" in one else "" for one in columns]),
-        ("gender: accuracy", [percent(one["gender"]["accuracy"]) for one in columns]),
+        (
+            "age: in the 80% interval",
+            [percent(one["calibration"]["age_interval"]["coverage"]) if "age" in one else "" for one in columns],
+        ),
+        ("gender: accuracy", [percent(one["gender"]["accuracy"]) if "gender" in one else "" for one in columns]),
         ("nine age ranges: accuracy", [percent(one["age_ranges"]["FairFace-9"]["accuracy"]) for one in columns]),
         (
             "nine age ranges: 1-off accuracy",
@@ -82,6 +86,7 @@ def summary_table(metrics: dict[str, Any]) -> str:
     age, gender, ranges = metrics["age"], metrics["gender"], metrics["age_ranges"]["FairFace-9"]
     baselines = [
         years(age["baseline"]["mae"]),
+        "",
         "",
         percent(gender["baseline"]["accuracy"]),
         percent(ranges["baseline"]["accuracy"]),
@@ -143,7 +148,8 @@ def external_sentence(name: str, metrics: dict[str, Any]) -> str:
     """How the model does on an external test set, or on the held-out part of a further training set."""
     parts = [f"gender {percent(metrics['gender']['accuracy'])}"] if "gender" in metrics else []
     if "age" in metrics:
-        parts.append(f"age MAE {years(metrics['age']['mae'])}")
+        coverage = metrics["calibration"]["age_interval"]["coverage"]
+        parts.append(f"age MAE {years(metrics['age']['mae'])}; {percent(coverage)} of the ages lie in the interval")
     for title, scores in list(comparable_range_sets(metrics["age_ranges"]).items())[:1]:
         parts.append(f"{title} {percent(scores['accuracy'])}, 1-off {percent(scores['within_one'])}")
     found = metrics["pictures"] - (metrics["pictures_without_detected_face"] or 0)
