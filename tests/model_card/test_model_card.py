@@ -254,7 +254,8 @@ def test_an_onnx_file_without_its_comparison_is_refused(run):
 
 def test_without_onnx_files_the_card_does_not_speak_of_them(run):
     shutil.rmtree(run / "onnx")
-    assert "onnx" not in render_card(run).lower()
+    card = render_card(run).replace('"onnxruntime>=', "")  # which the face detector runs on
+    assert "onnx" not in card.lower()
 
 
 def test_missing_learning_curves_are_named(run):
