@@ -28,7 +28,8 @@ def test_figures_are_those_of_the_pipeline(run, metrics, data_args):
     pipe = AgeGenderPipeline(
         model=AgeGenderModel.from_pretrained(run), image_processor=AutoImageProcessor.from_pretrained(run)
     )
-    answers = [answer for (answer,) in pipe(list(faces["image"]), detect=False)]
+    folder = data_args.dataset
+    answers = [answer for (answer,) in pipe(list(faces["image"]), detect=False, dataset_folder=folder)]
     errors = [abs(answer["age"] - age) for answer, age in zip(answers, faces["age"], strict=True)]
     names = pipe.model.config.gender_names
     right = [answer["gender"] == names[gender] for answer, gender in zip(answers, faces["gender"], strict=True)]
