@@ -1,27 +1,23 @@
-"""`AgeGenderTrainer`: the Hugging Face Trainer with augmentation on the device, the losses and scores of both heads in
-its log, an end of the run where a value is NaN or Inf, and checkpoints that restore every weight.
+"""`AgeGenderTrainer`: the Hugging Face Trainer with augmentation on the device, teachers, and the losses and scores of both
+heads in its log.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler
-from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from transformers.training_args import OptimizerNames
 
-from model.model_files import follow_umask
 from model.modeling_age_gender import AgeGenderModel
-from trainer.arguments import RunArguments
 from trainer.callbacks import GlobalBatch, SeedEachProcess
-from trainer.checkpoints import CheckpointError, TrainingDiverged, resume_hint, weights_in_checkpoint
+from trainer.checkpointing import CheckpointingTrainer
+from trainer.checkpoints import TrainingDiverged
 from trainer.data.transforms import BatchTransform
 from trainer.devices import suit_cpu
 from trainer.distillation.distill import Distillation, answers_of
@@ -33,16 +29,12 @@ from trainer.running_scores import RunningScores, batch_scores
 from trainer.weight_average import WeightAverage
 
 
-LOSS_CHECK_STEPS = 20  # reading a loss forces a device synchronisation, so this many are read at once
-
-
-class AgeGenderTrainer(Trainer):
+class AgeGenderTrainer(CheckpointingTrainer):
     """Trains `AgeGenderModel` on batches of `trainer.data.transforms.collate_faces`.
 
     Where a private method of `Trainer` is overridden, a comment links to the upstream lines that make it necessary.
     """
 
-    args: RunArguments
     model: AgeGenderModel
 
     def __init__(
@@ -76,11 +68,7 @@ class AgeGenderTrainer(Trainer):
         self.distillation = distillation
         self.batch_transform = batch_transform.to(self.args.device)
         self.train_resolutions = train_resolutions
-        self._reset_accumulators()
-
-    def _reset_accumulators(self) -> None:
         self._running_scores = RunningScores()
-        self._unchecked_losses: list[tuple[int, torch.Tensor]] = []  # (step, loss)
 
     def train(
         self,
@@ -94,7 +82,7 @@ class AgeGenderTrainer(Trainer):
             TrainingDiverged: a loss, an output or a weight is NaN or Inf.
             optuna.TrialPruned: the same in a trial of a search, whose sampler learns from it.
         """
-        self._reset_accumulators()  # a pruned trial leaves some behind
+        self._running_scores = RunningScores()  # a pruned trial leaves some behind
         if self.is_fsdp_enabled and (self.average or isinstance(self.model, AgeGenderEmbeddingModel)):
             raise RecipeError("ema_decay and embeddings do not go with FSDP. Leave them out.")
         try:
@@ -196,11 +184,7 @@ class AgeGenderTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         transformed = self._with_answers if self.distillation else partial(self._transformed, augment=True)
-        loss = super().training_step(model, transformed(inputs), num_items_in_batch)
-        self._unchecked_losses.append((self.state.global_step + 1, loss))
-        if len(self._unchecked_losses) == LOSS_CHECK_STEPS:
-            self._check_losses()
-        return loss
+        return super().training_step(model, transformed(inputs), num_items_in_batch)
 
     def prediction_step(
         self,
@@ -266,81 +250,3 @@ class AgeGenderTrainer(Trainer):
             means = self._running_scores.pop_losses("eval", gather)
             logs |= {f"eval_{name}": mean for name, mean in means.items()}
         super().log(logs, start_time)
-
-    def _check_losses(self) -> None:
-        """
-        Raises:
-            TrainingDiverged: a loss since the last check is NaN or Inf.
-        """
-        unchecked, self._unchecked_losses = self._unchecked_losses, []
-        if unchecked and not torch.stack([loss for _, loss in unchecked]).isfinite().all():
-            step, loss = next((step, loss) for step, loss in unchecked if not loss.isfinite())
-            raise TrainingDiverged(f"The loss is {loss.item()} at step {step}. {self._resume_hint()}")
-
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        # Trainer asks whether to stop after the first step of an epoch only: a run resumed at its last step, or where
-        # early stopping had ended it, would train one step more (https://github.com/huggingface/transformers/issues/10290,
-        # https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/trainer.py#L1963).
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
-        if not self.control.should_training_stop:
-            super()._run_epoch(*args, **kwargs)
-
-    # Checkpoints hold the Hub's key names, and Trainer loads them into the model with strict=False: the backbone would
-    # silently keep its last weights (https://github.com/huggingface/transformers/issues/43701). Under FSDP it saves and
-    # loads the model's own key names.
-
-    def _load_best_model(self) -> None:
-        if self.is_fsdp_enabled:
-            super()._load_best_model()
-        else:
-            assert self.state.best_model_checkpoint is not None
-            self._load_from_checkpoint(self.state.best_model_checkpoint)  # the average of the weights too
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """
-        Raises:
-            CheckpointError: the checkpoint lacks weights of this model, or has others.
-        """
-        if self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        weights = weights_in_checkpoint(resume_from_checkpoint, self.model)
-        (model or self.model).load_state_dict(weights, strict=True)
-        if self.average:
-            self.average.load(resume_from_checkpoint)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """
-        Raises:
-            TrainingDiverged: a loss or a weight is NaN or Inf.
-            CheckpointError: the checkpoint could not be written.
-        """
-        # No callback event precedes the writing, and none follows when it fails:
-        # https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/trainer.py#L2276-L2278
-        step = self.state.global_step
-        self._check_losses()
-        if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
-            raise TrainingDiverged(f"Weights are NaN or Inf after step {step}. {self._resume_hint()}")
-        try:
-            # before trainer_state.json, which marks the checkpoint as complete
-            if self.average and self.args.should_save:
-                self.average.save(Path(self._get_output_dir(trial), f"checkpoint-{step}"))
-            super()._save_checkpoint(model, trial)
-            if self.is_world_process_zero() and trial is None:
-                follow_umask(Path(self.args.output_dir, f"checkpoint-{step}"))
-        except (OSError, RuntimeError, SafetensorError) as error:  # Python, torch and safetensors on a full disk
-            raise CheckpointError(
-                f"The checkpoint of step {step} could not be written to {self.args.output_dir}: {error}. Is the disk "
-                f"full? {self._resume_hint()}"
-            ) from error
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        # The main process writes trainer_state.json next, which marks the checkpoint as complete, and Trainer does not
-        # wait until the other processes have written their random states:
-        # https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/trainer.py#L3395-L3409
-        self.accelerator.wait_for_everyone()
-
-    def _resume_hint(self) -> str:
-        return resume_hint(Path(self.args.output_dir))
