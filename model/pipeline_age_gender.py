@@ -27,7 +27,14 @@ from .forked_processes import compute_without_lost_threads
 from .image_loading import load_rgb
 from .model_files import ModelFileError, check_image_processor, fetch_file, find_file, revision_of_this_code
 from .modeling_age_gender import AgeGenderModel
-from .prepared_faces import FaceLogits, PictureWithBoxes, PreparedFaces, describe_face, why_no_answer
+from .prepared_faces import (
+    FaceLogits,
+    PictureWithBoxes,
+    PreparedFaces,
+    describe_face,
+    pair_with_boxes,
+    why_no_answer,
+)
 
 
 FACES_PER_FORWARD = 64  # bounds memory: more faces than this take several forward passes
@@ -126,16 +133,7 @@ class AgeGenderPipeline(Pipeline):
         inputs = as_list_or_stream(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
-        if boxes is not None:
-            if isinstance(inputs, list):
-                if len(boxes) != len(inputs):
-                    raise AgeGenderError(
-                        f"Expected one list of boxes a picture; got {len(boxes)} lists for {len(inputs)} pictures."
-                    )
-                inputs = [PictureWithBoxes(picture, of) for picture, of in zip(inputs, boxes, strict=True)]
-            else:
-                inputs = PictureWithBoxes(inputs, boxes)
-        return super().__call__(inputs, **kwargs)
+        return super().__call__(inputs if boxes is None else pair_with_boxes(inputs, boxes), **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Save the model, its preprocessing, this code and YuNet's weights: a folder that loads by itself."""

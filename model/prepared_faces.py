@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .errors import AgeGenderError
 from .face_alignment import Face
 
 
@@ -16,6 +17,21 @@ class PictureWithBoxes:
 
     picture: Any
     boxes: Sequence
+
+
+def pair_with_boxes(inputs: Any, boxes: Sequence) -> Any:
+    """The picture with its boxes; of a list of pictures, each with the boxes of its own.
+
+    Raises:
+        AgeGenderError: a list of pictures has more or fewer lists of boxes.
+    """
+    if not isinstance(inputs, list):
+        return PictureWithBoxes(inputs, boxes)
+    if len(boxes) != len(inputs):
+        raise AgeGenderError(
+            f"Expected one list of boxes a picture; got {len(boxes)} lists for {len(inputs)} pictures."
+        )
+    return [PictureWithBoxes(picture, of) for picture, of in zip(inputs, boxes, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
