@@ -1,4 +1,4 @@
-"""Trials of a hyperparameter search, side by side on the machines of a cluster, in the study that one process would fill."""
+"""Trials of a hyperparameter search, concurrently on the machines of a cluster, in the study that one process would fill."""
 
 import itertools
 import os

@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> Study:
     parser.add_argument(
         "--ray",
         metavar="ADDRESS",
-        help="run trials side by side on a cluster of Ray: its host:port; auto, the one that this machine belongs to; or "
+        help="run trials concurrently on a cluster of Ray: its host:port; auto, the one that this machine belongs to; or "
         "local, this machine",
     )
     args, of_recipe = parser.parse_known_args(argv)

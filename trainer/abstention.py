@@ -36,7 +36,7 @@ def abstention_threshold(
 
     Args:
         confidence: (N,) probability of each predicted class. correct: (N,) whether it is the labelled one.
-        prior: threshold to start from; 0.5 answers every face of two genders.
+        prior: the threshold before any face is seen; 0.5 answers every face of two genders.
     """
     count = len(confidence)
     if not count:

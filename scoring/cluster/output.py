@@ -5,7 +5,7 @@
     faces/part-000000.parquet ...   whole, or not there
 
 A part's file is named after its part. So a part that two workers score, as after the loss of a machine, is written twice to
-one name with the same rows, and a run resumes with the parts that have no file. Readers of parquet pass over what begins with
+one name with the same rows, and a run resumes with the parts that have no file. Readers of parquet ignore what begins with
 an underscore.
 """
 

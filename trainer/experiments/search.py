@@ -159,7 +159,7 @@ def search(
 
     Args:
         space_path: YAML file of a `SearchSpace`; None for `DEFAULT_SPACE`.
-        run_trials: runs them elsewhere, see `RunTrials`; by default one after the other in this process.
+        run_trials: runs them elsewhere, see `RunTrials`; by default sequentially in this process.
 
     Raises:
         RecipeError: the space cannot be searched, the recipe does not say how to judge a trial, or the study was started
@@ -189,7 +189,7 @@ def search(
 
 
 class Trials:
-    """Runs trials of a study one after the other, on faces that are decoded once."""
+    """Runs trials of a study sequentially, on faces that are decoded once."""
 
     def __init__(self, recipe: Arguments, space: SearchSpace, storage: BaseStorage):
         """
