@@ -140,7 +140,7 @@ def answer_by_form(http: httpx.Client, content: bytes, name: str) -> str:
 
 @pytest.mark.parametrize("way", [answer_to, answer_by_form], ids=["by the API", "by the page"])
 def test_others_are_answered_while_one_sends_slow_pictures(demo: DemoServer, way: Callable[..., str]):
-    slow, attacker, other = png_bomb(5000), *((100, 3) if way is answer_to else (101, 6))
+    slow, attacker, other = png_bomb(7000), *((100, 3) if way is answer_to else (101, 6))
     with visitor(demo, attacker) as greedy, visitor(demo, other) as http, ExitStack() as attacks:
         for number in range(4):
             attacks.enter_context(meanwhile(partial(way, greedy, slow, f"private-name-{number}.png")))

@@ -18,7 +18,6 @@ from transformers import AutoImageProcessor
 
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
-from model_card.push import push_folder
 from tests.support.hub_server import HubServer
 from tests.support.tiny_model import IMAGE_SIZE, save_tiny_model
 
@@ -76,11 +75,9 @@ def pushed(
 
 
 def push(hub: HubServer, folder: Path, repo_id: str) -> None:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(constants, "ENDPOINT", hub.url)
-        patched.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        patched.setenv("HF_TOKEN", hub.token)
-        push_folder(folder, repo_id, private=True)
+    command = [sys.executable, "-m", "scripts.push_to_hub", str(folder), repo_id, "--private"]
+    done = subprocess.run(command, env=hub.env, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def load_elsewhere(hub: HubServer, cwd: Path, arguments: dict[str, str | None]) -> None:

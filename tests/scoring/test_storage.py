@@ -14,7 +14,7 @@ from huggingface_hub import HfApi
 from scoring.inputs import InputSummary, all_entries, open_sources
 from scoring.scorer import read_entries
 from scoring.sources import InputError
-from scoring.storage import Place, StorageError, _file_system, is_remote
+from scoring.storage import Place, StorageError, is_remote
 from tests.scoring.test_scoring import FILES
 from tests.support.faces_on_disk import write_folder
 from tests.support.s3_server import S3Server, s3_server
@@ -26,17 +26,13 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Server]:
     """The FILES of the scoring tests, a hidden file and a table, in s3://pictures/photos."""
-    with s3_server() as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.env.items():
-            patch.setenv(name, value)
-        _file_system.cache_clear()  # it remembers the endpoint
+    with s3_server() as server:
         photos = Place("s3://pictures/photos")
         for name, content in {**FILES, "._a.jpg": b"", "notes.txt": b"not looked at"}.items():
             photos.child(name).write(lambda file, content=content: file.write(content))
         table = pa.table({"image": list(FILES.values())})
         photos.child("tables/faces.parquet").write(lambda file: pq.write_table(table, file))
         yield server
-        _file_system.cache_clear()
 
 
 def test_what_is_an_address():

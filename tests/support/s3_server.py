@@ -1,4 +1,4 @@
-"""An S3 server on loopback (moto's), and the variables that Amazon's tools read for it."""
+"""An S3 server on loopback (moto's), to which s3:// addresses lead while it runs."""
 
 import os
 import socket
@@ -11,6 +11,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 from pyarrow import fs
+
+from scoring.storage import _file_system
 
 
 SECONDS_TO_START = 60
@@ -42,6 +44,7 @@ class S3Server:
 
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
+    """A server that this process, and those that it starts, use for s3:// addresses."""
     pytest.importorskip("moto", reason="needs moto's S3 server: pip install -r requirements-dev.txt")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -52,8 +55,13 @@ def s3_server() -> Iterator[S3Server]:
             _wait_for(port)
             server = S3Server(port)
             server.make_bucket()
-            yield server
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in server.env.items():
+                    patch.setenv(name, value)
+                _file_system.cache_clear()  # it remembers the endpoint
+                yield server
         finally:
+            _file_system.cache_clear()
             process.kill()
 
 

@@ -40,7 +40,12 @@ HUB_HOME = Path(tempfile.gettempdir()) / f"hub_home_{os.getpid()}"
 
 @cache
 def warm_python() -> str:
-    """The program's path. The process that forks is started at the first call, and ends with this one."""
+    """The program's path. The process that forks is started at the first call, and ends with this one.
+
+    `sys.executable` on other systems than Linux, which have no namespaces and no descriptors of processes.
+    """
+    if sys.platform != "linux":
+        return sys.executable
     folder = Path(tempfile.mkdtemp(prefix="warm_python_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     environment = os.environ | {

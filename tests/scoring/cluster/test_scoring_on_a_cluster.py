@@ -15,7 +15,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from model.errors import AgeGenderError
-from scoring.storage import Place, StorageError, _file_system
+from scoring.storage import Place, StorageError
 from scripts.predict import main, read_arguments
 from tests.support.faces_on_disk import as_jpeg, write_archive, write_folder
 from tests.support.made_up_faces import draw_face
@@ -46,12 +46,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Server]:
-    with s3_server() as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.env.items():
-            patch.setenv(name, value)
-        _file_system.cache_clear()  # it remembers the endpoint
+    with s3_server() as server:
         yield server
-        _file_system.cache_clear()
 
 
 @pytest.fixture(scope="module")
