@@ -18,6 +18,7 @@ COPY app.py ./
 COPY demo demo
 COPY examples examples
 COPY model model
+COPY model_cc_by model_cc_by
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -33,14 +33,11 @@ import pillow_heif  # noqa: F401 - optional for model/image_loading.py, but iPho
 from demo.decoding import FRAMES, PICTURES
 from demo.desk import page_routes
 from demo.device_camera import device_routes
-from demo.freed_memory import limit_malloc_arenas, return_freed_memory
 from demo.gradio_changes import NAMING_ERRORS, install_gradio_changes, refuse_unknown_names
 from demo.handlers import Handlers
-from demo.page import CSS_FILE, build_demo, head
+from demo.memory import MAX_SESSIONS, exempt_from_collections, forget_sessions, limit_malloc_arenas, return_freed_memory
+from demo.page import CSS_FILE, I18N, THEME, build_demo, head
 from demo.serving import find_model
-from demo.sessions import MAX_SESSIONS, forget_sessions
-from demo.texts import I18N
-from demo.theme import THEME
 from model.errors import AgeGenderError
 
 
@@ -74,11 +71,13 @@ def serve(settings: Settings) -> None:
     except OSError as error:
         raise SettingsError(f"GRADIO_TEMP_DIR must name a folder that can be written to: {error}.") from error
     files = Files(folder)
-    install_gradio_changes(settings, UploadSpace(files, settings.max_stored_mb * 1_000_000), head())
+    space = UploadSpace(files, settings.max_stored_mb * 1_000_000)
+    install_gradio_changes(settings, space, head())
     PICTURES.configure(settings.concurrency, settings.decode_seconds)
     FRAMES.configure(1, settings.decode_seconds)
     handlers = Handlers(models, settings.concurrency)
     page = build_demo(handlers, settings)
+    exempt_from_collections()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that the uploads are deleted at the end
     with delete_uploads(
         files, settings.keep_seconds, page.temp_file_sets, partial(forget_sessions, page, settings.keep_seconds)
@@ -86,7 +85,7 @@ def serve(settings: Settings) -> None:
         # With api_open, Gradio's default, a POST to /gradio_api/run/predict would not wait in the queue.
         page.queue(max_size=settings.queue_size, api_open=False).launch(
             app_kwargs={
-                "routes": [*page_routes(handlers, settings), *device_routes(models)],
+                "routes": [*page_routes(handlers, settings, space), *device_routes(models)],
                 "exception_handlers": dict.fromkeys(NAMING_ERRORS, refuse_unknown_names),
             },
             theme=THEME,

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,19 @@ class TrialsOnCluster:
 
 
 class _Worker:
-    """A process that trains one trial after the other."""
+    """A process that trains trials sequentially."""
 
     def __init__(self, recipe_argv: list[str], space: SearchSpace, address: tuple[str, int], folder: str):
         if Path(folder).is_dir():
             os.chdir(folder)  # for relative paths
+        self._recipe_argv, self._space, self._address = recipe_argv, space, address
+
+    @cached_property
+    def _trials(self) -> Trials:
+        """Not made by the constructor, whose errors Ray reports as a lost process."""
         with _experimental():
-            storage = GrpcStorageProxy(host=address[0], port=address[1])
-        self._trials = Trials(Arguments.parse(recipe_argv), space, storage)
+            storage = GrpcStorageProxy(host=self._address[0], port=self._address[1])
+        return Trials(Arguments.parse(self._recipe_argv), self._space, storage)
 
     def run(self, number: int) -> None:
         self._trials.run(1, first=number)

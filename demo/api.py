@@ -1,13 +1,26 @@
 """The HTTP API: POST /gradio_api/call/predict, `gradio_client`'s api_name="/predict" and, with GRADIO_MCP_SERVER=True, an
-MCP tool, all by one function."""
+MCP tool, all by one function; and the snippets of the API page, which answer when they are pasted.
+
+The snippets name one of the demo's own example pictures. Gradio's name a picture of another site, which this demo does not
+fetch; those for curl need a file that is called /path/to/your/file, and a shell in which `read` sets a variable behind a pipe:
+https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/components/image.py#L243 and
+https://github.com/gradio-app/gradio/blob/gradio%406.31.0/client/python/gradio_client/snippet.py#L217
+"""
 
 import json
+import os
+import re
+import secrets
+import shutil
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.components.api_component import Api
 from gradio.mcp import GradioMCPServer
-from gradio_client import Client
+from gradio_client import Client, handle_file
+from gradio_client.snippet import generate_code_snippets
+from hf_gradio.cli import generate_cli_snippet  # type: ignore[import-untyped]
 
 from demo.handlers import Handlers
 from demo.limits import INTERNAL_HEADER, INTERNAL_SECRET
@@ -19,7 +32,6 @@ from model.errors import AgeGenderError
 _NUMBER, _NULL = {"type": "number"}, {"type": "null"}
 _LABEL = {"anyOf": [{"type": "string"}, _NULL]}
 _PROBABILITIES = {"anyOf": [{"type": "object", "additionalProperties": _NUMBER}, _NULL]}
-
 # Where `abstained` gives a reason, all from `age` to `genders` are null.
 FACES_SCHEMA: dict[str, Any] = {
     "type": "array",
@@ -40,6 +52,18 @@ FACES_SCHEMA: dict[str, Any] = {
     },
 }
 
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLE_NAMES = {path.name for path in EXAMPLES.glob("*.jpg")}
+EXAMPLE = "examples/astronaut.jpg"
+# Gradio's client for JavaScript keeps its connection, so that node never ends; fetch needs no package, in browsers too.
+JAVASCRIPT = """// {said}; no package is needed
+const picture = await (await fetch("{picture}")).blob();
+const form = new FormData();
+form.append("picture", picture, "{file}");
+const response = await fetch("{address}", {{ method: "POST", body: form }});
+console.log(JSON.stringify(await response.json(), null, 2));"""
+GRADIOS_PICTURE = gr.Image.example_value(None)  # type: ignore[arg-type]  # it does not use itself
+
 
 def add_endpoint(handlers: Handlers, on_model: dict[str, Any]) -> None:
     """Add the endpoint to the page that is being built. It has a choice of models only where there are several.
@@ -53,9 +77,11 @@ def add_endpoint(handlers: Handlers, on_model: dict[str, Any]) -> None:
     ) -> list[dict]:
         """Estimate the age and gender that every face in a picture appears to have.
 
+        The picture is an uploaded file or, for assistants (MCP), a data URL in base64 such as data:image/jpeg;base64,/9j/...
+        Web addresses of other sites are not fetched.
+
         Args:
-            picture: a JPEG, PNG, WebP, HEIC, GIF, BMP, TIFF or AVIF: an uploaded file or, for assistants (MCP), a data URL
-                in base64 such as data:image/jpeg;base64,/9j/... Web addresses of other sites are not fetched.
+            picture: a JPEG, PNG, WebP, HEIC, GIF, BMP, TIFF or AVIF, as a file or a data URL in base64.
             detect: true finds the faces; false says that the picture is one face crop already.
             age_ranges: FairFace-9, DIT825-5, 14 ranges, 4 bins, or your own such as "0-17, 18-39, 40+".
             model: which of the models offered.
@@ -105,3 +131,45 @@ class JsonMCPServer(GradioMCPServer):
         client = super()._get_or_create_client()
         client.headers[INTERNAL_HEADER] = INTERNAL_SECRET
         return client
+
+
+def code_snippets(name: str, endpoint: dict[str, Any], root: str, **options: Any) -> dict[str, str]:
+    """In place of Gradio's function of `gradio.routes`.
+
+    Args:
+        endpoint: what GET /gradio_api/info says of it; its example is replaced, too.
+        root: the address at which the visitor sees the demo.
+    """
+    picture = f"{root.rstrip('/')}/{EXAMPLE}"
+    for parameter in endpoint["parameters"]:
+        if parameter["component"] == "Image":
+            parameter["example_input"] = handle_file(picture)
+    file, address = Path(EXAMPLE).name, root.rstrip("/") + name
+    said = f"POST {name} takes the picture and answers in the same request"
+    curl = f"# {said}\ncurl -s -o {file} {picture}\ncurl -s -F picture=@{file} {address}"
+    fetch = JAVASCRIPT.format(said=said, picture=picture, file=file, address=address)
+    return generate_code_snippets(name, endpoint, root, **options) | {"bash": curl, "javascript": fetch}
+
+
+def cli_snippets(endpoints: dict[str, Any]) -> dict[str, str]:
+    """In place of Gradio's, which puts the demo's address, or on a Space its name, in place of {space_id}."""
+    host = os.environ.get("SPACE_HOST")
+    root = f"https://{host}" if host else "{space_id}"
+    return {
+        name: snippet.replace(GRADIOS_PICTURE, f"{root}/{EXAMPLE}")
+        for name, snippet in generate_cli_snippet(endpoints).items()
+    }
+
+
+def example_upload(url: str, uploads: Path) -> str | None:
+    """A copy in the folder of uploads of the example picture that the address names; None where it names none.
+
+    Nothing is fetched, so the host does not matter: only the file's name counts.
+    """
+    found = re.search(r"/examples/([^/]+)$", url)
+    if found is None or found[1] not in EXAMPLE_NAMES:
+        return None
+    target, half = uploads / f"example-{found[1]}", uploads / f"example-{secrets.token_hex(8)}"
+    shutil.copyfile(EXAMPLES / found[1], half)
+    half.replace(target)
+    return str(target)

@@ -1,6 +1,5 @@
 """Pictures are decoded in processes that can be killed: at a deadline, at a limit of memory, or when the visitor has left."""
 
-import gc
 import os
 import queue
 import subprocess
@@ -8,7 +7,6 @@ import sys
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -20,18 +18,15 @@ from typing import cast
 import numpy as np
 
 from demo.decoding_process import ANSWER, GO, PICTURE, READY, REFUSED, REQUEST, SHAPE, SIZE, SIZE_CONTENT, TOO_COSTLY
-from demo.errors import BusyError, TooCostlyError, TooOftenError
-from demo.metering import MinuteMeter
-from model.decoding_limits import MAX_PIXELS
+from demo.fair_use import HEAVY_SECONDS, TURNS, BusyError, MinuteMeter, TooCostlyError, TooOftenError, Turns
+from demo.memory import WAIT_SECONDS, PixelBudget
 from model.errors import PictureError
 
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 60.0  # of a process, on a busy machine
 WATCH_SECONDS = 0.1  # between two looks at the clock and at the visitor
-WAIT_SECONDS = 20.0  # for a process, or for memory
 PICTURES_PER_PROCESS = 1000  # then a fresh one, in case a library loses memory
-SMALL_PIXELS = 2_000_000  # so many need no place in `PixelBudget`: a webcam's frame has 300,000
 
 
 @dataclass(frozen=True)
@@ -46,63 +41,26 @@ NOBODY = Visitor()
 visitor: ContextVar[Visitor] = ContextVar("visitor", default=NOBODY)  # set around each of the page's functions
 
 
-class PixelBudget:
-    """How many pixels of large pictures are in memory at the same time, from before they are decoded until they are freed."""
-
-    def __init__(self, pixels: int = MAX_PIXELS):
-        self._free, self._waiting, self._changed = pixels, deque[object](), threading.Condition()
-
-    @contextmanager
-    def place(self, pixels: int, is_gone: Callable[[], bool]) -> "Iterator[Callable[[np.ndarray], None]]":
-        """Wait in line for a place, which is given back after the block, or when the array that was named is freed.
-
-        Raises:
-            BusyError: there is no place in time, or the visitor has left.
-        """
-        if pixels <= SMALL_PIXELS:
-            yield lambda image_rgb: None
-            return
-        self._take(pixels, is_gone)
-        named: list[np.ndarray] = []
-        try:
-            yield named.append
-        finally:
-            if named:
-                weakref.finalize(named.pop(), self._give_back, pixels)
-            else:
-                self._give_back(pixels)
-
-    def _take(self, pixels: int, is_gone: Callable[[], bool]) -> None:
-        ticket, deadline = object(), time.monotonic() + WAIT_SECONDS
-        with self._changed:
-            self._waiting.append(ticket)
-            try:
-                while self._waiting[0] is not ticket or self._free < pixels:
-                    if time.monotonic() > deadline or is_gone():
-                        raise BusyError
-                    if not self._changed.wait(1.0):
-                        gc.collect()  # a picture in a cycle of references
-                self._free -= pixels
-            finally:
-                self._waiting.remove(ticket)
-                self._changed.notify_all()
-
-    def _give_back(self, pixels: int) -> None:
-        with self._changed:
-            self._free += pixels
-            self._changed.notify_all()
-
-
 class Decoders:
     """Processes that are started when they are needed and used again.
 
     Args:
         budget: may be shared.
-        seconds_per_minute: of one client; beyond that it is told to wait.
+        seconds_per_minute: of one client; beyond that it is told to wait. From `HEAVY_SECONDS` on, or after a refusal as too
+            costly, its pictures are decoded at low priority.
+        turns: where the seconds are a client's debt too.
     """
 
-    def __init__(self, budget: PixelBudget, count: int = 1, seconds: float = 5.0, seconds_per_minute: float = 30.0):
+    def __init__(
+        self,
+        budget: PixelBudget,
+        count: int = 1,
+        seconds: float = 5.0,
+        seconds_per_minute: float = 30.0,
+        turns: Turns | None = None,
+    ):
         self._budget, self._meter, self.seconds_per_minute = budget, MinuteMeter(), seconds_per_minute
+        self._turns = turns
         self.configure(count, seconds)
 
     def configure(self, count: int, seconds: float) -> None:
@@ -125,16 +83,22 @@ class Decoders:
         if wait is not None:
             text = f"Your pictures take long to decode. Try again in {wait} seconds, or make them smaller."
             raise TooOftenError(text, wait)
+        others_first = self._meter.wait_seconds(asking.key, time.monotonic(), HEAVY_SECONDS) is not None
         with self._process(asking.is_gone) as process:
             started = time.monotonic()
             try:
-                return process.decode(data, name, self.seconds, self._budget, asking.is_gone)
+                return process.decode(_Request(data, name, self.seconds, others_first, self._budget, asking.is_gone))
+            except TooCostlyError:
+                self.spend(asking.key, HEAVY_SECONDS)
+                raise
             finally:
                 self.spend(asking.key, time.monotonic() - started)
 
     def spend(self, key: str, seconds: float) -> None:
         """Count seconds of decoding against what a client has in a minute."""
         self._meter.add(key, time.monotonic(), seconds)
+        if self._turns:
+            self._turns.spend(key, seconds)
 
     def start(self) -> None:
         """Start one process now, so that the first visitor need not wait."""
@@ -162,6 +126,18 @@ class Decoders:
         raise BusyError
 
 
+@dataclass(frozen=True)
+class _Request:
+    """A picture to decode within `seconds`; `others_first` at low priority."""
+
+    data: bytes
+    name: str
+    seconds: float
+    others_first: bool
+    budget: PixelBudget
+    is_gone: Callable[[], bool]
+
+
 class _Process:
     """One `demo.decoding_process`, for one thread at a time."""
 
@@ -182,18 +158,16 @@ class _Process:
     def is_usable(self) -> bool:
         return self._left > 0 and self._killed is None and self._process.poll() is None
 
-    def decode(
-        self, data: bytes, name: str, seconds: float, budget: PixelBudget, is_gone: Callable[[], bool]
-    ) -> np.ndarray:
+    def decode(self, request: _Request) -> np.ndarray:
         """After an exception that does not come from the picture the process can be used no longer."""
         self._left -= 1
         is_usable = False
         try:
-            answer = self._ask(data, name, seconds, budget, is_gone)
+            answer = self._ask(request)
             is_usable = True
         except (EOFError, OSError):
             refusal, why = self._killed or (PictureError, "its file makes the reader fail")
-            raise refusal(f"{name} could not be decoded: {why}. Save it as JPEG, or make it smaller.") from None
+            raise refusal(f"{request.name} could not be decoded: {why}. Save it as JPEG, or make it smaller.") from None
         finally:
             if not is_usable:
                 self._left = 0
@@ -201,22 +175,20 @@ class _Process:
             raise answer
         return answer
 
-    def _ask(
-        self, data: bytes, name: str, seconds: float, budget: PixelBudget, is_gone: Callable[[], bool]
-    ) -> np.ndarray | PictureError:
+    def _ask(self, request: _Request) -> np.ndarray | PictureError:
         """The picture, or its refusal."""
+        data, name, is_gone = request.data, request.name.encode(errors="replace"), request.is_gone
         if not self._is_ready:
             with self._watched(START_SECONDS, is_gone):
                 self._read_answer(READY)
             self._is_ready = True
         started = time.monotonic()
-        with self._watched(seconds, is_gone):
-            encoded_name = name.encode(errors="replace")
-            self._write(REQUEST.pack(len(data), len(encoded_name)) + encoded_name, data)
+        with self._watched(request.seconds, is_gone):
+            self._write(REQUEST.pack(len(data), len(name), request.others_first) + name, data)
             self._read_answer(SIZE)
             (pixels,) = SIZE_CONTENT.unpack(self._read(SIZE_CONTENT.size))
-        seconds -= time.monotonic() - started  # waiting for memory does not count
-        with budget.place(pixels, is_gone) as keep_until_freed, self._watched(seconds, is_gone):
+        seconds = request.seconds - (time.monotonic() - started)  # waiting for memory does not count
+        with request.budget.place(pixels, is_gone) as keep_until_freed, self._watched(seconds, is_gone):
             self._write(GO)
             kind, length = self._read_answer(PICTURE, REFUSED, TOO_COSTLY)
             if kind != PICTURE:
@@ -289,4 +261,4 @@ def _end(process: subprocess.Popen) -> None:
 
 # One budget for both. Webcams' frames have a process of their own, so that slow pictures do not stop them.
 _budget = PixelBudget()
-PICTURES, FRAMES = Decoders(_budget), Decoders(_budget)
+PICTURES, FRAMES = Decoders(_budget, turns=TURNS), Decoders(_budget)

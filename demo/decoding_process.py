@@ -3,9 +3,10 @@
 What a hostile file can harm is this process alone: its memory is limited (`RLIMIT_AS`), its processor time too, and the demo
 kills it at the deadline. It reads requests from standard input and writes answers to standard output.
 
-A request is `REQUEST` (length of the file, length of its name), the name and the file. The answers to it, each `ANSWER` (kind
-and length) with its content: `SIZE` (the pixels, from the file's header), then, after the demo's byte `GO`, `PICTURE`
-(`SHAPE`: height and width; then RGB bytes), `REFUSED` (a sentence), or `TOO_COSTLY` (a sentence: its memory does not suffice).
+A request is `REQUEST` (length of the file, length of its name, whether others come first), the name and the file. The
+answers to it, each `ANSWER` (kind and length) with its content: `SIZE` (the pixels, from the file's header), then, after the
+demo's byte `GO`, `PICTURE` (`SHAPE`: height and width; then RGB bytes), `REFUSED` (a sentence), or `TOO_COSTLY` (a sentence:
+its memory does not suffice).
 At its start it writes `READY`.
 """
 
@@ -13,7 +14,10 @@ import io
 import os
 import struct
 import sys
-from typing import BinaryIO
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO, TypeVar
 
 import cv2
 import PIL.AvifImagePlugin
@@ -25,13 +29,16 @@ from model.image_decoding import decode
 from model.image_formats import FORMATS
 
 
-REQUEST, ANSWER, SIZE_CONTENT, SHAPE = (struct.Struct(layout) for layout in (">QI", ">cQ", ">Q", ">II"))
+Result = TypeVar("Result")
+
+REQUEST, ANSWER, SIZE_CONTENT, SHAPE = (struct.Struct(layout) for layout in (">QI?", ">cQ", ">Q", ">II"))
 READY, SIZE, PICTURE, REFUSED, TOO_COSTLY = b"R", b"S", b"P", b"E", b"M"
 GO = b"G"
 HEADER_BYTES = 100_000_000  # for everything but pixels, the libraries' tables and a file's tags among it
 BYTES_PER_PIXEL = (
     13  # an RGB picture as Pillow holds it (4), as an array (3), and while it is copied from one to the other
 )
+NICER = 10  # a tenth of what another thread gets where both want the processor: enough to end before the deadline
 CPU_SECONDS = 15  # ends a process that nobody waits for any more
 
 
@@ -41,18 +48,19 @@ def main() -> None:
     use_one_thread()
     send(answers, READY)
     while request := sys.stdin.buffer.read(REQUEST.size):
-        file_bytes, name_bytes = REQUEST.unpack(request)
+        file_bytes, name_bytes, others_first = REQUEST.unpack(request)
+        call = at_low_priority if others_first else at_once
         name = sys.stdin.buffer.read(name_bytes).decode()
         data = sys.stdin.buffer.read(file_bytes)
         limit_cpu_time()
         limit_memory(HEADER_BYTES)
-        pixels = pixels_of(data)
+        pixels = call(pixels_of, data)
         send(answers, SIZE, SIZE_CONTENT.pack(pixels))
         if sys.stdin.buffer.read(len(GO)) != GO:
             return
         limit_memory(HEADER_BYTES + BYTES_PER_PIXEL * pixels)
         try:
-            image_rgb = decode(data, name)
+            image_rgb = call(decode, data, name)
         except PictureError as error:
             if is_of_memory(error):
                 send(answers, TOO_COSTLY, too_much_memory(name).encode())
@@ -64,6 +72,24 @@ def main() -> None:
             send(answers, PICTURE, SHAPE.pack(*image_rgb.shape[:2]), image_rgb.reshape(-1).data)
             del image_rgb
         del data
+
+
+def at_once(function: Callable[..., Result], *args: Any) -> Result:
+    return function(*args)
+
+
+def at_low_priority(function: Callable[..., Result], *args: Any) -> Result:
+    """In a thread of its own, since a process may lower its priority but not raise it again. Linux: elsewhere `at_once`."""
+    if sys.platform != "linux":
+        return function(*args)
+    with ThreadPoolExecutor(1, initializer=lower_priority) as thread:
+        return thread.submit(function, *args).result()
+
+
+def lower_priority() -> None:
+    """Of this thread alone, on Linux."""
+    priority = min(os.getpriority(os.PRIO_PROCESS, 0) + NICER, 19)
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), priority)
 
 
 def use_one_thread() -> None:

@@ -6,28 +6,32 @@ GET  /web, /examples   the page's files
 """
 
 import json
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import anyio
 import anyio.to_thread
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from demo.access import is_logged_in
 from demo.decoding import Visitor, visitor
-from demo.errors import BUSY, TooOftenError, kind_of
+from demo.fair_use import BUSY, TURNS, TooOftenError, client_key, kind_of
 from demo.handlers import Handlers
-from demo.logins import is_logged_in
-from demo.metering import client_key
 from demo.settings import Settings
-from demo.uploads import read_bytes
+from demo.storage import UploadSpace
+from demo.uploads import PictureParser, read_bytes, room_for
 from model.errors import AgeGenderError
 
 
@@ -39,8 +43,8 @@ MAX_FIELDS, MAX_FIELD_BYTES = 6, 2_000
 WATCH_SECONDS = 0.2  # between two looks at whether the visitor is still there
 
 
-def page_routes(handlers: Handlers, settings: Settings) -> list[BaseRoute]:
-    desk = Desk(settings.concurrency, settings.queue_size, settings.max_picture_mb * 1_000_000)
+def page_routes(handlers: Handlers, settings: Settings, space: UploadSpace) -> list[BaseRoute]:
+    desk = Desk(settings.concurrency, settings.queue_size, settings.max_picture_mb * 1_000_000, space)
 
     def predict(picture: bytes, form: FormData) -> list[dict]:
         detect, age_ranges, model = _flag(form, "detect", True), _text(form, "age_ranges"), _text(form, "model")
@@ -67,12 +71,14 @@ class Desk:
     """Takes pictures in, lets `queue_size` of them wait, and answers `concurrency` at a time.
 
     One client takes at most half of the places to wait and all but one of those to run, as in `demo.queue.FairQueue`, so that
-    it cannot keep all others waiting. A place is taken from before the body is read until the answer is there or the visitor
-    has left.
+    it cannot keep all others waiting; one whose pictures take long comes after others (`demo.fair_use`). A place is taken from
+    before the body is read until the answer is there or the visitor has left.
+
+    Large pictures wait on the disk, in `space`, and are read into memory when it is their turn.
     """
 
-    def __init__(self, concurrency: int, queue_size: int, picture_bytes: int):
-        self.picture_bytes = picture_bytes
+    def __init__(self, concurrency: int, queue_size: int, picture_bytes: int, space: UploadSpace):
+        self.picture_bytes, self._space = picture_bytes, space
         self._places, self._running_of_one = concurrency + queue_size, max(1, concurrency - 1)
         self._places_of_one = self._running_of_one + max(1, queue_size // 2)
         self._taken: Counter[str] = Counter()  # places, by the client's key
@@ -101,24 +107,47 @@ class Desk:
 
     async def _answer(self, request: Request, key: str, answer: Callable[[bytes, FormData], Any]) -> Response:
         try:
-            async with request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
+            async with self._form(request) as form:
                 upload = form.get("picture")
                 if not isinstance(upload, UploadFile):
                     return _refusal(400, "form", f"Expected the picture as a file; picture is missing. {FORM}")
                 if (upload.size or 0) > self.picture_bytes:
                     text = f"This picture is too large: at most {self.picture_bytes / 1e6:.0f} MB."
                     return _refusal(413, "too_large", text)
-                found = await self._in_turn(request, key, answer, await upload.read(), form)
-        except HTTPException as error:  # Starlette's, for a form that is damaged or has too many parts
-            return _refusal(400, "form", f"The form cannot be read: {error.detail} {FORM}")
+                found = await self._in_turn(request, key, answer, upload, form)
+        except MultiPartException as error:  # the form is damaged or has too many parts
+            return _refusal(400, "form", f"The form cannot be read: {error.message} {FORM}")
+        except HTTPException as error:
+            return _refusal(error.status_code, "disk_full", error.detail)
         except AgeGenderError as error:
             kind = kind_of(error)
             headers = {"Retry-After": str(error.wait_seconds)} if isinstance(error, TooOftenError) else None
             return _refusal(STATUS_OF.get(kind, 400), kind, str(error), headers)
         return Response(json.dumps(found), media_type="application/json")
 
+    @asynccontextmanager
+    async def _form(self, request: Request) -> AsyncIterator[FormData]:
+        """What a form holds, until the block ends; nothing of a body of another kind, which is not read.
+
+        Raises:
+            MultiPartException: it cannot be read. HTTPException: 507, the disk is full.
+        """
+        kind, _ = parse_options_header(request.headers.get("content-type", ""))
+        if kind != b"multipart/form-data":
+            yield FormData()
+            return
+        length = int(request.headers.get("content-length", 0))
+        async with AsyncExitStack() as stack:
+            if length > PictureParser.spool_max_size:  # the others stay in memory
+                await stack.enter_async_context(room_for(length, self._space))
+            options = {"max_files": 1, "max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD_BYTES}
+            stream = await stack.enter_async_context(aclosing(request.stream()))
+            form = await PictureParser(request.headers, stream, folder=self._space.folder, **options).parse()
+            stack.push_async_callback(form.close)
+            yield form
+
     async def _in_turn(
-        self, request: Request, key: str, answer: Callable[[bytes, FormData], Any], picture: bytes, form: FormData
+        self, request: Request, key: str, answer: Callable[[bytes, FormData], Any], upload: UploadFile, form: FormData
     ) -> Any:
         """Raises what `answer` raises, and `ClientDisconnect` where the visitor has left."""
         gone, found, refused = Event(), None, None
@@ -133,11 +162,17 @@ class Desk:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch)
             # Only what may run of one client waits for a place among all: the next to run is nearly always another's.
-            async with self._turns[key], self._running:
-                try:
-                    found = await anyio.to_thread.run_sync(answer, picture, form, limiter=self._threads)
-                except AgeGenderError as error:  # not in a group of exceptions
-                    refused = error
+            async with self._turns[key]:
+                asked = time.monotonic()
+                while not TURNS.may_begin(key):
+                    await anyio.sleep(WATCH_SECONDS)
+                async with self._running:
+                    TURNS.note_wait(key, time.monotonic() - asked)
+                    try:
+                        picture = await upload.read()
+                        found = await anyio.to_thread.run_sync(answer, picture, form, limiter=self._threads)
+                    except AgeGenderError as error:  # not in a group of exceptions
+                        refused = error
             tasks.cancel_scope.cancel()
         if gone.is_set():
             raise ClientDisconnect

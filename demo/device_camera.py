@@ -10,15 +10,16 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import gradio as gr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from demo.access import is_logged_in
 from demo.device_files import (
     MEDIA_TYPES,
-    NotOnDevice,
     WebFile,
     code_files,
     code_version,
@@ -27,8 +28,8 @@ from demo.device_files import (
     network_file,
     runtime_file,
 )
-from demo.logins import is_logged_in
 from demo.serving import ServedModel
+from model.errors import AgeGenderError
 
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def live_camera(models: Sequence[ServedModel]) -> gr.HTML:
     return gr.HTML(
         html_template='<div class="device-root"></div>',
         js_on_load=MOUNT.replace("VERSION", code_version()).replace("NAMES", names),
+        apply_default_css=False,
         elem_id="live",
     )
 
@@ -67,34 +69,45 @@ def show_on_server(live: gr.HTML, parts: list[gr.blocks.Block]) -> None:
 
 
 def device_routes(models: Sequence[ServedModel]) -> list[BaseRoute]:
-    """Raises nothing: a model that browsers cannot run answers so, and the log says it at the start."""
+    """Raises nothing: a model that browsers cannot run answers so, and the log says it at the first question."""
     networks: dict[int, WebFile] = {}
+    manifests: dict[int, bytes | None] = {}  # None: browsers cannot run the model
+    making = anyio.Lock()
 
-    def network(index: int) -> WebFile:
-        if index not in networks:
-            networks[index] = network_file(models[index].folder)
-        return networks[index]
+    def make_manifest(index: int) -> bytes | None:
+        """Hashes all weights."""
+        served = models[index]
+        try:
+            network = network_file(served.folder)
+            described = manifest(served.name, served.folder, network, lambda file: f"../files/{file.path}")
+        except AgeGenderError as error:
+            # the operator reads what to run; a visitor cannot run it
+            logger.warning("%s: %s", served.name, error)
+            return None
+        networks[index] = network
+        return json.dumps(described).encode()
 
     async def send_manifest(request: Request) -> Response:
         index = request.path_params["index"]
         if index >= len(models):
             return JSONResponse({"detail": "There is no such model here."}, 404)
-        try:
-            file = await anyio.to_thread.run_sync(network, index)
-        except NotOnDevice as error:
-            # the operator has read what to run; a visitor cannot run it
-            logger.warning("%s: %s", models[index].name, error)
+        if index not in manifests:
+            async with making:  # once, whoever else asks meanwhile
+                if index not in manifests:
+                    manifests[index] = await anyio.to_thread.run_sync(make_manifest, index)
+        content = manifests[index]
+        if content is None:
             return JSONResponse({"detail": "This model is not prepared for browsers."}, 404)
-        served = models[index]
-        described = manifest(served.name, served.folder, file, lambda file: f"../files/{file.path}")
-        return JSONResponse(described, headers={"Cache-Control": "no-cache"})
+        return Response(content, media_type="application/json", headers={"Cache-Control": "no-cache"})
+
+    def read_file(path: str, accepted: str) -> Response:
+        known = {file.path: file for file in (runtime_file(), face_detector_file(), *tuple(networks.values()))}
+        return _content(known[path], accepted) if path in known else Response(status_code=404)
 
     async def send_file(request: Request) -> Response:
-        known = {file.path: file for file in (runtime_file(), face_detector_file(), *networks.values())}
-        file = known.get(request.path_params["path"])
-        if file is None:
-            return Response(status_code=404)
-        return await anyio.to_thread.run_sync(_content, file, request.headers.get("accept-encoding", ""))
+        """In a thread, since a file's address holds its hash."""
+        accepted = request.headers.get("accept-encoding", "")
+        return await anyio.to_thread.run_sync(read_file, request.path_params["path"], accepted)
 
     async def send_code(request: Request) -> Response:
         path = request.path_params["path"]

@@ -1,16 +1,20 @@
-"""What a browser needs to run a served model itself: code, runtime, networks, and a manifest with the model's configuration."""
+"""What a browser needs to run a served model itself: code, runtime, networks, and a manifest with the model's configuration; and
+a folder with all of it, which any static host can serve without a Python process.
+"""
 
 import gzip
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from demo.serving import ServedModel
 from demo.settings import DEFAULT_RANGES
-from model import face_detection, face_orientation, face_search
+from model import face_detection, face_network, face_orientation, face_search
 from model.configuration_age_gender import RANGE_SETS, UTKFACE_LANDMARKS_XY, AgeGenderConfig
 from model.errors import AgeGenderError
 from model.face_alignment import YUNET_CROP
@@ -20,8 +24,10 @@ from model.model_files import PREPROCESSING_FILE, check_own_file, stays_inside
 
 WEB = Path(__file__).resolve().parent / "web"
 CODE = WEB / "device"
-# What it shares with the page: words, ranges and bars.
-SHARED = ("answers.js", "curve.js", "dom.js", "ranges.js", "texts.js", "texts.json", "words.js")
+# What it shares with the page: words, answers and options.
+SHARED = ("answers.js", "curve.js", "dom.js", "options.js", "ranges.js", "texts.js", "texts.json", "words.js")
+# Files of web/style/. Later rules replace earlier ones.
+STYLES = ("base", "start", "answer", "several", "tabs_and_dialogs", "adapting")
 RUNTIME = CODE / "runtime" / "ort-wasm-simd-threaded.wasm.gz"
 FACE_DETECTOR = Path(__file__).resolve().parents[1] / "model" / YUNET_FILE
 NETWORK_FILE, COMPARISON_FILE = "onnx/model_web.onnx", "onnx/comparison.json"  # scripts.export_onnx --web writes them
@@ -38,6 +44,11 @@ CONFIG_FIELDS = (
     *("image_size", "landmarks_xy", "max_age", "age_ranges", "age_estimate", "interval_coverage", "interval_mass"),
     *("gender_names", "gender_threshold", "min_face_pixels"),
 )
+
+SITE = CODE.with_name("site")
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+OF_THE_SERVER = ("about.js", "live.js", "page.js")  # modules of the page that the site does without
+MANIFEST = "manifest.json"  # also the mark by which a folder is known as an earlier site
 
 
 class NotOnDevice(AgeGenderError):
@@ -92,6 +103,10 @@ def runtime_file() -> WebFile:
 @cache
 def face_detector_file() -> WebFile:
     return WebFile(FACE_DETECTOR.name, FACE_DETECTOR.read_bytes)
+
+
+def page_style() -> str:
+    return "".join((WEB / "style" / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
 
 
 @cache
@@ -164,20 +179,26 @@ def manifest(name: str, folder: Path, network: WebFile, address: Callable[[WebFi
             "fine_side": face_search.FINE_SIDE,
             "candidate_score": face_search.CANDIDATE_SCORE,
             "likely_score": face_search.LIKELY_SCORE,
+            "faint_score": face_search.FAINT_SCORE,
+            "max_faint": face_search.MAX_FAINT,
             "hint_score": face_search.HINT_SCORE,
             "hint_width": face_search.HINT_WIDTH,
             "block": face_search.BLOCK,
             "whole_share": face_search.WHOLE_SHARE,
-            "turned_score": face_detection.TURNED_SCORE,
+            "sure_score": face_detection.SURE_SCORE,
             "upright_score": face_detection.UPRIGHT_SCORE,
-            "first_lead": face_detection.FIRST_LEAD,
+            "turned_score": face_detection.TURNED_SCORE,
+            "faint_turn_score": face_detection.FAINT_TURN_SCORE,
+            "faint_face_score": face_detection.FAINT_FACE_SCORE,
+            "faint_failures": face_detection.FAINT_FAILURES,
             "close_margin": face_detection.CLOSE_MARGIN,
             "other_margins": face_detection.OTHER_MARGINS,
             "last_margins": face_detection.LAST_MARGINS,
             "last_score": face_detection.LAST_SCORE,
             "last_candidates": face_detection.LAST_CANDIDATES,
             "crop_side": face_detection.YUNET_CROP_SIDE,
-            "min_input_side": face_search.MIN_INPUT_SIDE,
+            "min_input_side": face_network.MIN_INPUT_SIDE,
+            "min_score": face_detection.MIN_SCORE,
             "max_faces": face_detection.MAX_FACES,
             "turn_score": face_detection.TURN_SCORE,
             "clear_lead": face_detection.CLEAR_LEAD,
@@ -194,3 +215,45 @@ def manifest(name: str, folder: Path, network: WebFile, address: Callable[[WebFi
         "range_sets": RANGE_SETS,
         "default_ranges": DEFAULT_RANGES,
     }
+
+
+class SiteError(AgeGenderError):
+    """The folder cannot be written to."""
+
+
+def write_site(served: ServedModel, folder: Path) -> list[Path]:
+    """Write the site into `folder`, in place of an earlier one. It appears there when all of it is written. One process
+    at a time may write it.
+
+    Returns:
+        The paths of its files, relative to `folder` and sorted.
+
+    Raises:
+        NotOnDevice: browsers cannot run the model. SiteError: the folder holds other files.
+    """
+    network, folder = network_file(served.folder), folder.absolute()
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).is_file())):
+        raise SiteError(f"Expected {folder} to be new, empty, or an earlier site; it holds other files.")
+    contents = dict(code_files()) | {"page.css": page_style().encode()}
+    contents |= {path.name: path.read_bytes() for path in WEB.glob("*.js") if path.name not in OF_THE_SERVER}
+    contents[f"device/runtime/{(RUNTIME.parent / 'LICENSE').name}"] = (RUNTIME.parent / "LICENSE").read_bytes()
+    contents |= {path.name: path.read_bytes() for path in SITE.iterdir()}
+    contents |= {f"examples/{path.relative_to(EXAMPLES)}": path.read_bytes() for path in EXAMPLES.rglob("*.jpg")}
+    contents |= {f"files/{file.path}": file.read() for file in (runtime_file(), face_detector_file(), network)}
+    card = served.folder / "README.md"
+    has_card = card.is_file() and stays_inside(card, served.folder)
+    contents["model/README.md"] = card.read_bytes() if has_card else f"# {served.name}\n".encode()
+    described = manifest(served.name, served.folder, network, lambda file: f"files/{file.path}")
+    contents[MANIFEST] = json.dumps(described, indent=1).encode()
+    unfinished, earlier = (folder.with_name(f".{folder.name}.{state}") for state in ("unfinished", "earlier"))
+    for path in (unfinished, earlier):  # of a start that was killed
+        shutil.rmtree(path, ignore_errors=True)
+    for name, content in contents.items():
+        target = unfinished / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    if folder.exists():
+        folder.rename(earlier)
+    unfinished.rename(folder)
+    shutil.rmtree(earlier, ignore_errors=True)
+    return sorted(Path(name) for name in contents)

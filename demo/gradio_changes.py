@@ -27,15 +27,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from demo.api import JsonMCPServer
-from demo.connections import LimitedServer
+from demo.access import OwnOrigins
+from demo.api import JsonMCPServer, cli_snippets, code_snippets, example_upload
 from demo.decoding import Visitor, visitor
-from demo.metering import client_key
-from demo.origins import OwnOrigins
+from demo.fair_use import client_key
+from demo.limits import LimitedServer
+from demo.memory import forget_sessions, weigh_session
 from demo.queue import FairQueue
-from demo.sessions import forget_sessions, weigh_session
 from demo.settings import Settings
-from demo.snippets import cli_snippets, code_snippets, example_upload
 from demo.storage import ERRORS_OF_FULL_DISKS, UploadSpace, in_own_folder, own_folder
 from demo.uploads import MAX_NAME, MAX_TEXT, RecentUploads, StrictMultiPartParser
 
@@ -61,23 +60,23 @@ def install_gradio_changes(settings: Settings, space: UploadSpace, head: str) ->
       https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/blocks.py#L2970
     - MCP server, `demo.api.JsonMCPServer`: answers in JSON.
       https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/routes.py#L349
-    - origins, `demo.origins.OwnOrigins`: pages of other sites may not ask.
+    - origins, `demo.access.OwnOrigins`: pages of other sites may not ask.
       https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/routes.py#L394
     - parser of uploads, `demo.uploads.StrictMultiPartParser`: limits, and no half files.
       https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/route_utils.py#L1639
     - progress of uploads, `demo.uploads.RecentUploads`: only that of the newest is kept.
       https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/route_utils.py#L706
-    - server, `demo.connections.LimitedServer`: limits of connections.
+    - server, `demo.limits.LimitedServer`: limits of connections.
       https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/http_server.py#L150
     - functions by name, `known_function`: status 404 for those unknown.
       https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/route_utils.py#L283
-    - snippets of the API page, `demo.snippets`: they answer as they are pasted.
+    - snippets of the API page, `demo.api`: they answer as they are pasted.
       https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/routes.py#L961
     - template of the page, `OwnHead`: the demo's link preview.
       https://github.com/gradio-app/gradio/blob/gradio%406.31.0/js/app/index.html#L15
 
     Four changes need no place of Gradio's: the page is built of `StrictBlocks`; FastAPI gets `refuse_unknown_names`; and
-    `demo.logins.is_logged_in` and `demo.sessions.forget_sessions` do for the demo what Gradio does only for its own routes,
+    `demo.access.is_logged_in` and `demo.memory.forget_sessions` do for the demo what Gradio does only for its own routes,
     and by a count alone.
 
     Args:
@@ -162,7 +161,7 @@ class StrictBlocks(gr.Blocks):
       https://github.com/gradio-app/gradio/pull/10834. This page has none, and links could lead to somebody else's answer:
       https://github.com/gradio-app/gradio/issues/11201.
     - Since 4.25 the state of a closed page is kept for an hour: https://github.com/gradio-app/gradio/pull/7829. See
-      `demo.sessions.forget_sessions` for others.
+      `demo.memory.forget_sessions` for others.
     - Functions that need no model would wait for a thread behind those that do, so they have threads of their own.
     - A function does not learn that its visitor has left; `demo.decoding.visitor` tells it.
     """
@@ -247,7 +246,7 @@ def _uploaded(file: dict) -> dict:
     restart names files in the folder of the earlier process. They are looked up in the present folder, so that the visitor
     is told that they were deleted.
 
-    An address that ends in /examples/NAME means the demo's own example picture of that name; see `demo.snippets`.
+    An address that ends in /examples/NAME means the demo's own example picture of that name; see `demo.api`.
 
     Raises:
         ValueError: the file is another web address, or its name is too long to be kept.

@@ -4,15 +4,17 @@ Handlers log nothing and keep nothing. Only the tracks of a live webcam stay wit
 """
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from demo.errors import TooOftenError, kind_of
-from demo.pictures import data_url, preview
-from demo.saliency import add_saliency_maps
+from demo.answer_pictures import add_saliency_maps, data_url, preview
+from demo.decoding import visitor
+from demo.fair_use import TURNS, TooOftenError, kind_of
 from demo.serving import ServedModel
 from demo.settings import DEFAULT_RANGES
 from demo.tracking import Tracks
@@ -58,7 +60,7 @@ class Handlers:
             raise AgeGenderError(f"Expected detect as true or false; got {type(detect).__name__}.")
         pipe = self.served(model).pipeline
         ranges = read_ranges(age_ranges, pipe.model.config.max_age)
-        with self.running:
+        with self._turn():
             return pipe(image_rgb, detect=detect, age_ranges=ranges)
 
     def show(
@@ -79,7 +81,7 @@ class Handlers:
         """
         pipe = self.served(model).pipeline
         image_rgb = read_bytes(picture)
-        with self.running:
+        with self._turn():
             prepared = pipe.preprocess(image_rgb, detect=detect)
             faces = pipe.postprocess(pipe.forward(prepared), return_years=True)
             if with_saliency:
@@ -88,6 +90,18 @@ class Handlers:
             if with_preview:
                 answer["preview"] = data_url(preview(Image.fromarray(image_rgb)))
         return answer
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A place among those that run. What the prediction takes of the processor is the visitor's debt."""
+        key, asked = visitor.get().key, time.monotonic()
+        with self.running:
+            TURNS.note_wait(key, time.monotonic() - asked)
+            started = time.thread_time()
+            try:
+                yield
+            finally:
+                TURNS.spend(key, time.thread_time() - started)
 
     def show_live(self, frame: dict | None, tracks: Tracks | None, model: str | None = None) -> tuple:
         """Answer for one frame, a data URL as `url` -> the answer for the page, tracks for the next frame."""

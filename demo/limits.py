@@ -1,4 +1,6 @@
-"""Request limits: which routes are served, how much a client may send per minute, and how large and how slow it may be."""
+"""Limits of requests and connections: which routes are served, how much a client may send per minute, and how large and how
+slow it may be; uvicorn's own settings, and what it has none for.
+"""
 
 import asyncio
 import logging
@@ -7,17 +9,31 @@ import time
 import traceback
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+from gradio.http_server import Server
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from demo.bodies import BodyRefused, ReadBody, TimedBody, check_charset, check_json
-from demo.errors import BUSY
-from demo.logins import LoginLimits
-from demo.metering import MinuteMeter, client_key
-from demo.routes import FORBIDDEN_PATHS, Counted, Route, Size, find_route, largest_bodies
+from demo.access import LoginLimits, TrustedForwarding
+from demo.allowed_requests import (
+    FORBIDDEN_PATHS,
+    BodyRefused,
+    Counted,
+    ReadBody,
+    Route,
+    Size,
+    TimedBody,
+    check_charset,
+    check_json,
+    find_route,
+    largest_bodies,
+)
+from demo.fair_use import BUSY, MinuteMeter, client_key
 from demo.settings import Settings
 
 
@@ -29,18 +45,25 @@ MAX_QUERY_BYTES = 2_000  # Gradio keeps parts of some for ever
 MAX_HEADER_BYTES = 16_000
 MAX_STREAMS = 40  # open answers of one client; a page has two
 UNREAD_SECONDS = 60.0  # after which a client that takes nothing of its answer has left
+# A client that has been refused so often in a minute waits for its next refusal: asking in a loop would take processor time.
+REFUSALS_PER_MINUTE, REFUSAL_SECONDS = 60, 1.0
 BUFFER_BYTES = 150_000_000  # of all bodies that are being read
+
+HEADER_BYTES = 32_000
+HEADER_SECONDS = 10.0
+KEEP_ALIVE_SECONDS = 15
+MAX_PER_CLIENT = 100  # connections
 
 
 class RequestLimits:
-    """ASGI middleware that answers with a refusal whatever is beyond the limits; see `demo.routes` and `Settings`."""
+    """ASGI middleware that answers with a refusal whatever is beyond the limits; see `demo.allowed_requests` and `Settings`."""
 
     def __init__(self, app: ASGIApp, settings: Settings):
         self.app, self.settings = app, settings
         self.largest = largest_bodies(settings)
         self.bytes_per_minute = max(settings.mb_per_minute * 1_000_000, self.largest[Size.UPLOAD])
         self._requests = {counted: MinuteMeter() for counted in Counted}
-        self._bytes, self._logins = MinuteMeter(), LoginLimits()
+        self._bytes, self._refusals, self._logins = MinuteMeter(), MinuteMeter(), LoginLimits()
         self._streams: Counter[str] = Counter()
         self._buffered_bytes = 0
 
@@ -57,14 +80,17 @@ class RequestLimits:
         except Exception as error:
             # Neither the exception's text nor a traceback: they can hold what the visitor sent, and lines of its making.
             logger.error("a request failed: %s in %s", type(error).__name__, _last_line(error))
-            if not response.has_begun:
+            if not response.has_started:
                 await _refusal(500, "The demo has failed. Try again.")(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: "_Response") -> None:
         headers, route = Headers(scope=scope), find_route(scope["method"], scope["path"])
+        if route is not None and route.size is Size.TOOL and not self.settings.has_tool:
+            route = None
         key = client_key(scope["client"][0]) if scope["client"] else ""
         refusal = self._check(scope, headers, route, key)
         if refusal is not None or route is None:
+            await self._hold_back(key)
             await (refusal or _refusal(404, "There is nothing here."))(scope, receive, send)
             return
         length = int(headers.get("content-length", 0))
@@ -83,7 +109,7 @@ class RequestLimits:
                 self._streams[key] -= 1
                 if not self._streams[key]:
                     del self._streams[key]
-            if body.is_too_slow and not send.has_begun:
+            if body.is_too_slow and not send.has_started:
                 text = "The request came too slowly. Send it again."
                 await _refusal(408, text, route, {"Connection": "close"})(scope, receive, send)
 
@@ -111,6 +137,13 @@ class RequestLimits:
         if secrets.compare_digest(headers.get(INTERNAL_HEADER, "").encode(), INTERNAL_SECRET.encode()):
             return None
         return self._count(route, key, int(text))
+
+    async def _hold_back(self, key: str) -> None:
+        """Before a refusal of a client that does not heed them."""
+        now = time.monotonic()
+        if self._refusals.wait_seconds(key, now, REFUSALS_PER_MINUTE) is not None:
+            await asyncio.sleep(REFUSAL_SECONDS)
+        self._refusals.add(key, now, 1)
 
     def _count(self, route: Route | None, key: str, length: int) -> Response | None:
         """Count the request and its bytes, or tell how long to wait until the next one."""
@@ -168,7 +201,7 @@ class _Response:
         self._send, self.status = send, 0
 
     @property
-    def has_begun(self) -> bool:
+    def has_started(self) -> bool:
         return self.status != 0
 
     async def __call__(self, message: Message) -> None:
@@ -191,3 +224,67 @@ def _last_line(error: BaseException) -> str:
     """Where in the code an exception was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "no code"
+
+
+def configure(config: Config, settings: Settings) -> None:
+    """Set the limits in uvicorn's configuration before it is loaded."""
+    config.http = LimitedProtocol  # uvicorn limits the size of headers in its h11 protocol only
+    config.h11_max_incomplete_event_size = HEADER_BYTES
+    config.limit_concurrency = settings.max_connections
+    config.timeout_keep_alive = KEEP_ALIVE_SECONDS
+    config.ws = "none"
+    config.server_header = False
+    config.proxy_headers = False  # TrustedForwarding does it
+    trusted = config.forwarded_allow_ips
+    LimitedProtocol.trusted = TrustedForwarding(RequestLimits(config.app, settings), trusted)  # type: ignore[arg-type]
+    config.app = LimitedProtocol.trusted
+
+
+class LimitedServer(Server):
+    """Gradio passes hardly any of uvicorn's settings on:
+    https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/http_server.py#L137
+    """
+
+    def __init__(self, settings: Settings, config: Config, **options: Any):
+        configure(config, settings)
+        super().__init__(config, **options)
+
+
+class LimitedProtocol(H11Protocol):
+    """Closes a connection whose client takes long to name its request, and those beyond `MAX_PER_CLIENT`."""
+
+    trusted: TrustedForwarding
+    open: Counter[str] = Counter()
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._header_deadline: asyncio.TimerHandle | None = None
+        host = self.client[0] if self.client else ""
+        self._key = "" if host in self.trusted.trusted_hosts else client_key(host)  # a proxy's are of many clients
+        self.open[self._key] += 1
+        if self._key and self.open[self._key] > MAX_PER_CLIENT:
+            transport.abort()
+        else:
+            self._wait_for_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        self.open[self._key] -= 1
+        if not self.open[self._key]:
+            del self.open[self._key]
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+        elif self._header_deadline is None:  # the first bytes of a further request
+            self._wait_for_header()
+
+    def _wait_for_header(self) -> None:
+        self._header_deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._header_deadline is not None:
+            self._header_deadline.cancel()
+            self._header_deadline = None

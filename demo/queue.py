@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections import Counter
 from typing import Any
 
@@ -9,11 +10,11 @@ from gradio.queueing import Event, Queue
 from gradio.server_messages import EventMessage, ProcessCompletedMessage
 from gradio.utils import LRUCache
 
-from demo.errors import BUSY
-from demo.metering import client_key
-from demo.sessions import MAX_SESSIONS
+from demo.fair_use import BUSY, TURNS, client_key
+from demo.memory import MAX_SESSIONS
 
 
+LOOK_SECONDS = 0.005  # between two looks at who may run
 UNREAD_SECONDS, MAX_UNREAD = 120.0, 200  # an answer that nobody fetches, and messages of one session
 
 
@@ -25,13 +26,15 @@ class FairQueue(Queue):
       https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/queueing.py#L290. Since 5.0 a webcam holds its place for
       up to its time limit (https://github.com/gradio-app/gradio/pull/8941), so waiting webcams would keep every picture out.
     - Gradio asks in the order of arrival, so that one client could keep all others waiting. Here it takes at most half of the
-      places to wait and all but one of those to run, and the next to run is of the client for whom fewest run.
+      places to wait and all but one of those to run, and the next to run is of the client for whom fewest run. Pictures of
+      clients whose pictures take long come after others: see `demo.fair_use`.
+    - Gradio looks 1,000 times a second at who may run, for as long as somebody waits.
     - Gradio keeps messages that nobody fetches, for up to 2,000 sessions.
     """
 
     def __init__(self, *, max_size: int | None, **options: Any):
         super().__init__(max_size=None, **options)
-        self.max_pictures = max_size
+        self.max_pictures, self.sleep_when_free = max_size, LOOK_SECONDS
         self.pending_messages_per_session = LRUCache(MAX_SESSIONS)
 
     async def push(self, body: Any, request: Any, username: str | None) -> tuple:
@@ -57,10 +60,12 @@ class FairQueue(Queue):
             jobs = [event for job in self.active_jobs if job for event in job]
             running = Counter(_client(event) for event in jobs if event.concurrency_id == queue.concurrency_id)
             most = max(1, queue.concurrency_limit - 1) if queue.concurrency_limit else len(self.active_jobs)
-            free = [event for event in queue.queue if running[_client(event)] < most]
+            free = [event for event in queue.queue if running[_client(event)] < most and _may_begin(event)]
             if free:
-                event = min(free, key=lambda event: running[_client(event)])
+                event = min(free, key=lambda event: (_comes_after_others(event), running[_client(event)]))
                 queue.queue.remove(event)
+                if not event.streaming:
+                    TURNS.note_wait(_client(event), time.monotonic() - event.enqueue_time)
                 return [event], False, queue.concurrency_id
         return None
 
@@ -79,8 +84,16 @@ class FairQueue(Queue):
             self.pending_messages_per_session.pop(session_hash, None)
 
 
+def _may_begin(event: Event) -> bool:
+    return event.streaming or TURNS.may_begin(_client(event))
+
+
+def _comes_after_others(event: Event) -> bool:
+    return not event.streaming and TURNS.comes_after_others(_client(event))
+
+
 def _client(asked: Any) -> str:
-    """The key of the client of a request, or of an event's; kept, because a waiting queue asks 1,000 times a second."""
+    """The key of the client of a request, or of an event's; kept, because a waiting queue asks 200 times a second."""
     request = asked.request if isinstance(asked, Event) else asked
     if not hasattr(request.state, "client_key"):
         request.state.client_key = client_key(request.client.host) if request.client else ""

@@ -1,12 +1,19 @@
-"""The models that are served: their files are fetched and checked at the start, their cards shown on the About tab."""
+"""The models that are served: their files are fetched and checked at the start, and what the About tab says of them: their best
+and worst figures, and their cards.
+"""
 
+import base64
 import hashlib
 import json
+import mimetypes
+import os
+import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import RepoCard, snapshot_download
 from huggingface_hub.errors import (
     HFValidationError,
     LocalEntryNotFoundError,
@@ -18,13 +25,14 @@ from demo.settings import ModelChoice
 from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
 from model.face_detection import YUNET_FILE
-from model.model_files import load_image_processor
+from model.model_files import PARSED_FILES, ModelFileError, check_sizes, load_image_processor, stays_inside
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 
 
 # Not *.py: the demo runs the classes in model/ beside it, never code from elsewhere.
 MODEL_FILES = ["*.json", "*.safetensors", YUNET_FILE, "README.md", "figures/*", "onnx/model_web.onnx"]
+SMALL_FILES = [*PARSED_FILES, "metrics.json", "training_run.json", "README.md", "figures/*"]
 REQUIRED_FILES = ["config.json", "preprocessor_config.json"]
 
 
@@ -63,6 +71,10 @@ def find_model(choice: ModelChoice) -> ServedModel:
     """Fetch and check the files of a model. Raises `ModelNotServable` with a message for the operator."""
     model_id = choice.model_id
     is_folder = Path(model_id).is_dir()
+    try:
+        check_sizes(model_id, SMALL_FILES, choice.revision)
+    except ModelFileError as error:
+        raise ModelNotServable(str(error)) from error
     folder = Path(model_id).resolve() if is_folder else _download(model_id, choice.revision)
     missing = [name for name in REQUIRED_FILES if not (folder / name).is_file()]
     if not list(folder.glob("*.safetensors")):
@@ -120,3 +132,83 @@ def _download(model_id: str, revision: str | None) -> Path:
             f"The Hub could not be reached for {model_id!r}, and it is not in this machine's cache. Check the network, "
             "or unset MODEL_ID to serve the model in the folder model/."
         ) from error
+
+
+def about(served: ServedModel) -> tuple[dict[str, Any], str]:
+    """-> what web/about.js puts into the visitor's language, and the model's README.md for Gradio's Markdown."""
+    links = {"model_page": served.page, "code_page": _code_page(), "license": _license(served.folder)}
+    return {"name": served.name, "revision": served.revision, **links, **_figures(served.folder)}, card_markdown(served)
+
+
+def _code_page() -> str | None:
+    """On a Space its files; elsewhere the demo does not know where its code is published."""
+    space = os.environ.get("SPACE_ID")
+    return f"https://huggingface.co/spaces/{space}/tree/main" if space else None
+
+
+def _license(folder: Path) -> dict[str, str | None] | None:
+    """As the card's metadata names it: `{"name": ..., "link": ...}`."""
+    card = folder / "README.md"
+    if not card.is_file() or not stays_inside(card, folder):
+        return None
+    data = RepoCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data.to_dict()
+    name = data.get("license_name") or data.get("license")
+    link = str(data.get("license_link") or "")
+    return {"name": str(name), "link": link if link.startswith("https://") else None} if name else None
+
+
+def _figures(folder: Path) -> dict[str, Any]:
+    """From metrics.json; nothing where there is none, or where a part of it was not measured."""
+    try:
+        if not stays_inside(folder / "metrics.json", folder):
+            return {}
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    by_age = [group for group in metrics.get("groups", []) if group.get("by") == "age"]
+    return {
+        "dataset": re.sub(r"\.(tar(\.\w+)?|tgz|zip)$", "", str(metrics.get("dataset"))),
+        "pictures": metrics.get("pictures"),
+        "age_mae": _value(metrics, "age", "mae"),
+        "within_five_years": _value(metrics, "age", "cs5"),
+        "gender_accuracy": _value(metrics, "gender", "accuracy"),
+        "by_age": [
+            {
+                "age": group["age"],
+                "age_mae": _value(group, "age_mae"),
+                "gender_accuracy": _value(group, "gender_accuracy"),
+            }
+            for group in by_age
+        ],
+    }
+
+
+def _value(metrics: dict[str, Any], *path: str) -> float | None:
+    for key in (*path, "value"):
+        metrics = metrics.get(key) or {}
+    return metrics if isinstance(metrics, (int, float)) else None
+
+
+def card_markdown(served: ServedModel) -> str:
+    """The model's README.md without the metadata block and with its figures inside."""
+    card = served.folder / "README.md"
+    if not card.is_file() or not stays_inside(card, served.folder):
+        return "This model has no card (README.md in its folder), so nothing is known about its quality."
+    text = RepoCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).text.lstrip()
+    return embed_figures(text, served.folder)
+
+
+def embed_figures(markdown: str, folder: Path) -> str:
+    """`![x](figures/a.png)` -> the same with the picture as a data URL.
+
+    Gradio does not serve them as files: in the Hub's cache they are links out of every folder that it is allowed to serve.
+    """
+
+    def embed(match: re.Match) -> str:
+        path = folder / "figures" / match[2]
+        if not path.is_file() or not stays_inside(path, folder):
+            return match[0]
+        data = base64.b64encode(path.read_bytes()).decode()
+        return f"{match[1]}data:{mimetypes.guess_type(path.name)[0]};base64,{data})"
+
+    return re.sub(r"(!\[[^\]]*\]\()figures/([^/)]+)\)", embed, markdown)

@@ -14,6 +14,7 @@ HUB = "https://huggingface.co"  # shows a Space in a frame of its page
 # them: the client may have made up those before it.
 SPACE_PROXIES = "127.0.0.1,::1,10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 DEFAULT_MODEL = str(Path(__file__).resolve().parents[1] / "model")
+CC_BY_MODEL = DEFAULT_MODEL + "_cc_by"
 DEFAULT_RANGES = "FairFace-9"  # where nobody chooses
 
 
@@ -34,7 +35,7 @@ class ModelChoice:
 class Settings:
     """Environment variables:
 
-    MODEL_ID            a Hub id, or a folder shaped like model/ (default: the model/ beside app.py)
+    MODEL_ID            a Hub id, or a folder shaped like model/ (default: visitors choose model/ or model_cc_by/ beside app.py)
     MODEL_REVISION      a branch, tag or commit of that Hub id
     MODEL_IDS           several models in place of MODEL_ID; visitors choose one on the page and start with the first:
                         user/one@v1,user/two or, with names of your own, Small=user/one@v1,Large=user/two
@@ -61,7 +62,7 @@ class Settings:
     see each client's own address (on a Space it is set already).
     """
 
-    models: list[ModelChoice] = field(default_factory=lambda: [ModelChoice("model", DEFAULT_MODEL)])
+    models: list[ModelChoice] = field(default_factory=lambda: shipped_models())
     max_picture_mb: int = 20
     max_pictures: int = 20
     requests_per_minute: int = 120
@@ -76,12 +77,14 @@ class Settings:
     keep_seconds: int = 600
     auth: list[tuple[str, str]] | None = None
     allowed_origins: tuple[str, ...] = ()
+    has_tool: bool = True  # GRADIO_MCP_SERVER, which takes larger bodies than the rest
 
     @classmethod
     def from_environment(cls) -> "Settings":
         """Raises `SettingsError`."""
         auth = _read_auth(os.environ.get("DEMO_AUTH", ""))
-        if auth and os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true":
+        has_tool = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true"
+        if auth and has_tool:
             raise SettingsError(
                 "DEMO_AUTH and GRADIO_MCP_SERVER cannot be set together: Gradio's MCP tool cannot log in, and takes "
                 "pictures from people who have not. Unset one of them."
@@ -89,9 +92,15 @@ class Settings:
         numbers = {
             setting.name: _read_number(setting.name.upper(), setting.default)
             for setting in fields(cls)
-            if isinstance(setting.default, int)
+            if type(setting.default) is int
         }
-        return cls(models=_read_models(), auth=auth, allowed_origins=_read_origins(), **numbers)
+        return cls(models=_read_models(), auth=auth, allowed_origins=_read_origins(), has_tool=has_tool, **numbers)
+
+
+def shipped_models() -> list[ModelChoice]:
+    """Those of the repository; an image of the demo may hold the first one alone."""
+    choices = [ModelChoice("Most accurate, for research", DEFAULT_MODEL), ModelChoice("CC BY 4.0", CC_BY_MODEL)]
+    return choices if Path(CC_BY_MODEL).is_dir() else choices[:1]
 
 
 def server_port() -> int | None:
@@ -129,9 +138,10 @@ def check_port_is_free() -> None:
 
 
 def _read_models() -> list[ModelChoice]:
-    text = os.environ.get("MODEL_IDS", "")
+    text, model_id = os.environ.get("MODEL_IDS", ""), os.environ.get("MODEL_ID")
     if not text:
-        model_id = os.environ.get("MODEL_ID") or DEFAULT_MODEL
+        if not model_id:
+            return shipped_models()
         return [ModelChoice(_default_name(model_id), model_id, os.environ.get("MODEL_REVISION") or None)]
     choices = []
     for entry in text.split(","):

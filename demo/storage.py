@@ -111,8 +111,12 @@ class UploadSpace:
     """
 
     def __init__(self, files: Files, max_bytes: int):
-        self._files, self._max_bytes = files, max_bytes
+        self.folder, self._files, self._max_bytes = files.folder, files, max_bytes
         self._reserved, self._lock = 0, threading.Lock()
+
+    @property
+    def reserved_bytes(self) -> int:
+        return self._reserved
 
     def reserve(self, length: int) -> None:
         """Raises `DiskFullError`."""

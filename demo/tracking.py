@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from model.face_search import iou
 from model.pipeline_age_gender import FaceLogits
 
 
@@ -70,7 +71,8 @@ class Tracks:
 
     def _match(self, newest: list[Track]) -> dict[int, Track]:
         """Index in `newest` -> its track: greedily by largest overlap; a new face gets the lowest free number."""
-        overlaps = iou_matrix(_boxes(newest), _boxes(self.tracks))
+        known_xywh = _boxes_xywh(self.tracks)
+        overlaps = np.array([iou(known_xywh, box) for box in _boxes_xywh(newest)])
         for track in self.tracks:
             track.missed_frames += 1
         matched: dict[int, Track] = {}
@@ -89,14 +91,8 @@ class Tracks:
         return matched
 
 
-def _boxes(tracks: list[Track]) -> np.ndarray:
-    return np.array([track.box_xyxy for track in tracks], dtype=float).reshape(-1, 4)
-
-
-def iou_matrix(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
-    """(N, 4), (M, 4) -> (N, M) intersection over union."""
-    top_left = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
-    bottom_right = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
-    intersection = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
-    area_a, area_b = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a_xyxy, b_xyxy))
-    return intersection / np.maximum(area_a[:, None] + area_b[None, :] - intersection, 1e-9)
+def _boxes_xywh(tracks: list[Track]) -> np.ndarray:
+    """(N, 4)"""
+    boxes = np.array([track.box_xyxy for track in tracks], dtype=float).reshape(-1, 4)
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes

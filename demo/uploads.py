@@ -2,9 +2,11 @@
 
 import base64
 import binascii
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, cast
 
 import anyio
 import anyio.to_thread
@@ -12,10 +14,10 @@ import numpy as np
 from gradio.route_utils import FileUploadProgress, GradioMultiPartParser
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from demo.decoding import FRAMES, PICTURES
-from demo.sessions import MAX_SESSIONS
+from demo.memory import MAX_SESSIONS
 from demo.storage import ERRORS_OF_FULL_DISKS, DiskFullError, UploadSpace
 from model.errors import PictureError
 
@@ -73,6 +75,23 @@ def read_frame(frame: dict | None) -> np.ndarray:
     return FRAMES.decode(content, "the webcam's picture")
 
 
+@asynccontextmanager
+async def room_for(length: int, space: UploadSpace) -> AsyncIterator[None]:
+    """Keep so many bytes free for the block. Raises `HTTPException` 507 where the disk is full, before it or in it."""
+    try:
+        await anyio.to_thread.run_sync(space.reserve, length)
+    except DiskFullError as error:
+        raise HTTPException(507, str(error)) from None
+    try:
+        yield
+    except OSError as error:
+        if error.errno in ERRORS_OF_FULL_DISKS:
+            raise HTTPException(507, "The demo's disk is full. Try again in some minutes.") from None
+        raise
+    finally:
+        space.release(length)
+
+
 class RecentUploads(FileUploadProgress):
     """Since 4.0 Gradio keeps the number of every upload whose progress nobody asks for:
     https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/route_utils.py#L706
@@ -83,6 +102,26 @@ class RecentUploads(FileUploadProgress):
         for kept in (self._statuses, self._signals):
             while len(kept) > MAX_SESSIONS:
                 del kept[next(iter(kept))]  # the oldest
+
+
+class PictureParser(MultiPartParser):
+    """Starlette's parser, for a picture that comes with its question. A picture of more than `spool_max_size` lies in `folder`,
+    without a name, until the form is closed; Starlette would take the system's folder for temporary files:
+    https://github.com/encode/starlette/blob/0.49.1/starlette/formparsers.py#L200
+    """
+
+    def __init__(self, headers: Any, stream: Any, *, folder: Path, **options: Any):
+        super().__init__(headers, stream, **options)
+        self._folder = folder
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        upload = self._current_part.file
+        if upload is not None:
+            upload.file.close()
+            file = SpooledTemporaryFile(self.spool_max_size, dir=str(self._folder))  # noqa: SIM115 - closed with the form
+            self._files_to_close_on_error.append(file)
+            upload.file = cast(BinaryIO, file)
 
 
 class StrictMultiPartParser(GradioMultiPartParser):
@@ -108,22 +147,12 @@ class StrictMultiPartParser(GradioMultiPartParser):
 
     async def parse(self) -> FormData:
         """Raises `HTTPException` 507 where the disk is full."""
-        try:
-            await anyio.to_thread.run_sync(self._space.reserve, self._length)
-        except DiskFullError as error:
-            raise HTTPException(507, str(error)) from None
-        try:
-            return await super().parse()
-        except OSError as error:
-            self._delete_half_files()
-            if error.errno in ERRORS_OF_FULL_DISKS:
-                raise HTTPException(507, "The demo's disk is full. Try again in some minutes.") from None
-            raise
-        except BaseException:  # the visitor has left, for instance
-            self._delete_half_files()
-            raise
-        finally:
-            self._space.release(self._length)
+        async with room_for(self._length, self._space):
+            try:
+                return await super().parse()
+            except BaseException:  # the visitor has left, for instance
+                self._delete_half_files()
+                raise
 
     def _delete_half_files(self) -> None:
         for file in self._files_to_close_on_error:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from .errors import AgeGenderError
@@ -42,8 +43,47 @@ class BackboneTrial(NamedTuple):
     has_class_token: bool
 
 
+class HalvingBlock(nn.Module):
+    """A block of dlib's ResNets that halves the map: (B, C, H, W) -> (B, C', H // 2, W // 2).
+
+    The shortcut averages 2 x 2 pixels, where ResNet takes one of four, and no convolution with a stride pads the map: what
+    such a convolution misses of an even H is 0. http://dlib.net/dnn_face_recognition_ex.cpp.html calls it `ares_down`.
+    """
+
+    def __init__(self, block: Any):
+        """
+        Args:
+            block: transformers' ResNetBasicLayer with a stride of 2; its parameters keep their names.
+        """
+        super().__init__()
+        self.shortcut, self.layer, self.activation = block.shortcut, block.layer, block.activation
+        self.shortcut.convolution.stride = (1, 1)
+        self.layer[0].convolution.padding = (0, 0)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        shortcut, changed = self.shortcut(F.avg_pool2d(features, 2)), self.layer(features)
+        down, right = (whole - part for whole, part in zip(shortcut.shape[2:], changed.shape[2:], strict=True))
+        return self.activation(shortcut + F.pad(changed, (0, right, 0, down)))
+
+
+def make_dlib_layers(backbone: Any) -> None:
+    """Change the layers of a ResNet of basic blocks to those of dlib's, whose weights it can then have."""
+    backbone.embedder.embedder.convolution.padding = (0, 0)
+    backbone.embedder.pooler.padding = 0
+    for stage in backbone.encoder.stages:
+        for index, block in enumerate(stage.layers):
+            if block.layer[0].convolution.stride != (1, 1):
+                stage.layers[index] = HalvingBlock(block)
+
+
 def build_backbone(config: PreTrainedConfig) -> PreTrainedModel:
-    """The backbone with random weights, without the pooling layer of a ViT, which is not used."""
+    """The backbone with random weights, without the pooling layer of a ViT, which is not used.
+
+    The configuration of a ResNet may have `dlib_layers` beside what transformers knows: see `make_dlib_layers`.
+
+    Raises:
+        BackboneError: `dlib_layers` is set and it is no ResNet of basic blocks.
+    """
     dtype = torch.get_default_dtype()  # that of the heads; `config` may name the float16 of a checkpoint
     try:
         backbone = AutoModel.from_config(config, add_pooling_layer=False, dtype=dtype)
@@ -54,6 +94,10 @@ def build_backbone(config: PreTrainedConfig) -> PreTrainedModel:
         # https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/models/mobilenet_v1/modeling_mobilenet_v1.py
         if isinstance(norm, nn.BatchNorm2d) and norm.momentum is not None and norm.momentum > 0.5:
             norm.momentum = 0.01
+    if getattr(config, "dlib_layers", False):
+        if config.model_type != "resnet" or config.layer_type != "basic":
+            raise BackboneError(config.model_type, "dlib_layers is for a resnet of basic blocks.")
+        make_dlib_layers(backbone)
     return backbone
 
 

@@ -51,9 +51,9 @@ class CascadeDetector:
         faces = [self._face(hit, scale) for hit in refined if hit is not None]
         return sorted(faces, key=lambda face: face.box_xyxy[0] + face.box_xyxy[2])
 
-    def find_landmarks(self, image_rgb: np.ndarray, face: Face) -> Face:
-        """The same face: the cascade finds no landmarks."""
-        return face
+    def find_landmarks(self, image_rgb: np.ndarray, faces: Sequence[Face]) -> list[Face]:
+        """The same faces: the cascade finds no landmarks."""
+        return list(faces)
 
     def _refine(self, grey: np.ndarray, hit: _Hit) -> _Hit | None:
         """Search around a hit at five angles and average the hits; None where too few windows agree.

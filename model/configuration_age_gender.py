@@ -5,16 +5,15 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import field, fields
-from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig, ViTConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .configuration_checks import MAX_FILE_BYTES, check_file_values, check_numbers
+from .configuration_checks import check_file_values, check_numbers
 from .errors import AgeGenderError
-from .model_files import ModelFileError, check_own_file, one_line
+from .model_files import ModelFileError, check_parsed_files, one_line
 
 
 TASK = "age-gender-classification"  # the pipeline's name in transformers
@@ -124,7 +123,7 @@ class AgeGenderConfig(PreTrainedConfig):
         takes those measured for `UTKFACE_LANDMARKS_XY`.
     age_estimate: statistic of the year distribution that is the estimated age; chosen on the validation split.
     interval_coverage: fraction of faces whose labelled age the age interval should contain.
-    interval_mass: central mass of the year distribution that reaches `interval_coverage`, fitted on the validation split.
+    interval_mass: central mass of the year distribution, fitted to reach `interval_coverage` on the validation faces.
     gender_threshold: abstention threshold: below this probability the gender is "unsure".
     min_face_pixels: the pipeline abstains on faces whose box is narrower than this.
 
@@ -176,10 +175,7 @@ class AgeGenderConfig(PreTrainedConfig):
     def get_config_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
         """The values that `from_pretrained` reads. Raises `ModelFileError` where they cannot be read."""
         name = pretrained_model_name_or_path
-        check_own_file(name, "config.json")
-        file = Path(name, "config.json")
-        if file.is_file() and file.stat().st_size > MAX_FILE_BYTES:
-            raise ModelFileError(f"{file} has {file.stat().st_size:,} bytes; {MAX_FILE_BYTES:,} are read.")
+        check_parsed_files(name, kwargs.get("revision"), kwargs.get("token"))
         try:
             values, others = super().get_config_dict(name, **kwargs)
         except Exception as error:  # a damaged file fails in many ways
@@ -218,9 +214,10 @@ def load_backbone_config(name_or_path: str) -> PreTrainedConfig:
     """The configuration of a network of transformers, without code of its repository.
 
     Raises:
-        ModelFileError: as `check_file_values`.
+        ModelFileError: as `check_parsed_files` and `check_file_values`.
         OSError, ValueError, ImportError: transformers' own, where there is none that it knows.
     """
+    check_parsed_files(name_or_path)
     values, _ = PreTrainedConfig.get_config_dict(name_or_path)
     check_file_values(values)
     return AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)

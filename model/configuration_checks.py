@@ -6,7 +6,6 @@ from typing import Any
 from .model_files import ModelFileError, one_line
 
 
-MAX_FILE_BYTES = 1_000_000
 MAX_AGE_LIMIT, MAX_IMAGE_SIZE, MAX_GENDERS = 200, 1024, 16  # years, pixels (12 MB a face), outputs
 MAX_FACE_PIXELS = 4096
 MAX_NUMBER, MAX_COUNT, MAX_LIST = 1_000_000, 4096, 10_000  # of widths and the like; of layers; of entries

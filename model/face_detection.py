@@ -1,6 +1,7 @@
 """The face detector YuNet, which also finds landmarks."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,38 +9,30 @@ import numpy as np
 
 from .configuration_age_gender import UTKFACE_LANDMARKS_XY
 from .face_alignment import Face, HalvedPicture, crop_matrix, roll_of, shrink
-from .face_network import YuNetNetwork, suppress
+from .face_network import MIN_INPUT_SIDE, YuNetNetwork, suppress
 from .face_orientation import Turn, are_apart, draw_turns, read_turns
-from .face_search import CANDIDATE_SCORE, COARSE_SIDE, LIKELY_SCORE, MIN_INPUT_SIDE, candidates_at, scales_xy, search
+from .face_search import CANDIDATE_SCORE, COARSE_SIDE, LIKELY_SCORE, candidates_at, scales_xy, search
 from .model_files import ModelFileError, one_line
 
 
 YUNET_FILE = "face_detection_yunet.onnx"  # ShiqiYu/libfacedetection.train, Apache-2.0
 
 TURN_SCORE = 0.2  # of a detection among the turns of one face
-# A close look that scores less does not go on before the turns say which way up the face is.
-TURNED_SCORE = 0.88
-# 54 % of close looks at 300 upright faces score 0.92; none of 1,077 wrong ones do. At 0.91: 86 %, and 4 of 1,077.
-UPRIGHT_SCORE = 0.92
+# A first detection and then a close look that score this much are an upright face: so do 140 of 160 upright faces of UTKFace's
+# training part, 60 to 240 pixels wide, and none of them turned by 60, 90, 135 or 180 degrees.
+SURE_SCORE, UPRIGHT_SCORE = 0.9, 0.905
+TURNED_SCORE = 0.88  # a face that scores less in its proposed turns is looked at as it was found, too
 SAME_ROLL_DEGREES = 10  # a close look this near to a proposed turn needs no second one at that turn
 CLEAR_LEAD = 0.03  # an orientation is certain if its score is higher than any other's by this
-FIRST_LEAD = (
-    0.05  # where the turns' score is higher by this, the first close look at another orientation is left at that
-)
+# Of those turned by 90 degrees, 52 score less than `CANDIDATE_SCORE` at first, and most of them as upright ones in their turns.
+FAINT_TURN_SCORE, FAINT_FACE_SCORE, FAINT_FAILURES = 0.8, 0.85, 2
 CLOSE_MARGIN, OTHER_MARGINS = 0.25, (0.1, 0.5, 0.75)  # of a close look, by the side of the aligned crop
 # Where nothing is found so far, a close look at another size or roll shows a face if it scores this. It finds 5 of 24 missed
 # crops of FairFace's training part, and no more animals than the searches before it.
 LAST_MARGINS, LAST_SCORE, LAST_CANDIDATES = (0.1, 0.5, 0.75, 1.0), 0.78, 4
 YUNET_CROP_SIDE = 160  # pixels of the crop around a first detection, for the second one
+MIN_SCORE = 0.7  # of a face, unless the caller wants another
 MAX_FACES = 300  # bounds the time that one picture can take
-
-
-@dataclass(frozen=True, eq=False)
-class _Look:
-    """What one close look found, and whether another would find about the same."""
-
-    face: Face
-    is_settled: bool
 
 
 class YuNetDetector:
@@ -68,14 +61,14 @@ class YuNetDetector:
     def __reduce__(self) -> tuple:  # a network cannot be pickled for a DataLoader's worker processes
         return YuNetDetector, (self._weights_file, self._engine)
 
-    def detect(self, image_rgb: np.ndarray, min_score: float = 0.7) -> list[Face]:
+    def detect(self, image_rgb: np.ndarray, min_score: float = MIN_SCORE) -> list[Face]:
         """(H, W, 3) uint8 -> at most `MAX_FACES` faces from left to right.
 
         Args:
             min_score: drop detections with a lower score, 0 to 1.
         """
-        rows, picture = search(self._network, image_rgb), HalvedPicture(image_rgb)
-        faces = self._look_closely(picture, rows, min_score)
+        (rows, faint), picture = search(self._network, image_rgb), HalvedPicture(image_rgb)
+        faces = self._look_closely(picture, rows, min_score) or self._look_at_faint(picture, faint, min_score)
         found = [rows]
         for search_again in (self._detect_filling_face, self._detect_in_turned_picture):
             if not faces:
@@ -87,12 +80,14 @@ class YuNetDetector:
             faces = self._look_once_more(picture, np.concatenate(found[:2]), max(min_score, LAST_SCORE))
         return sorted(faces, key=lambda face: face.box_xyxy[0] + face.box_xyxy[2])
 
-    def find_landmarks(self, image_rgb: np.ndarray, face: Face) -> Face:
-        """Add landmarks and roll to a face whose box another detector found; the same face if none is seen in the box."""
+    def find_landmarks(self, image_rgb: np.ndarray, faces: Sequence[Face]) -> list[Face]:
+        """Add landmarks and roll to faces whose boxes another detector found; one that is not seen in its box stays as it is."""
         picture = HalvedPicture(image_rgb)
-        nearby = self._detect_in_crop(picture, face, margin=0.5)
-        # A box says nothing of the roll: the close look begins upright, and may stop just before it reaches a proposed turn.
-        found = self._find_upright(picture, face, nearby, same_roll_degrees=0)
+        return [self._find_in_box(picture, face) for face in faces]
+
+    def _find_in_box(self, picture: HalvedPicture, face: Face) -> Face:
+        nearby = self._detect_in_crop(picture, face, margin=0.5)  # the box may be larger or smaller than the detector's
+        found = self._find_upright(picture, nearby or replace(face, score=None))
         return replace(found, score=face.score) if found else face
 
     def _look_closely(self, picture: HalvedPicture, rows: np.ndarray, min_score: float) -> list[Face]:
@@ -100,16 +95,32 @@ class YuNetDetector:
         faces: list[Face] = []
         for row in rows[rows[:, 14].argsort()[::-1][:MAX_FACES]]:
             candidate = _face_from_row(row)
-            face = self._find_upright(picture, candidate, candidate)
+            face = self._find_upright(picture, candidate)
             if row[14] >= LIKELY_SCORE and (face is None or _score(face) < min_score):
                 # Blurred faces, profiles and faces that fill the picture score higher when seen larger or smaller.
                 looks = [self._detect_in_crop(picture, face or candidate, margin) for margin in OTHER_MARGINS]
                 face = max((look for look in (*looks, face) if look), key=_score, default=None)
-            if face is None or _score(face) < min_score:
-                continue
-            # Two first detections may be refined to the same face.
-            if all(np.linalg.norm(face.center_xy - other.center_xy) > other.width / 4 for other in faces):
+            if face and _score(face) >= min_score and _is_new(face, faces):
                 faces.append(face)
+        return faces
+
+    def _look_at_faint(self, picture: HalvedPicture, rows: np.ndarray, min_score: float) -> list[Face]:
+        """Faint detections, (N, 15), best first -> those that are faces in one of their turns, until several are none."""
+        faces: list[Face] = []
+        failures = 0
+        for row in rows:
+            candidate = _face_from_row(row)
+            turns = self._detect_turns(picture, candidate)
+            looks = (
+                self._look_at_turns(picture, candidate, turns) if turns and turns[0].score >= FAINT_TURN_SCORE else []
+            )
+            face = _choose(looks, turns)
+            if face and _score(face) >= max(min_score, FAINT_FACE_SCORE):
+                faces += [face] if _is_new(face, faces) else []
+                continue
+            failures += 1
+            if failures == FAINT_FAILURES:
+                break
         return faces
 
     def _look_once_more(self, picture: HalvedPicture, rows: np.ndarray, min_score: float) -> list[Face]:
@@ -117,80 +128,65 @@ class YuNetDetector:
         looks: list[Face | None] = []
         for row in rows[rows[:, 14].argsort()[::-1][:LAST_CANDIDATES]]:
             candidate = _face_from_row(row)
-            for begin in (candidate, self._find_upright(picture, candidate, candidate)):
+            for begin in (candidate, self._find_upright(picture, candidate)):
                 if begin:
                     looks += [self._detect_in_crop(picture, begin, margin) for margin in LAST_MARGINS]
         best = max((look for look in looks if look), key=_score, default=None)
         return [best] if best and _score(best) >= min_score else []
 
-    def _find_upright(
-        self,
-        picture: HalvedPicture,
-        candidate: Face,
-        nearby: Face | None,
-        same_roll_degrees: float = SAME_ROLL_DEGREES,
-    ) -> Face | None:
+    def _find_upright(self, picture: HalvedPicture, candidate: Face) -> Face | None:
         """The face in its most likely orientation, and whether that is certain.
 
-        A close look at `nearby` that scores `UPRIGHT_SCORE` ends the search. Else the turns of `face_orientation` propose an
-        orientation, and a second one where it leads by less than `CLEAR_LEAD`. Close looks begin from each, unless the face
-        was found within `same_roll_degrees` of it. The highest score wins. It is certain if the turns clearly propose
-        it, or if its score leads by `CLEAR_LEAD`.
+        A close look at a sure first detection ends the search if it is sure itself. Else the turns of `face_orientation`
+        propose an orientation, and a second one where it leads by less than `CLEAR_LEAD`, from which close looks begin.
 
         Args:
             candidate: what was found at first, or the box that was given.
-            same_roll_degrees: a close look that begins further than this from a proposed turn stops before it is upright.
         """
-        first = self._look(picture, nearby) if nearby else None
-        tried: list[Face] = []
-        if first and _score(first.face) >= TURNED_SCORE:
-            tried, first = [self._settle(picture, first)], None
-            if _score(tried[0]) >= UPRIGHT_SCORE:
-                return tried[0]
+        is_sure = _score(candidate) >= SURE_SCORE
+        tried = self._look_and_settle(picture, candidate) if is_sure else []
+        if tried and _score(tried[0]) >= UPRIGHT_SCORE:
+            return tried[0]
         turns = self._detect_turns(picture, candidate)
-        is_clear = len(turns) < 2 or turns[0].score - turns[1].score >= CLEAR_LEAD
-        for turn in turns[:1] if is_clear else turns:
-            if first and not are_apart(turn.roll_degrees, _roll(first.face), same_roll_degrees):
-                tried, first = [*tried, self._settle(picture, first)], None
-            if all(are_apart(turn.roll_degrees, _roll(face), same_roll_degrees) for face in tried):
-                look = self._look(picture, replace(candidate, landmarks_xy=turn.landmarks_xy))
-                tried += [self._settle(picture, look)] if look else []
-        if first and _score(first.face) > max(map(_score, tried), default=0.0) - FIRST_LEAD:
-            tried.append(self._settle(picture, first))
-        if not tried:
-            return None
-        chosen = max(tried, key=_score)
-        others = [_score(face) for face in tried if are_apart(_roll(face), _roll(chosen))]
-        is_proposed = is_clear and not (turns and are_apart(_roll(chosen), turns[0].roll_degrees))
-        return replace(chosen, is_roll_certain=is_proposed or _score(chosen) - max(others, default=0.0) >= CLEAR_LEAD)
+        tried += self._look_at_turns(picture, candidate, turns, tried)
+        if not is_sure and max(map(_score, tried), default=0.0) < TURNED_SCORE:
+            tried += self._look_and_settle(picture, candidate)
+        return _choose(tried, turns)
+
+    def _look_at_turns(
+        self, picture: HalvedPicture, candidate: Face, turns: Sequence[Turn], tried: Sequence[Face] = ()
+    ) -> list[Face]:
+        """Close looks at the proposed turns, but for those that a face in `tried` is near."""
+        faces: list[Face] = []
+        for turn in turns[:1] if _is_clear(turns) else turns:
+            if all(are_apart(turn.roll_degrees, _roll(face), SAME_ROLL_DEGREES) for face in (*tried, *faces)):
+                faces += self._look_and_settle(picture, replace(candidate, landmarks_xy=turn.landmarks_xy))
+        return faces
 
     def _detect_turns(self, picture: HalvedPicture, face: Face) -> list[Turn]:
         sheet, matrices = draw_turns(picture, face.box_xyxy)
         return read_turns(self._network.detect(sheet, TURN_SCORE), matrices)
 
-    def _look(self, picture: HalvedPicture, face: Face) -> "_Look | None":
-        """Detect the face again in its own upright crop, for better landmarks and score; None if it is not found there.
+    def _look_and_settle(self, picture: HalvedPicture, face: Face) -> list[Face]:
+        """Detect the face again in its own upright crop, for better landmarks and score; none if it is not found there.
 
         In the whole picture YuNet's landmarks are coarse on small faces and too upright on tilted ones. On faces of 40
-        to 60 pixels tilted by up to 30 degrees the crop's corners are off by 16 % of its side, and by 5 % once the looks
-        have settled. The second score also rejects false detections.
+        to 60 pixels tilted by up to 30 degrees the crop's corners are off by 16 % of its side, and by 5 % once the looks,
+        three at most, have found about what the one before found. The second score also rejects false detections.
         """
-        found = self._detect_in_crop(picture, face, CLOSE_MARGIN)
-        if found is None:
-            return None
-        # The ratio of the two similarities, as one complex number, is how far the crop turned and scaled.
-        before, after = (complex(*crop_matrix(f, UTKFACE_LANDMARKS_XY, 1)[:, 0]) for f in (face, found))
-        change = after / before
-        return _Look(found, bool(abs(np.angle(change, deg=True)) < 8 and 0.9 < abs(change) < 1.1))
-
-    def _settle(self, picture: HalvedPicture, look: "_Look") -> Face:
-        """Look again, at most twice, until a look finds about what the one before found."""
-        for _ in range(2):
-            again = None if look.is_settled else self._look(picture, look.face)
-            if again is None:
+        looks: list[Face] = []
+        for _ in range(3):
+            found = self._detect_in_crop(picture, face, CLOSE_MARGIN)
+            if found is None:
                 break
-            look = again
-        return look.face
+            looks.append(found)
+            # The ratio of the two similarities, as one complex number, is how far the crop turned and scaled.
+            before, after = (complex(*crop_matrix(f, UTKFACE_LANDMARKS_XY, 1)[:, 0]) for f in (face, found))
+            change = after / before
+            if abs(np.angle(change, deg=True)) < 8 and 0.9 < abs(change) < 1.1:
+                break
+            face = found
+        return looks[-1:]
 
     def _detect_in_crop(self, picture: HalvedPicture, face: Face, margin: float) -> Face | None:
         """Detect in the face's crop plus `margin` of its side all around; None if the face is not found at its middle."""
@@ -211,7 +207,7 @@ class YuNetDetector:
 
     def _detect_in_turned_picture(self, image_rgb: np.ndarray) -> np.ndarray:
         """Turn the picture clockwise by 90 degrees: of faces that lie on their side a quarter is not found at first."""
-        rows = self._detect_at(np.ascontiguousarray(np.rot90(image_rgb, -1)), COARSE_SIDE)
+        rows = self._detect_at(cv2.rotate(image_rgb, cv2.ROTATE_90_CLOCKWISE), COARSE_SIDE)
         points_xy = rows[:, 4:14].reshape(-1, 5, 2)
         height = image_rgb.shape[0]
         back_xy = np.stack([points_xy[..., 1], height - points_xy[..., 0]], axis=2).reshape(-1, 10)
@@ -233,6 +229,26 @@ class YuNetDetector:
     def _detect_at(self, image_rgb: np.ndarray, longest_side: int) -> np.ndarray:
         """First detections (N, 15) of one search, in pixels of `image_rgb`."""
         return suppress(candidates_at(self._network, image_rgb, longest_side, CANDIDATE_SCORE))
+
+
+def _choose(tried: Sequence[Face], turns: Sequence[Turn]) -> Face | None:
+    """The face with the highest score. Its roll is certain if the turns clearly propose it, or if its score leads by
+    `CLEAR_LEAD`."""
+    if not tried:
+        return None
+    chosen = max(tried, key=_score)
+    others = [_score(face) for face in tried if are_apart(_roll(face), _roll(chosen))]
+    is_proposed = _is_clear(turns) and not (turns and are_apart(_roll(chosen), turns[0].roll_degrees))
+    return replace(chosen, is_roll_certain=is_proposed or _score(chosen) - max(others, default=0.0) >= CLEAR_LEAD)
+
+
+def _is_clear(turns: Sequence[Turn]) -> bool:
+    return len(turns) < 2 or turns[0].score - turns[1].score >= CLEAR_LEAD
+
+
+def _is_new(face: Face, faces: Sequence[Face]) -> bool:
+    """Two first detections may be refined to the same face."""
+    return all(np.linalg.norm(face.center_xy - other.center_xy) > other.width / 4 for other in faces)
 
 
 def _score(face: Face) -> float:

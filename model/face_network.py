@@ -17,12 +17,13 @@ import numpy as np
 STRIDES = (8, 16, 32)  # pixels between the cells of each output
 NAMES = tuple(f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in STRIDES)
 NMS_OVERLAP, MAX_CANDIDATES = 0.3, 5000
+MIN_INPUT_SIDE = 64  # in a strip of up to 32 pixels OpenCV 4.14 computes faces of infinite size, with score 1
 
 Run = Callable[[np.ndarray], list[np.ndarray]]  # (1, 3, H, W) float32 -> the outputs in `NAMES`
 
 
 class YuNetNetwork:
-    """The network in a file, on one thread. Several threads may use it."""
+    """The network in a file. Several threads may use it; onnxruntime computes on the one that calls."""
 
     def __init__(self, weights_file: str | Path, engine: str | None = None):
         """
@@ -37,15 +38,16 @@ class YuNetNetwork:
 
     def candidates(self, image_rgb: np.ndarray, least_score: float) -> np.ndarray:
         """The rows of `detect` with each face several times, in no order."""
-        missing = [-side % max(STRIDES) for side in image_rgb.shape[:2]]
+        missing = [max(side + -side % max(STRIDES), MIN_INPUT_SIDE) - side for side in image_rgb.shape[:2]]
         if any(missing):
             image_rgb = cv2.copyMakeBorder(image_rgb, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT)
         # Blue, green, red. cv2.dnn.blobFromImage takes twelve times as long for 640 x 480 pixels.
         outputs = self._run(np.stack(cv2.split(image_rgb)[::-1]).astype(np.float32)[None])
         classes, objects, boxes, points = (np.concatenate(outputs[at : at + 3], axis=1)[0] for at in (0, 3, 6, 9))
         scores = np.sqrt(np.clip(classes[:, 0], 0, 1) * np.clip(objects[:, 0], 0, 1))
-        found = np.flatnonzero(scores >= least_score)
-        corner_xy, stride = (values[found] for values in _cells(*image_rgb.shape[:2]))
+        cells_xy, strides = _cells(*image_rgb.shape[:2])
+        found = np.flatnonzero((scores >= least_score) & ((np.exp(boxes[:, 2:]) * strides).min(axis=1) > 1))
+        corner_xy, stride = cells_xy[found], strides[found]
         size_wh = np.exp(boxes[found, 2:]) * stride
         box_xy = corner_xy + boxes[found, :2] * stride - size_wh / 2
         landmarks_xy = corner_xy.repeat(5, axis=0).reshape(-1, 10) + points[found] * stride
@@ -98,11 +100,11 @@ def _open_in_opencv(weights_file: str) -> Run:
 
     def run(pixels: np.ndarray) -> list[np.ndarray]:
         with lock:
-            if pixels.shape not in networks:
-                if len(networks) >= 4:
-                    networks.pop(next(iter(networks)))
-                networks[pixels.shape] = cv2.dnn.readNetFromONNX(weights_file)
-            network = networks[pixels.shape]
+            # The crops of close looks and the sheet of turns stay, whatever large pictures come between them.
+            network = networks.pop(pixels.shape, None) or cv2.dnn.readNetFromONNX(weights_file)
+            if len(networks) >= 4:
+                networks.pop(next(iter(networks)))
+            networks[pixels.shape] = network
             network.setInput(pixels)
             return [np.array(output) for output in network.forward(NAMES)]
 

@@ -10,6 +10,8 @@ pictures hold no face that only it can find. So the finest scale is searched onl
    the blocks around those.
 3. The rectangles around connected blocks are searched at the finest scale; all of it, if they cover most of it.
 
+A face that lies on its side may score less than any first detection: the best of what scores less is returned too.
+
 Whether a place is searched depends on nothing further away than the network sees: a near face hides no far one.
 """
 
@@ -17,20 +19,24 @@ import cv2
 import numpy as np
 
 from .face_alignment import shrink
-from .face_network import YuNetNetwork, suppress
+from .face_network import NMS_OVERLAP, YuNetNetwork, suppress
 
 
 COARSE_SIDE, FINE_SIDE = 640, 1920  # longest sides in pixels
 CANDIDATE_SCORE = 0.4  # of a first detection
 LIKELY_SCORE = 0.6  # of one that needs no finer search, and is looked at again if the close look is not enough
 HINT_SCORE, HINT_WIDTH = 0.01, 32  # of a hint; pixels of the scale that it is found at
+# Of a detection that only the turns of `face_orientation` may show to be a face, and among how many of the best.
+FAINT_SCORE, MAX_FAINT = 0.05, 50
 BLOCK = 32  # pixels of the finest scale
 WHOLE_SHARE = 0.75  # of the finest scale's area: from here on it is searched as a whole
-MIN_INPUT_SIDE = 64
 
 
-def search(network: YuNetNetwork, image_rgb: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 -> first detections (N, 15) in its pixels: x, y, width, height, five landmarks, score."""
+def search(network: YuNetNetwork, image_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W, 3) uint8 -> first detections (N, 15) in its pixels: x, y, width, height, five landmarks, score.
+
+    The second array holds the faint ones, with scores from `FAINT_SCORE` to `CANDIDATE_SCORE`, best first.
+    """
     fine = shrink(image_rgb, FINE_SIDE / max(image_rgb.shape[:2]))
     longest = max(fine.shape[:2])
     seen = candidates_at(network, fine, COARSE_SIDE, HINT_SCORE)
@@ -40,18 +46,17 @@ def search(network: YuNetNetwork, image_rgb: np.ndarray) -> np.ndarray:
         rows = _merge(rows, suppress(seen[seen[:, 14] >= CANDIDATE_SCORE]))
     if longest > COARSE_SIDE:
         rows = _merge(rows, _search_regions(network, fine, find_regions(_hints(seen, rows, longest), fine.shape[:2])))
-    rows[:, :14] *= np.tile(scales_xy(image_rgb, fine), 7)
-    return rows
+    best = suppress(seen[seen[:, 14].argsort()[::-1][:MAX_FAINT]])
+    faint = best[(best[:, 14] >= FAINT_SCORE) & (best[:, 14] < CANDIDATE_SCORE)]
+    for found in (rows, faint):
+        found[:, :14] *= np.tile(scales_xy(image_rgb, fine), 7)
+    return rows, faint
 
 
 def candidates_at(network: YuNetNetwork, image_rgb: np.ndarray, longest_side: int, least_score: float) -> np.ndarray:
     """All rows from `least_score` on of a search at `longest_side` pixels, in pixels of `image_rgb`, which is never enlarged."""
     small = shrink(image_rgb, longest_side / max(image_rgb.shape[:2]))
-    # In a strip of up to 32 pixels OpenCV 4.14 computes faces of infinite size, with score 1.
-    missing = [max(MIN_INPUT_SIDE - side, 0) for side in small.shape[:2]]
-    padded = cv2.copyMakeBorder(small, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT) if any(missing) else small
-    rows = network.candidates(padded, least_score)
-    rows = rows[rows[:, 2:4].min(axis=1) > 1]
+    rows = network.candidates(small, least_score)
     rows[:, :14] *= np.tile(scales_xy(image_rgb, small), 7)
     return rows
 
@@ -87,15 +92,15 @@ def _hints(seen: np.ndarray, rows: np.ndarray, longest: int) -> np.ndarray:
     most = HINT_WIDTH * (longest / max(longest // 2, COARSE_SIDE))
     hints = seen[(seen[:, 14] < LIKELY_SCORE) & (seen[:, 2:4].max(axis=1) <= most), :4]
     for box in rows[rows[:, 14] >= LIKELY_SCORE, :4]:
-        hints = hints[_overlaps(hints, box) <= 0.3]
+        hints = hints[iou(hints, box) <= NMS_OVERLAP]
     return hints
 
 
-def _overlaps(boxes_xywh: np.ndarray, box_xywh: np.ndarray) -> np.ndarray:
-    """Intersection over union of each box, (N,)."""
+def iou(boxes_xywh: np.ndarray, box_xywh: np.ndarray) -> np.ndarray:
+    """(N, 4), (4,) -> intersection over union of each box with that one, (N,)."""
     ends, end = boxes_xywh[:, :2] + boxes_xywh[:, 2:], box_xywh[:2] + box_xywh[2:]
     inside = np.clip(np.minimum(ends, end) - np.maximum(boxes_xywh[:, :2], box_xywh[:2]), 0, None).prod(axis=1)
-    return inside / (boxes_xywh[:, 2:].prod(axis=1) + box_xywh[2:].prod() - inside)
+    return inside / np.maximum(boxes_xywh[:, 2:].prod(axis=1) + box_xywh[2:].prod() - inside, 1e-9)
 
 
 def _search_regions(
@@ -113,5 +118,5 @@ def _search_regions(
 def _merge(rows: np.ndarray, more_rows: np.ndarray) -> np.ndarray:
     """Join detections at two scales, (N, 15), and keep the one with the higher score of each face."""
     rows = np.concatenate([rows, more_rows])
-    kept = cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 14].tolist(), 0.0, 0.3)
+    kept = cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 14].tolist(), 0.0, NMS_OVERLAP)
     return rows[np.asarray(kept, int)]

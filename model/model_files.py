@@ -4,9 +4,12 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoImageProcessor
 from transformers.utils import cached_file, logging
@@ -24,6 +27,13 @@ PIPELINE_FILES = (
     *("cascade_detection.py", "prepared_faces.py", "forked_processes.py"),
 )
 PREPROCESSING_FILE = "preprocessor_config.json"
+# What transformers parses whole: of several config.*.json it takes the one of its version, if config.json says so.
+PARSED_FILES = (
+    *("config.json", "config.*.json", PREPROCESSING_FILE, "processor_config.json"),
+    "*.safetensors.index.json",
+)
+MAX_SMALL_FILE_BYTES = 1_000_000
+SECONDS_TO_ANSWER = 10  # of the Hub
 
 logger = logging.get_logger(__name__)
 
@@ -67,13 +77,42 @@ def check_own_file(folder: str | os.PathLike, file: str) -> None:
         raise ModelFileError(f"{file} of {folder} is a link to a file outside that folder. Put the file itself there.")
 
 
+def check_parsed_files(name_or_path: str | os.PathLike, revision: str | None = None, token: Any = None) -> None:
+    """Look at the `PARSED_FILES` of a folder, or of a repository on the Hub, before one is read or downloaded.
+
+    Raises:
+        ModelFileError: one is too large, or a link out of the folder.
+    """
+    for file in check_sizes(name_or_path, PARSED_FILES, revision, token):
+        check_own_file(name_or_path, file)
+
+
+def check_sizes(
+    name_or_path: str | os.PathLike, patterns: Sequence[str], revision: str | None = None, token: Any = None
+) -> list[str]:
+    """The files of a folder or repository that match a pattern. What cannot be listed has none: whoever loads it says why.
+
+    Raises:
+        ModelFileError: one has more than `MAX_SMALL_FILE_BYTES`.
+    """
+    folder = Path(name_or_path)
+    sizes = _sizes_in(folder, patterns) if folder.is_dir() else _sizes_on_hub(str(name_or_path), revision, token)
+    found = [file for file in sizes if any(fnmatchcase(file, pattern) for pattern in patterns)]
+    for file in found:
+        if sizes[file] > MAX_SMALL_FILE_BYTES:
+            raise ModelFileError(
+                f"{file} of {name_or_path} has {sizes[file]:,} bytes; at most {MAX_SMALL_FILE_BYTES:,} are read."
+            )
+    return found
+
+
 def load_image_processor(name_or_path: str | os.PathLike, revision: str | None = None) -> Any:
     """The preprocessing of a model, without running code of its repository.
 
     Raises:
         ModelFileError: there is none, or it cannot be read.
     """
-    check_own_file(name_or_path, PREPROCESSING_FILE)
+    check_parsed_files(name_or_path, revision)
     try:
         return AutoImageProcessor.from_pretrained(name_or_path, revision=revision or "main", trust_remote_code=False)
     except Exception as error:  # a damaged file fails in many ways
@@ -146,6 +185,24 @@ def revision_of_this_code() -> str | None:
     """
     parts = __name__.split(".")
     return parts[-2] if parts[0] == "transformers_modules" and re.fullmatch("[0-9a-f]{40}", parts[-2]) else None
+
+
+def _sizes_in(folder: Path, patterns: Sequence[str]) -> dict[str, int]:
+    paths = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+
+
+def _sizes_on_hub(repo_id: str, revision: str | None, token: Any) -> dict[str, int]:
+    """As the Hub tells them; where it cannot be asked, of what is in the cache."""
+    try:
+        info = HfApi(token=token).model_info(repo_id, revision=revision, timeout=SECONDS_TO_ANSWER, files_metadata=True)
+        return {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    except Exception:  # no connection, no repository, no id: it fails in many ways
+        try:
+            folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
+        except Exception:
+            return {}
+    return _sizes_in(folder, ["**/*"])
 
 
 def _file_of_model(name_or_path: str, file: str, revision: str | None) -> str | None:

@@ -188,7 +188,8 @@ class AgeGenderModel(ChecksWeightFiles, PreTrainedModel):
         """
         config = AgeGenderConfig(backbone_config=load_backbone_config(name_or_path), **config_values)
         backbone_config: Any = config.backbone_config
-        try_backbone(backbone_config, config.image_size)  # before anything is downloaded
+        with torch.device("meta"):
+            cls(config)  # refuses what cannot be built, before anything is downloaded
         backbone, loading = load_backbone(name_or_path, backbone_config)
         model = cls(config)
         missing = [key for key in loading["missing_keys"] if key in model.backbone.state_dict()]

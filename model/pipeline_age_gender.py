@@ -22,19 +22,12 @@ from .decoding_age_gender import decode_predictions
 from .errors import AgeGenderError
 from .exported_age_gender import AgeGenderOnnxModel
 from .face_alignment import CASCADE_CROP, Face, align, resize_square
-from .face_detection import YUNET_FILE, YuNetDetector
+from .face_detection import MIN_SCORE, YUNET_FILE, YuNetDetector
 from .forked_processes import compute_without_lost_threads
 from .image_loading import load_rgb
 from .model_files import ModelFileError, check_image_processor, fetch_file, find_file, revision_of_this_code
 from .modeling_age_gender import AgeGenderModel
-from .prepared_faces import (
-    FaceLogits,
-    PictureWithBoxes,
-    PreparedFaces,
-    describe_face,
-    pair_with_boxes,
-    why_no_answer,
-)
+from .prepared_faces import FaceLogits, PictureWithBoxes, PreparedFaces, describe_face, pair_with_boxes, why_no_answer
 
 
 FACES_PER_FORWARD = 64  # bounds memory: more faces than this take several forward passes
@@ -118,8 +111,8 @@ class AgeGenderPipeline(Pipeline):
             - `detection_score`: 0 to 1; None where there is none (cascade, given boxes, `detect=False`)
             - `roll_degrees`: how far the head is turned in the picture, whole degrees clockwise as seen, -180 to 180; None
               where no landmarks were found (some given boxes) or looked for (`detect=False`)
-            - `age`: in years; `age_interval`: [low, high], years that contain the labelled age for
-              `config.interval_coverage` of the faces it was calibrated on
+            - `age`: in years; `age_interval`: [low, high], years meant to contain the labelled age for
+              `config.interval_coverage` or more of faces like those it was calibrated on
             - `age_range`: the most probable range; `age_ranges`: {range: probability}
             - `gender`: the gender by appearance, or `"unsure"` below `config.gender_threshold`;
               `genders`: {name: probability}
@@ -154,15 +147,9 @@ class AgeGenderPipeline(Pipeline):
         if detector not in (None, "yunet", "haar"):
             raise AgeGenderError(f"Expected detector='yunet' or 'haar'; got {detector!r}.")
         ranges = None if age_ranges is None else parse_age_ranges(age_ranges, self.model.config.max_age)
-        options: tuple[dict[str, Any], ...] = (
-            {"detect": detect, "detector": detector, "min_score": min_score, "dataset_folder": dataset_folder},
-            {},
-            {"age_ranges": ranges, "return_years": return_years},
-        )
-        preprocess, forward, postprocess = (
-            {name: value for name, value in of_step.items() if value is not None} for of_step in options
-        )
-        return preprocess, forward, postprocess
+        preprocess = {"detect": detect, "detector": detector, "min_score": min_score, "dataset_folder": dataset_folder}
+        postprocess = {"age_ranges": ranges, "return_years": return_years}
+        return _given(preprocess), {}, _given(postprocess)
 
     # What passes between the three steps is typed here; the base class declares dicts of tensors, hence the ignores.
 
@@ -171,13 +158,11 @@ class AgeGenderPipeline(Pipeline):
         inputs: Any,
         detect: bool = True,
         detector: str | None = None,
-        min_score: float = 0.7,
+        min_score: float = MIN_SCORE,
         dataset_folder: str | os.PathLike[str] | None = None,
     ) -> PreparedFaces:
         """Load one picture or row, or `PictureWithBoxes`, find its faces and align them."""
-        boxes = None
-        if isinstance(inputs, PictureWithBoxes):
-            inputs, boxes = inputs.picture, inputs.boxes
+        inputs, boxes = (inputs.picture, inputs.boxes) if isinstance(inputs, PictureWithBoxes) else (inputs, None)
         if boxes is not None and not detect:
             raise AgeGenderError("Expected boxes, or detect=False for a picture that is one face; got both. Give one.")
         compute_without_lost_threads()
@@ -192,7 +177,7 @@ class AgeGenderPipeline(Pipeline):
             if boxes is None:
                 faces = finder.detect(image_rgb, min_score)
             else:
-                faces = [finder.find_landmarks(image_rgb, Face.from_box(box, (width, height))) for box in boxes]
+                faces = finder.find_landmarks(image_rgb, [Face.from_box(box, (width, height)) for box in boxes])
             crops = [align(image_rgb, face, config.landmarks_xy, config.image_size) for face in faces]
         pixel_values = torch.empty(0, 3, config.image_size, config.image_size)
         if crops:
@@ -298,6 +283,10 @@ class AgeGenderPipeline(Pipeline):
         if name == "yunet" and self._yunet is None:
             raise ModelFileError(f"No {YUNET_FILE} beside the model. Put it there, or use detector='haar'.")
         return self._cascade if name == "haar" or self._yunet is None else self._yunet
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 # AutoModel and not AgeGenderModel: config.json stores the class's name, which `pipeline` looks up in transformers. The

@@ -19,10 +19,16 @@ from safetensors import safe_open
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
-from model_card.atomic_files import write_atomically
-from model_card.metrics_text import calibrated_figure, comparable_range_sets, with_interval
+from model_card.metrics_text import calibrated_figure, comparable_range_sets, framing_text, with_interval
+from model_card.output_files import write_atomically
 from model_card.requirements import CARD, COMPARISON, METRICS, WEIGHTS, card_problems, not_measured, onnx_files
-from model_card.run_record import all_sources, learnt_from, read_run_record, trained_on_other_splits
+from model_card.run_record import (
+    all_sources,
+    learnt_from,
+    license_problem,
+    read_run_record,
+    trained_on_other_splits,
+)
 
 
 TEMPLATE = Path(__file__).with_name("template.md")
@@ -59,13 +65,15 @@ def render_card(folder: Path, repo_id: str | None = None, revision: str | None =
     folder = Path(folder)
     problems = card_problems(folder)
     run = None if problems else read_run_record(folder)
-    if run is None:
+    if run and (problem := license_problem(run)):
+        problems.append(problem)
+    if run is None or problems:
         raise CardError(f"No card for {folder}:\n" + "\n".join(f"  - {problem}" for problem in problems))
     metrics = {"outside": {}} | _read(folder / METRICS)  # "outside": the external test sets
     config = AgeGenderConfig.from_pretrained(folder)
     sources = _sources(run, metrics)
     values = {
-        "metadata": _metadata(metrics, **sources).to_yaml().strip(),
+        "metadata": _metadata(metrics, sources).to_yaml().strip(),
         "repo_id": repo_id or folder.name,
         "revision": revision,
         "requirements": REQUIREMENTS.read_text(encoding="utf-8").split(),
@@ -112,19 +120,26 @@ def card_facts(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sources(run: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
-    """The evaluated data set, the known sets whose terms the weights inherit, and the model on the Hub they began from."""
+    """The evaluated data set, the weights' licence if one is named, the known sets whose terms they inherit, and the model on
+    the Hub they began from."""
     started_from = run.get("started_from")
     inherited = [[one["model"], one["trained_on"]] for one in learnt_from(run)]
     names = json.dumps([run["arguments"], run["data"], metrics["dataset"], inherited]).lower()
     start = started_from["model"] if started_from else run["arguments"].get("backbone")
     is_hub_id = start and "/" in start and not Path(start).exists() and not start.startswith("outputs/")
     return {
-        "dataset_name": "UTKFace" if "utkface" in metrics["dataset"].lower() else metrics["dataset"],
+        "dataset_name": _set_name(metrics["dataset"]),
+        "license": run["arguments"].get("license"),
         "uses_utkface": "utkface" in names,
         "uses_fairface": "fairface" in names,
         "uses_appa_real": "appa-real" in names,
         "base_model": start if is_hub_id else None,
     }
+
+
+def _set_name(dataset: str) -> str:
+    """What the card calls a set that came under many names, such as FairFace-train-40k.tar.gz."""
+    return next((name for name in ("UTKFace", "FairFace") if name.lower() in dataset.lower()), dataset)
 
 
 def _extremes(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -143,15 +158,12 @@ def _extremes(metrics: dict[str, Any]) -> dict[str, Any]:
     return extremes
 
 
-def _metadata(
-    metrics: dict[str, Any],
-    dataset_name: str,
-    uses_utkface: bool,
-    uses_fairface: bool,
-    uses_appa_real: bool,
-    base_model: str | None,
-) -> ModelCardData:
-    """The card's YAML header with its model-index: each headline score with its interval and number of faces."""
+def _metadata(metrics: dict[str, Any], sources: dict[str, Any]) -> ModelCardData:
+    """The card's YAML header with its model-index: each headline score with its interval and number of faces.
+
+    Args:
+        sources: as `_sources` returns them.
+    """
     headline = {}
     if "age" in metrics:
         headline["mae", "Age, mean absolute error (years)"] = metrics["age"]["mae"]
@@ -164,22 +176,22 @@ def _metadata(
         headline["accuracy", f"Age range 1-off accuracy, {name}"] = scores["within_one"]
     splits: dict[str, Any] = {name: metrics[name] for name in ("split_seed", "splits_sha256") if name in metrics}
     return ModelCardData(
-        license="other",
-        license_name="utkface-non-commercial-research" if uses_utkface else None,
-        license_link="https://susanqq.github.io/UTKFace/" if uses_utkface else None,
+        license=sources["license"] or "other",
+        license_name="utkface-non-commercial-research" if sources["uses_utkface"] else None,
+        license_link="https://susanqq.github.io/UTKFace/" if sources["uses_utkface"] else None,
         library_name="transformers",
         pipeline_tag="image-classification",
         tags=["age-estimation", "gender-classification", "face", "age-gender-classification", "custom_code"],
-        datasets=["nu-delta/utkface"] * uses_utkface + ["HuggingFaceM4/FairFace"] * uses_fairface,
+        datasets=["nu-delta/utkface"] * sources["uses_utkface"] + ["HuggingFaceM4/FairFace"] * sources["uses_fairface"],
         metrics=["mae", "accuracy", "f1", "roc_auc"],
-        base_model=base_model,
+        base_model=sources["base_model"],
         model_name="age-gender",
         eval_results=[
             EvalResult(
                 task_type="image-classification",
                 task_name="Age and gender by appearance",
                 dataset_type=metrics["dataset"],  # not the Hub id: the Hub's set of these pictures has other splits
-                dataset_name=dataset_name,
+                dataset_name=sources["dataset_name"],
                 dataset_split=metrics["split"],
                 dataset_args=splits or None,
                 metric_type=kind,
@@ -205,6 +217,7 @@ def _template() -> Template:
         "change": partial(with_interval, scale=1, decimals=3, sign="+"),
         "change_in_percent": partial(with_interval, scale=100, decimals=2, sign="+"),
         "figure": calibrated_figure,
+        "framing_text": framing_text,
         "share": lambda value: "-" if value is None else f"{100 * value:.1f}",
         "comparable_range_sets": comparable_range_sets,
         "group_name": lambda group: ", ".join(group[factor] for factor in group["by"].split(" x ")),

@@ -216,12 +216,26 @@ def _group_lines(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
+def framing_text(row: dict[str, Any]) -> str:
+    """What a row of the crop sweep changes. A row of an earlier version has margin and rotation alone."""
+    parts = [f"{abs(row['margin']):.0%} too {'wide' if row['margin'] > 0 else 'narrow'}"] if row["margin"] else []
+    if row["rotation_degrees"]:
+        parts.append(f"turned by {row['rotation_degrees']:.0f} degrees")
+    if row.get("pixels"):
+        parts.append(f"enlarged from {row['pixels']} pixels")
+    if row.get("blur"):
+        parts.append(f"blurred by {row['blur']:.1%} of its side")
+    return ", ".join(parts) or "as it is"
+
+
 def _crop_sweep_lines(sweep: list[dict[str, Any]]) -> list[str]:
-    lines = ["Framing of the crop", f"  {'margin':>8}{'rotation':>10}  {'age MAE':22}gender accuracy, %"]
+    lines = [f"{'Framing of the crop':30}{'age MAE':22}{'gender accuracy, %':22}{'age interval, %':22}width"]
     for row in sweep:
         age, gender = row.get("age_mae", NO_SCORE), row.get("gender_accuracy", NO_SCORE)
-        framing = f"{100 * row['margin']:>+7.0f}%{row['rotation_degrees']:>+9.0f}°"
-        lines.append(f"  {framing}  {_text(age):22}{_text(gender, PERCENT)}")
+        line = f"  {framing_text(row):28}{_text(age):22}{_text(gender, PERCENT):22}"
+        if interval := row.get("age_interval"):
+            line += f"{_text(interval['coverage'], PERCENT):22}{interval['width_years']['value']:.1f}"
+        lines.append(line.rstrip())
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Read training_run.json, the record beside a model's weights, and find out which sets of faces it says were trained on."""
+"""Read training_run.json, the record beside a model's weights: which sets of faces they learnt from, and under which terms."""
 
 import json
 from pathlib import Path
@@ -14,6 +14,16 @@ RENAMED_ARGUMENTS = {  # old name -> name today; recipes and records of earlier 
     "test_share": "test_fraction",
     "max_unusable_share": "max_unusable_fraction",
     "outside": "external",
+}
+# Part of the name that a set goes by -> the set, whose authors allow non-commercial research only
+RESEARCH_ONLY = {
+    "utkface": "UTKFace",
+    "appa-real": "APPA-REAL",
+    "appa_real": "APPA-REAL",
+    "imdb": "IMDB-WIKI",
+    "vggface": "VGGFace2",
+    "imagenet": "ImageNet",
+    "adience": "Adience",
 }
 FAMILIES = ("utkface", "fairface")  # data sets that circulate under many names, such as FairFace-train-40k.tar.gz
 
@@ -72,3 +82,26 @@ def may_be_same(dataset: str, other: str) -> bool:
     """Whether two names may stand for the same pictures: they are equal, or of one family."""
     names = (dataset.lower(), other.lower())
     return dataset == other or any(all(family in name for name in names) for family in FAMILIES)
+
+
+def research_only_sets(run: dict[str, Any]) -> list[str]:
+    """The sets for research only that this run names: its own, those of the models it learnt from, and in `sources`.
+
+    Args:
+        run: a record, or the part of one that is known before training: `arguments`, `started_from`, `taught_by`.
+    """
+    arguments = run["arguments"]
+    named = [arguments.get(name) for name in ("dataset", "also_train_on", "backbone", "embeddings")]
+    text = json.dumps([named, learnt_from(run), all_sources(run)]).lower()
+    return list(dict.fromkeys(name for part, name in RESEARCH_ONLY.items() if part in text))
+
+
+def license_problem(run: dict[str, Any]) -> str | None:
+    """Why weights of this run cannot be under the licence that its argument `license` names; None if they can."""
+    license_id, sets = run["arguments"].get("license"), research_only_sets(run)
+    if not license_id or not sets:
+        return None
+    return (
+        f"license: {license_id} is no licence for weights that learnt from {', '.join(sets)}, whose terms allow "
+        "non-commercial research only. Leave license out, or train without them."
+    )

@@ -16,8 +16,8 @@ from pyarrow.fs import FileType
 from model.image_formats import SUFFIXES, starts_as_video
 from scoring.output import parts_folder
 from scoring.sources import Archive, Entry, Folder, InputError, Listed, ListFile, RemoteFolder, Source
-from scoring.storage import Place, is_remote
-from scoring.tables import HubDataset, ParquetFile, RemoteParquet
+from scoring.storage import Place, is_remote, version_in
+from scoring.tables import ParquetFile, RemoteParquet
 from scoring.video import VIDEO_SUFFIXES, Video
 from trainer.data.archives import ARCHIVE_SUFFIXES
 from trainer.data.picture_files import HIDDEN, is_hidden, start_of
@@ -37,7 +37,7 @@ def open_sources(
     image_column: str = "image",
     revision: str | None = None,
     frames_per_second: float = 1.0,
-    output: Path | None = None,
+    output: str | Path | None = None,
 ) -> list[Source]:
     """Open what `names` stand for, in the order given; the files that match a pattern are sorted.
 
@@ -46,7 +46,7 @@ def open_sources(
         image_column: column of pictures in parquet files and datasets on the Hub.
         revision: branch, tag or commit of a dataset on the Hub.
         frames_per_second: how many frames of each second of a video are taken.
-        output: file of the results, which no pattern matches, nor the unfinished parts beside it.
+        output: file or folder of the results, which no pattern matches, nor the unfinished parts beside it.
 
     Raises:
         InputError: there is nothing at a path, a pattern matches nothing, `frames_per_second` is not above 0, or the input
@@ -57,13 +57,20 @@ def open_sources(
         raise InputError(f"Expected --frames-per-second above 0, got {frames_per_second}.")
     expanded: list[str] = []
     hidden: list[str] = []
+    versions: dict[str, str] = {}
     for name in names:
-        found, hidden_of_pattern = _expand(name, output)
-        expanded, hidden = expanded + found, hidden + hidden_of_pattern
+        if _is_pattern(name):
+            visible, hidden_of_pattern, versions_of_pattern = _expand(name, output)
+            expanded, hidden = expanded + visible, hidden + hidden_of_pattern
+            versions |= versions_of_pattern
+        else:
+            expanded.append(name)
+            if is_remote(name):
+                versions[name] = version_in(Place(name).info())
     sources: list[Source] = []
     for is_single, run in groupby(expanded, _is_single):
         if is_single:
-            sources.append(Listed(tuple(run)))
+            sources.append(Listed(tuple(run), versions=versions))
         else:
             sources += [_open(name, image_column, revision, frames_per_second, output) for name in run]
     problems = [source.problem if isinstance(source, ParquetFile) else None for source in sources]
@@ -114,34 +121,35 @@ def describe_skipped(skipped: Counter[str]) -> str:
     return f"Skipped in folders and archives: {kinds}."
 
 
-def _expand(name: str, output: Path | None) -> tuple[list[str], list[str]]:
-    """The visible files that match a pattern, sorted, and the hidden ones; a name without a pattern as it is."""
-    if is_remote(name) and glob.has_magic(name):
-        addresses = Place(name).match()
-        if not addresses:
-            raise InputError(f"The pattern {name} matches no file.")
-        hidden = [address for address in addresses if is_hidden(address.partition("://")[2])]
-        return [address for address in addresses if address not in set(hidden)], hidden
-    if is_remote(name) or _is_url(name) or Path(name).exists() or not glob.has_magic(name):
-        return [name], []
-    found = sorted(set(glob.glob(name, recursive=True)))
-    if "**" in name:  # it matches the folders' files too
-        found = [path for path in found if not Path(path).is_dir()]
+def _is_pattern(name: str) -> bool:
+    if not glob.has_magic(name) or _is_url(name):
+        return False
+    return is_remote(name) or not Path(name).exists()
+
+
+def _expand(pattern: str, output: str | Path | None) -> tuple[list[str], list[str], dict[str, str]]:
+    """The visible files that match, sorted; the hidden ones; and {address: version} of those in a store."""
+    versions = Place(pattern).match() if is_remote(pattern) else {}
+    found = list(versions) if is_remote(pattern) else sorted(set(glob.glob(pattern, recursive=True)))
+    if "**" in pattern:  # it matches the folders' files too
+        found = [path for path in found if path in versions or not Path(path).is_dir()]
     # a .txt among pictures is more likely a README than a list
-    found = [path for path in found if not path.lower().endswith(LIST_SUFFIX) and not _is_output(output, Path(path))]
+    found = [path for path in found if not path.lower().endswith(LIST_SUFFIX) and not _is_output(output, path)]
     if not found:
-        raise InputError(f"The pattern {name} matches no file (a {LIST_SUFFIX} of paths must be named in full).")
-    before = re.split(r"[*?\[]", name, maxsplit=1)[0]  # a dot that the user typed hides nothing
+        raise InputError(f"The pattern {pattern} matches no file (a {LIST_SUFFIX} of paths must be named in full).")
+    before = re.split(r"[*?\[]", pattern, maxsplit=1)[0]  # a dot that the user typed hides nothing
     start = "" if before.endswith(("/", os.sep)) or not before else "name"
-    hidden = [path for path in found if is_hidden(start + path[len(before) :])]
-    return [path for path in found if path not in set(hidden)], hidden
+    hidden = {path for path in found if is_hidden(start + path[len(before) :])}
+    return [path for path in found if path not in hidden], sorted(hidden), versions
 
 
-def _is_output(output: Path | None, path: Path) -> bool:
+def _is_output(output: str | Path | None, path: str | Path) -> bool:
     if output is None:
         return False
+    if is_remote(str(output)) or is_remote(str(path)):
+        return f"{path}/".startswith(f"{str(output).rstrip('/')}/")
     path, output = Path(os.path.abspath(path)), Path(os.path.abspath(output))
-    return path == output or parts_folder(output) in (path, *path.parents)
+    return not {output, parts_folder(output)}.isdisjoint((path, *path.parents))
 
 
 def _is_url(name: str) -> bool:
@@ -163,7 +171,9 @@ def _is_video(name: str) -> bool:
     return starts_as_video(start_of(Path(name)))
 
 
-def _open(name: str, image_column: str, revision: str | None, frames_per_second: float, output: Path | None) -> Source:
+def _open(
+    name: str, image_column: str, revision: str | None, frames_per_second: float, output: str | Path | None
+) -> Source:
     path, suffix = Path(name), name.lower()
     if is_remote(name):
         return _open_remote(Place(name.rstrip("/")), image_column)
@@ -171,6 +181,8 @@ def _open(name: str, image_column: str, revision: str | None, frames_per_second:
         return Folder(path, partial(_is_output, output))
     if not path.exists():
         if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not suffix.endswith(SUFFIXES):
+            from scoring.hub_dataset import HubDataset  # imports `datasets`
+
             return HubDataset(name, image_column, revision)
         raise InputError(f"There is nothing at {name}. Expected {EXPECTED}.")
     if suffix.endswith(LIST_SUFFIX):

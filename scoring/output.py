@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.errors import AgeGenderError
-from model_card.atomic_files import fill_atomically, sync, write_atomically
+from model_card.output_files import ENCODING as CSV_ENCODING
+from model_card.output_files import fill_atomically, sync, write_atomically, write_csv
 from scoring.scorer import Scored
-from trainer.csv_tables import ENCODING as CSV_ENCODING
-from trainer.csv_tables import write_csv
 
 
 OUTPUT_SUFFIXES = (".parquet", ".csv", ".jsonl")

@@ -17,6 +17,7 @@ from model.configuration_age_gender import age_range_label
 from model.errors import AgeGenderError
 from model.model_files import load_image_processor
 from model.modeling_age_gender import AgeGenderModel
+from model_card.output_files import only_writer
 from scoring.inputs import InputSummary, all_entries, describe_skipped, open_sources
 from scoring.output import (
     OUTPUT_SUFFIXES,
@@ -29,11 +30,15 @@ from scoring.output import (
 )
 from scoring.scorer import Scorer, read_entries
 from scoring.sources import Entry, Source
+from scoring.storage import StoreFaultError
 from trainer.devices import emulation_warning, needs_cpu
-from trainer.locks import only_writer
 
 
 logger = logging.getLogger(__name__)
+
+AGAIN = "Mend that, then start the same command again: it resumes."
+# Faces that go through the model together. A CPU gains little by more.
+FACES_ON_GPU, FACES_ON_CPU = 64, 32
 
 
 class OptionError(AgeGenderError):
@@ -62,7 +67,7 @@ class ScoringOptions:
     device: str = "auto"
     onnx_file: str | None = None
     bf16: bool = False
-    batch_size: int = 64
+    batch_size: int | None = None
     workers: int | None = None
     part_size: int = 1000
     ray: str | None = None
@@ -72,8 +77,8 @@ class ScoringOptions:
             raise OptionError("Expected --output FOLDER with --ray: the machines write their answers there.")
         if not self.ray and self.output and Path(self.output).suffix not in OUTPUT_SUFFIXES:
             raise OutputError(f"Expected --output to end in {', '.join(OUTPUT_SUFFIXES)}; got {self.output}.")
-        workers = 1 if self.workers is None else self.workers
-        if min(self.batch_size, self.part_size, workers) < 1:
+        given = (self.batch_size, self.workers, self.part_size)
+        if min(number for number in given if number is not None) < 1:
             raise OptionError("Expected --batch-size, --part-size and --workers of 1 or more.")
         if self.bf16 and self.onnx_file:
             raise OptionError("Expected --bf16 or --onnx-file; got both. An ONNX file has its own precision.")
@@ -84,7 +89,7 @@ class ScoringOptions:
             image_column=self.image_column,
             revision=self.dataset_revision,
             frames_per_second=self.frames_per_second,
-            output=Path(self.output) if self.output else None,
+            output=self.output,
         )
 
     @property
@@ -115,7 +120,10 @@ def _score_to_file(options: ScoringOptions, output: Path) -> OutputCounts | None
     if output.exists():
         raise OutputError(f"{output} exists already. Choose another --output, or remove it.")
     settings = settings_of(options, model, scorer)
-    return score_in_parts(scorer, sources, parts, settings, part_size=options.part_size)
+    try:
+        return score_in_parts(scorer, sources, parts, settings, part_size=options.part_size)
+    except StoreFaultError as error:
+        raise StoreFaultError(f"{error} {AGAIN}") from error
 
 
 def print_rows(options: ScoringOptions) -> None:
@@ -151,7 +159,7 @@ def load_scorer(options: ScoringOptions) -> tuple[AgeGenderModel, Scorer]:
         device=accelerator or "cpu",
         revision=options.model_revision,
         onnx_file=options.onnx_file,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size or (FACES_ON_GPU if accelerator else FACES_ON_CPU),
         workers=options.workers,
         **options.answer_options,
     )

@@ -15,6 +15,7 @@ from model.pipeline_age_gender import AgeGenderPipeline
 from model.prepared_faces import PreparedFaces
 from model_card.requirements import sha256
 from scoring.sources import Content, Entry
+from scoring.storage import StoreFaultError
 from trainer.devices import usable_cores
 
 
@@ -62,12 +63,18 @@ class PreparedPicture:
 
 
 def read_entries(entries: Iterable[Entry], wanted: Callable[[int], bool] = lambda index: True) -> Iterator[Picture]:
-    """Read the entries whose index is wanted; the others are only counted."""
+    """Read the entries whose index is wanted; the others are only counted.
+
+    Raises:
+        StoreFaultError: a store fails: that is no problem of a picture.
+    """
     for index, entry in enumerate(entries):
         if wanted(index):
             content = problem = None
             try:
                 content = entry.read()
+            except StoreFaultError:
+                raise
             except Exception as error:  # files are damaged in more ways than their readers' documented errors
                 problem = explain(error)
             yield Picture(index, entry.name, entry.seconds, content, problem)

@@ -4,8 +4,8 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path, PurePath
 
@@ -14,10 +14,9 @@ from pyarrow import fs
 
 from model.errors import AgeGenderError
 from model.image_formats import START_BYTES
-from scoring.storage import Place, is_remote
+from scoring.storage import Place, is_remote, version_in
 from trainer.data.archives import Member, open_archive
-from trainer.data.picture_files import HIDDEN, is_hidden, start_of, why_no_picture
-from trainer.data.sources import as_text
+from trainer.data.picture_files import HIDDEN, as_text, is_hidden, start_of, why_no_picture
 
 
 Content = str | bytes | np.ndarray  # what the pipeline takes: path or URL, encoded bytes, (H, W, 3) uint8 RGB
@@ -65,7 +64,8 @@ def content_at(location: str) -> Content:
     """What the pipeline takes for a path or address: the bytes from a store, else the path or http(s) URL itself.
 
     Raises:
-        StorageError: the store does not give it.
+        StorageError: the store has no such file, or a far too large one.
+        StoreFaultError: the store fails.
     """
     return Place(location).read() if is_remote(location) else location
 
@@ -80,7 +80,7 @@ def failing(error: Exception) -> Callable[[], Content]:
 
 
 def version_of(path: str | Path) -> str:
-    """Changes when another file takes the place of this one; "" where there is no file, as for a URL."""
+    """Changes when another file takes the place of this one; "" where there is no file, as for a URL and an address."""
     try:
         stat = os.stat(path)
     except (OSError, ValueError):
@@ -137,13 +137,17 @@ class Files(Source):
 
 @dataclass(frozen=True)
 class Listed(Files):
-    """Paths and addresses from the command line; `hidden` ones matched a pattern too, and are only counted."""
+    """Paths and addresses from the command line; `hidden` ones matched a pattern too, and are only counted.
+
+    versions: {address: version} of files in a store.
+    """
 
     names: tuple[str, ...]
     hidden: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def walk(self) -> Iterator[Found]:
-        yield from map(Found, self.names)
+        yield from (Found(name, version=self.versions.get(name, "")) for name in self.names)
         yield from (Found(name, skipped=HIDDEN) for name in self.hidden)
 
 
@@ -216,7 +220,7 @@ class RemoteFolder(Files):
         for place, info in listed:
             if info.type == fs.FileType.File:
                 kind = _kind_skipped(info.base_name, partial(place.read_start, START_BYTES))
-                yield Found(place.address, skipped=kind, version=f"{info.size}|{info.mtime_ns}")
+                yield Found(place.address, skipped=kind, version=version_in(info))
         for place in folders:
             if not is_hidden(_name(place)):
                 yield from RemoteFolder(place).walk()

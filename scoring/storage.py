@@ -1,15 +1,19 @@
 """Files by their address: on a disk, in an object store (s3://, gs://), on the Hub (hf://), or wherever fsspec reaches."""
 
+import io
 import os
 import re
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from typing import TypeVar
 from uuid import uuid4
 
 import fsspec
+import httpx
 import pyarrow as pa
 from fsspec.utils import glob_translate
 from pyarrow import fs
@@ -21,9 +25,17 @@ from model.model_files import one_line
 
 Result = TypeVar("Result")
 
+SECONDS_OF_GOOGLES_CLIENT = timedelta(seconds=30)  # in which it tries a request again; by default 15 minutes
+GOOGLE = ("gs://", "gcs://")
+PAUSES_SECONDS = (1.0, 4.0, 15.0)  # before a file's content is asked for, or written, once more
+
 
 class StorageError(AgeGenderError):
     """An address cannot be read or written."""
+
+
+class StoreFaultError(StorageError):
+    """A store does not answer, or refuses: that says nothing of the file, which another try may find whole."""
 
 
 def is_remote(name: str) -> bool:
@@ -36,9 +48,11 @@ class Place:
     """A file or folder by its address: a path, or scheme://path, which is not decoded: % is a character as others are.
 
     S3 takes its endpoint, region and credentials from the variables of Amazon's tools (AWS_ENDPOINT_URL, AWS_REGION,
-    AWS_PROFILE, ...) and their files; hf:// takes HF_TOKEN or the login.
+    AWS_PROFILE, ...) and their files; gs:// takes Google's own credentials, or the server that STORAGE_EMULATOR_HOST names;
+    hf:// takes HF_TOKEN or the login.
 
-    Every method raises StorageError, in one line, where the store refuses, is not there, or has no such file.
+    Every method raises StorageError, in one line, where there is no such file or store, and StoreFaultError where the store
+    refuses or is not there; what lists a folder, or reads or writes a file, tries again after each of `PAUSES_SECONDS`.
     """
 
     address: str
@@ -52,25 +66,31 @@ class Place:
 
     def list_folder(self) -> list[fs.FileInfo]:
         """What is directly in this folder, sorted by name; [] where there is no such folder."""
-        listed = self._explained(
-            "listed", lambda system, path: system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        # Of Google's store pyarrow lists the objects alone, and no folder that has none of its own.
+        recursive = self.address.startswith(GOOGLE)
+        found = self._list(recursive=recursive)
+        return sorted(
+            _directly_in(self.address.partition("://")[2].rstrip("/"), found) if recursive else found,
+            key=lambda info: info.base_name,
         )
-        return sorted(listed, key=lambda info: info.base_name)
 
-    def match(self) -> list[str]:
-        """The addresses of the files that fit this one as a pattern, sorted: `*` stays in a folder, `**` does not."""
+    def match(self) -> dict[str, str]:
+        """{address: version} of the files that fit this one as a pattern, sorted: `*` stays in a folder, `**` does not."""
         start = re.split(r"[*?\[]", self.address, maxsplit=1)[0].rpartition("/")[0]
-        found = Place(start)._explained(
-            "listed",
-            lambda system, path: system.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True)),
-        )
+        found = Place(start)._list(recursive=True)
         scheme = self.address.partition("://")[0]
-        names = (f"{scheme}://{info.path}" for info in found if info.type == fs.FileType.File)
-        return sorted(filter(re.compile(glob_translate(self.address)).fullmatch, names))
+        files = {f"{scheme}://{info.path}": version_in(info) for info in found if info.type == fs.FileType.File}
+        fits = re.compile(glob_translate(self.address)).fullmatch
+        return {address: files[address] for address in sorted(files) if fits(address)}
 
-    def open(self) -> pa.NativeFile:
+    def size(self) -> int:
+        """Of a file, in bytes."""
+        with self.open() as file:
+            return file.size()
+
+    def open(self) -> "pa.NativeFile | _StoreFile":
         """For reading at any position; the caller closes it."""
-        return self._explained("read", lambda system, path: system.open_input_file(path))
+        return _StoreFile(self) if is_remote(self.address) else self._open()
 
     def read(self, limit: int = MAX_FILE_BYTES) -> bytes:
         """All of a file of at most `limit` bytes."""
@@ -86,13 +106,20 @@ class Place:
             return self._explained("read", lambda system, path: file.read(length))
 
     def write(self, fill: Callable[[pa.NativeFile], object]) -> None:
-        """Let `fill` write the file, which appears only when it is whole: stores show nothing before, disks move it there."""
+        """Let `fill` write the file, which appears only when it is whole: a store gets it at once, on a disk it is moved."""
+        if is_remote(self.address) and not self.address.startswith("file:"):
+            whole = pa.BufferOutputStream()
+            fill(whole)  # not into the store: closing the file there publishes what was written before an error
+            content = whole.getvalue()
+
+            def send(system: fs.FileSystem, path: str) -> None:
+                with system.open_output_stream(path) as file:
+                    file.write(content)
+
+            _again(lambda: self._explained("written", send))
+            return
 
         def write(system: fs.FileSystem, path: str) -> None:
-            if not isinstance(system, fs.LocalFileSystem):
-                with system.open_output_stream(path) as file:
-                    fill(file)
-                return
             folder, name = os.path.split(path)
             os.makedirs(folder, exist_ok=True)
             unfinished = os.path.join(folder, f".{name}.{uuid4().hex}.unfinished")
@@ -108,17 +135,25 @@ class Place:
 
         self._explained("written", write)
 
-    def delete(self) -> None:
-        self._explained("removed", lambda system, path: system.delete_file(path))
+    def _list(self, *, recursive: bool) -> list[fs.FileInfo]:
+        def list_it(system: fs.FileSystem, path: str) -> list[fs.FileInfo]:
+            return system.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
+
+        return _again(lambda: self._explained("listed", list_it))
+
+    def _open(self) -> pa.NativeFile:
+        return self._explained("read", lambda system, path: system.open_input_file(path))
 
     def _explained(self, done: str, use: Callable[[fs.FileSystem, str], Result]) -> Result:
         try:
             return use(*self._opened())
-        except (OSError, ImportError, ValueError, pa.ArrowException) as error:
+        except (OSError, ImportError, ValueError, pa.ArrowException, httpx.HTTPError) as error:
             if isinstance(error, AgeGenderError):
                 raise
             hint = " Are its credentials set?" if is_remote(self.address) else ""
-            raise StorageError(f"{self.address} cannot be {done}: {one_line(error)}.{hint}") from error
+            is_fault = isinstance(error, (OSError, httpx.HTTPError)) and not isinstance(error, FileNotFoundError)
+            kind = StoreFaultError if is_fault and is_remote(self.address) else StorageError
+            raise kind(f"{self.address} cannot be {done}: {one_line(error).rstrip('.')}.{hint}") from error
 
     def _opened(self) -> tuple[fs.FileSystem, str]:
         if not is_remote(self.address):
@@ -127,12 +162,92 @@ class Place:
         return _file_system(scheme, path.partition("/")[0]), path.rstrip("/")
 
 
+class _StoreFile(io.RawIOBase):
+    """A file in a store, for reading at any position; after a fault it is opened again. Raises what `Place` does."""
+
+    def __init__(self, place: Place):
+        self._place, self._at = place, 0
+        self._file: pa.NativeFile | None = None
+        self._size = _again(lambda: self._use(lambda file: file.size()))
+
+    def size(self) -> int:
+        return self._size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int = -1, /) -> bytes:
+        length = max(0, self._size - self._at if size < 0 else min(size, self._size - self._at))
+        content = _again(lambda: self._use(lambda file: file.read_at(length, self._at)))
+        self._at += len(content)
+        return content
+
+    def close(self) -> None:
+        self._close_file()
+        super().close()
+
+    def _use(self, use: Callable[[pa.NativeFile], Result]) -> Result:
+        if self._file is None:
+            self._file = self._place._open()
+        file = self._file
+        try:
+            return self._place._explained("read", lambda system, path: use(file))
+        except StoreFaultError:
+            self._close_file()
+            raise
+
+    def _close_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # of a connection that is lost
+                file.close()
+
+
+def _directly_in(folder: str, files: list[fs.FileInfo]) -> list[fs.FileInfo]:
+    """The files and folders in a folder, of all files below it."""
+    start = f"{folder}/"
+    found: dict[str, fs.FileInfo] = {}
+    for info in files:
+        name, is_below, _ = info.path.removeprefix(start).partition("/")
+        found[name] = fs.FileInfo(f"{start}{name}", fs.FileType.Directory) if is_below else found.get(name, info)
+    return list(found.values())
+
+
+def version_in(info: fs.FileInfo) -> str:
+    """Changes when another file takes the place of this one."""
+    return f"{info.size}|{info.mtime_ns}"
+
+
+def _again(use: Callable[[], Result]) -> Result:
+    """Call it, after a fault of the store once more after each pause."""
+    for pause in PAUSES_SECONDS:
+        with suppress(StoreFaultError):
+            return use()
+        time.sleep(pause)
+    return use()
+
+
 @lru_cache(maxsize=64)
 def _file_system(scheme: str, bucket: str) -> fs.FileSystem:
     if scheme == "file":
         return fs.LocalFileSystem()
     if scheme in ("gs", "gcs"):
-        return fs.GcsFileSystem()
+        limits = {"retry_time_limit": SECONDS_OF_GOOGLES_CLIENT}
+        emulator = os.environ.get("STORAGE_EMULATOR_HOST")  # the variable of Google's own clients
+        if not emulator:
+            return fs.GcsFileSystem(**limits)
+        protocol, _, host = emulator.rstrip("/").rpartition("://")
+        return fs.GcsFileSystem(anonymous=True, endpoint_override=host, scheme=protocol or "http", **limits)
     if scheme == "s3":
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")

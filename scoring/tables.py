@@ -1,23 +1,20 @@
-"""Pictures in a column of a table: a parquet file, or a dataset on the Hub."""
+"""Pictures in a column of a parquet file; `scoring.hub_dataset` reads sets of the Hub."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import DatasetDict, Image
 
 from model.dataset_inputs import file_of_set
 from model.errors import AgeGenderError
 from scoring.sources import Content, Entry, InputError, Source, failing, version_of
-from scoring.storage import Place
-from trainer.data.arguments import DataArguments
-from trainer.data.own_pictures import folders_of_set
-from trainer.data.sources import as_text, load_hub
-from trainer.data.table_limits import check_footer, check_parquet, check_row_group
+from scoring.storage import Place, StoreFaultError, version_in
+from trainer.data.picture_files import as_text
+from trainer.data.table_limits import check_footer, check_parquet, check_row_group, read_at
 
 
 ROWS_AT_ONCE = 32  # bounds memory: a row is a whole picture
@@ -50,7 +47,11 @@ class ParquetFile(Source):
 
     @property
     def problem(self) -> str | None:
-        """Why no row can be read, if so."""
+        """Why no row can be read, if so.
+
+        Raises:
+            StoreFaultError: the store of the file fails.
+        """
         return self._count_and_problem[1]
 
     def signature(self) -> str:
@@ -60,15 +61,17 @@ class ParquetFile(Source):
     def _count_and_problem(self) -> tuple[int, str | None]:
         try:
             with self._open() as file:
-                _check_column(self.column, file.schema_arrow.names, str(self.path))
+                check_column(self.column, file.schema_arrow.names, str(self.path))
                 self._check(file.metadata)
                 return file.metadata.num_rows, None
+        except StoreFaultError:
+            raise
         except (pa.ArrowException, OSError) as error:
             return 1, f"{self.path} cannot be read as a parquet file ({error}): is the download complete?"
         except AgeGenderError as error:
             return 1, str(error)
 
-    def _open(self) -> pq.ParquetFile:
+    def _open(self) -> AbstractContextManager[pq.ParquetFile]:
         return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20)  # do not read a whole row group
 
     def _check(self, metadata: pq.FileMetaData) -> None:
@@ -79,32 +82,28 @@ class ParquetFile(Source):
 
     def _folders(self) -> tuple[Path, ...]:
         """Where pictures may lie that rows name by their path."""
-        return folders_of_set(str(self.path))
+        return (Path(self.path).parent,)
 
 
 class RemoteParquet(ParquetFile):
     """One file in a store, by its address. Its rows hold encoded pictures and no paths."""
 
     def signature(self) -> str:
-        info = self._place.info()
-        return f"{self.path}|{info.size}|{info.mtime_ns}|{self.column}"
+        return f"{self.path}|{version_in(self._place.info())}|{self.column}"
 
-    def _open(self) -> pq.ParquetFile:
-        return pq.ParquetFile(self._place.open(), pre_buffer=False, buffer_size=8 * 2**20)
+    @contextmanager
+    def _open(self) -> Iterator[pq.ParquetFile]:
+        with self._place.open() as file:  # pyarrow closes only what it has opened itself
+            yield pq.ParquetFile(file, pre_buffer=False, buffer_size=8 * 2**20)
 
     def _check(self, metadata: pq.FileMetaData) -> None:
-        check_footer(str(self.path), metadata, self._place.info().size)
+        check_footer(str(self.path), metadata, self._place.size())
 
     def _check_row_group(self, metadata: pq.FileMetaData, group: int) -> None:
-        size = self._place.info().size
-        most = check_footer(str(self.path), metadata, size)
         with self._place.open() as file:
-
-            def read_at(place: int, length: int) -> bytes:
-                file.seek(place)
-                return file.read(length)
-
-            check_row_group(str(self.path), read_at, metadata.row_group(group), size, most)
+            size = file.size()
+            most = check_footer(str(self.path), metadata, size)
+            check_row_group(str(self.path), partial(read_at, file), metadata.row_group(group), size, most)
 
     def _folders(self) -> tuple[Path, ...]:
         return ()
@@ -146,60 +145,17 @@ class _RowGroup:
             if batch is None:  # the reader ended at an error, which an earlier row reports
                 raise InputError("the file is damaged before this row")
             self._rows = batch.column(0)
-        return _content(self._rows[index - self._start].as_py(), self._folders)
+        return content_of(self._rows[index - self._start].as_py(), self._folders)
 
 
-@dataclass(frozen=True)
-class HubDataset(Source):
-    """All splits of a dataset on the Hub, sequentially, from the copy that `datasets` keeps in its cache.
-
-    Raises:
-        DatasetError: no such dataset, or no connection; when the pictures are counted or read.
-        InputError: no such column.
-    """
-
-    repo_id: str
-    column: str
-    revision: str | None = None
-
-    def __iter__(self) -> Iterator[Entry]:
-        folders = folders_of_set(self.repo_id)
-        for name, split in self._splits.items():
-            pictures = split.select_columns([self.column])
-            for row in range(len(split)):
-                yield Entry(f"{self.repo_id}/{name}#{row}", partial(_read_row, pictures, row, self.column, folders))
-
-    def count(self) -> int:
-        return sum(map(len, self._splits.values()))
-
-    def signature(self) -> str:
-        # the URLs of the files on the Hub contain the commit
-        files = sorted(file for split in self._splits.values() for file in split.info.download_checksums or ())
-        return "|".join([self.repo_id, self.column, *map(str, self._splits.items()), *files])
-
-    @cached_property
-    def _splits(self) -> DatasetDict:
-        splits = load_hub(DataArguments(dataset=self.repo_id, dataset_revision=self.revision))
-        for split in splits.values():
-            _check_column(self.column, split.column_names, self.repo_id)
-        pictures = {name: isinstance(split.features[self.column], Image) for name, split in splits.items()}
-        return DatasetDict(
-            {n: s.cast_column(self.column, Image(decode=False)) if pictures[n] else s for n, s in splits.items()}
-        )
-
-
-def _read_row(rows: Any, row: int, column: str, folders: tuple[Path, ...]) -> Content:
-    return _content(rows[row][column], folders)
-
-
-def _check_column(column: str, columns: list[str], where: str) -> None:
+def check_column(column: str, columns: list[str], where: str) -> None:
     if column not in columns:
         raise InputError(
             f"{where} has no column {column!r}, only {', '.join(columns)}. Name the column of pictures with --image-column."
         )
 
 
-def _content(value: dict | bytes | str | None, folders: tuple[Path, ...]) -> Content:
+def content_of(value: dict | bytes | str | None, folders: tuple[Path, ...]) -> Content:
     """The picture in a row, or the path of a file of the set itself.
 
     Raises:

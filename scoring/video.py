@@ -11,8 +11,9 @@ import av
 import numpy as np
 
 from model.decoding_limits import check_size
+from model.errors import PictureError
 from scoring.sources import Entry, InputError, Source, failing, version_of
-from trainer.data.sources import as_text
+from trainer.data.picture_files import as_text
 
 
 VIDEO_SUFFIXES = (
@@ -68,12 +69,17 @@ class Video(Source):
 def _opened(path: Path) -> Iterator[av.container.InputContainer]:
     """
     Raises:
-        InputError: it is not a video; or, while it is read, too damaged to go on.
+        InputError: it is not a video, its frames are too large; or, while it is read, too damaged to go on.
     """
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise InputError("not a video: it holds no pictures")
+            stored = container.streams.video[0].codec_context
+            try:
+                check_size(stored.width, stored.height, "the video")  # before the first frame takes its memory
+            except PictureError as error:
+                raise InputError(str(error)) from None
             yield container
     except av.FFmpegError as error:
         raise InputError(f"not a video, or damaged: {error.strerror}") from error

@@ -30,8 +30,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--split", choices=("validation", "test"), default="validation", help="what is measured")
     args, shared = parser.parse_known_args(argv)
     # imported after parsing: they import torch, for which --help and a mistyped option need not wait
-    from trainer.experiments.comparisons import compare
     from trainer.experiments.reports import write_comparison
+    from trainer.experiments.runs import compare
 
     folder = args.output_dir or Path("outputs", args.comparison.stem)
     runs = compare(args.comparison, shared, folder, args.split)

@@ -13,9 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from demo.device_files import write_site
 from demo.serving import find_model
 from demo.settings import ModelChoice
-from demo.site import write_site
 from model.errors import AgeGenderError
 from model_card.hub_checks import check_signed_in
 from model_card.space import HARDWARE, deploy_space, deploy_static_space

@@ -2,8 +2,8 @@
 
     python -m scripts.evaluate_model --model model --dataset UTKFace.tar.gz --split test
 
-Adds the scores on an external test set to those of the model's own test split. Either the model was neither trained nor
-chosen on that set, or (with `--split test`) on its training split only:
+With `--external` it adds the scores on an external test set to those of the model's own test split. The model must not have
+been trained or chosen on that set (`--split all`), or on its training split only (`--split test`):
 
     python -m scripts.evaluate_model --model model --dataset photos/ --split all --external "my photos" --detect
 

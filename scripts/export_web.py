@@ -22,12 +22,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write; an earlier site in it is replaced")
     args = parser.parse_args()
     # imported after parsing: they import torch, for which --help and a mistyped option need not wait
+    from demo.device_files import write_site
     from demo.serving import find_model
-    from demo.site import write_site
+    from model_card.output_files import only_writer
 
     try:
         name = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
-        paths = write_site(find_model(ModelChoice(name, args.model, args.revision)), args.output)
+        with only_writer(args.output, "--output"):
+            paths = write_site(find_model(ModelChoice(name, args.model, args.revision)), args.output)
     except AgeGenderError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     megabytes = sum((args.output / path).stat().st_size for path in paths) / 1e6

@@ -16,17 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional as F
 from transformers import MobileNetV1Config, MobileNetV1Model, set_seed
 
 from model.errors import AgeGenderError
 from model.face_alignment import resize_square
 from model.model_files import follow_umask
-from trainer.build_model import make_image_processor
+from trainer.build_model import make_image_processor, measure_batch_norms
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
-from trainer.data.sources import load_row_picture
+from trainer.data.rows import load_row_picture
 from trainer.recipe import parse_recipe
 
 
@@ -124,49 +122,6 @@ def _tensor(tensors: dict[str, np.ndarray], name: str) -> torch.Tensor:
     if name not in tensors:
         raise FaceresError(f"There is no tensor {name!r}: expected the MobileNetV1 of faceres.json.")
     return torch.from_numpy(tensors[name])
-
-
-@torch.no_grad()
-def measure_batch_norms(backbone: MobileNetV1Model, pixel_values: torch.Tensor, batch_size: int = 64) -> None:
-    """Give every batch normalisation the mean and variance of what it sees in these pictures, and leave its output as is.
-
-    Without that a training step, which normalises by the batch's own statistics, would compute another network.
-
-    Args:
-        pixel_values: (N, 3, S, S), normalised.
-    """
-    sums: dict[nn.BatchNorm2d, list[torch.Tensor]] = {}
-
-    def add(norm: nn.BatchNorm2d, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        values = inputs[0].double()
-        moments = torch.stack([values.mean(dim=(0, 2, 3)), values.square().mean(dim=(0, 2, 3))]) * len(values)
-        sums.setdefault(norm, []).append(moments)
-
-    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
-    hooks = [norm.register_forward_hook(add) for norm in norms]
-    for batch in pixel_values.split(batch_size):
-        backbone(batch)
-    for hook in hooks:
-        hook.remove()
-    for norm, parts in sums.items():
-        mean, square = torch.stack(parts).sum(dim=0) / len(pixel_values)
-        # a channel that is constant in these pictures must not be divided by nothing
-        variance = (square - mean.square()).clamp(min=1e-4)
-        assert norm.running_mean is not None, "MobileNetV1 keeps statistics"
-        assert norm.running_var is not None
-        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        norm.bias.add_(scale * (mean - norm.running_mean))
-        norm.weight.copy_(scale * torch.sqrt(variance + norm.eps))
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
-
-
-def original_answer(tensors: dict[str, np.ndarray], features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the file's own heads say: (N, 1024) pooled features -> (N, 100) probabilities of years, (N,) of male."""
-    hidden = F.relu(features @ _tensor(tensors, "feats/kernel") + _tensor(tensors, "feats/bias"))
-    ages = (hidden @ _tensor(tensors, "age_pred/kernel") + _tensor(tensors, "age_pred/bias")).softmax(dim=1)
-    male = (hidden @ _tensor(tensors, "gender_pred/kernel") + _tensor(tensors, "gender_pred/bias")).sigmoid()
-    return ages, male.squeeze(1)
 
 
 def import_faceres(args: ImportArguments, data_args: DataArguments) -> None:

@@ -75,14 +75,16 @@ def read_arguments(argv: Sequence[str] | None = None) -> ScoringOptions:
     )
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster where the hardware has it")
     parser.add_argument(
-        *("--batch-size", "--batch_size"), type=int, default=64, help="faces that go through the model together"
+        *("--batch-size", "--batch_size"),
+        type=int,
+        help="faces that go through the model together; default: 64 on a GPU, 32 on a CPU",
     )
     parser.add_argument("--workers", type=int, help="threads that decode and detect; default: one for each core")
     parser.add_argument(
         *("--part-size", "--part_size"),
         type=int,
         default=1000,
-        help="pictures in a part: a kill costs at most one part",
+        help="pictures in a part; a run that is killed loses at most one part",
     )
     parser.add_argument(
         "--ray",

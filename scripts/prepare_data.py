@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     if not args.ray:
         print(format_report(prepare_data(args, data_args)))
         return
-    from cluster.spread import spread_over  # imports Ray, which only --ray needs
+    from cluster.machines import spread_over  # imports Ray, which only --ray needs
 
     with spread_over(args.ray) as spread:
         print(format_report(prepare_data(args, data_args, spread)))

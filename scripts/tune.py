@@ -6,7 +6,7 @@
 Each trial trains the recipe with suggested values and is judged by `metric_for_best_model` after its last evaluation. A
 trial that is worse than the median of the earlier ones at the same step, or that diverges, is pruned. The study lies in
 OUTPUT_DIR/study.db: the same command resumes it, up to `--trials` finished or pruned trials. Writes trials.md, trials.json
-and trials.png. Needs `pip install optuna`.
+and trials.png. Needs requirements-dev.txt.
 
 `--ray` runs a trial on each GPU of a cluster at the same time, or on each CPU where it has none; data and output lie at the
 same paths on all machines: docs/scale.md.
@@ -29,8 +29,8 @@ from optuna import Study
 from model.errors import AgeGenderError
 from trainer.arguments import Arguments
 from trainer.devices import keep_freed_memory
-from trainer.experiments.reports import write_trials
 from trainer.experiments.search import metric_of, search
+from trainer.experiments.trial_reports import write_trials
 
 
 def main(argv: Sequence[str]) -> Study:
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> Study:
 
 
 def _search_on_cluster(args: argparse.Namespace, recipe: Arguments, of_recipe: Sequence[str]) -> Study:
-    from cluster.connection import check_machines, check_resources, cluster  # imports Ray, which only --ray needs
+    from cluster.machines import check_machines, check_resources, cluster  # imports Ray, which only --ray needs
     from cluster.trials import TrialsOnCluster
 
     with cluster(args.ray):

@@ -1,11 +1,12 @@
-"""Write what teachers answer for every training picture of a recipe, for `teachers: [targets.npz]`.
+"""Write the teachers' soft targets for every training picture of a recipe, for `teachers: [targets.npz]`.
 
     python -m scripts.write_soft_targets trainer/recipes/student.yaml --teachers outputs/teacher_faceres model
         --output_file outputs/targets.npz --views 4 --dataset UTKFace.tar.gz
 
-Cheaper than teachers that look at every crop of every epoch; but a student then learns one answer for a picture, however
-it is varied. The first view is the crop as it is, the others are varied as the recipe says (each averaged over its mirror
-image, unless `--teacher_flip_tta false`): a teacher that knows a training picture by heart answers more honestly on those.
+Cheaper than teachers that predict for every crop in every epoch; but the student then learns the same targets for all
+augmentations of a picture. The first view is the crop as it is, the others are augmented as the recipe says (each with
+horizontal-flip test-time augmentation, unless `--teacher_flip_tta false`): a teacher is less overconfident on augmented views
+of a picture that it was trained on.
 """
 
 import argparse
@@ -22,20 +23,18 @@ from transformers import set_seed
 
 from model.errors import AgeGenderError
 from trainer.arguments import Arguments
-from trainer.before_training import check_trained_models
 from trainer.data.transforms import BatchTransform, collate_faces
 from trainer.distillation.distill import Distillation
-from trainer.distillation.soft_targets import SoftTargets
-from trainer.distillation.teachers import Answers
+from trainer.distillation.teachers import Answers, SoftTargets
 from trainer.recipe import RecipeError
-from trainer.train import prepare_faces
+from trainer.train import check_trained_models, prepare_faces
 
 
 def read_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, Arguments]:
     """This command's own arguments, and the recipe's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_file", required=True, help="Where to write, an .npz file.")
-    parser.add_argument("--views", type=int, default=4, help="Crops of each picture that are averaged.")
+    parser.add_argument("--views", type=int, default=4, help="Augmented crops of each picture to average over.")
     args, others = parser.parse_known_args(argv)
     if args.views < 1:
         raise RecipeError(f"--views must be 1 or more, got {args.views}.")
@@ -51,7 +50,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, Arguments]:
 def answer(
     faces: Dataset, distillation: Distillation, transform: BatchTransform, views: int, batch_size: int
 ) -> Answers:
-    """The teachers' mean over the views of every decoded face, (N, ...) each on the CPU."""
+    """The mean over the teachers and the views of every decoded face, (N, ...) each on the CPU."""
     size, parts = distillation.view_size(transform.image_size), []
     device = transform.mean.device
     for batch in tqdm(DataLoader(faces, batch_size=batch_size, collate_fn=collate_faces), desc="Answering"):
@@ -63,7 +62,7 @@ def answer(
 
 
 def write_soft_targets(args: argparse.Namespace, recipe: Arguments) -> SoftTargets:
-    """Answer for each training picture once, and write the file."""
+    """Predict for each training picture once, and write the file."""
     set_seed(recipe.training.seed)
     device = recipe.training.device
     config = recipe.model.base_config()
@@ -75,7 +74,7 @@ def write_soft_targets(args: argparse.Namespace, recipe: Arguments) -> SoftTarge
     faces = prepare_faces(recipe, learns_from)
     transform = BatchTransform(recipe.model.decoded_sizes[0], [0.5] * 3, [0.5] * 3, recipe.augmentation).to(device)
     batch_size = recipe.training.per_device_eval_batch_size
-    answers = answer(faces.decoded["train"], distillation, transform, args.views, batch_size)
+    answers = answer(faces.train, distillation, transform, args.views, batch_size)
     pictures = np.array([picture for part in faces.trained_on for picture in part["group"]])
     age_probs, gender_probs = (values.numpy() for values in answers)
     targets = SoftTargets(pictures, age_probs, gender_probs, list(config.gender_names), learns_from.teachers)

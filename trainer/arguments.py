@@ -85,6 +85,8 @@ class RunArguments(TrainingArguments):
             )
         is_unset = self.accelerator_config is None
         super().__post_init__()
+        if self.device.type == "cpu":
+            self.dataloader_pin_memory = False  # there is no copy to speed up, and torch warns in every epoch
         if is_unset:
             # Otherwise copying a batch to the GPU waits for the previous step. accelerate 1.15 waits in any case for
             # streams, and in the epoch in which a run resumes.

@@ -1,8 +1,7 @@
-"""Build the model to train: from scratch, around a pretrained backbone, or from a model to fine-tune."""
+"""Build the model to train: from scratch, around a pretrained backbone, or from a model to fine-tune; and give a network whose
+file has none the statistics of batch normalisations, so that it can be fine-tuned.
+"""
 
-import copy
-import json
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -10,22 +9,14 @@ import torch
 from datasets import Dataset, IterableDataset
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, PreTrainedConfig, ViTImageProcessorPil
+from transformers import PreTrainedModel, ViTImageProcessorPil
 
 from model.backbones import try_backbone
-from model.configuration_age_gender import MAX_AGE, AgeGenderConfig, load_backbone_config, parse_age_ranges
+from model.configuration_age_gender import AgeGenderConfig
 from model.model_files import load_image_processor
 from model.modeling_age_gender import AgeGenderModel
-from trainer.model_arguments import ModelArguments, load_config
-from trainer.recipe import RecipeError, did_you_mean
-
-
-# These arguments become values of the model's configuration, where they are not None.
-CONFIG_ARGUMENTS = (
-    *("stem_channels", "pooling", "image_size", "age_sigma_years", "range_loss_weight", "gender_loss_weight"),
-    *("gender_label_smoothing", "head_dropout", "flip_tta"),
-)
-ARCHITECTURE_ARGUMENTS = ("stem_channels", "pooling")  # of these a fine-tuned model keeps its own
+from trainer.model_arguments import ModelArguments
+from trainer.recipe import RecipeError
 
 
 def check_model(args: ModelArguments) -> int:
@@ -40,19 +31,12 @@ def check_model(args: ModelArguments) -> int:
         AgeGenderError: age ranges that leave a gap, a stem that does not fit the backbone, or pooling `cls` of one without a
             class token.
     """
-    values = config_values(args)
-    if args.finetune_from:
-        config = load_config(args.finetune_from, args.finetune_revision)
-        config.image_size = values.get("image_size", config.image_size)
-    elif args.backbone:
-        config = AgeGenderConfig(backbone_config=read_pretrained_config(args.backbone), **values)
-    else:
-        config = AgeGenderConfig(backbone_config=read_backbone_config(args.backbone_config or ""), **values)
+    config = args.config()
     with torch.device("meta"):
         model = AgeGenderModel(config)
+    backbone_config: Any = config.backbone_config
     for side in args.train_resolutions or ():
-        assert isinstance(config.backbone_config, PreTrainedConfig)
-        try_backbone(config.backbone_config, side)
+        try_backbone(backbone_config, side)
     return sum(weights.numel() * weights.element_size() for weights in model.parameters())
 
 
@@ -64,42 +48,21 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
         BackboneError: the backbone is refused.
         AgeGenderError: age ranges that leave a gap, or a stem that does not fit the backbone.
     """
-    values = config_values(args)
-    source = args.finetune_from or args.backbone
     try:
         if args.finetune_from:
-            model = load_trained(args.finetune_from, args.finetune_revision, **values)
+            model = load_trained(args.finetune_from, args.finetune_revision, args.config())
             pretrained = load_image_processor(args.finetune_from, args.finetune_revision)
-            normalisation = {"image_mean": pretrained.image_mean, "image_std": pretrained.image_std}
         elif args.backbone:
-            model = AgeGenderModel.from_backbone(args.backbone, **values)
+            model = AgeGenderModel.from_backbone(args.backbone, **args.config_values())
             pretrained = load_image_processor(args.backbone)
-            normalisation = backbone_normalisation(pretrained)
-            if getattr(pretrained, "do_flip_channel_order", False):
-                turn_to_rgb(model.backbone)
         else:
-            config = AgeGenderConfig(backbone_config=read_backbone_config(args.backbone_config or ""), **values)
-            model, normalisation = AgeGenderModel(config), {}
+            model = AgeGenderModel(args.config())
+            return model, make_image_processor(model.config.image_size)
     except (OSError, SafetensorError) as error:
-        raise RecipeError(f"{source} cannot be loaded: {error}") from error
-    return model, make_image_processor(model.config.image_size, **normalisation)
-
-
-def config_values(args: ModelArguments) -> dict[str, Any]:
-    """The values of the model's configuration that `args` give; of a model to fine-tune the architecture is not among them.
-
-    Raises:
-        RecipeError: there is no age-and-gender model at `finetune_from`.
-        AgeGenderError: age ranges that leave a gap.
-    """
-    values = {name: getattr(args, name) for name in CONFIG_ARGUMENTS if getattr(args, name) is not None}
-    if args.age_ranges:
-        max_age = load_config(args.finetune_from, args.finetune_revision).max_age if args.finetune_from else MAX_AGE
-        values["age_ranges"] = parse_age_ranges(args.age_ranges, max_age)
-    if args.finetune_from:
-        for name in ARCHITECTURE_ARGUMENTS:
-            values.pop(name, None)
-    return values
+        raise RecipeError(f"{args.finetune_from or args.backbone} cannot be loaded: {error}") from error
+    if getattr(pretrained, "do_flip_channel_order", False):
+        turn_to_rgb(model.backbone)
+    return model, make_image_processor(model.config.image_size, **normalisation_of(pretrained))
 
 
 def build_weighted_model(
@@ -122,46 +85,8 @@ def make_image_processor(image_size: int, **normalisation: Any) -> ViTImageProce
     return ViTImageProcessorPil(size={"height": image_size, "width": image_size}, **normalisation)
 
 
-def read_backbone_config(text: str) -> PreTrainedConfig:
-    """
-    Args:
-        text: `model_type` and its values as JSON.
-
-    Raises:
-        RecipeError: not JSON, no such model type, or a key that this type does not know: transformers would keep it, and
-            nothing would read it.
-    """
-    try:
-        values = json.loads(text)
-        config = AutoConfig.for_model(**values)
-    except ImportError as error:  # timm's, where it is not installed
-        raise RecipeError(f"backbone_config: {str(error).strip()}") from error
-    except (TypeError, ValueError) as error:
-        raise RecipeError(
-            f"backbone_config: expected JSON with a model_type that transformers knows: {error}"
-        ) from error
-    default = type(config)()
-    for key in values:
-        if not hasattr(default, key) and key != "attn_implementation":
-            known = {one.name for one in fields(config)} - {one.name for one in fields(PreTrainedConfig)}
-            hint = did_you_mean(key, known | set(config.attribute_map), f" There are {', '.join(sorted(known))}.")
-            raise RecipeError(f"backbone_config: unknown key {key!r} of a {config.model_type}.{hint}")
-    return config
-
-
-def read_pretrained_config(name_or_path: str) -> PreTrainedConfig:
-    """
-    Raises:
-        RecipeError: there is no configuration of a network of transformers.
-    """
-    try:
-        return load_backbone_config(name_or_path)
-    except (ImportError, OSError, ValueError) as error:  # ImportError: timm's, where it is not installed
-        raise RecipeError(f"{name_or_path} cannot be loaded: {error}") from error
-
-
-def backbone_normalisation(processor: Any) -> dict[str, list[float]]:
-    """`image_mean` and `image_std` that do in one step what a pretrained backbone's processor does to RGB in 0..1.
+def normalisation_of(processor: Any) -> dict[str, list[float]]:
+    """`image_mean` and `image_std` that do in one step what a pretrained model's processor does to RGB in 0..1.
 
     Args:
         processor: any image processor of transformers; their common base class declares none of what is read here.
@@ -179,18 +104,12 @@ def turn_to_rgb(backbone: nn.Module) -> None:
     first.copy_(first.flip(1))
 
 
-def load_trained(name_or_path: str, revision: str | None, **values: Any) -> AgeGenderModel:
-    """A trained model with other `values` in its configuration.
+def load_trained(name_or_path: str, revision: str | None, config: AgeGenderConfig) -> AgeGenderModel:
+    """A trained model with another configuration of the same architecture.
 
     For another `image_size`, the position embeddings of a ViT are interpolated.
     """
     trained = AgeGenderModel.from_pretrained(name_or_path, revision=revision or "main", dtype=torch.float32)
-    config = copy.deepcopy(trained.config)
-    for name, value in {"age_weights": None, **values}.items():
-        if name == "age_ranges":
-            config.set_age_ranges(value)
-        else:
-            setattr(config, name, value)
     weights = trained.state_dict()
     positions, image_size = "backbone.embeddings.position_embeddings", config.image_size
     if positions in weights and image_size != trained.config.image_size:
@@ -221,3 +140,38 @@ def age_class_weights(ages: np.ndarray, config: AgeGenderConfig, kind: str) -> l
     weights = counts ** (-0.5 if kind == "sqrt" else -1.0)
     weights = weights / (weights * counts).sum() * counts.sum()
     return weights[range_of_year].tolist()
+
+
+@torch.no_grad()
+def measure_batch_norms(backbone: PreTrainedModel, pixel_values: torch.Tensor, batch_size: int = 64) -> None:
+    """Give every batch normalisation the mean and variance of what it sees in these pictures, and leave its output as is.
+
+    Without that a training step, which normalises by the batch's own statistics, would compute another network.
+
+    Args:
+        pixel_values: (N, 3, S, S), normalised.
+    """
+    sums: dict[nn.BatchNorm2d, list[torch.Tensor]] = {}
+
+    def add(norm: nn.BatchNorm2d, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        values = inputs[0].double()
+        moments = torch.stack([values.mean(dim=(0, 2, 3)), values.square().mean(dim=(0, 2, 3))]) * len(values)
+        sums.setdefault(norm, []).append(moments)
+
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_hook(add) for norm in norms]
+    for batch in pixel_values.split(batch_size):
+        backbone(batch)
+    for hook in hooks:
+        hook.remove()
+    for norm, parts in sums.items():
+        mean, square = torch.stack(parts).sum(dim=0) / len(pixel_values)
+        # a channel that is constant in these pictures must not be divided by nothing
+        variance = (square - mean.square()).clamp(min=1e-4)
+        assert norm.running_mean is not None, "these networks keep statistics"
+        assert norm.running_var is not None
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        norm.bias.add_(scale * (mean - norm.running_mean))
+        norm.weight.copy_(scale * torch.sqrt(variance + norm.eps))
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)

@@ -29,6 +29,7 @@ from trainer.metrics import as_year_ranges, exact_ages
 
 logger = logging.getLogger(__name__)
 PRIOR_FACES = 100  # the prior of temperatures and interval weighs as many faces
+OPEN_RANGE_YEARS = 20
 
 
 @dataclass
@@ -161,13 +162,14 @@ def fit_calibration(
     finetuned_from: str | None = None,
     set_sizes: Sequence[tuple[str, int]] = (),
 ) -> Calibration:
-    """Fit all of it on the predictions for the validation splits: all faces together, but for the interval, which holds on
-    each set that has `PRIOR_FACES` exact ages or more.
+    """Fit all of it on the predictions for the validation splits: all faces together, but for the interval, whose mass is
+    what the hardest set asks for, of those with `PRIOR_FACES` exact ages or more, before the prior is mixed in.
 
     Args:
         age_logits: (N, years), of a model that is not calibrated yet, or that began with the calibration of another one.
         gender_logits: (N, 2), of the same model.
-        age_labels: (N,) years or (N, 2) inclusive ranges; -100 where unknown. Only exact ages are used.
+        age_labels: (N,) years or (N, 2) inclusive ranges; -100 where unknown. Only exact ages are used where there is one;
+            else the interval is fitted to an age drawn evenly from each range, which makes it rather too wide than too narrow.
         gender_labels: (N,); -100 where unknown.
         config: holds the coverage of the interval, and the prior of the other figures.
         gender_target_accuracy: see `trainer.abstention.abstention_threshold`. Below the threshold the model abstains.
@@ -179,7 +181,7 @@ def fit_calibration(
     years = exact_ages(age_labels)
     exact, known = years != IGNORE_INDEX, gender_labels != IGNORE_INDEX
     years, genders = years[exact], gender_labels[known]
-    age_logits, gender_logits = age_logits[exact], gender_logits[known]
+    all_age_logits, age_logits, gender_logits = age_logits, age_logits[exact], gender_logits[known]
 
     temperatures, evidence = {}, {}
     for name, logits, labels in (
@@ -199,9 +201,15 @@ def fit_calibration(
     estimate = best if best and is_clear else config.age_estimate
     evidence["age_estimate"] = Evidence(config.age_estimate, best, len(years), PRIOR_FACES, float(is_clear))
 
-    mass = _mass_for_each_set(age_probs, years, set_of[exact], config.interval_coverage)
-    own, prior_mass = weight_of(years), config.interval_mass
-    evidence["interval_mass"] = Evidence(prior_mass, mass if len(years) else None, len(years), PRIOR_FACES, own)
+    fitted_ages, fitted_probs, fitted_sets = years, age_probs, set_of[exact]
+    if not len(years):  # the interval can be fitted to ranges too
+        drawn = _drawn_ages(age_labels, config.max_age)
+        known_range = drawn != IGNORE_INDEX
+        fitted_ages, fitted_sets = drawn[known_range], set_of[known_range]
+        fitted_probs = softmax(all_age_logits[known_range] / temperatures["age_temperature"])
+    mass = _mass_for_each_set(fitted_probs, fitted_ages, fitted_sets, config.interval_coverage)
+    own, prior_mass, faces = weight_of(fitted_ages), config.interval_mass, len(fitted_ages)
+    evidence["interval_mass"] = Evidence(prior_mass, mass if faces else None, faces, PRIOR_FACES, own)
     mass = own * mass + (1 - own) * prior_mass
 
     gender_probs = softmax(gender_logits / temperatures["gender_temperature"])
@@ -244,6 +252,17 @@ def _mass_for_each_set(age_probs: np.ndarray, years: np.ndarray, set_of: np.ndar
     return max(
         conformal_mass(age_probs[faces], years[faces], coverage)
         for faces in of_large_sets or [np.full(len(years), True)]
+    )
+
+
+def _drawn_ages(age_labels: np.ndarray, max_age: int) -> np.ndarray:
+    """(N,) an age drawn evenly from each labelled range, -100 where nothing is known. The last range, which is open, counts as
+    `OPEN_RANGE_YEARS`: hardly anybody is older.
+    """
+    low, high = as_year_ranges(age_labels).T
+    high = np.where(high >= max_age, np.minimum(high, low + OPEN_RANGE_YEARS - 1), high)
+    return np.where(
+        low == IGNORE_INDEX, IGNORE_INDEX, np.random.default_rng(0).integers(low, np.maximum(high, low) + 1)
     )
 
 

@@ -94,7 +94,7 @@ class SeedEachProcess(TrainerCallback):
 class EarlyStopping(EarlyStoppingCallback):
     """Continues to count from the checkpoint's number of evaluations without improvement.
 
-    transformers restores it only with `restore_callback_states_from_checkpoint`, which makes every callback anew from
+    transformers restores it only with `restore_callback_states_from_checkpoint`, which builds every callback again from
     its saved arguments (https://github.com/huggingface/transformers/issues/28544).
     """
 

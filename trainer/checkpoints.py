@@ -6,7 +6,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from transformers.training_args import OptimizerNames
 from model.errors import AgeGenderError
 from model_card.requirements import CARD
 from model_card.run_record import RUN_RECORD
-from trainer.locks import only_writer
 from trainer.recipe import RecipeError
 
 
@@ -34,17 +33,6 @@ class CheckpointError(AgeGenderError):
 
 class TrainingDiverged(AgeGenderError):
     """The loss or a weight is NaN or Inf."""
-
-
-@contextmanager
-def only_start(output_dir: Path, training_args: TrainingArguments) -> Iterator[None]:
-    """Around a start of a run: the main process holds the lock of `output_dir`.
-
-    Raises:
-        OutputLockedError: another start of the same run is alive.
-    """
-    with only_writer(output_dir, "--output_dir") if training_args.process_index == 0 else nullcontext():
-        yield
 
 
 def check_room(folder: Path, weights_bytes: int, training_args: TrainingArguments, *, muon: bool, ema: bool) -> None:

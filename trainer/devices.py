@@ -1,5 +1,5 @@
-"""The hardware of this process: which GPUs and cores it has, whether they are those that were asked for, and how it uses
-memory and threads.
+"""The hardware of this process: which GPUs and cores it has, whether they are those that were asked for, how it uses memory and
+threads, and how a model trains fastest on a CPU.
 """
 
 import ctypes
@@ -10,10 +10,11 @@ from typing import Any, cast
 
 import cv2
 import torch
+from torch import nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from model.errors import AgeGenderError
-from trainer.strided_depthwise import train_strided_depthwise_at_stride_one
 
 
 class DeviceError(AgeGenderError):
@@ -164,3 +165,28 @@ def suit_cpu(model: PreTrainedModel, device: torch.device, bf16: bool) -> None:
     if bf16:
         model.set_attn_implementation("eager")
         train_strided_depthwise_at_stride_one(model)
+
+
+class StridedDepthwiseConv2d(nn.Conv2d):
+    """A depthwise convolution that is trained at stride 1, of whose outputs those of its own stride are kept.
+
+    oneDNN computes the gradients of a strided depthwise convolution in bf16 by its reference code, which took 440 of the
+    1,200 ms of a MobileNetV1 step with 64 pictures of 112 pixels. At stride 1 it has fast code, and the outputs are the
+    same: four times the products, yet a third less time a step.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(input)
+        every = F.conv2d(input, self.weight, self.bias, 1, self.padding, self.dilation, self.groups)
+        rows, columns = self.stride
+        return every[:, :, ::rows, ::columns].contiguous(memory_format=torch.channels_last)
+
+
+def train_strided_depthwise_at_stride_one(model: nn.Module) -> None:
+    """Make every depthwise convolution of `model` that has a stride a `StridedDepthwiseConv2d`. Weights stay as they are."""
+    for module in model.modules():
+        if type(module) is not nn.Conv2d or not module.groups == module.in_channels > 1:
+            continue
+        if max(module.stride) > 1 and module.padding_mode == "zeros":
+            module.__class__ = StridedDepthwiseConv2d

@@ -1,12 +1,24 @@
-"""The arguments that say which model is trained: a backbone or a model to fine-tune, two heads and their losses."""
+"""Which model is trained: the arguments that say so (a backbone or a model to fine-tune, two heads and their losses), and the
+configuration that they ask for.
+"""
 
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
-from model.configuration_age_gender import AgeGenderConfig
-from trainer.recipe import RecipeError
+from transformers import AutoConfig, PreTrainedConfig
+
+from model.configuration_age_gender import AgeGenderConfig, load_backbone_config, parse_age_ranges
+from trainer.recipe import RecipeError, did_you_mean
 
 
-# Of these a fine-tuned model keeps its own, unless they are given.
+# These arguments become values of the model's configuration, where they are not None.
+CONFIG_ARGUMENTS = (
+    *("stem_channels", "pooling", "image_size", "age_sigma_years", "range_loss_weight", "gender_loss_weight"),
+    *("gender_label_smoothing", "head_dropout", "flip_tta"),
+)
+ARCHITECTURE_ARGUMENTS = ("stem_channels", "pooling")  # of these a fine-tuned model keeps its own
+# Of these too, unless they are given.
 INHERITED_ARGUMENTS = ("image_size", "head_dropout", "flip_tta")
 CLASS_WEIGHTS = ("none", "sqrt", "balanced")
 POOLINGS = ("mean", "cls")
@@ -117,16 +129,80 @@ class ModelArguments:
         Raises:
             RecipeError: there is no age-and-gender model at `finetune_from`.
         """
-        return load_config(self.finetune_from, self.finetune_revision) if self.finetune_from else AgeGenderConfig()
+        if not self.finetune_from:
+            return AgeGenderConfig()
+        try:
+            return AgeGenderConfig.from_pretrained(self.finetune_from, revision=self.finetune_revision or "main")
+        except (OSError, ValueError) as error:
+            raise RecipeError(f"finetune_from: no age-and-gender model at {self.finetune_from}: {error}") from error
+
+    def config_values(self) -> dict[str, Any]:
+        """The values of the model's configuration that the recipe gives; a fine-tuned model keeps its architecture.
+
+        Raises:
+            RecipeError: there is no age-and-gender model at `finetune_from`.
+            AgeGenderError: age ranges that leave a gap.
+        """
+        kept = ARCHITECTURE_ARGUMENTS if self.finetune_from else ()
+        values = {name: getattr(self, name) for name in CONFIG_ARGUMENTS if name not in kept}
+        values = {name: value for name, value in values.items() if value is not None}
+        if self.age_ranges:
+            values["age_ranges"] = parse_age_ranges(self.age_ranges, self.base_config().max_age)
+        return values
+
+    def config(self) -> AgeGenderConfig:
+        """The configuration of the model to train, before its weights are read.
+
+        Raises:
+            RecipeError: the backbone, or the model to fine-tune, has no configuration that can be read.
+            AgeGenderError: age ranges that leave a gap.
+        """
+        values = self.config_values()
+        if self.finetune_from:
+            config, age_ranges = self.base_config(), values.pop("age_ranges", None)
+            for name, value in {"age_weights": None, **values}.items():
+                setattr(config, name, value)
+            if age_ranges:
+                config.set_age_ranges(age_ranges)
+            return config
+        if self.backbone:
+            return AgeGenderConfig(backbone_config=read_pretrained_config(self.backbone), **values)
+        return AgeGenderConfig(backbone_config=read_backbone_config(self.backbone_config or ""), **values)
 
 
-def load_config(name_or_path: str, revision: str | None) -> AgeGenderConfig:
-    """The configuration of a model to fine-tune.
+def read_backbone_config(text: str) -> PreTrainedConfig:
+    """
+    Args:
+        text: `model_type` and its values as JSON.
 
     Raises:
-        RecipeError: there is no age-and-gender model.
+        RecipeError: not JSON, no such model type, or a key that this type does not know: transformers would keep it, and
+            nothing would read it.
     """
     try:
-        return AgeGenderConfig.from_pretrained(name_or_path, revision=revision or "main")
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"finetune_from: no age-and-gender model at {name_or_path}: {error}") from error
+        values = json.loads(text)
+        config = AutoConfig.for_model(**values)
+    except ImportError as error:  # timm's, where it is not installed
+        raise RecipeError(f"backbone_config: {str(error).strip()}") from error
+    except (TypeError, ValueError) as error:
+        raise RecipeError(
+            f"backbone_config: expected JSON with a model_type that transformers knows: {error}"
+        ) from error
+    default = type(config)()
+    for key in values:
+        if not hasattr(default, key) and key != "attn_implementation":
+            known = {one.name for one in fields(config)} - {one.name for one in fields(PreTrainedConfig)}
+            hint = did_you_mean(key, known | set(config.attribute_map), f" There are {', '.join(sorted(known))}.")
+            raise RecipeError(f"backbone_config: unknown key {key!r} of a {config.model_type}.{hint}")
+    return config
+
+
+def read_pretrained_config(name_or_path: str) -> PreTrainedConfig:
+    """
+    Raises:
+        RecipeError: there is no configuration of a network of transformers.
+    """
+    try:
+        return load_backbone_config(name_or_path)
+    except (ImportError, OSError, ValueError) as error:  # ImportError: timm's, where it is not installed
+        raise RecipeError(f"{name_or_path} cannot be loaded: {error}") from error

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from model_card.atomic_files import fill_atomically
+from model_card.output_files import fill_atomically
 
 
 BLUE, ORANGE, GREY = "#2066a8", "#c8641a", "#8a8a8a"  # distinct in print and for colour-blind readers

@@ -1,24 +1,32 @@
-"""From a trained model to a folder that can be pushed: its files, its scores, its ONNX export and its card.
+"""From a trained model to a folder that can be pushed: its files, its scores, its ONNX export and its card. The trackers of
+`report_to` get the scores and figures too.
 
 A start that resumes after training calls the same steps again; what an earlier start has finished is left as it is.
 """
 
+import json
 import logging
+import re
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from huggingface_hub import HfApi
-from transformers import BaseImageProcessor, TrainingArguments
+from PIL import Image
+from transformers import BaseImageProcessor, Trainer, TrainingArguments
+from transformers.integrations import MLflowCallback, TensorBoardCallback, TrackioCallback
 
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
-from model_card.atomic_files import write_atomically
 from model_card.card import render_card
 from model_card.hub_checks import check_may_write, check_name, check_signed_in, hub_errors
+from model_card.output_files import write_atomically
+from model_card.push import ENDPOINT_FILES, SHARED_CODE
 from model_card.requirements import CARD, COMPARISON
 from trainer.data.arguments import DataArguments
 from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
@@ -26,8 +34,6 @@ from trainer.recipe import RecipeError
 
 
 logger = logging.getLogger(__name__)
-CODE_FOLDER = Path(__file__).parents[1] / "model"
-ENDPOINT_FILES = ("handler.py", "requirements.txt")  # for Inference Endpoints; nothing imports them
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -51,6 +57,13 @@ class ReportArguments:
         metadata={
             "help": "What else the weights learnt from, with its terms of use: a sentence each for the card, such as 'dlib's "
             "face recognition network (CC0), by its embeddings.' Models that learn from this one inherit them."
+        },
+    )
+    license: str | None = field(
+        default=None,
+        metadata={
+            "help": "Licence of the weights for the card, by its id on the Hub, such as cc-by-4.0. Refused where they learn "
+            "from a set for research only, such as UTKFace. Default: the card names the sets and their terms."
         },
     )
     onnx: bool | None = field(
@@ -135,7 +148,7 @@ def save_model_folder(model: AgeGenderModel, image_processor: BaseImageProcessor
     """
     AgeGenderPipeline(model=model, image_processor=image_processor, device=model.device).save_pretrained(folder)
     for name in ENDPOINT_FILES:
-        source, target = CODE_FOLDER / name, Path(folder, name)
+        source, target = SHARED_CODE / name, Path(folder, name)
         if not (target.exists() and target.samefile(source)):
             shutil.copyfile(source, target)
 
@@ -169,3 +182,70 @@ def write_card(output_dir: Path, repo_id: str | None) -> None:
         repo_id: from where the card's snippets load the model; the folder's name if None.
     """
     write_atomically(output_dir / CARD, render_card(output_dir, repo_id))
+
+
+def report_scalars(metrics: dict[str, Any]) -> dict[str, float]:
+    """`metrics.json` -> {name: value}: "test/age_mae", "test groups/White, male/gender_accuracy" and so on."""
+    split = metrics["split"]
+    scores = {f"{name} accuracy": ranges["accuracy"] for name, ranges in metrics["age_ranges"].items()}
+    if "age" in metrics:
+        scores["age_mae"] = metrics["age"]["mae"]
+    if "gender" in metrics:
+        scores["gender_accuracy"] = metrics["gender"]["accuracy"]
+    scalars = {f"{split}/{name}": score["value"] for name, score in scores.items()}
+    for group in metrics["groups"]:
+        name = ", ".join(group[factor] for factor in group["by"].split(" x "))
+        for metric in ("age_mae", "gender_accuracy"):
+            scalars[f"{split} groups/{name}/{metric}"] = group[metric]["value"]
+    return {name: value for name, value in scalars.items() if value is not None}
+
+
+def track_report(trainer: Trainer, folder: Path) -> None:
+    """Send the scores in `folder`/metrics.json and `folder`/figures/*.png to the run's TensorBoard, MLflow and trackio.
+
+    The training has ended: the Trainer's callbacks have closed their runs, so each is opened again.
+    """
+    scalars = report_scalars(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+    figures = sorted((folder / "figures").glob("*.png"))
+    step, args = trainer.state.global_step, trainer.args
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback):
+            _to_tensorboard(callback.logging_dir, scalars, figures, step)
+        elif isinstance(callback, MLflowCallback):
+            _to_mlflow(scalars, figures, step)
+        elif isinstance(callback, TrackioCallback):
+            _to_trackio(args, scalars, figures)
+
+
+# Trackers are imported where they are used: each is installed only by those who report to it.
+
+
+def _to_tensorboard(logging_dir: str | None, scalars: Mapping[str, float], figures: Sequence[Path], step: int) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(logging_dir) as writer:
+        for name, value in scalars.items():
+            writer.add_scalar(name, value, step)
+        for path in figures:
+            with Image.open(path) as image:
+                writer.add_image(f"figures/{path.stem}", np.asarray(image.convert("RGB")), step, dataformats="HWC")
+
+
+def _to_mlflow(scalars: Mapping[str, float], figures: Sequence[Path], step: int) -> None:
+    import mlflow
+
+    run = mlflow.last_active_run()
+    assert run is not None, "MLflowCallback has opened one"
+    # MLflow refuses other characters
+    values = {re.sub(r"[^\w\-. :/]", "_", name): value for name, value in scalars.items()}
+    mlflow.log_metrics(values, step, run_id=run.info.run_id)
+    for path in figures:
+        mlflow.log_artifact(str(path), "figures", run_id=run.info.run_id)
+
+
+def _to_trackio(args: TrainingArguments, scalars: Mapping[str, float], figures: Sequence[Path]) -> None:
+    import trackio
+
+    trackio.init(args.project, args.run_name, space_id=args.trackio_space_id, resume="allow", embed=False)
+    trackio.log({**scalars, **{f"figures/{path.stem}": trackio.Image(path) for path in figures}})
+    trackio.finish()

@@ -21,7 +21,7 @@ import torch
 from datasets import DatasetDict, IterableDatasetDict
 from transformers import TrainingArguments
 
-from model_card.atomic_files import write_atomically
+from model_card.output_files import write_atomically
 from model_card.run_record import RUN_RECORD
 from trainer.devices import usable_cores
 
@@ -57,7 +57,7 @@ def describe_start(
     Args:
         argv: `[recipe.yaml] [--name value ...]`.
         private_paths: shown in the command by their last part only.
-        finetuned: what `trainer.finetuning.describe_finetuned` says of the model to fine-tune; None without one.
+        finetuned: what `trainer.finetuning.describe_trained` says of the model to fine-tune; None without one.
         teachers: the same of each teacher.
     """
     recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None

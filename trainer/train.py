@@ -7,6 +7,7 @@ is a model folder: weights, code, card and figures, ready to be served or pushed
 import copy
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,29 +16,33 @@ from transformers import ViTImageProcessorPil, set_seed
 
 from model.errors import AgeGenderError
 from model.modeling_age_gender import AgeGenderModel
+from model_card.output_files import only_writer
 from model_card.push import push_folder
+from model_card.run_record import license_problem
 from trainer.arguments import Arguments, RunArguments
-from trainer.before_training import TrainedModels, check_before_training
-from trainer.build_model import build_weighted_model
+from trainer.build_model import build_weighted_model, check_model
 from trainer.calibration import Calibration, calibrate
 from trainer.callbacks import RunCost
-from trainer.checkpoints import checkpoint_to_resume, full_disk_explained, is_trained, only_start
+from trainer.checkpoints import check_room, checkpoint_to_resume, full_disk_explained, is_trained
 from trainer.data.loading import stream_without_pauses
 from trainer.data.mixture import TrainingFaces, decode_sets, load_sets
 from trainer.data.transforms import BatchTransform
 from trainer.devices import keep_freed_memory
 from trainer.distillation.distill import Distillation, FacesWithTargets, collate_targets, read_targets
-from trainer.distillation.embedding_head import AgeGenderEmbeddingModel
+from trainer.distillation.embeddings import AgeGenderEmbeddingModel, read_embedding_sets
+from trainer.distillation.teachers import SoftTargets
+from trainer.finetuning import TrainedModels, describe_trained
 from trainer.metrics import build_compute_metrics
 from trainer.publishing import (
     evaluate_on_test,
     export_to_onnx,
     repository_to_push_to,
     save_model_folder,
+    track_report,
     write_card,
 )
+from trainer.recipe import RecipeError
 from trainer.run_record import describe_hardware, describe_splits, describe_start, save_run_record
-from trainer.tracking import track_report
 from trainer.trainer import AgeGenderTrainer
 
 
@@ -50,7 +55,8 @@ def main(argv: Sequence[str]) -> None:
         AgeGenderError: something that the user can mend; as far as possible before training.
     """
     args = Arguments.parse(argv)
-    with only_start(Path(args.training.output_dir), args.training):
+    is_main_process = args.training.process_index == 0
+    with only_writer(Path(args.training.output_dir), "--output_dir") if is_main_process else nullcontext():
         run(args, argv)
 
 
@@ -83,7 +89,7 @@ def run(args: Arguments, argv: Sequence[str]) -> None:
         set_seed(args.training.seed)
         faces = prepare_faces(args, learns_from)
         if not args.data.streaming:
-            args.training.check_batch(len(faces.decoded["train"]))
+            args.training.check_batch(len(faces.train))
             args.report.check_labels(faces.splits["test"])
         model, processor = build_weighted_model(args.model, faces.splits["train"])
         training_args = trainer_arguments(args.training, checkpoint_dir)
@@ -119,8 +125,61 @@ def run(args: Arguments, argv: Sequence[str]) -> None:
             write_card(output_dir, repo_id)
             if trainer:
                 track_report(trainer, output_dir)
+            print(f"{output_dir} holds the model, its scores and its card. Try it: MODEL_ID={output_dir} python app.py")
     if repo_id and is_main_process:
         push_folder(output_dir, repo_id, private=args.training.hub_private_repo)
+
+
+def check_before_training(args: Arguments, checkpoint_dir: Path) -> TrainedModels:
+    """
+    Returns:
+        The models that the run learns from, as `check_trained_models`.
+
+    Raises:
+        AgeGenderError: the model cannot be built, the disk has no room for it, its weights cannot be under the licence
+            that is named, or as `check_trained_models` and `check_targets`.
+    """
+    models = check_trained_models(args)
+    learning, weights_bytes = args.learning, check_model(args.model)
+    check_room(checkpoint_dir, weights_bytes, args.training, muon=learning.muon, ema=learning.ema_decay > 0)
+    check_targets(args)
+    problem = license_problem(
+        {"arguments": args.describe(), "started_from": models.finetuned, "taught_by": models.teachers}
+    )
+    if problem:
+        raise RecipeError(problem)
+    return models
+
+
+def check_trained_models(args: Arguments) -> TrainedModels:
+    """
+    Returns:
+        The model that the run fine-tunes, and its teachers.
+
+    Raises:
+        RecipeError: one of them has no record that can be read, or was trained on one of the sets, split by another seed.
+    """
+    name, revision = args.model.finetune_from, args.model.finetune_revision
+    teachers = args.distillation.describe_teachers()
+    models = TrainedModels(describe_trained(name, revision, "finetune_from") if name else None, teachers)
+    models.check_same_seed(args.dataset_names, args.data_seed)
+    return models
+
+
+def check_targets(args: Arguments) -> None:
+    """
+    Raises:
+        RecipeError: a teacher or a file cannot be loaded, or answers other questions than the student learns; or files
+            beside a stream, whose faces they cannot be matched with beforehand.
+    """
+    config, distillation = args.model.base_config(), args.distillation
+    Distillation.load(distillation, config, args.training)
+    for path in distillation.files:
+        SoftTargets.load(path).check(path, config.max_age, config.gender_names)
+    if distillation.embeddings:
+        read_embedding_sets(distillation.embeddings)
+    if args.data.streaming and (distillation.files or distillation.embeddings):
+        raise RecipeError("Files of soft targets and embeddings need the set whole: leave out streaming.")
 
 
 def prepare_faces(args: Arguments, learns_from: TrainedModels) -> TrainingFaces:
@@ -152,7 +211,7 @@ def build_trainer(
     args: Arguments, faces: TrainingFaces, model: AgeGenderModel, processor: ViTImageProcessorPil
 ) -> AgeGenderTrainer:
     """The Trainer of `model` on `faces`, as `args` say: with Muon, teachers, augmentation and so on where they ask for it."""
-    train_faces, targets = faces.decoded["train"], read_targets(args.distillation, model.config, faces.trained_on)
+    train_faces, targets = faces.train, read_targets(args.distillation, model.config, faces.trained_on)
     if "embeddings" in targets:
         size = targets["embeddings"].shape[1]
         model = AgeGenderEmbeddingModel.around(model, size, args.distillation.embedding_loss_weight)
@@ -162,7 +221,7 @@ def build_trainer(
         model=model,
         args=args.training,
         train_dataset=train_faces,
-        eval_dataset=faces.decoded["validation"],
+        eval_dataset=faces.validation[0],
         data_collator=collate_targets,
         compute_metrics=build_compute_metrics(model.config),
         processing_class=processor,

@@ -16,17 +16,16 @@ from transformers.training_args import OptimizerNames
 
 from model.modeling_age_gender import AgeGenderModel
 from trainer.callbacks import GlobalBatch, SeedEachProcess
-from trainer.checkpointing import CheckpointingTrainer
+from trainer.checkpointing import CheckpointingTrainer, WeightAverage
 from trainer.checkpoints import TrainingDiverged
 from trainer.data.transforms import BatchTransform
 from trainer.devices import suit_cpu
 from trainer.distillation.distill import Distillation, answers_of
-from trainer.distillation.embedding_head import AgeGenderEmbeddingModel
+from trainer.distillation.embeddings import AgeGenderEmbeddingModel
 from trainer.distillation.teachers import Answers
+from trainer.metrics import RunningScores, batch_scores
 from trainer.optimizer import l1_norm, muon_with_adamw
 from trainer.recipe import RecipeError
-from trainer.running_scores import RunningScores, batch_scores
-from trainer.weight_average import WeightAverage
 
 
 class AgeGenderTrainer(CheckpointingTrainer):

@@ -3,9 +3,9 @@
 import { element, replace } from './dom.js'
 import { decimal, percent, text, whole } from './texts.js'
 
-// served: what demo/about.py answers; null until the tab is opened.
+// served: what demo/serving.py answers; null until the tab is opened.
 export function showAbout(place, served) {
-  if (!served) return replace(place, element('p', { class: 'quiet', role: 'status' }, text('working')))
+  if (!served) return replace(place, element('p', { class: 'quiet', role: 'status' }, text('about_loading')))
   return replace(
     place,
     element('h2', {}, text('about_title')),

@@ -8,7 +8,8 @@ import { abstainedText, ageText, genderShort, genderText, headline, intervalText
 
 const LEAST_SHARE = 0.005 // ranges below it would read 0 %
 
-// options: { ranges, crops, onFace(index, how), onSaliency(), null where the maps are there already; isLive: no details }
+// options: { ranges, crops, opened: names of the details that are open, onFace(index, how), onSaliency(): null where the maps
+// are there already, undefined where there are none; isLive: nothing to open }
 // -> an element with `mark(index)`, `choose(index)` and `open(index)`.
 export function answerView(answer, options) {
   if (answer.faces.length > 1) return groupView(answer, options)
@@ -44,7 +45,7 @@ function singleView(answer, options) {
     element('p', { class: 'hero-gender' }, genderText(face)),
     curve(face, answer.max_age),
     !answer.whole && promise(answer),
-    !options.isLive && details(face, answer, options),
+    options.isLive ? options.ranges && bars(face, answer, options.ranges) : details(face, answer, options),
   )
 }
 
@@ -62,7 +63,8 @@ function groupView(answer, options) {
   }
   view.choose = index => {
     rows[index].querySelector('button').focus({ preventScroll: true })
-    rows[index].scrollIntoView({ block: 'nearest', behavior: 'smooth' })
+    const isStill = matchMedia('(prefers-reduced-motion: reduce)').matches
+    rows[index].scrollIntoView({ block: 'nearest', behavior: isStill ? 'instant' : 'smooth' })
   }
   view.open = index => rows[index].querySelector('button').click()
   return view
@@ -127,16 +129,22 @@ function promise(answer) {
 }
 
 function details(face, answer, options) {
+  const { opened } = options
+  const fold = (name, content) =>
+    element(
+      'details',
+      {
+        open: opened.has(name),
+        ontoggle: ({ target }) => (target.open ? opened.add(name) : opened.delete(name)),
+      },
+      element('summary', {}, text(name)),
+      content,
+    )
   return element(
     'div',
     { class: 'details' },
-    element('details', {}, element('summary', {}, text('all_ranges')), bars(face, answer, options.ranges)),
-    element(
-      'details',
-      { open: Boolean(face.saliency_maps) },
-      element('summary', {}, text('saliency')),
-      saliency(face, options),
-    ),
+    fold('all_ranges', bars(face, answer, options.ranges)),
+    options.onSaliency !== undefined && fold('saliency', saliency(face, options)),
   )
 }
 

@@ -3,8 +3,10 @@
 import { element, ICONS, openDialog, saveAs, toolButton } from './dom.js'
 import { lineEnd, placePins } from './pins.js'
 import { text } from './texts.js'
-import { ageText, genderShort, headline, intervalText } from './words.js'
+import { ageText, genderShort, headline, intervalText, pinAge } from './words.js'
 
+const MOST_ZOOM = 2
+const ROOM = 0.75 // around the faces, in heights of the largest
 const FORMATS = { wide: [1200, 630], square: [1080, 1080] }
 const FONT = 'system-ui, sans-serif'
 const COLOURS = { ground: '#fafaf9', ink: '#1c1917', quiet: '#57534e', accent: '#0f766e' }
@@ -12,7 +14,8 @@ const COLOURS = { ground: '#fafaf9', ink: '#1c1917', quiet: '#57534e', accent: '
 // The whole picture with its boxes and ages. -> a JPEG as a blob
 export async function annotatedBlob(bitmap, answer) {
   const canvas = element('canvas', { width: bitmap.width, height: bitmap.height })
-  drawAnnotated(canvas.getContext('2d'), bitmap, answer, { x: 0, y: 0, width: bitmap.width, height: bitmap.height })
+  const frame = { x: 0, y: 0, width: bitmap.width, height: bitmap.height }
+  drawAnnotated(canvas.getContext('2d'), bitmap, answer, frame, { zoom: 1, hasPins: true })
   return toBlob(canvas, 'image/jpeg')
 }
 
@@ -25,7 +28,7 @@ async function cardBlob(bitmap, answer, format) {
   context.fillRect(0, 0, width, height)
   const isWide = format === 'wide'
   const frame = isWide ? { x: 0, y: 0, width: 720, height } : { x: 0, y: 0, width, height: 700 }
-  drawAnnotated(context, bitmap, answer, frame)
+  drawAnnotated(context, bitmap, answer, frame, { zoom: MOST_ZOOM, hasPins: answer.faces.length > 1 })
   const panel = isWide ? { x: 768, y: 56, width: 384, height: 518 } : { x: 64, y: 740, width: 952, height: 290 }
   drawPanel(context, answer, panel, isWide)
   return toBlob(canvas, 'image/png')
@@ -35,12 +38,12 @@ function toBlob(canvas, type) {
   return new Promise(resolve => canvas.toBlob(resolve, type, 0.92))
 }
 
-// The picture fills `frame`, cut so that the faces stay in it.
-function drawAnnotated(context, bitmap, answer, frame) {
-  const scale = Math.max(frame.width / bitmap.width, frame.height / bitmap.height)
+// The picture fills `frame`, cut so that the faces stay in it, and up to `zoom` times larger so that they are seen.
+function drawAnnotated(context, bitmap, answer, frame, { zoom, hasPins }) {
+  const ratios = [frame.width / bitmap.width, frame.height / bitmap.height]
   const facesWide = extent(answer, bitmap)
-  const needed = Math.min(scale, frame.width / facesWide.width, frame.height / facesWide.height)
-  const fit = Math.max(needed, Math.min(frame.width / bitmap.width, frame.height / bitmap.height))
+  const near = Math.min(frame.width / facesWide.width, frame.height / facesWide.height)
+  const fit = Math.max(Math.min(...ratios), Math.min(near, Math.max(...ratios) * zoom))
   const shift = (size, of, middle) =>
     of * fit <= size ? (size - of * fit) / 2 : Math.min(0, Math.max(size - of * fit, size / 2 - middle * fit))
   const x = shift(frame.width, bitmap.width, facesWide.x)
@@ -49,8 +52,7 @@ function drawAnnotated(context, bitmap, answer, frame) {
   context.beginPath()
   context.rect(frame.x, frame.y, frame.width, frame.height)
   context.clip()
-  context.fillStyle = '#292524'
-  context.fillRect(frame.x, frame.y, frame.width, frame.height)
+  drawBackdrop(context, bitmap, frame)
   context.imageSmoothingQuality = 'high'
   context.drawImage(bitmap, frame.x + x, frame.y + y, bitmap.width * fit, bitmap.height * fit)
   context.translate(frame.x, frame.y)
@@ -60,8 +62,20 @@ function drawAnnotated(context, bitmap, answer, frame) {
     answer,
     answer.faces.map(({ box }) => box.map((value, index) => value * ratio + (index % 2 ? y : x))),
     frame,
+    hasPins,
   )
   context.restore()
+}
+
+// Where the picture leaves room: the picture itself, dark and blurred by way of a few pixels.
+function drawBackdrop(context, bitmap, { x, y, width, height }) {
+  const few = new OffscreenCanvas(12, 8)
+  few.getContext('2d').drawImage(bitmap, 0, 0, few.width, few.height)
+  context.fillStyle = '#292524'
+  context.fillRect(x, y, width, height)
+  context.globalAlpha = 0.45
+  context.drawImage(few, x, y, width, height)
+  context.globalAlpha = 1
 }
 
 // What must stay in sight: all faces and some room around them, in pixels of the bitmap.
@@ -69,14 +83,14 @@ function extent(answer, bitmap) {
   const scale = bitmap.width / answer.size_wh[0]
   const all = [0, 1, 2, 3].map(side => answer.faces.map(({ box }) => box[side] * scale))
   const [x0, y0, x1, y1] = [Math.min(...all[0]), Math.min(...all[1]), Math.max(...all[2]), Math.max(...all[3])]
-  const room = 0.3 * Math.max(...answer.faces.map(({ box }) => (box[3] - box[1]) * scale))
+  const room = ROOM * Math.max(...answer.faces.map(({ box }) => (box[3] - box[1]) * scale))
   return { x: (x0 + x1) / 2, y: (y0 + y1) / 2, width: x1 - x0 + 2 * room, height: y1 - y0 + 2 * room }
 }
 
-function drawFaces(context, answer, boxes, frame) {
+function drawFaces(context, answer, boxes, frame, hasPins) {
   const unit = Math.max(frame.width, frame.height) / 100
   const radius = 2.6 * unit
-  const pins = boxes.length > 1 ? placePins(boxes, frame.width, frame.height, radius) : []
+  const pins = hasPins ? placePins(boxes, frame.width, frame.height, radius) : []
   boxes.forEach(([x0, y0, x1, y1], index) => {
     const end = pins[index] && lineEnd(pins[index], boxes[index])
     for (const [colour, width] of [
@@ -103,8 +117,7 @@ function drawFaces(context, answer, boxes, frame) {
     context.fill()
     context.fillStyle = '#fff'
     context.font = `700 ${2.4 * unit}px ${FONT}`
-    const face = answer.faces[index]
-    context.fillText(face.abstained ? '?' : ageText(face), pin.x, pin.y + 0.1 * unit)
+    context.fillText(pinAge(answer.faces[index]), pin.x, pin.y + 0.1 * unit)
   })
 }
 
@@ -123,10 +136,11 @@ function drawPanel(context, answer, panel, isWide) {
   const big = isHero ? ageText(face) : agesText(answer)
   const lines = isHero ? [intervalText(face), genderShort(face)] : [headline(answer), '']
   if (isWide) {
+    const base = isHero ? 250 : 190
     write(text('looks_about'), 34, 500, COLOURS.quiet, 60)
-    write(big, 220, 750, COLOURS.ink, 250)
-    write(lines[0], 36, 600, COLOURS.ink, 315)
-    write(lines[1], 34, 500, COLOURS.quiet, 365)
+    write(big, isHero ? 220 : 130, 750, COLOURS.ink, base)
+    write(lines[0], 36, 600, COLOURS.ink, base + 65)
+    write(lines[1], 34, 500, COLOURS.quiet, base + 115)
     write(text('card_guess'), 26, 500, COLOURS.quiet, panel.height - 44)
     write(siteName(), 26, 700, COLOURS.accent, panel.height - 8)
   } else {

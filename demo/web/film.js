@@ -1,12 +1,13 @@
 // Several pictures as a filmstrip: how far each one is, one that is shown, ways to add and to remove.
 
 import { element, ICONS, icon } from './dom.js'
+import { isBusy } from './item.js'
 import { count, percent, text } from './texts.js'
 
 // items: see stage.js. actions: { select(item), remove(item), add(), cancel(), resume() }
 export function filmStrip(items, selected, actions) {
   const done = items.filter(({ status }) => status === 'done' || status === 'failed').length
-  const isRunning = items.some(({ status }) => status === 'waiting' || status === 'working')
+  const isRunning = items.some(isBusy)
   const isStopped = !isRunning && items.some(({ status }) => status === 'stopped')
   return element(
     'section',

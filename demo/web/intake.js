@@ -12,27 +12,35 @@ export function chooseFiles(onFiles, { multiple = true, capture = null } = {}) {
   input.click()
 }
 
-// onDrag(true) while files are held over the page. isActive: whether the stage is on the screen.
+// onDrag(true) while files are held over the stage. isActive: whether the stage is on the screen. Elsewhere files are refused,
+// because a browser opens a file that nobody takes, in place of the page and its answers.
 export function listen(onFiles, onDrag, isActive) {
   let depth = 0
   const drag = change => {
     depth = Math.max(0, depth + change)
-    onDrag(depth > 0)
+    onDrag(depth > 0 && isActive())
   }
-  const hasFiles = event => isActive() && [...(event.dataTransfer?.types ?? [])].includes('Files')
+  const hasFiles = event => [...(event.dataTransfer?.types ?? [])].includes('Files')
   // Before Gradio's own listeners, which would keep the browser's default of opening the file.
   document.addEventListener('dragenter', event => hasFiles(event) && drag(1), true)
   document.addEventListener('dragleave', event => hasFiles(event) && drag(-1), true)
-  document.addEventListener('dragover', event => hasFiles(event) && event.preventDefault(), true)
+  document.addEventListener(
+    'dragover',
+    event => {
+      if (!hasFiles(event)) return
+      event.preventDefault()
+      if (!isActive()) event.dataTransfer.dropEffect = 'none' // the pointer shows it
+    },
+    true,
+  )
   document.addEventListener(
     'drop',
     event => {
       if (!hasFiles(event)) return
       event.preventDefault()
       event.stopPropagation()
-      depth = 0
-      onDrag(false)
-      if (event.dataTransfer.files.length) onFiles([...event.dataTransfer.files])
+      drag(-depth)
+      if (isActive() && event.dataTransfer.files.length) onFiles([...event.dataTransfer.files])
     },
     true,
   )

@@ -4,9 +4,8 @@ import { answerView } from './answers.js'
 import { orderFaces, problemText } from './ask.js'
 import { element, replace, svg } from './dom.js'
 import { drawLayer } from './picture.js'
-import { parseRanges } from './ranges.js'
 import { duration, text } from './texts.js'
-import { ageText, headline } from './words.js'
+import { headline } from './words.js'
 
 // overlay: an element that lies exactly over the video. -> show(answer): an answer of the server, { ended }, { refused },
 // { problem, kind } or null.
@@ -29,11 +28,10 @@ export function createLive(place, overlay, { seconds, framesPerSecond }) {
       replace(said, tell(answer, seconds))
       return
     }
-    const label = face => (found.faces.length > 1 ? String(face.number) : face.abstained ? null : ageText(face))
     layer.dataset.faces = found.faces.length
     layer.setAttribute('aria-label', headline(found))
-    drawLayer(layer, found, overlay.clientWidth, overlay.clientHeight, { label })
-    const options = { ranges: parseRanges('0+', found.max_age), onFace: () => {}, isLive: true }
+    drawLayer(layer, found, overlay.clientWidth, overlay.clientHeight)
+    const options = { onFace: () => {}, isLive: true }
     replace(
       said,
       found.faces.length

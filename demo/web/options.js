@@ -14,22 +14,23 @@ const NAMED = {
 const CHILD = '0-17, 18+'
 const OWN = 'own'
 
-// settings: { rangeSets, defaultRanges, models }. onChange({ ranges, model }) with parsed ranges.
+// settings: { rangeSets, defaultRanges, models, id: what its ids begin with }. onChange({ ranges, model }) with parsed ranges.
 export function createOptions(settings, maxAge, onChange) {
   const chosen = { ranges: parseRanges(settings.rangeSets[settings.defaultRanges], maxAge), model: settings.models[0] }
-  const problem = element('p', { class: 'problem', role: 'alert', id: 'ranges-problem' })
+  const id = name => (settings.id ? `${settings.id}-${name}` : name)
+  const problem = element('p', { class: 'problem', role: 'alert', id: id('ranges-problem') })
   const own = element('input', {
     type: 'text',
-    id: 'own-ranges',
+    id: id('own-ranges'),
     placeholder: '0-17, 18-39, 40+',
-    'aria-describedby': 'ranges-problem',
+    'aria-describedby': id('ranges-problem'),
     oninput: read,
   })
   const ownField = field('ranges_own_label', own)
   ownField.hidden = true
   const select = element(
     'select',
-    { id: 'ranges', onchange: read },
+    { id: id('ranges'), onchange: read },
     Object.keys(settings.rangeSets).map(name =>
       element(
         'option',
@@ -43,7 +44,7 @@ export function createOptions(settings, maxAge, onChange) {
   const model = element(
     'select',
     {
-      id: 'model',
+      id: id('model'),
       onchange: () => {
         chosen.model = model.value
         onChange(chosen, 'model')
@@ -71,7 +72,7 @@ export function createOptions(settings, maxAge, onChange) {
       chosen.ranges = parseRanges(typed, maxAge)
     } catch (error) {
       if (!(error instanceof RangesError)) throw error
-      problem.textContent = text(error.problem, error.values)
+      problem.replaceChildren(text(error.problem, error.values), element('br', {}), text('ranges_kept'))
       own.setAttribute('aria-invalid', 'true')
       return // the answer stays in the ranges before
     }

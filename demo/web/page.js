@@ -56,7 +56,7 @@ export function about(root, props, watch) {
 export function footer(root, props) {
   replace(
     part('footer', root),
-    element('p', {}, element('strong', {}, text('not_for_lead')), ' ', text('not_for')),
+    element('p', { class: 'not-for' }, element('strong', {}, text('not_for_lead')), ' ', text('not_for')),
     element('p', {}, text('privacy_programs', { keep: duration(props.keep_seconds) })),
     element('p', {}, element('button', { type: 'button', class: 'link', onclick: openApi }, text('api'))),
   )

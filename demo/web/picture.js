@@ -1,34 +1,41 @@
-// The annotated picture: the picture itself, and over it a layer with a box a face and, for several, numbered pins.
+// The annotated picture: the picture itself, and over it a box a face, with its age or, for several, its number in a pin.
 
 import { element, replace, svg } from './dom.js'
 import { lineEnd, placePins } from './pins.js'
 import { text } from './texts.js'
-import { describe } from './words.js'
+import { ageText, describe } from './words.js'
 
 const PIN_RADIUS = 13 // CSS pixels: readable on a phone
 
-// shown: address of a picture that the browser can show. onFace(index, how): 'point', 'leave' or 'choose'.
+// address: of a picture that the browser can show.
+export function showing(address) {
+  return element('img', { src: address, decoding: 'sync' })
+}
+
+// image: see showing; it leaves the place where it stood before. options: see drawLayer.
 // -> an element with `mark(index)`, which shows that face or, with null, none.
-export function annotatedPicture(shown, answer, onFace = () => {}) {
-  const image = element('img', { src: shown, alt: answer ? describe(answer) : text('your_picture'), decoding: 'sync' })
+export function annotatedPicture(image, answer, options = {}) {
+  image.alt = answer ? describe(answer) : text('your_picture')
   const layer = svg('svg', { class: 'layer', 'aria-hidden': 'true' })
   const [width, height] = answer?.size_wh ?? [1, 1]
   const frame = element('div', { class: 'annotated', style: `--aspect: ${width / height}` }, image, layer)
-  frame.draw = () => drawLayer(layer, answer, image.clientWidth, image.clientHeight, { onFace })
   frame.mark = index => {
     for (const group of layer.children) group.classList.toggle('marked', group.dataset.face === String(index))
   }
-  if (answer) new ResizeObserver(frame.draw).observe(image)
+  const draw = () => drawLayer(layer, answer, frame.clientWidth, frame.clientHeight, options)
+  if (answer) new ResizeObserver(draw).observe(frame)
   return frame
 }
 
-// width, height: of the layer on the screen. label(face, index): what stands in its pin; null for a face without one.
-export function drawLayer(layer, answer, width, height, { onFace = () => {}, label = numberOfSeveral(answer) } = {}) {
+// width, height: of the layer on the screen. options: onFace(index, how) with 'point', 'leave' or 'choose'; label(face, index):
+// what stands in its pin, null for a face without one; radius: of a pin.
+export function drawLayer(layer, answer, width, height, options = {}) {
   if (!width || !height) return
+  const { onFace = () => {}, label = numberOrAge(answer), radius = PIN_RADIUS } = options
   const scale = [width / answer.size_wh[0], height / answer.size_wh[1]]
   const boxes = answer.faces.map(face => face.box.map((value, index) => value * scale[index % 2]))
   const labels = answer.faces.map(label)
-  const pins = labels.some(said => said !== null) ? placePins(boxes, width, height, PIN_RADIUS) : []
+  const pins = labels.some(said => said !== null) ? placePins(boxes, width, height, radius) : []
   layer.setAttribute('viewBox', `0 0 ${width} ${height}`)
   replace(
     layer,
@@ -39,14 +46,16 @@ export function drawLayer(layer, answer, width, height, { onFace = () => {}, lab
         onpointerleave: () => onFace(index, 'leave'),
         onclick: () => onFace(index, 'choose'),
       })
-      group.append(...boxShapes(box), ...(pins[index] ? pinShapes(pins[index], box, labels[index]) : []))
+      group.append(...boxShapes(box), ...(pins[index] ? pinShapes(pins[index], radius, box, labels[index]) : []))
       return group
     }),
   )
 }
 
-function numberOfSeveral(answer) {
-  return (face, index) => (answer.faces.length > 1 ? String(face.number ?? index + 1) : null)
+// The number of each of several faces, by which its row is found; the age of a single one.
+function numberOrAge(answer) {
+  if (answer.faces.length > 1) return (face, index) => String(face.number ?? index + 1)
+  return face => (face.abstained ? null : ageText(face))
 }
 
 function boxShapes([x0, y0, x1, y1]) {
@@ -54,14 +63,14 @@ function boxShapes([x0, y0, x1, y1]) {
   return [svg('rect', { class: 'box-edge', ...at }), svg('rect', { class: 'box', ...at })]
 }
 
-function pinShapes(pin, box, label) {
+function pinShapes(pin, radius, box, label) {
   const end = lineEnd(pin, box)
   const line = { x1: pin.x, y1: pin.y, x2: end.x, y2: end.y }
   return [
     svg('line', { class: 'box-edge', ...line }),
     svg('line', { class: 'box', ...line }),
-    svg('circle', { class: 'pin', cx: pin.x, cy: pin.y, r: PIN_RADIUS }),
-    svg('text', { class: 'pin-number', x: pin.x, y: pin.y }, label),
+    svg('circle', { class: 'pin', cx: pin.x, cy: pin.y, r: radius }),
+    svg('text', { class: 'pin-number', x: pin.x, y: pin.y, style: `font-size: ${radius}px` }, label),
   ]
 }
 

@@ -3,8 +3,10 @@
 import { answerView, waitingView } from './answers.js'
 import { annotatedBlob, openShare } from './card.js'
 import { element, ICONS, icon, openDialog, saveAs, toolButton } from './dom.js'
-import { annotatedPicture } from './picture.js'
+import { imageOf, isBusy } from './item.js'
+import { annotatedPicture, showing } from './picture.js'
 import { percent, text } from './texts.js'
+import { pinAge } from './words.js'
 
 const button = (label, onclick, kind = 'plain') => element('button', { type: 'button', class: kind, onclick }, label)
 
@@ -26,10 +28,10 @@ export function toolbar(item, actions) {
   )
 }
 
-// options: { caption, ranges, cancel(), again(change), back(), backLabel }
+// options: { caption, ranges, hasSaliency, cancel(), again(change), back(), backLabel }
 export function scene(item, options) {
   if (item.answer) return answerScene(item, options)
-  const picture = item.shown ? annotatedPicture(item.shown, null) : blank()
+  const picture = item.shown ? annotatedPicture(imageOf(item), null) : blank()
   const said = item.status === 'failed' ? item.error : item.status === 'stopped' ? text('status_stopped') : null
   const side = said === null ? waiting(item, options) : problem(said, item, options)
   return element('div', { class: 'show' }, figure(options, picture), side)
@@ -45,23 +47,25 @@ function answerScene(item, options) {
     picture.mark(face)
     view.mark(face)
   }
-  const picture = annotatedPicture(item.shown, answer, link)
+  const picture = annotatedPicture(imageOf(item), answer, { onFace: link })
   const hasMaps = answer.faces.some(face => face.saliency_maps)
-  const onSaliency = hasMaps ? null : () => options.again({ saliency: true })
+  const onSaliency = options.hasSaliency ? (hasMaps ? null : () => options.again({ saliency: true })) : undefined
   const view = answer.faces.length
-    ? answerView(answer, { ranges: options.ranges, crops: item.crops, onFace: link, onSaliency })
+    ? answerView(answer, { ranges: options.ranges, crops: item.crops, opened: item.opened, onFace: link, onSaliency })
     : noFace(options)
   if (answer.faces[item.open]) view.open(item.open)
-  const isBusy = item.status === 'waiting' || item.status === 'working'
+  const waits = isBusy(item)
+  const isFresh = !item.isSeen
+  item.isSeen = true
   const larger = toolButton(ICONS.enlarge, text('enlarge'), () => enlarge(item), { class: 'tool enlarge' })
   return element(
     'div',
-    { class: answer.faces.length > 1 ? 'show of-group' : 'show' },
+    { class: `show${answer.faces.length > 1 ? ' of-group' : ''}${isFresh ? ' fresh' : ''}` },
     figure(options, picture, larger),
     element(
       'div',
-      { class: 'side', 'aria-busy': String(isBusy) },
-      isBusy && element('p', { class: 'busy', role: 'status' }, text('working')),
+      { class: 'side', 'aria-busy': String(waits) },
+      waits && element('p', { class: 'busy', role: 'status' }, text('working')),
       view,
     ),
   )
@@ -115,7 +119,7 @@ function noFace(options) {
 
 function enlarge(item) {
   const close = event => event.currentTarget.closest('dialog').close()
-  const picture = annotatedPicture(item.shown, item.answer)
+  const picture = annotatedPicture(showing(item.shown), item.answer, { label: pinAge, radius: 20 })
   const closing = toolButton(ICONS.close, text('close'), close, { class: 'tool' })
   openDialog(element('dialog', { class: 'enlarged', 'aria-label': text('enlarged') }, picture, closing))
 }

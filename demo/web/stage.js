@@ -5,15 +5,17 @@ import { takePhoto } from './camera.js'
 import { element, ICONS, icon, replace } from './dom.js'
 import { filmStrip } from './film.js'
 import { chooseFiles, listen } from './intake.js'
-import { createItem, forget, keepAnswer, readItem } from './item.js'
+import { createItem, forget, isBusy, keepAnswer, letGoOfPixels, readItem } from './item.js'
 import { createOptions } from './options.js'
+import { goesAsItIs } from './reduce.js'
 import { scene, toolbar } from './scenes.js'
 import { startView } from './start.js'
 import { facesTable } from './table.js'
 import { text } from './texts.js'
 import { describe } from './words.js'
 
-// settings: { models, maxPictures, maxPictureMb, rangeSets, defaultRanges, maxAge }. ask: see askServer in ask.js.
+// settings: { models, maxPictures, maxPictureMb, rangeSets, defaultRanges, maxAge, isOnDevice: without a server }.
+// ask: see askServer in ask.js.
 export function createStage(place, settings, ask) {
   let items = []
   let selected = null
@@ -77,13 +79,20 @@ export function createStage(place, settings, ask) {
       item.share = share
       if (item === selected) item.progress?.(share)
     }
+    const question = picture => {
+      const { detect, saliency, canShow } = item
+      const wishes = { detect, saliency, preview: canShow === false, model: options.chosen.model }
+      return ask(picture, wishes, { signal, onProgress })
+    }
     try {
+      const early = item.blob || !goesAsItIs(item.file) ? null : question(item.file) // on its way while it is decoded
+      early?.catch(() => {}) // told where it is awaited
       if (!item.blob) await readItem(item, settings.maxPictureMb)
       signal.throwIfAborted()
+      const asked = early ?? question(item.blob)
       render()
-      const { detect, saliency } = item
-      const question = { detect, saliency, preview: !item.canShow, model: options.chosen.model }
-      const found = await ask(item.blob, question, { signal, onProgress })
+      let found = await asked
+      if (early && !item.canShow) found = await question(item.blob) // its name does not tell its kind
       signal.throwIfAborted()
       await keepAnswer(item, found)
       signal.throwIfAborted()
@@ -94,6 +103,8 @@ export function createStage(place, settings, ask) {
       const isExpected = error instanceof AskError || error.name === 'AbortError'
       if (!isExpected) reportError(error)
       if (!signal.aborted) fail(item, isExpected ? error : new AskError(text('error_server'), true))
+    } finally {
+      letGoOfPixels(item)
     }
     if (items.includes(item)) render()
     else forget(item) // its address was made after it left the list
@@ -112,7 +123,7 @@ export function createStage(place, settings, ask) {
   }
 
   function cancel() {
-    for (const item of items) if (item.status === 'waiting' || item.status === 'working') item.status = 'stopped'
+    for (const item of items) if (isBusy(item)) item.status = 'stopped'
     if (items.length === 1 && !items[0].answer) goBack()
     running?.abort()
     render()
@@ -167,7 +178,8 @@ export function createStage(place, settings, ask) {
 
   function firstScreen() {
     const camera = () => takePhoto(file => add([file]))
-    return startView({ choose: () => chooseFiles(files => add(files)), camera, example: addExample })
+    const actions = { choose: () => chooseFiles(files => add(files)), camera, example: addExample }
+    return startView(actions, settings.isOnDevice)
   }
 
   function picturesView(told) {
@@ -184,6 +196,7 @@ export function createStage(place, settings, ask) {
       scene(item, {
         caption: isOnly ? null : item.name,
         ranges,
+        hasSaliency: !settings.isOnDevice,
         cancel,
         again: change => askWhere(one => one === item, change),
         back: isOnly ? () => goBack() : () => remove(item),

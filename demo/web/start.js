@@ -4,8 +4,8 @@ import { element, ICONS, icon } from './dom.js'
 import { EXAMPLES } from './examples.js'
 import { text } from './texts.js'
 
-// actions: { choose(), camera(), example(name) }
-export function startView(actions) {
+// actions: { choose(), camera(), example(name) }. isOnDevice: no picture is sent anywhere.
+export function startView(actions, isOnDevice) {
   const zone = element(
     'div',
     {
@@ -31,15 +31,18 @@ export function startView(actions) {
     ),
     element('p', { class: 'zone-hint quiet' }, text('drop_hint')),
   )
-  return element('div', { class: 'start' }, zone, notes(), examples(actions))
+  return element('div', { class: 'start' }, zone, notes(isOnDevice), examples(actions))
 }
 
-function notes() {
+function notes(isOnDevice) {
+  const privacy = isOnDevice
+    ? element('p', { class: 'quiet' }, text('site_private'))
+    : element('details', {}, element('summary', {}, text('privacy_short')), element('p', {}, text('privacy_long')))
   return element(
     'div',
     { class: 'notes' },
     element('p', {}, element('strong', {}, text('not_for_lead')), ' ', text('not_for')),
-    element('details', {}, element('summary', {}, text('privacy_short')), element('p', {}, text('privacy_long'))),
+    privacy,
   )
 }
 

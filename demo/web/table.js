@@ -1,6 +1,7 @@
 // All faces of several pictures as one table, and the same rows as a CSV file.
 
 import { element, saveAs } from './dom.js'
+import { isBusy } from './item.js'
 import { rangeShares } from './ranges.js'
 import { count, percent, text } from './texts.js'
 import { abstainedText, ageText, genderName } from './words.js'
@@ -9,9 +10,10 @@ const COLUMNS = ['picture', 'face', 'age', 'from', 'to', 'range', 'gender', 'con
 const BOX = ['x0', 'y0', 'x1', 'y1'] // in pixels of the upright picture; in the file alone, as the ranges' probabilities are
 const UNSAFE = /^(?:[\s\0]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]|\p{Nd}+[-/.]\p{Nd}+(?:[-/.]\p{Nd}+)?\n?$)/u
 
-// items: [{ name, answer or null, error }]; ranges: parsed.
+// items: [{ name, answer or null, error, status }]; ranges: parsed.
 export function facesTable(items, ranges) {
-  const rows = items.flatMap(item => rowsOf(item, ranges))
+  // A picture that is asked about again, by another model say, keeps its earlier answer until then.
+  const rows = items.flatMap(item => rowsOf(item, ranges).map(row => ({ ...row, isEarlier: isBusy(item) })))
   const head = COLUMNS.map(column => element('th', { scope: 'col' }, text(`column_${column}`)))
   return element(
     'section',
@@ -36,17 +38,22 @@ export function facesTable(items, ranges) {
         element(
           'tbody',
           {},
-          rows.map(({ cells }) =>
+          rows.map(({ cells, box, isEarlier }) =>
             element(
               'tr',
-              {},
-              cells.map(cell => element('td', {}, cell)),
+              { class: isEarlier && 'earlier' },
+              box ? cells.map(cell => element('td', {}, cell)) : noteCells(cells),
             ),
           ),
         ),
       ),
     ),
   )
+}
+
+// What is said of a picture without faces reaches over the columns that would be empty.
+function noteCells(cells) {
+  return [element('td', {}, cells[0]), element('td', { colspan: cells.length - 1 }, cells.at(-1))]
 }
 
 // One { cells, box, shares } a face, or one for what is said of a picture without any.
@@ -99,7 +106,7 @@ function spelledOut(cell) {
 }
 
 // A text that a spreadsheet would run as a formula, or take for a date, gets an apostrophe before it, by the rule of
-// trainer/csv_tables.py: https://owasp.org/www-community/attacks/CSV_Injection. Numbers stay as they are.
+// model_card/output_files.py: https://owasp.org/www-community/attacks/CSV_Injection. Numbers stay as they are.
 export function safeCell(cell) {
   const isUnsafe = typeof cell === 'string' && UNSAFE.test(cell.replace(/^'+/, ''))
   return isUnsafe ? `'${cell}` : cell

@@ -6,6 +6,11 @@ export function ageText(face) {
   return whole(Math.round(face.age))
 }
 
+// What stands in its pin on pictures to keep and to send.
+export function pinAge(face) {
+  return face.abstained ? '?' : ageText(face)
+}
+
 export function intervalText(face) {
   const [low, high] = face.age_interval
   return low === high ? text('likely_one', { low }) : text('likely', { low, high })

@@ -1,4 +1,7 @@
-"""How often each part was begun. Alone in a module: the process that counts then imports neither torch nor the scorer."""
+"""How often each stage of each part was started.
+
+Alone in a module: the process that counts then imports neither torch nor the scorer.
+"""
 
 from collections import Counter
 from typing import Any
@@ -14,7 +17,7 @@ class Attempts:
     """
 
     def __init__(self) -> None:
-        self._begun: Counter[int] = Counter()
+        self._starts: Counter[tuple[str, int]] = Counter()
 
     @classmethod
     def beside_this_process(cls) -> Any:
@@ -22,7 +25,7 @@ class Attempts:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         return ray.remote(num_cpus=0)(cls).options(scheduling_strategy=here).remote()
 
-    def begin(self, part: int) -> int:
+    def begin(self, stage_and_part: tuple[str, int]) -> int:
         """Which attempt this is, from 1."""
-        self._begun[part] += 1
-        return self._begun[part]
+        self._starts[stage_and_part] += 1
+        return self._starts[stage_and_part]

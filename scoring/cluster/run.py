@@ -5,10 +5,12 @@ look at those again in which a worker was lost for good.
 """
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from glob import has_magic
 from typing import Any
 
 import ray
@@ -17,15 +19,16 @@ from ray.data import ActorPoolStrategy, ExecutionResources
 from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 from tqdm.auto import tqdm
 
-from cluster.connection import check_machines, check_resources, cluster
+from cluster import ClusterError
+from cluster.machines import check_machines, check_resources, cluster
 from model.errors import AgeGenderError
+from model.model_files import one_line
 from scoring.cluster.attempts import Attempts
-from scoring.cluster.output import OutputFolder
+from scoring.cluster.run_folder import OutputFolder, check_can_be_shared, read_rows, write_work_list
 from scoring.cluster.stages import LOST, TRIES, AnswerPart, Job, ModelFiles, prepare_part, try_picture, write_part
-from scoring.cluster.work_list import check_can_be_shared, read_rows, write_work_list
 from scoring.inputs import describe_skipped
 from scoring.output import OutputError
-from scoring.run import ScoringOptions, answer_schema, load_scorer, settings_of
+from scoring.run import AGAIN, ScoringOptions, answer_schema, load_scorer, settings_of
 from scoring.sources import InputError, Source
 from scoring.storage import Place, is_remote
 
@@ -53,8 +56,9 @@ def score_on_cluster(options: ScoringOptions) -> ClusterCounts:
     """
     assert options.ray is not None
     assert options.output is not None
-    sources = options.open_sources()
-    check_can_be_shared(sources)
+    output = OutputFolder(_everywhere(options.output))
+    sources = [] if output.holds_run() else options.open_sources()
+    check_can_be_shared(sources)  # before a cluster is started or asked
     with cluster(options.ray):
         model, scorer = load_scorer(replace(options, device="cpu"))
         settings = {
@@ -64,9 +68,9 @@ def score_on_cluster(options: ScoringOptions) -> ClusterCounts:
             "pictures per part": options.part_size,
         }
         device = _device(options)
-        output = OutputFolder(options.output)
+        check_machines()  # before the pictures are listed, which may take long
         pictures = output.begin(settings, lambda: _list_pictures(sources, output, options.part_size))
-        check_machines(partial(_what_is_missing, [output.settings.address, *filter(is_remote, options.inputs)]))
+        check_machines(partial(_what_is_missing, [output.settings.address, *_inputs_to_see(options)]))
         job = Job(ray.put(ModelFiles.of(options)), output, answer_schema(model, scorer), options.image_column)
         parts = range(-(-pictures // options.part_size))
         counts = _score_parts(job, _missing(parts, output), device, options.workers)
@@ -94,6 +98,20 @@ def _device(options: ScoringOptions) -> str:
     return device
 
 
+def _everywhere(name: str) -> str:
+    """A path as all machines know it: the workers run in other folders."""
+    return name if is_remote(name) else os.path.abspath(name)
+
+
+def _inputs_to_see(options: ScoringOptions) -> list[str]:
+    """The inputs that each machine must see: what is on a disk here, and stores; patterns and URLs are not looked for."""
+    return [
+        _everywhere(name)
+        for name in options.inputs
+        if os.path.exists(name) or (is_remote(name) and not has_magic(name))
+    ]
+
+
 def _list_pictures(sources: Sequence[Source], output: OutputFolder, part_size: int) -> int:
     pictures, skipped = write_work_list(sources, output.work_list, part_size)
     if not pictures:
@@ -107,11 +125,10 @@ def _what_is_missing(addresses: Sequence[str]) -> str:
     """On a machine of the cluster: which of these a run cannot read there, "" if none."""
     for address in addresses:
         try:
-            is_there = Place(address).info().type != FileType.NotFound
+            if Place(address).info().type == FileType.NotFound:
+                return f"{address} is not there. Put it on a disk that all machines share, or in a store."
         except AgeGenderError as error:
             return str(error)
-        if not is_there and not is_remote(address):
-            return f"{address} is not there. Put it on a disk that all machines share, or in a store."
     return ""
 
 
@@ -128,6 +145,7 @@ def _score_parts(job: Job, parts: Sequence[int], device: str, workers: int | Non
 
     Raises:
         OutputError: a part failed, as on a full disk.
+        ClusterError: the cluster itself did, or the model cannot be loaded on it.
     """
     counts: Counter[str] = Counter()
     if not parts:
@@ -136,25 +154,27 @@ def _score_parts(job: Job, parts: Sequence[int], device: str, workers: int | Non
     rows = ray.data.from_items([_row(part) for part in parts], override_num_blocks=len(parts))
     rows.context.enable_progress_bars = False
     rows.context.execution_options.resource_limits = ExecutionResources(cpu=workers)
+    attempts = Attempts.beside_this_process()
     scored = (
-        rows.map(partial(prepare_part, job=job, attempts=Attempts.beside_this_process()), num_cpus=PREPARE_CPUS)
+        rows.map(partial(prepare_part, job=job, attempts=attempts), num_cpus=PREPARE_CPUS)
         .map(
             AnswerPart,  # type: ignore[arg-type]  # Ray makes the actors, and calls them
-            fn_constructor_args=(job, device),
+            fn_constructor_args=(job, device, attempts),
             num_cpus=ANSWER_CPUS,
             num_gpus=1 if device == "cuda" else None,
             compute=ActorPoolStrategy(min_size=1, max_size=workers),
         )
-        .map(partial(write_part, job=job), num_cpus=WRITE_CPUS)
+        .map(partial(write_part, job=job, attempts=attempts), num_cpus=WRITE_CPUS)
     )
-    for row in tqdm(scored.iter_rows(), total=len(parts), desc="Scoring", unit=" parts"):
-        if row["failure"] == LOST:
-            continue
-        if row["failure"]:
-            raise OutputError(
-                f"{job.output.address}: {row['failure']} Mend that, then start the same command again: it resumes."
-            )
-        counts.update({name: row[name] for name in ("pictures", "faces", "errors")})
+    try:
+        for row in tqdm(scored.iter_rows(), total=len(parts), desc="Scoring", unit=" parts"):
+            if row["failure"] == LOST:
+                continue
+            if row["failure"]:
+                raise OutputError(f"{job.output.address}: {row['failure']} {AGAIN}")
+            counts.update({name: row[name] for name in ("pictures", "faces", "errors")})
+    except RayError as error:
+        raise ClusterError(f"The cluster ended the work: {one_line(error)} {AGAIN}") from error
     return counts
 
 

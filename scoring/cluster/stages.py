@@ -18,8 +18,7 @@ import ray
 from huggingface_hub import snapshot_download
 
 from model.model_files import one_line
-from scoring.cluster.output import OutputFolder
-from scoring.cluster.work_list import read_pictures, read_rows
+from scoring.cluster.run_folder import OutputFolder, read_pictures, read_rows
 from scoring.output import answer_rows
 from scoring.run import ScoringOptions, load_scorer
 from scoring.scorer import Picture, Scorer
@@ -98,22 +97,20 @@ def prepare_part(row: Row, job: Job, attempts: Any) -> Row:
     Args:
         attempts: actor of `scoring.cluster.attempts.Attempts`.
     """
-    if ray.get(attempts.begin.remote(row["part"])) > TRIES:
-        return row | {"failure": LOST}
 
     def prepare() -> Row:
         scorer = scorer_on("cpu", job.model_files)
         prepared = [scorer.prepare(picture) for picture in job.read(row["part"])]
         return {"payload": pickle.dumps(sorted(prepared, key=lambda item: item.picture.index))}
 
-    return _pass_on(row, prepare)
+    return _pass_on(row, prepare, "prepare", attempts)
 
 
 class AnswerPart:
     """Run the model on the faces of a part; an actor keeps it loaded, and a GPU for itself if `device` is "cuda"."""
 
-    def __init__(self, job: Job, device: str):
-        self._job, self._scorer = job, scorer_on(device, job.model_files)
+    def __init__(self, job: Job, device: str, attempts: Any):
+        self._job, self._scorer, self._attempts = job, scorer_on(device, job.model_files), attempts
 
     def __call__(self, row: Row) -> Row:
         def answer() -> Row:
@@ -121,11 +118,11 @@ class AnswerPart:
             rows = [face for scored in self._scorer.answer(prepared) for face in answer_rows(scored)]
             return {"payload": _as_bytes(pa.Table.from_pylist(rows, self._job.schema))}
 
-        return _pass_on(row, answer)
+        return _pass_on(row, answer, "answer", self._attempts)
 
 
-def write_part(row: Row, job: Job) -> Row:
-    """Write the answers of a part, and count them."""
+def write_part(row: Row, job: Job, attempts: Any) -> Row:
+    """Write the answers of a part, and count them; see `prepare_part`."""
 
     def write() -> Row:
         table = pa.ipc.open_stream(row["payload"]).read_all()
@@ -136,7 +133,7 @@ def write_part(row: Row, job: Job) -> Row:
             "errors": len(table) - table["error"].null_count,
         }
 
-    return {"pictures": 0, "faces": 0, "errors": 0} | _pass_on(row, write)
+    return {"pictures": 0, "faces": 0, "errors": 0} | _pass_on(row, write, "write", attempts)
 
 
 def try_picture(row: dict[str, Any], job: Job) -> None:
@@ -146,11 +143,13 @@ def try_picture(row: dict[str, Any], job: Job) -> None:
         scorer.prepare(picture)
 
 
-def _pass_on(row: Row, work: Callable[[], Row]) -> Row:
+def _pass_on(row: Row, work: Callable[[], Row], stage: str, attempts: Any) -> Row:
     """What `work` makes of a part, or the failure of this stage or an earlier one."""
     done: Row = {"part": row["part"], "payload": b"", "failure": row["failure"]}
     if row["failure"]:
         return done
+    if ray.get(attempts.begin.remote((stage, row["part"]))) > TRIES:
+        return done | {"failure": LOST}
     try:
         return done | work()
     except Exception as error:

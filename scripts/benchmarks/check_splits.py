@@ -21,7 +21,7 @@ from transformers import HfArgumentParser
 from model.errors import AgeGenderError
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
-from trainer.data.sources import load_row_picture
+from trainer.data.rows import load_row_picture
 from trainer.data.splits import SPLITS
 
 

@@ -22,11 +22,11 @@ from model.errors import AgeGenderError
 from model.losses_age_gender import IGNORE_INDEX
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
+from model_card.output_files import write_atomically
 from trainer.arguments import Arguments
 from trainer.data.loading import load_faces
-from trainer.evaluation.bootstrap import Bootstrap, mean_of
 from trainer.evaluation.inference import predict
-from trainer.evaluation.predictions import Predictions
+from trainer.evaluation.predictions import Bootstrap, Predictions, mean_of
 from trainer.experiments.runs import start_experiment, train_once
 from trainer.metrics import exact_ages
 from trainer.run_record import public_name
@@ -115,7 +115,7 @@ def main(argv: Sequence[str]) -> None:
         "pictures": {"random": random_sizes, "purged": purged_sizes},
         "comparison": compare(random, purged, leaks, config.age_estimate),
     }
-    (folder / "comparison.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_atomically(folder / "comparison.json", json.dumps(result, indent=2) + "\n")
     print(format_comparison(result))
 
 

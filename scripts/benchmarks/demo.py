@@ -3,6 +3,7 @@ process: from its start to its first answer, and in a browser from choosing a pi
 
     python -m scripts.benchmarks.demo                    # the model in model/
     python -m scripts.benchmarks.demo --model outputs/run --repeats 50
+    python -m scripts.benchmarks.demo --before ../earlier --repeats 20
 """
 
 import argparse
@@ -24,16 +25,35 @@ from demo.settings import DEFAULT_MODEL, ModelChoice
 from model.face_alignment import align
 from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
-from scripts.benchmarks.browser import NoBrowser, launch_chromium, open_file_chooser, picture_with_faces
-from scripts.benchmarks.demo_process import DemoProcess, running_demo
+from scripts.benchmarks.visiting import (
+    DemoProcess,
+    NoBrowser,
+    launch_chromium,
+    open_file_chooser,
+    picture_with_faces,
+    running_demo,
+)
 
 
 if TYPE_CHECKING:
-    from playwright.sync_api import FileChooser, Page
+    from playwright.sync_api import Browser, FileChooser
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTRAIT = ROOT / "examples" / "astronaut.jpg"
 FACES = (1, 20)
+# Playwright's `wait_for` looks after 0, 20, 70, 170, 270, 770 and 1,270 ms: an answer at 300 ms would count as one at 760.
+LOOK_MS = 10
+SHOWN = """([faces, answered]) => {
+  const said = document.querySelector(answered)
+  return said?.checkVisibility({visibilityProperty: true}) && said.offsetWidth > 0 && said.offsetHeight > 0
+    && document.querySelector('.annotated img')?.complete
+    && document.querySelectorAll('.annotated .layer rect.box').length === faces
+}"""
+CARDS_SHOWN = """faces => {
+  const cards = document.querySelectorAll('#cards .face-card')
+  return cards.length === faces && cards[faces - 1].checkVisibility() && document.querySelector('#drawn img')?.complete
+}"""
+ROUNDS = 4  # in which two pages are measured in turn, so that other work of this machine falls on both
 
 
 def milliseconds(
@@ -98,40 +118,87 @@ def first_answer(demo: DemoProcess, picture: bytes) -> None:
         raise RuntimeError(f"the demo did not answer: {answer}")
 
 
-def measure_clicks(page_url: str, repeats: int) -> dict[int, tuple[float, float]]:
-    """Faces -> p50 and p95 in milliseconds from choosing a picture in the file chooser until its boxes and answers are shown."""
+class Page:
+    """The page, and what a visitor does with it."""
+
+    def __init__(self, browser: "Browser", url: str):
+        self.page = browser.new_page()
+        # The same picture is shown again and again: without this a browser would fetch its boxed copy only once.
+        self.page.context.new_cdp_session(self.page).send("Network.setCacheDisabled", {"cacheDisabled": True})
+        self.page.goto(url)
+        self.page.get_by_role("tab", name="About").wait_for()
+
+    def open_chooser(self) -> "FileChooser":
+        """After what is shown is marked as an earlier answer."""
+        self.page.evaluate("document.querySelector('.answer')?.classList.add('earlier')")
+        is_first = self.page.get_by_role("button", name="Choose photos").is_visible()
+        return open_file_chooser(self.page, "Choose photos" if is_first else "New picture")
+
+    def wait_for_answer(self, faces: int) -> None:
+        answered = f".answer:not(.earlier) {'.hero-age' if faces == 1 else f'.face:nth-of-type({faces})'}"
+        self.page.wait_for_function(SHOWN, arg=[faces, answered], polling=LOOK_MS)
+
+    def milliseconds(self, faces: int, repeats: int) -> list[float]:
+        """From choosing a picture in the file chooser until its boxes and answers are shown; after one to warm up."""
+        picture, times = picture_with_faces(faces), []
+        for _ in range(repeats + 1):
+            chooser, start = self.open_chooser(), time.perf_counter()
+            chooser.set_files({"name": "picture.jpg", "mimeType": "image/jpeg", "buffer": picture})
+            self.wait_for_answer(faces)
+            times.append(1000 * (time.perf_counter() - start))
+        return times[1:]
+
+
+class PageOfCards(Page):
+    """The page until a8f5e39: a card a face beside a boxed copy of the picture."""
+
+    def open_chooser(self) -> "FileChooser":
+        remove = self.page.locator("#picture").get_by_label("Remove Image")
+        if remove.is_visible():
+            remove.click()
+        for shown in ("#cards .face-card", "#drawn img"):
+            self.page.locator(shown).first.wait_for(state="detached")
+        with self.page.expect_file_chooser() as chooser:
+            self.page.locator("#picture button.upload-container").click()
+        return chooser.value
+
+    def wait_for_answer(self, faces: int) -> None:
+        self.page.wait_for_function(CARDS_SHOWN, arg=faces, polling=LOOK_MS)
+
+
+def measure_clicks(pages: dict[str, tuple[type[Page], str]], repeats: int) -> dict[str, dict[int, list[float]]]:
+    """Page, faces -> milliseconds of each click. Pages, by name with their addresses, are measured in turn."""
     from playwright.sync_api import sync_playwright  # of requirements-dev.txt
 
+    rounds = 1 if len(pages) == 1 else ROUNDS
+    times: dict[str, dict[int, list[float]]] = {name: {faces: [] for faces in FACES} for name in pages}
     with sync_playwright() as playwright:
         browser = launch_chromium(playwright)
-        page = browser.new_page()
-        page.goto(page_url)
-        page.get_by_role("button", name="Choose photos").wait_for()
-        times = {faces: measure_click(page, faces, repeats) for faces in FACES}
+        for _ in range(rounds):
+            for name, (kind, url) in pages.items():
+                visited = kind(browser, url)
+                for faces in FACES:
+                    times[name][faces] += visited.milliseconds(faces, -(-repeats // rounds))
+                visited.page.close()
         browser.close()
     return times
 
 
-def measure_click(page: "Page", faces: int, repeats: int) -> tuple[float, float]:
-    picture = picture_with_faces(faces)
-    answered = ".hero-age" if faces == 1 else f".face:nth-of-type({faces})"
-    choosers: list[FileChooser] = []
+def compare_with_page_of_cards(model: str, checkout: Path, repeats: int) -> None:
+    """Print the clicks of both pages, and what the present one takes of the earlier one's time."""
+    with running_demo(model) as demo, running_demo(model, checkout=checkout) as earlier:
+        demo.wait_until_it_answers()
+        earlier.wait_until_it_answers()
+        times = measure_clicks({"before": (PageOfCards, earlier.url), "present": (Page, demo.url)}, repeats)
+    print("from choosing a picture to its answer: milliseconds at p50 and p95")
+    for faces in FACES:
+        for name, of_page in times.items():
+            print(f"  {f'{faces} faces, {name}':<28}{format_percentiles(of_page[faces])}")
+        print(f"  {'ratio':<28}{np.median(times['present'][faces]) / np.median(times['before'][faces]):8.2f}")
 
-    def mark_answer_and_open_chooser() -> None:
-        page.evaluate("document.querySelector('.answer')?.classList.add('earlier')")
-        is_first = page.get_by_role("button", name="Choose photos").is_visible()
-        choosers.append(open_file_chooser(page, "Choose photos" if is_first else "New picture"))
 
-    def choose() -> None:
-        choosers.pop().set_files({"name": "picture.jpg", "mimeType": "image/jpeg", "buffer": picture})
-        page.locator(f".answer:not(.earlier) {answered}").wait_for()
-        page.wait_for_function(
-            "faces => document.querySelector('.annotated img')?.complete"
-            " && document.querySelectorAll('.annotated .layer rect.box').length === faces",
-            arg=faces,
-        )
-
-    return milliseconds(choose, repeats, prepare=mark_answer_and_open_chooser)
+def format_percentiles(milliseconds: list[float]) -> str:
+    return "".join(f"{value:8.1f}" for value in np.percentile(milliseconds, [50, 95]))
 
 
 def measure_fresh_process(model: str, repeats: int) -> None:
@@ -140,19 +207,27 @@ def measure_fresh_process(model: str, repeats: int) -> None:
         first_answer(demo, picture_with_faces(1))
         print(f"\nfresh process: {time.perf_counter() - start:.1f} s from its start to its first answer")
         try:
-            clicks = measure_clicks(demo.url, repeats)
+            clicks = measure_clicks({"present": (Page, demo.url)}, repeats)["present"]
         except (ImportError, NoBrowser) as error:
             print(f"no browser measured: {error}")
             return
-    for faces, (p50, p95) in clicks.items():
-        print(f"  {f'click to answer, {faces} faces':<28}{p50:8.1f}{p95:8.1f}")
+    for faces, times in clicks.items():
+        print(f"  {f'click to answer, {faces} faces':<28}{format_percentiles(times)}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=DEFAULT_MODEL, help="a model folder or a Hub id")
     parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument(
+        "--before",
+        type=Path,
+        help="a checkout of a8f5e39: compare its page with the present one, in turn, and nothing else",
+    )
     arguments = parser.parse_args()
+    if arguments.before:
+        compare_with_page_of_cards(arguments.model, arguments.before, arguments.repeats)
+        return
     measure_fresh_process(arguments.model, arguments.repeats)
     start = time.perf_counter()
     served = find_model(ModelChoice(Path(arguments.model).name, arguments.model))

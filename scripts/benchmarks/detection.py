@@ -33,7 +33,7 @@ from model.pipeline_age_gender import AgeGenderPipeline
 from scripts.benchmarks.turned_faces import CANVAS_WH, measure_beside_near_face, measure_turned
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
-from trainer.data.sources import load_row_picture
+from trainer.data.rows import load_row_picture
 
 
 Detector = YuNetDetector | CascadeDetector

@@ -20,8 +20,7 @@ from skimage import data
 from sklearn.datasets import load_sample_image
 
 from model.face_detection import YUNET_FILE, YuNetDetector
-from scripts.benchmarks.portrait import PORTRAIT, on_canvas, scaled
-from scripts.benchmarks.turned_faces import turned_on_grey
+from scripts.benchmarks.turned_faces import PORTRAIT, on_canvas, scaled, turned_on_grey
 
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "model" / YUNET_FILE

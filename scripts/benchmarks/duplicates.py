@@ -30,7 +30,7 @@ from trainer.data.duplicates import (
     group_duplicates,
     spectral_descriptors,
 )
-from trainer.data.loading import read_pictures
+from trainer.data.sources import read_pictures
 
 
 DECODED_SAMPLE = 500

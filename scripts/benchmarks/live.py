@@ -18,8 +18,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from demo.settings import DEFAULT_MODEL
-from scripts.benchmarks.browser import launch_chromium, write_frames
-from scripts.benchmarks.demo_process import running_demo
+from scripts.benchmarks.visiting import launch_chromium, running_demo, write_frames
 
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def measure(page: "Page", faces: int, seconds: float) -> tuple[dict[str, Any], d
     page.get_by_role("tab", name="Live camera").click()
     page.get_by_role("button", name="Start the camera").click()
     page.locator(f".device-layer[data-faces='{faces}']").wait_for()
-    page.locator("#live .face-card").first.wait_for()
+    page.locator("#live :is(.hero-age, .row-age)").first.wait_for()
     on_device = page.evaluate(WATCH_DEVICE, seconds)
     on_device["loaded"] = page.evaluate(LOADED)
     page.get_by_label("On the server").check()

@@ -1,38 +1,43 @@
 """Many concurrent clients of a running demo: how many are answered or told that it is busy, latency and memory.
 
-    REQUESTS_PER_MINUTE=1000000 MB_PER_MINUTE=1000000 python app.py &
-    python -m scripts.benchmarks.load http://127.0.0.1:7860 --pid $! --clients 50 --requests 5000
+    python -m scripts.benchmarks.load --clients 50 --requests 5000
+    python -m scripts.benchmarks.load --attack --requests 2000
 
-    python app.py &
-    python -m scripts.benchmarks.load http://127.0.0.1:7860 --attack --requests 1000
-
-With --attack one more client sends, without a pause, what is made to stop the demo: during every other round of requests, and
-then while a single visitor asks. The demo keeps its limits there: they hold the attacker back.
+Each starts a demo of the model in model/, and ends it; the address of another one may be given. With --attack one more client,
+in a process of its own, sends without a pause what is made to stop the demo: during every other round of requests, and then
+while a single visitor asks. The demo keeps its limits there: they hold the attacker back. What the attacker's own process
+takes of this machine's processor is printed too: it is missing to the demo where both share the cores.
 Each client has an address of its own, as a proxy on this machine would announce it.
 """
 
 import argparse
 import io
 import json
+import multiprocessing
 import re
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 from PIL import Image
 
 from model.errors import AgeGenderError
-from scripts.benchmarks.measuring import meanwhile, memory_mib
+from scripts.benchmarks.measuring import memory_mib
+from scripts.benchmarks.visiting import running_demo
 
 
 CLIENTS = ip_network("198.18.0.0/15")
 COLUMNS, MOST_CLIENTS = 50, 1000  # of places at which the whole face is in the picture
+SECONDS_TO_START = 120.0
 PORTRAIT = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
 
 
@@ -109,29 +114,99 @@ class Attacker:
         time.sleep(0.05)  # it is told to wait; without a pause it would only take this machine's processor time
 
 
-def compare_under_attack(visitors: list[Visitor], url: str, requests: int) -> None:
+class AttackerProcess:
+    """An `Attacker` in a process of its own, so that it takes nothing from the clients that are measured."""
+
+    def __init__(self, url: str):
+        spawn = multiprocessing.get_context("spawn")
+        self._active, self._attacking, self._ended = spawn.Event(), spawn.Lock(), spawn.Event()
+        self._sent: Any = spawn.Queue()
+        arguments = (url, self._active, self._attacking, self._ended, self._sent)
+        self._process = spawn.Process(target=_attack_until, args=arguments, daemon=True)
+
+    def __enter__(self) -> "AttackerProcess":
+        self._process.start()
+        self._sent.get(timeout=SECONDS_TO_START)  # its pictures are made
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._process.join(SECONDS_TO_START)
+        self._process.kill()
+
+    @contextmanager
+    def attacks(self) -> Iterator[None]:
+        """During the block, at whose end its last request is over. Raises `LoadError` where it failed."""
+        self._active.set()
+        yield
+        self._active.clear()
+        with self._attacking:
+            if not self._process.is_alive():
+                raise LoadError("The attacker's process has ended: see above.")
+
+    def cpu_seconds(self) -> float:
+        return cpu_seconds(self._process.pid)
+
+    def sent(self) -> Counter[str]:
+        """Of its whole time, which ends."""
+        self._ended.set()
+        return self._sent.get(timeout=SECONDS_TO_START)
+
+
+def _attack_until(url: str, active: Any, attacking: Any, ended: Any, sent: Any) -> None:
+    attacker = Attacker(url)
+    sent.put("ready")
+    while not ended.is_set():
+        if active.wait(0.05):
+            with attacking:
+                if active.is_set():
+                    attacker.attack()
+    sent.put(attacker.sent)
+
+
+def cpu_seconds(pid: int | None) -> float:
+    """Of a process and those that it has started and that run still."""
+    parent = psutil.Process(pid)
+    times = [process.cpu_times() for process in (parent, *parent.children(recursive=True))]
+    return sum(one.user + one.system for one in times) + times[0].children_user + times[0].children_system
+
+
+def compare_under_attack(visitors: list[Visitor], url: str, requests: int, pid: int | None) -> None:
     """Rounds with and without an attacker in turn, so that other work of this machine falls on both."""
     rates: dict[bool, list[float]] = {False: [], True: []}
-    attacker = Attacker(url)
-    for number in range(max(2, requests // len(visitors))):
-        is_attacked = number % 2 == 1
-        with meanwhile(attacker.attack) if is_attacked else nullcontext():
-            start = time.perf_counter()
-            outcomes, _ = ask_in_rounds(visitors, len(visitors), None)
-            rates[is_attacked].append(outcomes["answered"] / (time.perf_counter() - start))
-    alone, attacked = (float(np.median(rates[is_attacked])) for is_attacked in (False, True))
-    print(
-        f"{len(visitors)} clients: {alone:.2f} answers a second, {attacked:.2f} under attack ({attacked / alone:.1%})"
-    )
-    seconds: list[float] = []
-    with meanwhile(attacker.attack):
-        for _ in range(40):
-            outcome, took = visitors[0].ask()
-            if outcome != "answered":
-                raise LoadError(f"Expected an answer under attack, got: {outcome}.")
-            seconds.append(took)
-    p50, p95 = np.percentile(seconds, [50, 95])
-    print(f"one visitor under attack: p50 {p50:.2f} s, p95 {p95:.2f} s; what the attacker got: {dict(attacker.sent)}")
+    costs: dict[bool, list[float]] = {False: [], True: []}
+    with AttackerProcess(url) as attacker:
+        for number in range(max(4, requests // len(visitors))):
+            is_attacked = number % 2 == 1
+            with attacker.attacks() if is_attacked else nullcontext():
+                start, before = time.perf_counter(), cpu_seconds(pid) if pid else 0.0
+                outcomes, _ = ask_in_rounds(visitors, len(visitors), None)
+                rates[is_attacked].append(outcomes["answered"] / (time.perf_counter() - start))
+                if pid and outcomes["answered"]:
+                    costs[is_attacked].append((cpu_seconds(pid) - before) / outcomes["answered"])
+        alone, attacked = (float(np.median(rates[is_attacked])) for is_attacked in (False, True))
+        print(
+            f"{len(visitors)} clients: {alone:.2f} answers a second, {attacked:.2f} under attack ({attacked / alone:.1%})"
+        )
+        if pid:
+            alone, attacked = (1000 * float(np.median(costs[is_attacked])) for is_attacked in (False, True))
+            print(
+                f"processor time of the demo for each of their answers: {alone:.0f} ms, {attacked:.0f} ms under attack "
+                f"({attacked / alone:.1%}), all that it does for the attacker included",
+                flush=True,
+            )
+        seconds: list[float] = []
+        start, before = time.perf_counter(), attacker.cpu_seconds()
+        with attacker.attacks():
+            for _ in range(40):
+                outcome, took = visitors[0].ask()
+                if outcome != "answered":
+                    raise LoadError(f"Expected an answer under attack, got: {outcome}.")
+                seconds.append(took)
+        share = (attacker.cpu_seconds() - before) / (time.perf_counter() - start)
+        p50, p95 = np.percentile(seconds, [50, 95])
+        print(f"one visitor under attack: p50 {p50:.2f} s, p95 {p95:.2f} s")
+        print(f"the attacker's own process used {share:.0%} of a core meanwhile; what it got: {dict(attacker.sent())}")
 
 
 def ask_in_rounds(visitors: list[Visitor], requests: int, pid: int | None) -> tuple[Counter[str], list[float]]:
@@ -166,8 +241,9 @@ def ask_at_once(visitors: list[Visitor], each: int) -> Counter[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url")
-    parser.add_argument("--pid", type=int, help="process of the demo, to watch its memory")
+    parser.add_argument("url", nargs="?", help="of a demo that runs already; default: one that is started")
+    parser.add_argument("--model", default="model", help="of the demo that is started")
+    parser.add_argument("--pid", type=int, help="process of the demo at that address, to watch its memory")
     parser.add_argument("--clients", type=int, default=50, help=f"at most {MOST_CLIENTS}")
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument(
@@ -176,23 +252,29 @@ def main() -> None:
     arguments = parser.parse_args()
     if not 1 <= arguments.clients <= MOST_CLIENTS:
         parser.error(f"Expected 1 to {MOST_CLIENTS} --clients; got {arguments.clients}.")
-    visitors = [Visitor(arguments.url, number) for number in range(arguments.clients)]
+    if arguments.url:
+        measure(arguments, arguments.url, arguments.pid)
+        return
+    with running_demo(arguments.model, with_limits=arguments.attack) as demo:
+        demo.wait_until_it_answers()
+        measure(arguments, demo.url, demo.pid)
+
+
+def measure(arguments: argparse.Namespace, url: str, pid: int | None) -> None:
+    visitors = [Visitor(url, number) for number in range(arguments.clients)]
     for visitor in visitors:  # sequentially: each must get this answer again
         outcome, _ = visitor.ask()
         if outcome != "answered":
             raise LoadError(f"Expected an answer before there is any load, got: {outcome}.")
     if len({str(visitor.expected) for visitor in visitors}) < len(visitors):
         raise LoadError("Two visitors' pictures have the same answer: mixed-up answers would not show.")
-    if arguments.pid:
-        print(
-            f"after one request of each of {len(visitors)} clients: {memory_mib('VmRSS', arguments.pid):.0f} MiB",
-            flush=True,
-        )
+    if pid:
+        print(f"after one request of each of {len(visitors)} clients: {memory_mib('VmRSS', pid):.0f} MiB", flush=True)
     if arguments.attack:
-        compare_under_attack(visitors, arguments.url, arguments.requests)
+        compare_under_attack(visitors, url, arguments.requests, pid)
         return
     start = time.perf_counter()
-    outcomes, seconds = ask_in_rounds(visitors, arguments.requests, arguments.pid)
+    outcomes, seconds = ask_in_rounds(visitors, arguments.requests, pid)
     rate = len(seconds) / (time.perf_counter() - start)
     p50, p95 = np.percentile(seconds, [50, 95])
     print(f"{len(visitors)} clients: {dict(outcomes)}; p50 {p50:.2f} s, p95 {p95:.2f} s, {rate:.1f} answers a second")

@@ -1,4 +1,7 @@
-"""Pictures to score, made of one portrait in the public domain: face crops, and photographs of 1280 x 720 pixels."""
+"""Pictures to score, made of one portrait in the public domain: face crops, and photographs of 1280 x 720 pixels.
+
+Alone in a module: the processes whose memory is measured import it, without a browser and without scikit-image.
+"""
 
 import io
 from pathlib import Path

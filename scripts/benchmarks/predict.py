@@ -110,7 +110,7 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--crops", type=int, default=300, help="how many")
     parser.add_argument("--photographs", type=int, default=60, help="how many")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch-size", "--batch_size", type=int, default=64)
+    parser.add_argument("--batch-size", "--batch_size", type=int, help="default: as scripts.predict")
     parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument(
         "--onnx-files", "--onnx_files", nargs="+", default=[], metavar="FILE", help="of the model, to compare with"
@@ -123,7 +123,7 @@ def main(args: argparse.Namespace) -> None:
     print(
         f"{args.model} on {device}: {usable_cores()} cores, "
         f"{torch.get_num_threads()} threads for the model, {args.workers} for decoding and detection, "
-        f"batches of {args.batch_size} faces"
+        f"batches of {args.batch_size or 'the usual number of'} faces"
     )
     with tempfile.TemporaryDirectory() as work:
         crops = write_crops(Path(work, "crops"), args.crops)

@@ -49,7 +49,7 @@ def measure(options: ScoringOptions, warm_up: Path, workers: int) -> Measurement
                 keep_freed_memory()
             score_to_file(replace(options, inputs=[str(warm_up)], output=f"{options.output}-warm.parquet"))
             return _timed(score_to_file, options)
-        from cluster.connection import cluster  # Ray is only there in this process
+        from cluster.machines import cluster  # Ray is only there in this process
         from scoring.cluster.run import score_on_cluster
 
         with cluster("local", cpus=workers):

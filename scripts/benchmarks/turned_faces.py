@@ -1,4 +1,6 @@
-"""How turned faces are answered, and how many far faces are found beside a near one: tables of `scripts.benchmarks.detection`."""
+"""Faces at other sizes, tilts and places in a picture; and how turned faces are answered, and how many far faces are found
+beside a near one: tables of `scripts.benchmarks.detection`.
+"""
 
 import time
 from collections.abc import Sequence
@@ -6,40 +8,77 @@ from typing import Any
 
 import cv2
 import numpy as np
+from skimage.data import astronaut
 
 from model.face_detection import YuNetDetector
 from model.pipeline_age_gender import AgeGenderPipeline
 
 
+PORTRAIT = astronaut()  # (512, 512, 3) uint8
+
 CANVAS_WH = (640, 480)  # of the pictures that crops are pasted into
 FAR_SIZES = ((30, 50), (50, 80), (80, 120))  # pixels of a crop in a picture of 4000 x 3000
+
+
+def scaled(factor: float) -> np.ndarray:
+    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    return cv2.resize(PORTRAIT, None, fx=factor, fy=factor, interpolation=interpolation)
+
+
+def tilted(degrees: float) -> np.ndarray:
+    """The portrait turned clockwise about the face."""
+    matrix = cv2.getRotationMatrix2D((224, 120), -degrees, 1)
+    return cv2.warpAffine(PORTRAIT, matrix, (512, 512), borderMode=cv2.BORDER_REFLECT)
+
+
+def on_canvas(image_rgb: np.ndarray, width: int, height: int, x: int, y: int) -> np.ndarray:
+    """A grey picture, (height, width, 3), with another in it whose upper left corner lies at (x, y)."""
+    canvas = np.full((height, width, 3), 120, np.uint8)
+    canvas[y : y + image_rgb.shape[0], x : x + image_rgb.shape[1]] = image_rgb
+    return canvas
 
 
 def measure_turned(
     pipe: AgeGenderPipeline, chips: Sequence[np.ndarray], ages_years: np.ndarray, genders: np.ndarray, step: int = 15
 ) -> list[str]:
-    """The answers on crops turned clockwise in the middle of a grey canvas: a line for each angle."""
+    """The answers on crops turned clockwise in the middle of a grey canvas: a line for each angle.
+
+    "More" and "less" compare each answer with that on the same face upright, ± 1.96 standard errors of the difference.
+    """
     names = pipe.model.config.gender_names
     lines = [
-        f"{'degrees':>8} {'faces':>6} {'found':>6} {'abstained':>10} {'roll correct':>12} {'MAE':>6} {'gender':>7} "
-        f"{'adults under 13':>16}"
+        f"{'degrees':>8} {'faces':>6} {'found':>6} {'abstained':>10} {'roll correct':>12} {'MAE':>6} {'more':>14} "
+        f"{'gender':>7} {'less':>14} {'adults under 13':>16}"
     ]
+    upright: tuple[np.ndarray, np.ndarray] | None = None
     for degrees in range(0, 360, step):
-        answers = [_largest(pipe(turned_on_grey(chip, degrees))) for chip in chips]
-        answered = [index for index, face in enumerate(answers) if face and not face["abstained"]]
+        turned = [turned_on_grey(chip, degrees) for chip in chips]
+        answers = [_largest(faces) for faces in pipe(turned, batch_size=64)]
+        answered = np.array([index for index, face in enumerate(answers) if face and not face["abstained"]], int)
         faces = [face for face in answers if face and not face["abstained"]]
         rolls = np.array([face["roll_degrees"] for face in faces])
         ages = np.array([face["age"] for face in faces])
         looks = np.array([names.index(max(face["genders"], key=face["genders"].get)) for face in faces])
-        is_correct = np.abs((rolls - degrees + 180) % 360 - 180) < 25
-        found = sum(face is not None for face in answers)
-        adults = ages_years[answered] >= 18
+        # Of faces without an answer both are NaN.
+        errors_years, are_correct = np.full((2, len(chips)), np.nan)
+        errors_years[answered] = np.abs(ages - ages_years[answered])
+        are_correct[answered] = looks == genders[answered]
+        upright = upright or (errors_years, are_correct)
+        is_correct_roll = np.abs((rolls - degrees + 180) % 360 - 180) < 25
+        found, is_adult = sum(face is not None for face in answers), ages_years[answered] >= 18
         lines.append(
-            f"{degrees:>8} {len(chips):>6} {found:>6} {found - len(faces):>10} {is_correct.sum():>12} "
-            f"{np.abs(ages - ages_years[answered]).mean():>6.2f} {100 * (looks == genders[answered]).mean():>6.1f}% "
-            f"{(ages[adults] < 13).sum():>16}"
+            f"{degrees:>8} {len(chips):>6} {found:>6} {found - len(faces):>10} {is_correct_roll.sum():>12} "
+            f"{np.nanmean(errors_years):>6.2f} {_mean_and_margin(errors_years - upright[0])} "
+            f"{100 * np.nanmean(are_correct):>6.1f}% {_mean_and_margin(100 * (upright[1] - are_correct))} "
+            f"{(ages[is_adult] < 13).sum():>16}"
         )
     return lines
+
+
+def _mean_and_margin(differences: np.ndarray) -> str:
+    """The mean of paired differences, NaN where one of the two is missing, with half of its 95 % interval."""
+    known = differences[np.isfinite(differences)]
+    return f"{known.mean():>+7.2f} ± {1.96 * known.std() / len(known) ** 0.5:<4.2f}"
 
 
 def measure_beside_near_face(detector: YuNetDetector, chips: Sequence[np.ndarray], seed: int) -> list[str]:

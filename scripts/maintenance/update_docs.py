@@ -169,8 +169,9 @@ def training_time(run: dict[str, Any]) -> str:
     hardware = run["hardware"]
     threads = run["processes"] * hardware["threads"]
     device = hardware["gpu"] or f"{threads} thread{'s' * (threads > 1)} of an {hardware['cpu']}"
-    seconds = run["seconds"] + ((run["started_from"] or {}).get("seconds") or 0)
-    return f"{device}: {seconds / 60:.0f} minutes"
+    before = (run["started_from"] or {}).get("seconds")
+    earlier = f", after {before / 60:.0f} for the runs that it was fine-tuned from" if before else ""
+    return f"{device}: {run['seconds'] / 60:.0f} minutes{earlier}"
 
 
 def snippet_output(readme: str) -> str:

@@ -51,7 +51,7 @@ def test_the_same_manifest_to_the_byte(two_machines, tmp_path, capsys):
 
 
 def test_trials_side_by_side_fill_one_study(two_machines, quick, tmp_path, capsys):
-    """A search begun on a cluster is resumed on one machine."""
+    """A search that was started on a cluster is resumed on one machine."""
     space = tmp_path / "space.yaml"
     space.write_text("learning_rate: {low: 1e-4, high: 1e-2, log: true}\n")
     command = [SMOKE, *quick, "--space", str(space)]

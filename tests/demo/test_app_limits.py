@@ -21,8 +21,8 @@ from starlette.responses import PlainTextResponse
 from transformers import AutoImageProcessor
 
 import demo.limits
+from demo.access import TrustedForwarding
 from demo.limits import INTERNAL_HEADER, INTERNAL_SECRET, RequestLimits
-from demo.origins import TrustedForwarding
 from demo.serving import ModelNotServable, find_model
 from demo.settings import SPACE_PROXIES, ModelChoice, Settings
 from model.modeling_age_gender import AgeGenderModel
@@ -176,6 +176,25 @@ def test_the_minute_slides(post: Callable[..., httpx.Response]):
     assert [post(now=now).status_code for now in (60.1, 60.2, 90.1)] == [200, 429, 200]
 
 
+def test_a_client_that_heeds_no_refusal_is_held_back(
+    post: Callable[..., httpx.Response], monkeypatch: pytest.MonkeyPatch
+):
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(demo.limits.asyncio, "sleep", sleep)
+    statuses = [post().status_code for _ in range(3 + demo.limits.REFUSALS_PER_MINUTE)]
+    assert statuses == [200] * 3 + [429] * demo.limits.REFUSALS_PER_MINUTE
+    assert pauses == []
+    assert post().status_code == 429
+    assert pauses == [demo.limits.REFUSAL_SECONDS]
+    assert post(forwarded_for="192.0.2.2").status_code == 200
+    assert post(now=61).status_code == 200
+    assert len(pauses) == 1
+
+
 @pytest.mark.parametrize(
     ("path", "most"),
     [
@@ -231,6 +250,18 @@ def test_internal_requests_are_not_counted(post: Callable[..., httpx.Response], 
 )
 def test_body_has_a_largest_size(post: Callable[..., httpx.Response], path: str, largest: int):
     assert [post(path, content=bytes(size)).status_code for size in (largest, largest + 1)] == [200, 413]
+
+
+@pytest.mark.parametrize(("has_tool", "statuses"), [(True, [200, 200]), (False, [404, 413])])
+def test_a_demo_without_the_tool_takes_no_bodies_for_it(has_tool: bool, statuses: list[int]):
+    limits = RequestLimits(PlainTextResponse("in"), Settings(has_tool=has_tool))
+
+    async def send() -> list[int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(limits), base_url="http://demo") as http:
+            bodies = (b"{}", b"x" * 5_000)
+            return [(await http.post("/gradio_api/mcp/", content=body)).status_code for body in bodies]
+
+    assert asyncio.run(send()) == statuses
 
 
 def test_bytes_of_a_minute_are_limited(post: Callable[..., httpx.Response]):

@@ -36,17 +36,19 @@ def call(demo: DemoServer, picture: object, query: str = "", headers: dict | Non
 
 
 def test_assistants_call_the_same_function_as_a_tool(demo: DemoServer):
-    async def tools() -> list[str]:
+    async def tools() -> dict[str, str]:
         connection = streamablehttp_client(f"{demo.url}/gradio_api/mcp/")
         async with connection as (read, write, _), ClientSession(read, write) as session:
             await session.initialize()
-            return [tool.name for tool in (await session.list_tools()).tools]
+            return {tool.name: tool.description for tool in (await session.list_tools()).tools}
 
     folder = demo.environment["MODEL_ID"]
     pipe = AgeGenderPipeline(
         model=AgeGenderModel.from_pretrained(folder), image_processor=AutoImageProcessor.from_pretrained(folder)
     )
-    assert asyncio.run(tools()) == ["predict"]
+    descriptions = asyncio.run(tools())
+    assert list(descriptions) == ["predict"]
+    assert "base64" in descriptions["predict"]
     answer = json.loads(call(demo, PORTRAIT_DATA).content[0].text)
     assert answer == json.loads(json.dumps(pipe(str(PORTRAIT), age_ranges="4 bins")))
 

@@ -108,7 +108,8 @@ def test_what_a_killed_demo_left_is_deleted_and_nobody_elses_files_are(folder: P
 
 
 @pytest.mark.slow
-def test_an_upload_that_fills_the_disk_gets_a_clear_answer_and_leaves_no_half_file(tmp_path: Path):
-    command = f"{sys.executable} -m tests.support.full_disk_upload {tmp_path}/disk"
-    done = on_a_disk_of("1m", tmp_path, command)
+@pytest.mark.parametrize(("way", "disk"), [("upload", "1m"), ("desk", "2m")])
+def test_an_upload_that_fills_the_disk_gets_a_clear_answer_and_leaves_no_half_file(tmp_path: Path, way: str, disk: str):
+    command = f"{sys.executable} -m tests.support.full_disk_upload {tmp_path}/disk {way}"
+    done = on_a_disk_of(disk, tmp_path, command)
     assert "507 The demo's disk is full. Try again in some minutes. []" in done.stdout, done.stdout + done.stderr

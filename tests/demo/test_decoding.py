@@ -1,14 +1,23 @@
 """Decoding in processes of their own: the same arrays, within the time and memory of one picture, for who still waits."""
 
 import gc
+import os
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
+import psutil
 import pytest
 
-from demo.decoding import Decoders, PixelBudget, Visitor, visitor
-from demo.errors import BusyError, TooCostlyError, TooOftenError
+import demo.decoding
+from demo.decoding import Decoders, Visitor, visitor
+from demo.decoding_process import NICER
+from demo.fair_use import BusyError, TooCostlyError, TooOftenError
+from demo.memory import PixelBudget
 from model.image_decoding import PictureError, decode
+from scripts.benchmarks.measuring import meanwhile
 from tests.support.hostile_pictures import HOSTILE, png_bomb
 from tests.support.odd_pictures import encoded
 
@@ -74,9 +83,48 @@ def test_a_client_has_so_many_seconds_a_minute(as_client: None):
         decoders.decode(encoded("JPEG"), "a")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
+def test_a_client_whose_pictures_take_long_comes_after_others(as_client: None, monkeypatch: pytest.MonkeyPatch):
+    """The next picture has the usual priority again: a process could not raise its own."""
+    decoders = Decoders(PixelBudget(), seconds=600, seconds_per_minute=1e9)
+    data, seen = png_bomb(2000), []
+    monkeypatch.setattr("demo.decoding.HEAVY_SECONDS", 1e9)
+
+    def look() -> None:
+        for thread in process.threads():
+            with suppress(ProcessLookupError):  # it ended meanwhile
+                seen.append(os.getpriority(os.PRIO_PROCESS, thread.id))
+
+    def decode() -> tuple[np.ndarray, set[int]]:
+        """With the priorities of the threads that decoded it."""
+        seen.clear()
+        with meanwhile(look, pause_seconds=0.005):
+            return decoders.decode(data, "a"), set(seen)
+
+    before = psutil.Process().children()
+    decoders.start()
+    [process] = set(psutil.Process().children()) - set(before)
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    expected, priorities = decode()
+    assert priorities == {usual}
+    monkeypatch.setattr("demo.decoding.HEAVY_SECONDS", 0.0)
+    slow, priorities = decode()
+    assert priorities == {usual, min(usual + NICER, 19)}
+    np.testing.assert_array_equal(slow, expected)
+    monkeypatch.setattr("demo.decoding.HEAVY_SECONDS", 1e9)
+    assert decode()[1] == {usual}
+
+
+def test_a_refusal_as_too_costly_makes_a_client_come_after_others(as_client: None, monkeypatch: pytest.MonkeyPatch):
+    decoders = Decoders(PixelBudget(), seconds=0.01, seconds_per_minute=1e9)
+    with pytest.raises(TooCostlyError):
+        decoders.decode(SLOW, "a.png")
+    assert decoders._meter.wait_seconds(visitor.get().key, time.monotonic(), demo.decoding.HEAVY_SECONDS) is not None
+
+
 def test_large_pictures_wait_until_an_earlier_one_is_freed(decoders: Decoders, monkeypatch: pytest.MonkeyPatch):
     decoders, data = Decoders(PixelBudget(10_000_000), seconds=60), png_bomb(2500)
-    monkeypatch.setattr("demo.decoding.WAIT_SECONDS", 1)
+    monkeypatch.setattr("demo.memory.WAIT_SECONDS", 1)
     first = decoders.decode(data, "a")
     with pytest.raises(BusyError):
         decoders.decode(data, "b")

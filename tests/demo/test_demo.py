@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from demo.about import about, embed_figures
-from demo.saliency import saliency_maps
-from demo.serving import ModelNotServable, ServedModel, find_model
+from demo.answer_pictures import saliency_maps
+from demo.page import TEXTS
+from demo.serving import ModelNotServable, ServedModel, about, embed_figures, find_model
 from demo.settings import DEFAULT_MODEL, ModelChoice, Settings, SettingsError
-from demo.texts import TEXTS
 from demo.tracking import MAX_MISSED_FRAMES, Tracks
 from model.face_alignment import Face
 from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput
@@ -27,6 +26,17 @@ def test_folder_without_weights_says_what_is_missing(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelNotServable, match=r"preprocessor_config.json, model.safetensors not found.*config.json"):
         find_model(ModelChoice("mine", str(tmp_path)))
+
+
+def test_visitors_choose_between_the_models_that_ship(monkeypatch: pytest.MonkeyPatch):
+    for name in ("MODEL_ID", "MODEL_IDS"):
+        monkeypatch.delenv(name, raising=False)
+    shipped = Settings.from_environment().models
+    assert [choice.name for choice in shipped] == ["Most accurate, for research", "CC BY 4.0"]
+    licenses = [about(find_model(choice))[0]["license"]["name"] for choice in shipped]
+    assert licenses == ["utkface-non-commercial-research", "cc-by-4.0"]
+    monkeypatch.setenv("MODEL_ID", DEFAULT_MODEL)
+    assert [choice.model_id for choice in Settings.from_environment().models] == [DEFAULT_MODEL]
 
 
 @pytest.mark.parametrize("text", ["nobody", "a:b,c", ":", "a:"])

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
+from demo.answer_pictures import MAX_SALIENCY_MAPS
 from demo.decoding import FRAMES, Visitor, visitor
-from demo.errors import BusyError, TooCostlyError, TooOftenError, kind_of
+from demo.fair_use import BusyError, TooCostlyError, TooOftenError, kind_of
 from demo.handlers import Handlers
-from demo.saliency import MAX_SALIENCY_MAPS
 from demo.serving import ModelNotServable, ServedModel, find_model
 from demo.settings import ModelChoice
 from model.errors import AgeGenderError

@@ -1,60 +1,34 @@
 """A picture and its answer in one request: who waits for whom, and what a visitor is told who gets no answer."""
 
 import asyncio
-import threading
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
-from starlette.routing import Route
 
 from demo.decoding import PICTURES
-from demo.desk import Desk, page_routes
+from demo.desk import page_routes
 from demo.handlers import Handlers
 from demo.serving import find_model
 from demo.settings import ModelChoice, Settings
+from demo.storage import Files, UploadSpace
 from tests.support.hostile_pictures import png_bomb
 from tests.support.odd_pictures import encoded
+from tests.support.slow_model import CONCURRENCY, FORM, PATIENCE, QUEUE_SIZE, SlowModel, until
 from tests.support.tiny_model import save_tiny_model
 
 
-CONCURRENCY, QUEUE_SIZE = 3, 4
 PLACES, PLACES_OF_ONE = 7, 4  # of one: two that run, and half of those that wait
-FORM = {"files": {"picture": b"a picture"}}
-PATIENCE = 30.0  # seconds, on a busy machine
 
 
-class SlowModel:
-    """Answers nobody before `may_answer` is set, except those whose picture says that they are quick."""
-
-    def __init__(self) -> None:
-        self.may_answer, self.running = threading.Event(), 0
-        self.desk = Desk(CONCURRENCY, QUEUE_SIZE, picture_bytes=1000)
-        self.app = Starlette(routes=[Route("/", self.desk.taking(self.answer), methods=["POST"])])
-        self.app.auth = None  # as Gradio's application has it without a login
-
-    def answer(self, picture: bytes, form: object) -> str:
-        self.running += 1
-        if picture != b"quick":
-            assert self.may_answer.wait(PATIENCE)
-        return "answered"
-
-    def client(self, address: str) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app, client=(address, 1)), base_url="http://demo")
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not is_so():
-            await asyncio.sleep(0.01)
-
-
-def test_one_client_never_takes_all_places():
+def test_one_client_never_takes_all_places(tmp_path: Path):
     async def ask() -> None:
-        model = SlowModel()
+        model = SlowModel(tmp_path)
         async with model.client("192.0.2.1") as greedy, model.client("192.0.2.2") as other:
             asked = [asyncio.create_task(greedy.post("/", **FORM)) for _ in range(10)]
             await until(lambda: sum(task.done() for task in asked) == 10 - PLACES_OF_ONE)
@@ -71,9 +45,9 @@ def test_one_client_never_takes_all_places():
     asyncio.run(ask())
 
 
-def test_all_clients_together_have_so_many_places():
+def test_all_clients_together_have_so_many_places(tmp_path: Path):
     async def ask() -> None:
-        model = SlowModel()
+        model = SlowModel(tmp_path)
         asked = []
         for number in range(PLACES):
             asked.append(asyncio.create_task(model.client(f"192.0.2.{number}").post("/", **FORM)))
@@ -86,9 +60,9 @@ def test_all_clients_together_have_so_many_places():
     asyncio.run(ask())
 
 
-def test_who_leaves_while_waiting_is_not_answered_and_leaves_a_place():
+def test_who_leaves_while_waiting_is_not_answered_and_leaves_a_place(tmp_path: Path):
     async def ask() -> None:
-        model = SlowModel()
+        model = SlowModel(tmp_path)
         clients = [model.client(f"192.0.2.{number}") for number in range(PLACES)]
         running = [asyncio.create_task(client.post("/", **FORM)) for client in clients[:CONCURRENCY]]
         await until(lambda: model.running == CONCURRENCY)
@@ -102,6 +76,36 @@ def test_who_leaves_while_waiting_is_not_answered_and_leaves_a_place():
         assert model.running == PLACES
 
     asyncio.run(ask())
+
+
+def test_pictures_wait_on_the_disk_and_not_in_memory(tmp_path: Path):
+    async def ask() -> None:
+        length, most = 8_000_000, 20
+        model = SlowModel(tmp_path, queue_size=2 * most, picture_bytes=length)
+        picture = {"picture": bytes(length)}
+        async with model.client("192.0.2.1") as http:
+            asked = [asyncio.create_task(http.post("/", files=picture)) for _ in range(most)]
+            await until(lambda: model.running == CONCURRENCY - 1 and model.space.reserved_bytes > most * length)
+            await until(lambda: tracemalloc.get_traced_memory()[0] < 5 * length)  # two that run, and what was sent
+            model.may_answer.set()
+            assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+        assert model.space.reserved_bytes == 0
+
+    tracemalloc.start()
+    try:
+        asyncio.run(ask())
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_picture_that_finds_no_room_on_the_disk_is_refused_and_small_ones_need_none(
+    post: Callable[[str, bytes], httpx.Response],
+):
+    for path in ("/predict", "/page/answer"):
+        answer = post(path, bytes(3_000_000))
+        expected = "The demo has no room for more pictures at the moment. Try again in some minutes."
+        assert (answer.status_code, answer.json()["detail"]) == (507, expected)
+        assert post(path, encoded("JPEG")).status_code == 200
 
 
 async def leave_after_asking(app: Starlette, number: int) -> None:
@@ -125,7 +129,8 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> Starlette:
     folder = tmp_path_factory.mktemp("tiny")
     save_tiny_model(folder)
     handlers = Handlers([find_model(ModelChoice("tiny", str(folder)))], concurrency=1)
-    app = Starlette(routes=page_routes(handlers, Settings()))
+    space = UploadSpace(Files(tmp_path_factory.mktemp("files")), max_bytes=2_000_000)
+    app = Starlette(routes=page_routes(handlers, Settings(), space))
     app.auth = None
     return app
 

@@ -1,19 +1,37 @@
 """Which models browsers can run, what their manifest says, and the static site: without a browser."""
 
+import asyncio
 import gzip
+import inspect
 import json
 import shutil
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
+from starlette.applications import Starlette
 
-from demo.device_files import NotOnDevice, code_files, manifest, network_file, runtime_file
+from demo.device_camera import device_routes
+from demo.device_files import (
+    NotOnDevice,
+    SiteError,
+    WebFile,
+    code_files,
+    manifest,
+    network_file,
+    runtime_file,
+    write_site,
+)
 from demo.serving import ServedModel, find_model
 from demo.settings import ModelChoice
-from demo.site import SiteError, write_site
 from model.model_files import ModelFileError
+from model.pipeline_age_gender import AgeGenderPipeline
+from model_card.output_files import only_writer
 from model_card.requirements import WEIGHTS, sha256
+from scripts import export_web
 from tests.support.demo_server import ROOT
 from tests.support.tiny_model import save_tiny_model
 
@@ -85,6 +103,42 @@ def test_the_manifest_says_what_answers_depend_on(served: ServedModel):
     assert described["config"]["gender_threshold"] == 0.7
     assert described["preprocessor"] == json.loads((served.folder / "preprocessor_config.json").read_text())
     assert described["files"]["model"]["bytes"] == len(b"a network")
+    default = inspect.signature(AgeGenderPipeline.preprocess).parameters["min_score"].default
+    assert described["detector"]["min_score"] == default
+
+
+def ask(app: Starlette, times: int) -> list[tuple[int, dict]]:
+    """So many visitors at the same time -> status and JSON of each answer."""
+
+    async def get() -> list[httpx.Response]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://demo") as http:
+            return await asyncio.gather(*(http.get("/device/models/0.json") for _ in range(times)))
+
+    return [(answer.status_code, answer.json()) for answer in asyncio.run(get())]
+
+
+@pytest.mark.parametrize("can_run", [True, False])
+def test_a_manifest_is_made_once_and_not_by_the_thread_that_serves(
+    served: ServedModel, monkeypatch: pytest.MonkeyPatch, can_run: bool
+):
+    makers = []
+
+    def counted(folder: Path) -> WebFile:
+        makers.append(threading.current_thread())
+        return network_file(folder)
+
+    monkeypatch.setattr("demo.device_camera.network_file", counted)
+    if not can_run:
+        (served.folder / "onnx" / "model_web.onnx").unlink()
+    app = Starlette(routes=device_routes([served]))
+    app.auth = None
+    answers = ask(app, 10)
+    shutil.rmtree(served.folder)
+    answers += ask(app, 10)
+    assert {status for status, _ in answers} == {200 if can_run else 404}
+    assert all(body == answers[0][1] for _, body in answers)
+    assert len(makers) == 1
+    assert makers[0] is not threading.main_thread()
 
 
 def test_the_runtime_is_the_pinned_one():
@@ -104,6 +158,39 @@ def test_modules_name_no_other_site():
         if not path.startswith("device/runtime/"):
             assert b"http://" not in content.replace(b"http://www.w3.org/2000/svg", b""), path
             assert b"https://" not in content, path
+
+
+def test_a_site_is_whole_or_as_it_was(served: ServedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A start that ends while it writes leaves the earlier site, and the next one what nobody needs any more."""
+    site = tmp_path / "site"
+    write_site(served, site)
+    (site / "old.js").write_text("")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", lambda path, target: (_ for _ in ()).throw(OSError("the disk is full")))
+        with pytest.raises(OSError, match="the disk is full"):
+            write_site(served, site)
+    assert (site / "old.js").exists()
+    paths = write_site(served, site)
+    assert sorted(path.relative_to(site) for path in site.rglob("*") if path.is_file()) == paths
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_two_exports_do_not_write_one_site(served: ServedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    site = tmp_path / "site"
+    monkeypatch.setattr(sys, "argv", ["export_web", "--model", str(served.folder), "--output", str(site)])
+    with only_writer(site, "--output"), pytest.raises(SystemExit, match="Another start that writes to"):
+        export_web.main()
+    export_web.main()
+    assert (site / "index.html").is_file()
+
+
+def test_a_linked_card_is_not_published(served: ServedModel, tmp_path: Path):
+    (tmp_path / "secret").write_text("a secret")
+    card = served.folder / "README.md"
+    card.unlink(missing_ok=True)
+    card.symlink_to(tmp_path / "secret")
+    write_site(served, tmp_path / "site")
+    assert "secret" not in (tmp_path / "site" / "model" / "README.md").read_text()
 
 
 def test_a_site_replaces_an_earlier_one_and_nothing_else(served: ServedModel, tmp_path: Path):

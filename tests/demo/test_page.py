@@ -10,9 +10,9 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Download, Page, expect
-from skimage.data import astronaut
+from playwright.sync_api import Browser, Page, expect
 
+from scripts.benchmarks.visiting import picture_with_faces
 from tests.support.demo_server import DemoServer
 from tests.support.visitors import choose, copy_picture, drop, log_in, tab_to, visit
 
@@ -76,14 +76,12 @@ def test_one_face_is_said_once_and_in_any_ranges(page: Page, portrait: Path):
     ranges = page.get_by_label("Age ranges")
     assert not re.search("FairFace|DIT825", ranges.inner_text())
     ranges.select_option("Child / adult")
-    page.get_by_text("Probability of each age range").click()
     expect(bold).to_have_text("18+" if age >= 18 else "0-17")
     ranges.select_option("Type your own")
     own = page.get_by_label("Your ranges")
     own.fill("0-17, 20+")
     expect(page.get_by_text("A range is missing: add 18-19")).to_be_visible()
     own.fill("0-116")
-    page.get_by_text("Probability of each age range").click()
     expect(bold).to_have_text("0+")
     # the model was asked once, and nothing about it stays in the browser
     asked = page.evaluate(
@@ -124,6 +122,27 @@ def test_several_faces_are_rows_linked_to_their_pins(page: Page, two: Path):
     page.keyboard.press("Enter")
     expect(page.locator(".face").nth(1).locator(".curve")).to_be_visible()
     expect(rows.nth(1)).to_have_attribute("aria-expanded", "true")
+    # rows move into sight at once for those who want no motion
+    page.evaluate(
+        """() => {
+          const scroll = Element.prototype.scrollIntoView
+          window.scrolled = []
+          Element.prototype.scrollIntoView = function (how) { scrolled.push(how.behavior); scroll.call(this, how) }
+        }"""
+    )
+    for motion in ("reduce", "no-preference"):
+        page.emulate_media(reduced_motion=motion)
+        second.locator("rect.box").click()
+    assert page.evaluate("scrolled") == ["instant", "smooth"]
+    # 17 faces fit in two screens
+    group = two.with_name("group.jpg")
+    group.write_bytes(picture_with_faces(17))
+    choose(page, group, button="New picture")
+    expect(rows).to_have_count(17)
+    for width, height in ((1280, 900), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        expect(page.locator(".annotated circle.pin")).to_have_count(17)
+        assert page.evaluate("document.documentElement.scrollHeight") <= 2 * height
 
 
 def test_saliency_maps_are_made_on_demand(page: Page, portrait: Path):
@@ -143,78 +162,6 @@ def test_picture_without_a_face_can_be_answered_as_a_whole_without_a_promise(pag
     expect(page.get_by_text("No face was found here.")).to_be_visible()
     expect(page.get_by_text("1 face found")).to_have_count(0)
     expect(page.get_by_text("For about 80% of faces")).to_have_count(0)
-
-
-def test_a_kind_of_picture_that_the_browser_cannot_show_is_shown_by_the_server(
-    page: Page, portrait: Path, tmp_path: Path
-):
-    tiff = tmp_path / "portrait.tiff"
-    Image.open(portrait).save(tiff)
-    choose(page, tiff)
-    expect(page.locator(".hero-age")).to_be_visible()
-    expect(page.locator(".annotated img")).to_have_js_property("naturalWidth", 512)
-    expect(page.locator(".annotated rect.box")).to_have_count(1)
-
-
-def test_a_large_photo_is_reduced_before_it_is_sent(page: Page, tmp_path: Path):
-    photo = tmp_path / "photo.jpg"
-    noise = np.random.default_rng(0).integers(0, 40, (3072, 3072, 3), np.uint8)
-    large = np.asarray(Image.fromarray(astronaut()).resize((3072, 3072))) // 2 + noise
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise, as phones write it
-    Image.fromarray(np.rot90(large)).save(photo, quality=92, exif=exif)
-    assert photo.stat().st_size > 3_000_000
-    with page.expect_request("**/page/answer") as question:
-        choose(page, photo)
-    assert int(question.value.all_headers()["content-length"]) < photo.stat().st_size / 3
-    expect(page.locator(".hero-age")).to_be_visible()
-    box, shown = (page.locator(name).bounding_box() for name in (".annotated rect.box", ".annotated img"))
-    assert (box["x"] - shown["x"]) / shown["width"] == pytest.approx(178 / 512, abs=0.03)
-    assert (box["y"] - shown["y"]) / shown["height"] == pytest.approx(66 / 512, abs=0.03)
-
-
-def picture_of(download: Download) -> Image.Image:
-    return Image.open(io.BytesIO(Path(download.path()).read_bytes()))
-
-
-def test_the_card_and_the_copy_are_made_in_the_browser(page: Page, portrait: Path):
-    choose(page, portrait)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download").click()
-    copy = picture_of(download.value)
-    assert (copy.format, copy.size, download.value.suggested_filename) == ("JPEG", (512, 512), "portrait-age.jpg")
-    drawn = np.abs(np.asarray(copy.convert("RGB"), int) - astronaut()).max(axis=2) > 60
-    assert drawn[60:180, 170:280].sum() > 300, "the box"
-    page.get_by_role("button", name="Share", exact=True).click()
-    card = page.get_by_role("img", name="The share card")
-    for shape, size in (("Wide", (1200, 630)), ("Square", (1080, 1080))):
-        page.get_by_text(shape, exact=True).click()
-        expect(card).to_have_js_property("naturalWidth", size[0])
-        with page.expect_download() as download:
-            page.get_by_role("button", name="Download card").click()
-        assert picture_of(download.value).size == size
-    page.get_by_role("button", name="Copy").click()
-    expect(page.get_by_text("Copied")).to_be_visible()
-    kinds = page.evaluate("navigator.clipboard.read().then(items => items[0].types)")
-    assert kinds == ["image/png"]
-    page.keyboard.press("Escape")
-    expect(card).to_have_count(0)
-
-
-def test_enlarging_really_enlarges(page: Page, portrait: Path):
-    small = portrait.with_name("small.png")
-    Image.open(portrait).resize((200, 200)).save(small)
-    choose(page, small)
-    shown = page.locator(".picture .annotated img").bounding_box()
-    page.get_by_role("button", name="Enlarge").click()
-    large = page.locator("dialog .annotated img").bounding_box()
-    assert large["width"] > 2 * shown["width"]
-    size = page.viewport_size
-    assert large["y"] >= 0
-    assert large["y"] + large["height"] <= size["height"]
-    expect(page.locator("dialog rect.box")).to_have_count(1)
-    page.get_by_role("button", name="Close").click()
-    expect(page.locator("dialog")).to_have_count(0)
 
 
 def test_the_age_is_on_a_phones_first_screen(browser: Browser, demo: DemoServer, portrait: Path):

@@ -6,7 +6,7 @@ from playwright.sync_api import Page
 
 from model.configuration_age_gender import RANGE_SETS, parse_age_ranges
 from model.errors import AgeGenderError
-from trainer.csv_tables import safe_cell
+from model_card.output_files import safe_cell
 
 
 pytestmark = pytest.mark.slow

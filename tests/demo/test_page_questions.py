@@ -1,5 +1,6 @@
 """What a visitor asks on the Pictures tab and is refused, takes back or asks again, in a real Chromium."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,23 @@ def test_a_question_that_is_refused_can_be_asked_again(page: Page, portrait: Pat
 
 
 def test_a_question_can_be_cancelled_and_a_later_picture_wins(page: Page, portrait: Path, two: Path):
+    line = page.context.new_cdp_session(page)
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 10_000}  # bytes a second
+    line.send("Network.enable")
+    line.send("Network.emulateNetworkConditions", slow)
+    choose(page, portrait)
+    waiting = page.locator(".waiting")
+    expect(waiting).to_have_css("animation-delay", "0.3s")  # what is answered before shows no skeleton
+    expect(waiting).to_have_css("opacity", "1")
+    expect(waiting.locator(".ghost-age")).to_be_visible()
+    said = re.compile(r"^Sending: (\d+)%$")
+    expect(waiting.locator(".hero-lead")).to_have_text(said)
+    first = int(said.match(waiting.locator(".hero-lead").inner_text())[1])
+    assert 0 < first < 100
+    assert first / 100 <= waiting.locator("progress").evaluate("bar => bar.value") + 0.005 < 1.005
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("button", name="Choose photos")).to_be_visible()
+    line.detach()  # and the line is fast again
     hold_first_question(page)
     with page.expect_request("**/page/answer"):
         choose(page, portrait)

@@ -1,13 +1,15 @@
 """The live camera, About, both languages and every control of the page, in a real Chromium."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from demo.texts import TEXTS
+from demo.page import TEXTS
 from tests.support.demo_server import DemoServer
 from tests.support.visitors import choose, log_in, reload, start_webcam, visit
 
@@ -119,7 +121,18 @@ def test_about_opens_with_figures_and_has_the_whole_card(page: Page, demo: DemoS
     expect(page.locator("#card img")).to_have_js_property("naturalWidth", 30)
 
 
-def test_a_german_browser_reads_german_only(browser: Browser, demo: DemoServer, portrait: Path):
+def test_the_javascript_of_the_api_page_answers_as_pasted_into_the_console(page: Page, demo: DemoServer):
+    snippets = httpx.get(f"{demo.url}/gradio_api/info").json()["named_endpoints"]["/predict"]["code_snippets"]
+    console = page.context.new_cdp_session(page)
+    with page.expect_console_message() as printed:
+        pasted = {"expression": snippets["javascript"], "replMode": True, "awaitPromise": True}
+        assert "exceptionDetails" not in console.send("Runtime.evaluate", pasted)
+    [face] = json.loads(printed.value.text)
+    assert face["box"] == pytest.approx([178, 66, 270, 177], abs=4)
+    assert face["age_interval"][0] <= face["age"] <= face["age_interval"][1] + 1
+
+
+def test_a_german_browser_reads_german_only(browser: Browser, demo: DemoServer, portrait: Path, two: Path):
     english = {text for key, text in TEXTS["en"].items() if TEXTS["de"][key] != text and len(text) > 3}
     said = """() => [document.body.innerText, document.title,
       ...[...document.querySelectorAll('[aria-label]')].map(one => one.ariaLabel)]"""
@@ -131,9 +144,22 @@ def test_a_german_browser_reads_german_only(browser: Browser, demo: DemoServer, 
         expect(page.locator(".hero-age")).to_be_visible()
         answer = page.evaluate(said)
         assert page.evaluate("document.documentElement.lang") == "de"
-    words = {line.strip() for part in [*first_screen, *answer] for line in (part or "").splitlines()}
+        bad = portrait.with_name("bad.png")
+        bad.write_bytes(b"not a picture")
+        choose(page, two, bad, button="Bilder hinzufügen")
+        expect(page.locator(".all-faces tbody tr")).to_have_count(4)
+        several = page.evaluate(said)
+        choose(page, bad, button="Neues Bild")
+        expect(page.get_by_role("alert")).to_contain_text(TEXTS["de"]["error_picture"])
+        error = page.evaluate(said)
+        page.get_by_role("tab", name="Über").click()
+        expect(page.locator("#about")).to_contain_text(TEXTS["de"]["about_unmeasured"])
+        about = page.evaluate(said)
+    parts = [*first_screen, *answer, *several, *error, *about]
+    words = {line.strip() for part in parts for line in re.split(r"[\n\t]", part or "")}
     assert words & english == set()
     assert {"Wie alt sieht dieses Gesicht aus?", "Live-Kamera", "Jahre"} <= words
+    assert {TEXTS["de"]["all_faces"], TEXTS["de"]["about_served"]} <= words
 
 
 def test_visitor_logs_in_and_chooses_a_model(browser: Browser, guarded: DemoServer, portrait: Path):

@@ -11,6 +11,7 @@ from transformers import (
     AutoModel,
     CLIPConfig,
     CLIPModel,
+    ResNetConfig,
     SiglipConfig,
     SiglipModel,
     ViTMAEConfig,
@@ -171,6 +172,30 @@ def test_half_precision_weights_become_those_of_the_heads(tmp_path):
 def test_what_cannot_be_a_backbone_is_refused_by_name(kind, image_size, message):
     with pytest.raises(BackboneError, match=message):
         AgeGenderModel(AgeGenderConfig(backbone_config=small_config(kind), image_size=image_size))
+
+
+def test_a_resnet_with_the_layers_of_dlib(tmp_path):
+    """They pad no map that they halve, for even and odd sides; the option is saved with the model."""
+    backbone_config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], layer_type="basic")
+    backbone_config.dlib_layers = True
+    config = AgeGenderConfig(backbone_config=backbone_config, image_size=72)
+    model = AgeGenderModel(config).eval()
+    pictures = torch.randn(2, 3, 72, 72, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for side, of_map in (
+            (72, 8),
+            (68, 7),
+            (64, 7),
+        ):  # 33, 31 and 29 after the first convolution, then 16, 15 and 14
+            pictures = pictures[..., :side, :side]
+            assert model.backbone(pictures).last_hidden_state.shape == (2, 16, of_map, of_map)
+        model.save_pretrained(tmp_path)
+        loaded = AgeGenderModel.from_pretrained(tmp_path)
+        torch.testing.assert_close(loaded(pictures).age_logits, model(pictures).age_logits)
+    for other in (small_config("vit"), ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1])):
+        other.dlib_layers = True
+        with pytest.raises(BackboneError, match="cannot be the backbone: dlib_layers is for a resnet of basic blocks"):
+            AgeGenderModel(AgeGenderConfig(backbone_config=other, image_size=32))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is installed here")

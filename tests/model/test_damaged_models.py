@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from demo.about import card_markdown
-from demo.serving import ModelNotServable, find_model
+from demo.serving import ModelNotServable, card_markdown, find_model
 from demo.settings import ModelChoice
 from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
@@ -17,7 +16,7 @@ from model.face_detection import YUNET_FILE
 from model.model_files import ModelFileError, ModelWeightsError, load_image_processor
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
-from model_card.pushed_files import ModelFolderError, files_to_push
+from model_card.push import ModelFolderError, files_to_push
 from scoring.run import ScoringOptions, load_scorer
 from tests.model.test_backbones import small_config
 from tests.support.damaged_folders import Damage, by_link, changed, cut, shards_elsewhere, text, weights

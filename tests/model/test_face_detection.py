@@ -12,7 +12,7 @@ from model.cascade_detection import CascadeDetector
 from model.configuration_age_gender import UTKFACE_LANDMARKS_XY
 from model.face_alignment import Face, align, crop_matrix, resize_square
 from model.face_detection import YUNET_FILE, YuNetDetector
-from scripts.benchmarks.portrait import PORTRAIT, on_canvas, scaled, tilted
+from scripts.benchmarks.turned_faces import PORTRAIT, on_canvas, scaled, tilted
 
 
 FACE_XYXY = np.array([175, 65, 272, 178])
@@ -107,7 +107,7 @@ def test_turned_faces_are_found_and_turned_upright(side: int, degrees: int):
     matrix = cv2.getRotationMatrix2D((239.5, 239.5), -degrees, 1)
     turned = cv2.warpAffine(picture, matrix, (480, 480), borderValue=(120, 120, 120))
     [detected] = YUNET.detect(turned)
-    boxed = YUNET.find_landmarks(turned, Face.from_box(detected.box_xyxy, (480, 480)))
+    [boxed] = YUNET.find_landmarks(turned, [Face.from_box(detected.box_xyxy, (480, 480))])
     for face in (detected, boxed):
         assert abs((face.roll_degrees - as_it_was.roll_degrees - degrees + 180) % 360 - 180) < 8
         assert face.is_roll_certain
@@ -138,7 +138,7 @@ def test_both_detectors_give_nearly_the_same_crop():
     ids=["as detected", "whole head", "tight", "beside"],
 )
 def test_landmarks_of_a_box_from_elsewhere(box_xyxy):
-    face = YUNET.find_landmarks(PORTRAIT, Face(np.array(box_xyxy, float)))
+    [face] = YUNET.find_landmarks(PORTRAIT, [Face(np.array(box_xyxy, float))])
     [detected] = YUNET.detect(PORTRAIT)
     assert np.abs(face.landmarks_xy - detected.landmarks_xy).max() < 4
     assert (face.box_xyxy == box_xyxy).all()
@@ -148,7 +148,7 @@ def test_landmarks_of_a_box_from_elsewhere(box_xyxy):
 @pytest.mark.parametrize("box_xyxy", [(300, 300, 400, 400), (-50, -50, 10, 10), (500, 500, 900, 900)])
 def test_box_without_a_face_stays_as_it_is(box_xyxy):
     face = Face(np.array(box_xyxy, float))
-    assert YUNET.find_landmarks(PORTRAIT, face) is face
+    assert YUNET.find_landmarks(PORTRAIT, [face]) == [face]
     assert align(PORTRAIT, face, UTKFACE_LANDMARKS_XY, 32).shape == (32, 32, 3)
 
 

@@ -12,7 +12,7 @@ from model.face_alignment import HalvedPicture, shrink, square_matrix, warp_squa
 from model.face_detection import YUNET_FILE, YuNetDetector
 from model.face_network import YuNetNetwork
 from model.face_search import CANDIDATE_SCORE, COARSE_SIDE, find_regions, search
-from scripts.benchmarks.portrait import PORTRAIT, on_canvas, scaled
+from scripts.benchmarks.turned_faces import PORTRAIT, on_canvas, scaled
 
 
 WEIGHTS = Path(__file__).parents[2] / "model" / YUNET_FILE
@@ -36,6 +36,16 @@ def test_network_finds_what_opencv_finds(engine: str, picture: np.ndarray, score
     assert rows.shape == ((0, 15) if expected is None else expected.shape)
     if expected is not None:
         assert np.abs(rows - expected).max() < 0.001
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "opencv"])
+@pytest.mark.parametrize("shape_hw", [(30, 1920), (8, 700), (1920, 20)])
+def test_a_strip_holds_no_face(engine: str, shape_hw: tuple[int, int]):
+    """OpenCV computes faces of infinite size in pictures of up to 32 pixels in height, at the finest scale too."""
+    strip = np.random.default_rng(0).integers(0, 256, (*shape_hw, 3), dtype=np.uint8)
+    network = YuNetNetwork(WEIGHTS, engine)
+    assert np.isfinite(network.candidates(strip, 0.0)).all()
+    assert [len(found) for found in search(network, strip)] == [0, 0]
 
 
 def test_without_onnxruntime_the_faces_are_the_same(monkeypatch: pytest.MonkeyPatch):
@@ -73,7 +83,10 @@ def test_far_faces_are_found_as_by_a_search_of_the_whole_picture_at_the_fine_sca
     for x, y in places:
         picture[y : y + 2 * side, x : x + 2 * side] = head
     fine = shrink(picture, 1920 / width)
-    for rows, scale in ((search(network, picture), 1), (network.detect(fine, CANDIDATE_SCORE), width / fine.shape[1])):
+    for rows, scale in (
+        (search(network, picture)[0], 1),
+        (network.detect(fine, CANDIDATE_SCORE), width / fine.shape[1]),
+    ):
         centers_xy = (rows[:, :2] + rows[:, 2:4] / 2) * scale
         for place in places:
             assert np.linalg.norm(centers_xy - place - side, axis=1).min() < side / 2

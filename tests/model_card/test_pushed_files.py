@@ -13,7 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from safetensors.numpy import save_file
 
-from model_card.pushed_files import ModelFolderError, belongs_to_model, files_to_push
+from model.face_detection import YUNET_FILE
+from model_card.push import ModelFolderError, belongs_to_model, files_to_push
 from tests.support.clean_environment import required_distributions
 from tests.support.hub_server import HubServer
 
@@ -24,6 +25,19 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_what_others_put_into_the_repository_is_not_the_models():
     assert all(map(belongs_to_model, ["handler.py", "figures/a.png", "onnx/model.onnx", "config.json"]))
     assert not any(map(belongs_to_model, ["old/handler.py", "docs/figures/a.png", "a/onnx/model.onnx", "notes.txt"]))
+
+
+def test_a_folder_without_code_shares_that_of_the_shipped_model(model_folder):
+    whole = files_to_push(model_folder)
+    for path in [*model_folder.glob("*.py"), model_folder / "requirements.txt", model_folder / YUNET_FILE]:
+        path.unlink()
+    shared = files_to_push(model_folder)
+    assert set(shared) == set(whole)
+    assert shared["config.json"] == model_folder / "config.json"
+    assert {file.parent for name, file in shared.items() if name.endswith(".py")} == {ROOT / "model"}
+    assert all(
+        file.read_bytes() == (ROOT / "model" / name).read_bytes() for name, file in shared.items() if ".py" in name
+    )
 
 
 def truncate(path: Path) -> None:

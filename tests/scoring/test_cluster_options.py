@@ -54,7 +54,7 @@ def test_addresses_that_do_not_answer(options):
 
 def test_machines_with_other_versions():
     pytest.importorskip("ray", reason="needs Ray: pip install -r requirements-scale.txt")
-    from cluster.connection import check_versions, versions
+    from cluster.machines import check_versions, versions
 
     check_versions("10.0.0.2", versions(), versions())
     older = versions() | {"torch": "2.0.0", "code of this repository": "0"}

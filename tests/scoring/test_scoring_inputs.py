@@ -2,6 +2,8 @@
 
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -288,3 +290,10 @@ def test_results_among_the_pictures_are_not_counted(tmp_path):
         tmp_path, {"a.jpg": b"x", "faces.csv": b"", "faces.csv.parts/part-000000.parquet": b"", "old.csv": b""}
     )
     assert InputSummary.of(open_sources([str(tmp_path)], output=output)).skipped == {".csv": 1}
+
+
+@pytest.mark.slow
+def test_datasets_is_imported_only_for_a_set_of_the_hub():
+    """It takes 40 MiB, in each process that scores."""
+    code = "import sys, scoring.run; sys.exit('datasets' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0

@@ -111,6 +111,17 @@ def write_film(path: Path, container: str, codec: str, size_wh: tuple[int, int],
     return path
 
 
+def test_a_video_of_huge_frames_is_refused_by_its_header(tmp_path):
+    path, (width, height) = tmp_path / "film.avi", (8_192, 6_400)
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuvj420p"
+        film.mux(stream.encode(av.VideoFrame(width, height, "yuvj420p")))
+        film.mux(stream.encode(None))
+    [entry] = read_entries(all_entries(open_sources([str(path)])))
+    assert re.search("the video .*8192 x 6400", entry.problem)
+
+
 FILMS = {
     ".3gp": ("3gp", "h263"),
     ".m2ts": ("mpegts", "mpeg2video"),

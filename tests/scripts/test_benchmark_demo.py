@@ -1,5 +1,6 @@
 """The demo's benchmarks measure what they say: as many faces as they name, and answers that identify their picture."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -9,10 +10,9 @@ import pytest
 
 from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
-from scripts.benchmarks.browser import picture_with_faces
 from scripts.benchmarks.demo import FACES
-from scripts.benchmarks.demo_process import DemoEnded, running_demo
 from scripts.benchmarks.measuring import meanwhile
+from scripts.benchmarks.visiting import DemoEnded, picture_with_faces, running_demo
 from tests.support.demo_server import ROOT, DemoServer
 
 
@@ -27,6 +27,17 @@ def test_every_request_of_a_load_is_answered(tmp_path: Path):
         command = [sys.executable, "-m", "scripts.benchmarks.load", demo.url, "--clients", "3", "--requests", "6"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "3 clients: {'answered': 6}" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_load_under_attack_is_one_command():
+    options = ["--attack", "--clients", "2", "--requests", "4"]
+    command = [sys.executable, "-m", "scripts.benchmarks.load", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.search(r"2 clients: [\d.]+ answers a second, [\d.]+ under attack \([\d.]+%\)", done.stdout)
+    assert re.search(r"for each of their answers: \d+ ms, \d+ ms under attack \([\d.]+%\)", done.stdout)
+    assert re.search(r"one visitor under attack: p50 [\d.]+ s, p95 [\d.]+ s", done.stdout)
+    assert re.search(r"of a core meanwhile; what it got: \{.*'413': \d+", done.stdout)
 
 
 @pytest.mark.slow

@@ -15,11 +15,9 @@ from scripts.import_faceres import (
     FaceresError,
     main,
     make_backbone,
-    measure_batch_norms,
-    original_answer,
     read_tensors,
 )
-from trainer.build_model import build_model
+from trainer.build_model import build_model, measure_batch_norms
 from trainer.model_arguments import ModelArguments
 
 
@@ -104,9 +102,6 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
 def test_the_backbone_computes_what_tensorflow_does(tensors, images):
     features = make_backbone(tensors)(normalised(images)).pooler_output
     torch.testing.assert_close(features, reference_features(tensors, images), rtol=1e-3, atol=1e-3)
-    ages, male = original_answer(tensors, features)
-    torch.testing.assert_close(ages.sum(dim=1), torch.ones(8))
-    assert male.shape == (8,)
 
 
 @torch.no_grad()

@@ -1,15 +1,21 @@
-"""`python -m tests.support.full_disk_upload FOLDER`: an upload of 3 MB onto a smaller disk, past the check for room."""
+"""`python -m tests.support.full_disk_upload FOLDER upload|desk`: 3 MB onto a smaller disk, past the check for room, as an upload
+or as a picture with its question.
+"""
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
+from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from demo import storage
-from demo.uploads import StrictMultiPartParser
+from demo.desk import Desk
+from demo.uploads import PictureParser, StrictMultiPartParser
 
 
 async def body() -> AsyncIterator[bytes]:
@@ -26,9 +32,21 @@ async def upload(folder: Path) -> None:
     await StrictMultiPartParser(headers, body(), space=space, **options).parse()
 
 
+async def ask_desk(folder: Path) -> None:
+    """Its length is that of the first picture that is not kept in memory."""
+    desk = Desk(1, 1, 10**9, storage.UploadSpace(storage.Files(folder), max_bytes=10**9))
+    app = Starlette(routes=[Route("/", desk.taking(lambda picture, form: "answered"), methods=["POST"])])
+    app.auth = None
+    length = PictureParser.spool_max_size + 1
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(length)}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://demo") as http:
+        answer = await http.post("/", content=body(), headers=headers)
+    raise HTTPException(answer.status_code, answer.json()["detail"])
+
+
 if __name__ == "__main__":
     storage.FREE_BYTES = 0
     try:
-        asyncio.run(upload(Path(sys.argv[1])))
+        asyncio.run({"upload": upload, "desk": ask_desk}[sys.argv[2]](Path(sys.argv[1])))
     except HTTPException as error:
         print(error.status_code, error.detail, sorted(path.name for path in Path(sys.argv[1]).iterdir()))

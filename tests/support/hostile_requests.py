@@ -3,6 +3,7 @@
 import base64
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import httpx
 
@@ -86,6 +87,10 @@ def announced(path: str, length: int) -> Callable[[httpx.Client], str]:
     return send
 
 
+def repeated(text: bytes, length: int) -> bytes:
+    return text * (length // len(text))
+
+
 JSON = {"Content-Type": "application/json"}
 PICTURE_REFUSED = "event: error|event: complete"  # an answer, whatever the file is read as
 TOO_MANY = "^413 .*Expected at most 5,000 values"
@@ -105,6 +110,14 @@ CASES = {
         posted("/gradio_api/queue/join", content=lambda: b'{"data":[' + b'"",' * 600_000 + b'""]}', headers=JSON),
         TOO_MANY,
     ),
+    **{
+        f"{length / 1e6:.0f} MB of {name} to {path}": (
+            posted(f"/gradio_api/{path}", content=partial(repeated, text, length), headers=JSON),
+            TOO_MANY,
+        )
+        for path, length in (("mcp/", 40_000_000), ("stream/x", 2_000_000))
+        for name, text in (("closing brackets", b"]"), ("quotes behind backslashes", b'\\\\"'))
+    },
     "nested 5,000 deep": (
         posted("/gradio_api/queue/join", content=b"[" * 5_000, headers=JSON),
         "^413 .*nested at most 20 deep",

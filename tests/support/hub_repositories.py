@@ -111,6 +111,8 @@ class RepositoryEndpoints(Endpoints):
             "cardData": card,
             "siblings": [{"rfilename": path} for path in sorted(commit.files)],
         }
+        if "blobs" in request.query_params:
+            info["siblings"] = [{"rfilename": path, "size": len(commit.files[path].content)} for path in commit.files]
         if repository.sdk:
             info["sdk"] = repository.sdk
         info |= {key: card[key] for key in ("pipeline_tag", "library_name", "sdk") if key in card}

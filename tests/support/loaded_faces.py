@@ -5,8 +5,8 @@ from datasets import DatasetDict, Features, Image, Value
 
 from tests.support.faces_on_disk import face_files
 from trainer.data.arguments import DataArguments
-from trainer.data.loading import read_pictures
 from trainer.data.manifest import build_manifest
+from trainer.data.sources import read_pictures
 
 
 FILES = face_files(60)

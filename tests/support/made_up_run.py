@@ -95,7 +95,19 @@ def made_up_metrics(weights_sha256: str, unlabelled: Collection[str] = ()) -> di
                 "rotation_degrees": 0.0,
                 "age_mae": {"value": 5.01234, "low": 4.76543, "high": 5.23456, "n": 600},
                 "gender_accuracy": {"value": 0.89123, "low": 0.86543, "high": 0.91234, "n": 600},
-            }
+            },  # a row of an earlier version, and one of this
+            {
+                "margin": 0.0,
+                "rotation_degrees": 0.0,
+                "pixels": 24,
+                "blur": 0.015,
+                "age_mae": {"value": 6.01234, "low": 5.76543, "high": 6.23456, "n": 600},
+                "age_interval": {
+                    "coverage": {"value": 0.80123, "low": 0.76543, "high": 0.83456, "n": 600},
+                    "width_years": {"value": 16.1234, "low": 15.7654, "high": 16.3456, "n": 600},
+                },
+                "gender_accuracy": {"value": 0.88123, "low": 0.85543, "high": 0.90234, "n": 600},
+            },
         ],
     }
 

@@ -19,6 +19,9 @@ class Machines:
     def __init__(self) -> None:
         os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray's spelling; else they wait for every other process
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        # Processes that have imported torch serve the next test too; Ray would end all but one after a second.
+        os.environ["RAY_num_workers_soft_limit"] = "8"  # noqa: SIM112
+        os.environ["RAY_idle_worker_killing_time_threshold_ms"] = "600000"  # noqa: SIM112
         self.cluster = Cluster()
         self._add(num_cpus=0, include_dashboard=False)
         self._workers = [self.add(), self.add()]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from cluster.connection import cluster
+from cluster.machines import cluster
 from model.errors import AgeGenderError
 from scripts.predict import main, read_arguments
 

@@ -36,10 +36,14 @@ class S3Server:
         keys = {"access_key": "loopback", "secret_key": "loopback"}
         fs.S3FileSystem(allow_bucket_creation=True, **options, **keys).create_dir("pictures")
 
-    def check_credentials(self) -> None:
-        """From now on refuse everybody: the server knows no account."""
+    def check_credentials(self, after: int = 0) -> None:
+        """After so many more requests, or from now on, refuse everybody: the server knows no account."""
         headers = {"Content-Type": "text/plain"}
-        urlopen(Request(f"http://{self.host}/moto-api/reset-auth", b"0", headers, method="POST")).read()
+        count = str(after).encode()
+        urlopen(Request(f"http://{self.host}/moto-api/reset-auth", count, headers, method="POST")).read()
+
+    def allow_everybody(self) -> None:
+        self.check_credentials(after=10**9)
 
 
 @contextmanager
@@ -52,7 +56,7 @@ def s3_server() -> Iterator[S3Server]:
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
         try:
-            _wait_for(port)
+            wait_for(port)
             server = S3Server(port)
             server.make_bucket()
             with pytest.MonkeyPatch.context() as patch:
@@ -65,12 +69,12 @@ def s3_server() -> Iterator[S3Server]:
             process.kill()
 
 
-def _wait_for(port: int) -> None:
+def wait_for(port: int) -> None:
     deadline = time.monotonic() + SECONDS_TO_START
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except OSError:
-            assert time.monotonic() < deadline, "moto's server does not answer"
+            assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.05)

@@ -18,8 +18,8 @@ from transformers import (
 from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderModel
 from tests.model.test_modeling import BACKBONES
-from trainer.build_model import age_class_weights, build_model, check_model, read_backbone_config
-from trainer.model_arguments import ModelArguments
+from trainer.build_model import age_class_weights, build_model, check_model
+from trainer.model_arguments import ModelArguments, read_backbone_config
 from trainer.publishing import save_model_folder
 from trainer.recipe import RecipeError
 

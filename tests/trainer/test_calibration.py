@@ -8,7 +8,7 @@ import torch
 from transformers import ViTConfig
 
 from model.configuration_age_gender import AgeGenderConfig
-from model.decoding_age_gender import softmax
+from model.decoding_age_gender import age_interval, softmax
 from model.losses_age_gender import IGNORE_INDEX
 from model.modeling_age_gender import AgeGenderModel
 from trainer.abstention import abstention_threshold
@@ -203,6 +203,28 @@ def test_the_interval_holds_on_each_set(caplog):
     [record] = caplog.records
     assert "street, 300 faces: the interval covers 78.7 %" in record.getMessage()
     assert "ranges only, 100 faces: the interval covers - of 0 exact ages" in record.getMessage()
+
+
+def test_the_interval_is_fitted_to_ranges_where_no_age_is_exact():
+    """Of a model that is too confident. The interval is rather too wide than too narrow: the model knows more of an age than
+    which range it lies in.
+    """
+    random = np.random.default_rng(0)
+    ages = random.integers(0, 90, 4000)
+    logits = -((np.arange(117) - (ages + random.normal(0, 8, 4000))[:, None]) ** 2) / (2 * 5**2)
+    ranges = np.stack([ages // 10 * 10, np.where(ages < 80, ages // 10 * 10 + 9, 116)], axis=1)
+    unlabelled = np.full(4000, IGNORE_INDEX)
+    config = AgeGenderConfig(interval_mass=0.8)
+    fitted = fit_calibration(logits, np.zeros((4000, 2)), ranges, unlabelled, config, 0.95)
+
+    def coverage(mass: float) -> float:
+        low, high = age_interval(softmax(logits), mass).T
+        return ((low <= ages) & (ages <= high)).mean()
+
+    assert coverage(config.interval_mass) < 0.7
+    assert 0.79 < coverage(fitted.interval_mass) < 0.9
+    assert (fitted.evidence["interval_mass"].faces, fitted.evidence["age_temperature"].faces) == (4000, 0)
+    assert fitted.by_set[0].interval_coverage is None  # no exact age says so
 
 
 def test_without_labels_the_configuration_stays():

@@ -5,7 +5,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_sco
 from transformers import EvalPrediction
 
 from model.configuration_age_gender import RANGE_SETS, AgeGenderConfig, parse_age_ranges
-from trainer.evaluation.bootstrap import (
+from trainer.evaluation.predictions import (
     Bootstrap,
     auc_of,
     calibration_error_of,
@@ -14,8 +14,7 @@ from trainer.evaluation.bootstrap import (
     median_of,
     ratio_of,
 )
-from trainer.metrics import AgeGenderMetric, build_compute_metrics, range_indices
-from trainer.running_scores import batch_scores
+from trainer.metrics import AgeGenderMetric, batch_scores, build_compute_metrics, range_indices
 
 
 CONFIG = AgeGenderConfig()

@@ -11,7 +11,7 @@ import pytest
 
 from trainer.arguments import ARGUMENT_CLASSES
 from trainer.devices import DeviceError, check_gpu_is_there, check_processes
-from trainer.experiments.comparisons import read_comparison
+from trainer.experiments.runs import read_comparison
 from trainer.experiments.search import SearchSpace
 from trainer.recipe import RecipeError, parse_recipe
 from trainer.run_record import command_line

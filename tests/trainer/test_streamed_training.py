@@ -9,8 +9,8 @@ from model.modeling_age_gender import AgeGenderModel
 from tests.support.made_up_faces import write_utkface_folder
 from tests.support.training_runs import arguments, losses, record_of
 from trainer.data.arguments import DataArguments
-from trainer.data.loading import read_pictures
 from trainer.data.manifest import build_manifest, write_manifest
+from trainer.data.sources import read_pictures
 from trainer.train import main
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.strided_depthwise import StridedDepthwiseConv2d, train_strided_depthwise_at_stride_one
+from trainer.devices import StridedDepthwiseConv2d, train_strided_depthwise_at_stride_one
 
 
 @pytest.mark.parametrize("side", [7, 8])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.made_up_faces import write_utkface_folder
-from trainer.tracking import report_scalars
+from trainer.publishing import report_scalars
 
 
 ROOT = Path(__file__).parents[2]

@@ -12,14 +12,12 @@ from scripts.tune import main as tune
 from tests.support.made_up_faces import write_utkface_folder
 from tests.support.tiny_model import save_tiny_model
 from trainer.arguments import Arguments
-from trainer.before_training import check_trained_models
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
-from trainer.finetuning import check_same_seed, check_same_splits, describe_finetuned, describe_trained
-from trainer.model_arguments import ModelArguments
+from trainer.finetuning import TrainedModels, describe_trained
 from trainer.recipe import RecipeError
 from trainer.run_record import describe_splits
-from trainer.train import main, prepare_faces
+from trainer.train import check_trained_models, main, prepare_faces
 
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +28,7 @@ def write_run(folder: Path, dataset: str, splits: str, start: Path | None = None
         "arguments": {"dataset": dataset},
         "data": {"splits_sha256": splits, "seed": 0, "also_trained_on": [{"dataset": "both", "splits_sha256": "b"}]},
         "seconds": 60,
-        "started_from": start and describe_finetuned(ModelArguments(finetune_from=str(start))),
+        "started_from": start and describe_trained(str(start), None, "finetune_from"),
     }
     folder.mkdir(exist_ok=True)
     (folder / "training_run.json").write_text(json.dumps(run))
@@ -64,8 +62,9 @@ def test_another_seed_would_train_on_what_was_held_out(tmp_path):
     recipe += ["--dataset", str(tmp_path / "faces"), "--output_dir", str(tmp_path / "second"), "--use_cpu", "true"]
     with pytest.raises(RecipeError, match=r"trained on faces with data_seed 0; with 1 .* Set data_seed: 0\."):
         main([*recipe, "--data_seed", "1"])
-    check_same_seed(describe_finetuned(ModelArguments(finetune_from=str(tmp_path / "first"))), ["faces"], seed=0)
-    check_same_seed(describe_finetuned(ModelArguments(finetune_from=str(tmp_path / "first"))), ["other faces"], seed=1)
+    first = TrainedModels(describe_trained(str(tmp_path / "first"), None, "finetune_from"), [])
+    first.check_same_seed(["faces"], seed=0)
+    first.check_same_seed(["other faces"], seed=1)
 
 
 @pytest.fixture
@@ -95,17 +94,17 @@ def test_splits_of_the_same_seed_may_differ_too(fine_tuning):
 def test_a_set_under_another_name_of_its_family_is_not_taken_for_another(tmp_path):
     known = DatasetDict(train=Dataset.from_dict({"group": ["a", "b"]}))
     write_run(tmp_path / "start", "FairFace-train-40k.tar.gz", describe_splits(known)["splits_sha256"])
-    start = describe_finetuned(ModelArguments(finetune_from=str(tmp_path / "start")))
+    start = TrainedModels(describe_trained(str(tmp_path / "start"), None, "finetune_from"), [])
     other = DatasetDict(train=known["train"].select([0]))
     for name in ("HuggingFaceM4/FairFace", "fairface"):
         with pytest.raises(RecipeError, match=r"was trained on other splits of FairFace-train-40k.tar.gz"):
-            check_same_splits(start, [(name, other)])
-        check_same_splits(start, [(name, known)])
-    check_same_splits(start, [("nu-delta/utkface", other)])
+            start.check_same_splits([(name, other)])
+        start.check_same_splits([(name, known)])
+    start.check_same_splits([("nu-delta/utkface", other)])
 
 
 def test_weights_of_unknown_training(tmp_path):
-    start = describe_finetuned(ModelArguments(finetune_from=str(tmp_path)))
+    start = describe_trained(str(tmp_path), None, "finetune_from")
     assert (start["trained_on"], start["seconds"]) == ([], None)
     (tmp_path / "again").mkdir()
     run = {
@@ -115,4 +114,4 @@ def test_weights_of_unknown_training(tmp_path):
         "started_from": start,
     }
     (tmp_path / "again" / "training_run.json").write_text(json.dumps(run))
-    assert describe_finetuned(ModelArguments(finetune_from=str(tmp_path / "again")))["seconds"] is None
+    assert describe_trained(str(tmp_path / "again"), None, "finetune_from")["seconds"] is None

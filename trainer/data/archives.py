@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Self
+from typing import IO, Self, cast
 
 from trainer.data import DatasetError
 
@@ -73,15 +73,52 @@ def open_archive(path: Path) -> Iterator[tuple[str, Callable[[], Member]]]:
         for name, size, is_file, read in entries(path):
             budget -= size
             if budget < 0:
-                raise DatasetError(
-                    f"{path} expands to more than {MAX_EXPANSION} times its size, like a decompression bomb. "
-                    "If you trust it, unpack it yourself and give the folder."
-                )
+                raise _expands(path)
             yield name, partial(_read_member, path, name, size, is_file, read)
 
 
+def read_tar(name: str, file: IO[bytes]) -> Iterator[Member]:
+    """The members of a .tar, compressed or not, that is read forwards, as from an address; see `read_archive`.
+
+    Args:
+        name: what messages call it.
+    """
+    counted = _Counted(file)
+    expanded = 0
+    with (
+        _damage_as_dataset_error(name),
+        tarfile.open(fileobj=cast(IO[bytes], counted), mode="r|*", tarinfo=_LimitedTarInfo) as archive,
+    ):
+        for info in archive:
+            expanded += info.size
+            if expanded > counted.bytes_read * MAX_EXPANSION + SPARE_BYTES:
+                raise _expands(name)
+            if not info.isdir():
+                read = partial(_read_tar_member, archive, info)
+                yield _read_member(name, _with_slashes(info.name), info.size, info.isreg(), read)
+            archive.members = []  # type: ignore[attr-defined]  # which it would keep until the end
+
+
+def check_zip(path: Path) -> None:
+    """Before something else unpacks it to the disk.
+
+    Raises:
+        DatasetError: as `read_archive`; or it is an archive of another kind, whatever its name says.
+    """
+    with _damage_as_dataset_error(path):
+        if sum(size for _, size, _, _ in _zip_entries(path)) > path.stat().st_size * MAX_EXPANSION + SPARE_BYTES:
+            raise _expands(path)
+
+
+def _expands(path: Path | str) -> DatasetError:
+    return DatasetError(
+        f"{path} expands to more than {MAX_EXPANSION} times its size, like a decompression bomb. "
+        "If you trust it, unpack it yourself and give the folder."
+    )
+
+
 @contextmanager
-def _damage_as_dataset_error(path: Path) -> Iterator[None]:
+def _damage_as_dataset_error(path: Path | str) -> Iterator[None]:
     try:
         yield
     except _HeaderTooLongError as error:
@@ -90,7 +127,7 @@ def _damage_as_dataset_error(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path} cannot be read as an archive ({error}): is the download complete?") from error
 
 
-def _read_member(archive: Path, name: str, size: int, is_file: bool, read: Callable[[], bytes]) -> Member:
+def _read_member(archive: Path | str, name: str, size: int, is_file: bool, read: Callable[[], bytes]) -> Member:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         return Member(name, None, "unsafe path in archive: it leaves the archive's folder")
@@ -103,6 +140,18 @@ def _read_member(archive: Path, name: str, size: int, is_file: bool, read: Calla
             return Member(name, read())
         except _DAMAGED_MEMBER as error:
             return Member(name, None, f"unreadable: {error}")
+
+
+class _Counted:
+    """What tarfile needs of a file that it reads forwards, and how much of it was read."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file, self.bytes_read = file, 0
+
+    def read(self, size: int) -> bytes:
+        content = self._file.read(size)
+        self.bytes_read += len(content)
+        return content
 
 
 class _HeaderTooLongError(Exception):

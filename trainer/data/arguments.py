@@ -91,7 +91,7 @@ class DataArguments:
     )
     age_column: str = field(
         default=Columns.age,
-        metadata={"help": "Column of ages or age ranges; of several, the first that says something in a row."},
+        metadata={"help": "Column of ages or age ranges; of several, the first with a value in a row."},
     )
     birth_column: str = field(
         default=Columns.birth,

@@ -13,10 +13,10 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trainer.data.alignment import CROP_SIDE
 from trainer.data.arguments import DataArguments
 from trainer.data.labels import GENDERS, UNKNOWN, UNKNOWN_RACE
 from trainer.data.report import AGE_RANGES, RACE_ORDER, age_range_index
+from trainer.data.rows import CROP_SIDE
 from trainer.data.splits import SPLITS
 from trainer.plotting import BLUE, GREY, ORANGE, save_figures
 from trainer.run_record import public_name

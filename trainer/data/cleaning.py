@@ -1,7 +1,7 @@
 """Find out what the pictures of a source show: their hashes, their groups of duplicates, and one label for each group."""
 
+from collections import Counter
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,21 @@ from datasets.fingerprint import Hasher
 from PIL import Image
 
 from model.image_loading import load_rgb
+from trainer.data import DatasetError
+from trainer.data.arguments import DataArguments
 from trainer.data.duplicates import Spread, grey_thumbnail, group_duplicates, pixel_hash
 from trainer.data.labels import UNKNOWN, UNKNOWN_RACE
+from trainer.data.picture_files import HIDDEN, NOT_A_PICTURE
 
 
 # Part of the cache key. `datasets` does not see changes inside our functions: raise it when the same pictures get other
 # hashes, thumbnails or groups.
 CLEANING_VERSION = 5
 
-ROWS_AT_ONCE = 2048  # whose pictures are in the memory of this process while a cluster decodes them
-ROWS_A_CALL = 32
+ROWS_A_CALL = 32  # of a cluster
 
 LABELS = ["age", "age_low", "age_high", "gender", "race"]
+SOURCE_LABELS = [f"source_{name}" for name in LABELS]  # as the source gives them
 _FINGERPRINT_FEATURES = Features(
     {
         "pixel_hash": Value("string"),
@@ -42,30 +45,30 @@ def fingerprint_pictures(pictures: Dataset, num_proc: int | None = None, spread:
         spread: decodes on the machines of a cluster in their place, see `trainer.data.duplicates.Spread`.
     """
     images = pictures.select_columns(["image"])
+    options: dict[str, Any] = {
+        "remove_columns": ["image"],
+        "features": _FINGERPRINT_FEATURES,
+        "new_fingerprint": _cache_key(
+            images, "fingerprints"
+        ),  # either way, so that each finds what the other has cached
+    }
     if spread is None:
-        return images.map(
-            fingerprint,
-            input_columns=["image"],
-            remove_columns=["image"],
-            features=_FINGERPRINT_FEATURES,
-            fn_kwargs={"version": CLEANING_VERSION},
-            num_proc=num_proc,
-            desc="Reading pictures",
-        )
+        return images.map(fingerprint, input_columns=["image"], num_proc=num_proc, desc="Reading pictures", **options)
+    starts = range(0, len(images), ROWS_A_CALL)
+    calls = spread(_fingerprint_all, (images[start : start + ROWS_A_CALL]["image"] for start in starts))
 
-    def fingerprints(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        chunks = [batch["image"][start : start + ROWS_A_CALL] for start in range(0, len(batch["image"]), ROWS_A_CALL)]
-        rows = list(chain.from_iterable(spread(_fingerprint_all, chunks)))
+    def take_fingerprints(indices: list[int]) -> dict[str, list[Any]]:
+        rows = next(calls)
         return {name: [row[name] for row in rows] for name in _FINGERPRINT_FEATURES}
 
     return images.map(
-        fingerprints,
+        take_fingerprints,
+        input_columns=[],
+        with_indices=True,
         batched=True,
-        batch_size=ROWS_AT_ONCE,
-        remove_columns=["image"],
-        features=_FINGERPRINT_FEATURES,
-        new_fingerprint=_cache_key(images, "fingerprints"),
+        batch_size=ROWS_A_CALL,
         desc="Reading pictures on the cluster",
+        **options,
     )
 
 
@@ -74,11 +77,11 @@ def _fingerprint_all(images: list[dict[str, Any] | None]) -> list[dict[str, Any]
 
 
 def _cache_key(dataset: Dataset, what: str) -> str:
-    """For a function that `datasets` cannot hash, since it calls a cluster."""
+    """In place of a hash of the function, which may call a cluster: `CLEANING_VERSION` stands for it."""
     return Hasher.hash((dataset._fingerprint, what, CLEANING_VERSION))
 
 
-def fingerprint(image: dict[str, Any] | None, version: int = CLEANING_VERSION) -> dict[str, Any]:
+def fingerprint(image: dict[str, Any] | None) -> dict[str, Any]:
     """Hash, thumbnail and number of pixels of one undecoded picture; `undecodable` says why there are none."""
     nothing = {"pixel_hash": "", "thumbnail": b"", "pixels": 0, "undecodable": ""}
     if image is None:
@@ -100,6 +103,23 @@ def fingerprint(image: dict[str, Any] | None, version: int = CLEANING_VERSION) -
 def open_picture(image: dict[str, Any]) -> Image.Image:
     """Decode {"bytes", "path"} as the pipeline does, and refuse what the pipeline refuses."""
     return Image.fromarray(load_rgb(image["path"] if image["bytes"] is None else image["bytes"]))
+
+
+def check_usable(table: pd.DataFrame, args: DataArguments) -> None:
+    """Raise DatasetError if more than `args.max_unusable_fraction` of the pictures have a problem.
+
+    Files that are not pictures, or hidden, do not count.
+    """
+    pictures = table[~table["problem"].isin([NOT_A_PICTURE, HIDDEN])]
+    failed = pictures[pictures["problem"] != ""]
+    if len(failed) > args.max_unusable_fraction * len(pictures):
+        reasons = Counter(failed["problem"].str.partition(":")[0]).most_common()
+        raise DatasetError(
+            f"{len(failed)} of the {len(pictures)} pictures of {args.dataset} cannot be used, more than the fraction of "
+            f"{args.max_unusable_fraction} that max_unusable_fraction allows: "
+            f"{', '.join(f'{count} {reason}' for reason, count in reasons)}. "
+            f"First: {failed.iloc[0]['file_name']}: {failed.iloc[0]['problem']}."
+        )
 
 
 def find_groups(fingerprints: Dataset, spread: Spread | None = None) -> list[str]:

@@ -14,33 +14,34 @@ from model.image_formats import FORMATS
 from trainer.data import DatasetError
 from trainer.data.archives import is_archive, read_archive
 from trainer.data.labels import FaceLabels, labels_from_name
-from trainer.data.picture_files import files_in, start_of, why_no_picture
-from trainer.data.sources import EXPECTED, FEATURES, as_text, cache_errors_explained
+from trainer.data.picture_files import as_text, files_in, start_of, why_no_picture
+from trainer.data.rows import EXPECTED, FEATURES
 from trainer.data.tables import Columns, MetadataTables
 
 
 SOURCE_VERSION = 4  # part of the cache key: raise it when the same files are read to other rows
 
 
-def read_files(path: Path, columns: Columns, cache_dir: str | None = None) -> Dataset:
-    """A row for every file of a folder or archive: image, file_name, labels and problem. Cached until a file changes.
+def read_files(
+    path: Path, columns: Columns, cache_dir: str | None = None, *, streaming: bool = False
+) -> Dataset | IterableDataset:
+    """A row for every file of a folder or archive: image, file_name, labels and problem.
 
     Pictures of a folder stay paths, those of an archive become bytes in the cache. The labels come from `metadata.csv`
     if there is one, otherwise from UTKFace file names. `problem` says why a row must be dropped; "" if it can be used.
+
+    Args:
+        streaming: read the files anew whenever the rows are iterated over; by default the rows are cached until a file
+            changes.
 
     Raises:
         DatasetError: neither a folder nor an archive, a damaged archive, no picture, no label at all, a `metadata.csv`
             without its columns, or a full disk.
     """
-    with cache_errors_explained(str(path), cache_dir):
-        return Dataset.from_generator(
-            _file_rows, features=FEATURES, cache_dir=cache_dir, gen_kwargs=_row_arguments(path, columns)
-        )
-
-
-def stream_files(path: Path, columns: Columns) -> IterableDataset:
-    """The rows of `read_files`, read in order whenever they are iterated over."""
-    return IterableDataset.from_generator(_file_rows, features=FEATURES, gen_kwargs=_row_arguments(path, columns))
+    arguments = _row_arguments(path, columns)
+    if streaming:
+        return IterableDataset.from_generator(_file_rows, features=FEATURES, gen_kwargs=arguments)
+    return Dataset.from_generator(_file_rows, features=FEATURES, cache_dir=cache_dir, gen_kwargs=arguments)
 
 
 def _row_arguments(path: Path, columns: Columns) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """Load any source of labelled faces as train, validation and test splits that share no picture.
 
-`load_faces` reads from top to bottom: a prepared set has its splits already; a stream gets them from a manifest; any other
-source is read, cleaned and split here.
+A prepared set has its splits already; a stream gets them from a manifest; any other source is read, cleaned and split here.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -24,14 +22,12 @@ from datasets import (
 )
 
 from trainer.data import DatasetError
-from trainer.data.alignment import align_faces
 from trainer.data.arguments import DataArguments
 from trainer.data.cleaning import fingerprint
-from trainer.data.file_sources import read_files, stream_files
-from trainer.data.manifest import build_manifest, face_features, read_manifest, shuffled_rows, split_faces
-from trainer.data.own_pictures import folders_of_set
-from trainer.data.sources import label_rows, open_table
-from trainer.data.splits import SPLITS
+from trainer.data.manifest import build_manifest, face_features, read_manifest
+from trainer.data.rows import align_faces
+from trainer.data.sources import is_prepared, open_table, read_pictures
+from trainer.data.splits import SPLITS, shuffled_rows, split_faces
 
 
 def load_faces(args: DataArguments, *, seed: int) -> DatasetDict | IterableDatasetDict:
@@ -47,18 +43,24 @@ def load_faces(args: DataArguments, *, seed: int) -> DatasetDict | IterableDatas
     Raises:
         DatasetError: no such source, nothing labelled in it, too much of it unusable, or too little to split.
     """
-    faces = _load_splits(args, seed)
-    return align_faces(faces, args.num_proc) if args.align else faces
-
-
-def _load_splits(args: DataArguments, seed: int) -> DatasetDict | IterableDatasetDict:
     table = open_table(args)
     if table is not None and is_prepared(table):
-        return _prepared_splits(table, args, seed)
-    if args.streaming:
-        return _stream_faces(args, table)
-    pictures = read_pictures(args, table)
-    return select_splits(pictures, build_manifest(pictures, args, seed), args, seed)
+        faces = _prepared_splits(table, args, seed)
+    elif args.streaming and not args.manifest:
+        raise DatasetError(
+            f"{args.dataset} cannot be streamed as it is: finding its duplicates needs all of it. Run "
+            "`python -m scripts.prepare_data` once and stream what it writes, or give its manifest.csv with manifest."
+        )
+    else:
+        pictures = read_pictures(args, table)
+        if args.streaming:
+            faces = _stream_splits(pictures, args)
+        else:
+            manifest = build_manifest(pictures, args, seed)
+            faces = select_splits(pictures, manifest, args, seed)
+    if args.max_samples:
+        faces = _limit(faces, args.max_samples, args)
+    return align_faces(faces, args.num_proc) if args.align else faces
 
 
 def load_whole_set(args: DataArguments) -> DatasetDict:
@@ -83,42 +85,22 @@ def load_whole_set(args: DataArguments) -> DatasetDict:
     return align_faces(whole, args.num_proc) if args.align else whole
 
 
-def read_pictures(args: DataArguments, table: DatasetDict | None = None) -> Dataset:
-    """The source as it is: every file or row with its labels and problems, nothing decoded.
-
-    Args:
-        args: names the source.
-        table: what `open_table` returned, if it was called already. Its splits are joined, since they may leak.
-    """
-    table = open_table(args) if table is None else table
-    if table is None:
-        return read_files(_path(args), args.columns, args.cache_dir)
-    return _label_table(table, args)
-
-
-def _label_table(table: DatasetDict | IterableDatasetDict, args: DataArguments) -> Dataset | IterableDataset:
-    rows = concatenate_datasets(list(table.values()))
-    return label_rows(rows, args.columns, args.dataset, folders_of_set(args.dataset, args.cache_dir))
-
-
 def select_splits(pictures: Dataset, manifest: pd.DataFrame, args: DataArguments, seed: int) -> DatasetDict:
     """The pictures that the manifest keeps, with its labels, as `load_faces` returns them.
 
     Raises:
         DatasetError: a split would be empty.
     """
-    kept = manifest["kept"]
     faces = label_pictures(pictures, manifest)
     splits = DatasetDict()
     for split in SPLITS:
         rows = shuffled_rows(manifest, split, seed)
         if not rows:
             raise DatasetError(
-                f"{kept.sum()} usable faces in {args.dataset} are too few: the {split} split is empty. "
+                f"{manifest['kept'].sum()} usable faces in {args.dataset} are too few: the {split} split is empty. "
                 "Add pictures, or change validation_fraction and test_fraction."
             )
-        fraction = args.max_samples / kept.sum() if args.max_samples else 1.0
-        splits[split] = faces.select(rows[: math.ceil(len(rows) * min(fraction, 1.0))])
+        splits[split] = faces.select(rows)
     return splits
 
 
@@ -129,16 +111,10 @@ def label_pictures(pictures: Dataset, manifest: pd.DataFrame) -> Dataset:
     return concatenate_datasets([pictures.select_columns(["image"]), labels], axis=1)
 
 
-def is_prepared(table: DatasetDict | IterableDatasetDict) -> bool:
-    """Whether scripts.prepare_data wrote these splits."""
-    columns = {"image", "age", "gender", "race", "file_name", "group"}
-    return set(table) == set(SPLITS) and columns <= set(table["train"].column_names or ())
-
-
 def _prepared_splits(
     prepared: DatasetDict | IterableDatasetDict, args: DataArguments, seed: int
 ) -> DatasetDict | IterableDatasetDict:
-    """A prepared set as it is, or split anew into folds, and cut to `args.max_samples`."""
+    """A prepared set as it is, or split anew into folds."""
     if args.manifest or args.split_by != "group":
         raise DatasetError(
             f"{args.dataset} is prepared: its pictures are chosen and split already. Prepare the source again with "
@@ -149,8 +125,7 @@ def _prepared_splits(
             raise DatasetError(
                 "Folds need all labels at once: leave out streaming, or prepare the set once for each fold."
             )
-        return _limit_stream(prepared, args)
-    if args.folds:
+    elif args.folds:
         faces = concatenate_datasets([prepared[split] for split in SPLITS])
         labels = faces.remove_columns(["image"]).to_pandas().assign(kept=True)
         if "age_low" not in labels:
@@ -159,23 +134,13 @@ def _prepared_splits(
             raise DatasetError(f"{args.dataset} was prepared with duplicates: folds need one that was split by group.")
         labels["split"] = split_faces(labels, args, seed)
         prepared = DatasetDict({split: faces.select(shuffled_rows(labels, split, seed)) for split in SPLITS})
-    if args.max_samples:
-        fraction = min(1.0, args.max_samples / sum(map(len, prepared.values())))
-        prepared = DatasetDict(
-            {split: rows.select(range(math.ceil(len(rows) * fraction))) for split, rows in prepared.items()}
-        )
     return prepared
 
 
-def _stream_faces(args: DataArguments, table: IterableDatasetDict | None) -> IterableDatasetDict:
-    """The splits of a manifest, read from the source in its order."""
-    if not args.manifest:
-        raise DatasetError(
-            f"{args.dataset} cannot be streamed as it is: finding its duplicates needs all of it. Run "
-            "`python -m scripts.prepare_data` once and stream what it writes, or give its manifest.csv with manifest."
-        )
+def _stream_splits(pictures: IterableDataset, args: DataArguments) -> IterableDatasetDict:
+    """The splits of `args.manifest`, in the order of the source; a picture is identified by its pixels."""
+    assert args.manifest
     manifest = read_manifest(args.manifest)
-    rows = stream_files(_path(args), args.columns) if table is None else _label_table(table, args)
     kept = manifest[manifest["kept"]]
     if not kept["pixel_hash"].is_unique:
         raise DatasetError(
@@ -189,9 +154,9 @@ def _stream_faces(args: DataArguments, table: IterableDatasetDict | None) -> Ite
         splits[split] = IterableDataset.from_generator(
             _matching_rows,
             features=Features({"image": Image(decode=False), **features}),
-            gen_kwargs={"rows": rows, "faces": faces.to_dict("index"), "manifest": args.manifest},
+            gen_kwargs={"rows": pictures, "faces": faces.to_dict("index"), "manifest": args.manifest},
         )
-    return _limit_stream(splits, args)
+    return splits
 
 
 def _matching_rows(rows: IterableDataset, faces: dict[str, dict[str, Any]], manifest: str) -> Iterator[dict[str, Any]]:
@@ -209,14 +174,18 @@ def _matching_rows(rows: IterableDataset, faces: dict[str, dict[str, Any]], mani
     )
 
 
-def _limit_stream(splits: IterableDatasetDict, args: DataArguments) -> IterableDatasetDict:
-    if not args.max_samples:
-        return splits
-    fractions = {"validation": args.validation_fraction, "test": args.test_fraction}
-    fractions["train"] = 1 - sum(fractions.values())
-    return IterableDatasetDict(
-        {split: rows.take(math.ceil(fractions[split] * args.max_samples)) for split, rows in splits.items()}
-    )
+def _limit(
+    faces: DatasetDict | IterableDatasetDict, most: int, args: DataArguments
+) -> DatasetDict | IterableDatasetDict:
+    """The first rows of each split, about `most` together, and the same fraction of each."""
+    if isinstance(faces, IterableDatasetDict):  # of unknown size
+        fractions = {"validation": args.validation_fraction, "test": args.test_fraction}
+        fractions["train"] = 1 - sum(fractions.values())
+        return IterableDatasetDict(
+            {split: rows.take(math.ceil(fractions[split] * most)) for split, rows in faces.items()}
+        )
+    fraction = min(1.0, most / sum(map(len, faces.values())))
+    return DatasetDict({split: rows.select(range(math.ceil(len(rows) * fraction))) for split, rows in faces.items()})
 
 
 def stream_without_pauses() -> None:
@@ -225,7 +194,3 @@ def stream_without_pauses() -> None:
     `datasets` waits there for Arrow's threads, which may outlive the iterator: https://github.com/apache/arrow/issues/45214.
     """
     datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
-
-
-def _path(args: DataArguments) -> Path:
-    return Path(args.dataset).expanduser()

@@ -11,21 +11,27 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset, Value
 
-from trainer.csv_tables import ENCODING, read_cell, write_csv
+from model_card.output_files import ENCODING, read_cell, write_csv
 from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
-from trainer.data.cleaning import LABELS, find_groups, fingerprint_pictures, merge_duplicates
+from trainer.data.cleaning import (
+    LABELS,
+    SOURCE_LABELS,
+    check_usable,
+    find_groups,
+    fingerprint_pictures,
+    merge_duplicates,
+)
 from trainer.data.duplicates import Spread
 from trainer.data.labels import UNKNOWN
-from trainer.data.picture_files import HIDDEN, NOT_A_PICTURE
-from trainer.data.sources import LABEL_FEATURES, as_text
-from trainer.data.splits import SPLITS, shuffle_key, split_names, stratum
+from trainer.data.picture_files import as_text
+from trainer.data.rows import LABEL_FEATURES
+from trainer.data.splits import SPLITS, duplicate_numbers, split_faces
 from trainer.data.table_limits import check_columns, read_text_table
 
 
 logger = logging.getLogger(__name__)
 
-SOURCE_LABELS = [f"source_{name}" for name in LABELS]
 COLUMNS = ["file_name", "pixel_hash", "group", "split", "kept", "reason", *LABELS, *SOURCE_LABELS]
 
 
@@ -36,7 +42,7 @@ def build_manifest(pictures: Dataset, args: DataArguments, seed: int, spread: Sp
     otherwise begins with a word or two and a colon.
 
     Args:
-        pictures: what `trainer.data.loading.read_pictures` returns.
+        pictures: what `trainer.data.sources.read_pictures` returns.
         args: how to split, and what is too contradictory or unusable.
         seed: of the splits.
         spread: shares the reading and the search for duplicates out, see `trainer.data.duplicates.Spread`.
@@ -51,21 +57,20 @@ def build_manifest(pictures: Dataset, args: DataArguments, seed: int, spread: Sp
     table = table.join(found[["pixel_hash", "pixels"]])
     table[SOURCE_LABELS] = table[LABELS]
     check_usable(table, args)
-    if args.manifest:
-        table = apply_manifest(table, read_manifest(args.manifest), args.manifest)
-        log_unused(table, args.dataset)
-        return table[COLUMNS]
-    table["group"] = find_groups(fingerprints, spread)
-    if args.split_by == "group":
-        table = merge_duplicates(table, args.max_age_spread)
+    if not args.manifest:
+        table["group"] = find_groups(fingerprints, spread)
+        if args.split_by == "group":
+            table = merge_duplicates(table, args.max_age_spread)
+        else:
+            table["reason"] = table["problem"]
+        table = table.assign(kept=table["reason"] == "", split="")
+        table.loc[table["kept"], "split"] = split_faces(table, args, seed)
+        if args.split_by == "picture_purged":
+            held_out = table.loc[table["split"].isin(["validation", "test"]), "group"]
+            leaks = (table["split"] == "train") & table["group"].isin(held_out)
+            table.loc[leaks, ["kept", "reason", "split"]] = [False, "copy: of a picture in validation or test", ""]
     else:
-        table["reason"] = table["problem"]
-    table = table.assign(kept=table["reason"] == "", split="")
-    table.loc[table["kept"], "split"] = split_faces(table, args, seed)
-    if args.split_by == "picture_purged":
-        held_out = table.loc[table["split"].isin(["validation", "test"]), "group"]
-        leaks = (table["split"] == "train") & table["group"].isin(held_out)
-        table.loc[leaks, ["kept", "reason", "split"]] = [False, "copy: of a picture in validation or test", ""]
+        table = apply_manifest(table, read_manifest(args.manifest), args.manifest)
     log_unused(table, args.dataset)
     return table[COLUMNS]
 
@@ -81,47 +86,6 @@ def log_unused(manifest: pd.DataFrame, source: str) -> None:
         dropped = f" Dropped: {', '.join(parts)}." if parts else ""
         half = f" Half used: {', '.join(half_used)}." if half_used else ""
         logger.warning(f"{as_text(source)}: {len(manifest)} files, {len(kept)} kept.{dropped}{half}")
-
-
-def check_usable(table: pd.DataFrame, args: DataArguments) -> None:
-    """Raise DatasetError if more than `args.max_unusable_fraction` of the pictures have a problem.
-
-    Files that are not pictures, or hidden, do not count.
-    """
-    pictures = table[~table["problem"].isin([NOT_A_PICTURE, HIDDEN])]
-    failed = pictures[pictures["problem"] != ""]
-    if len(failed) > args.max_unusable_fraction * len(pictures):
-        reasons = Counter(failed["problem"].str.partition(":")[0]).most_common()
-        raise DatasetError(
-            f"{len(failed)} of the {len(pictures)} pictures of {args.dataset} cannot be used, more than the fraction of "
-            f"{args.max_unusable_fraction} that max_unusable_fraction allows: "
-            f"{', '.join(f'{count} {reason}' for reason, count in reasons)}. "
-            f"First: {failed.iloc[0]['file_name']}: {failed.iloc[0]['problem']}."
-        )
-
-
-def split_faces(table: pd.DataFrame, args: DataArguments, seed: int) -> list[str]:
-    """The split of each kept row, stratified by age range and gender."""
-    contents = content_keys(table)
-    faces = table[table["kept"]]
-    strata = [stratum(*cell) for cell in zip(faces["age_low"], faces["age_high"], faces["gender"], strict=True)]
-    return split_names(
-        contents.tolist(), strata, seed, args.validation_fraction, args.test_fraction, args.folds, args.fold
-    )
-
-
-def content_keys(table: pd.DataFrame) -> pd.Series:
-    """A distinct name for the content of each kept picture: its group, or its pixel hash where duplicates are kept."""
-    faces = table[table["kept"]]
-    if faces["group"].is_unique:
-        return faces["group"]
-    return (table["pixel_hash"] + ":" + _duplicate_numbers(table).astype(str))[table["kept"]]
-
-
-def shuffled_rows(table: pd.DataFrame, split: str, seed: int) -> list[int]:
-    """Index of the kept rows of a split, in an order that content and seed decide."""
-    keys = content_keys(table)[table["split"] == split].map(lambda content: shuffle_key(content, seed))
-    return keys.sort_values().index.tolist()
 
 
 def face_features(manifest: pd.DataFrame) -> dict[str, Value]:
@@ -180,8 +144,8 @@ def apply_manifest(table: pd.DataFrame, manifest: pd.DataFrame, path: str) -> pd
     """
     decoded = manifest[manifest["pixel_hash"] != ""]
     keys = ["pixel_hash", "number"]
-    decoded = decoded.assign(number=_duplicate_numbers(decoded))[[*keys, "group", "split", "kept", "reason", *LABELS]]
-    table = table.assign(number=_duplicate_numbers(table)).drop(columns=LABELS)
+    decoded = decoded.assign(number=duplicate_numbers(decoded))[[*keys, "group", "split", "kept", "reason", *LABELS]]
+    table = table.assign(number=duplicate_numbers(table)).drop(columns=LABELS)
     result = table.merge(decoded, how="left", on=keys, validate="many_to_one", indicator="found")
     lost = int(decoded["kept"].sum()) - int(result["kept"].eq(True).sum())
     if lost:
@@ -198,8 +162,3 @@ def apply_manifest(table: pd.DataFrame, manifest: pd.DataFrame, path: str) -> pd
     for name in LABELS:
         result[name] = result[name].where(known, result[f"source_{name}"]).astype(manifest[name].dtype)
     return result
-
-
-def _duplicate_numbers(table: pd.DataFrame) -> pd.Series:
-    """Number the pictures with the same pixels from 0, whatever the order of the rows."""
-    return table.sort_values([*SOURCE_LABELS, "file_name"]).groupby("pixel_hash").cumcount().reindex(table.index)

@@ -110,15 +110,15 @@ class TrainingFaces(NamedTuple):
     """What a run trains and validates on.
 
     splits: of the first set. other_sets: the splits of each further one.
-    decoded: train (all sets, each as often as its `repeat` says) and validation (the first set's) with the columns of
+    train: the decoded training faces of all sets, each as often as its `repeat` says, with the columns of
         `trainer.data.transforms.decode_faces`.
     validation: the decoded validation faces of every set, the first one's first.
-    trained_on: the faces of decoded["train"] before they were decoded, in the same order, in one or more parts.
+    trained_on: the faces of `train` before they were decoded, in the same order, in one or more parts.
     """
 
     splits: DatasetDict | IterableDatasetDict
     other_sets: list[DatasetDict]
-    decoded: DatasetDict | IterableDatasetDict
+    train: Dataset | IterableDataset
     validation: list[Dataset | IterableDataset]
     trained_on: list[Dataset | IterableDataset]
 
@@ -147,18 +147,18 @@ def decode_sets(
         image_size, train_size, num_proc: see `trainer.data.transforms.decode_faces`.
     """
     first, *others = sets
-    if not others and mixture.repeat == 1:
-        decoded = decode_faces(first, image_size, train_size, num_proc)
-        return TrainingFaces(first, [], decoded, [decoded["validation"]], [first["train"]])
-    of_each_set = training_faces(sets)
-    parts = [decode_faces(DatasetDict(train=faces), image_size, train_size, num_proc)["train"] for faces in of_each_set]
-    validation = [
-        decode_faces(DatasetDict(validation=one["validation"]), image_size, train_size, num_proc)["validation"]
-        for one in sets
+    train = training_faces(sets)
+    decoded = [
+        decode_faces(type(one)(train=faces, validation=one["validation"]), image_size, train_size, num_proc)
+        for one, faces in zip(sets, train, strict=True)
     ]
-    decoded = DatasetDict(validation=validation[0], train=mix_training_faces(mixture, parts))
-    repeated = zip(of_each_set, mixture.repeats, strict=True)
-    return TrainingFaces(first, others, decoded, validation, [faces for faces, times in repeated for _ in range(times)])
+    return TrainingFaces(
+        splits=first,
+        other_sets=others,
+        train=mix_training_faces(mixture, [one["train"] for one in decoded]),
+        validation=[one["validation"] for one in decoded],
+        trained_on=[faces for faces, times in zip(train, mixture.repeats, strict=True) for _ in range(times)],
+    )
 
 
 def training_faces(sets: list[DatasetDict]) -> list[Dataset]:
@@ -186,6 +186,8 @@ def without_duplicates(train: Dataset, held_out: list[Dataset]) -> Dataset:
 
 def mix_training_faces(args: MixtureArguments, parts: list[Dataset]) -> Dataset:
     """One decoded training set (see `trainer.data.transforms.decode_faces`), each part as often as its `repeat` says."""
+    if args.repeats == [1]:  # a stream, too
+        return parts[0]
     if any("age_low" in part.column_names for part in parts):
         parts = [_with_age_ranges(part) for part in parts]
     columns = parts[0].column_names

@@ -84,3 +84,8 @@ def _says_nothing(suffix: str) -> bool:
     """Whether a suffix is none that stands for a kind of file: photo, photo.jpg_large, photo.2, photo.bin."""
     known, _ = _KNOWN_NAMES.guess_type(f"name{suffix}", strict=False)
     return suffix not in _NO_PICTURES and known in (None, "application/octet-stream")
+
+
+def as_text(name: str) -> str:
+    """A file name with \\xff and the like for bytes that are not UTF-8, which a table cannot hold."""
+    return name.encode(errors="backslashreplace").decode()

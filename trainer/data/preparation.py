@@ -13,15 +13,16 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from tqdm.auto import tqdm
 
 from model_card.hub_checks import HubError, check_name, check_signed_in, hub_errors
+from model_card.output_files import only_writer
 from trainer.data import DatasetError
-from trainer.data.alignment import align_faces
 from trainer.data.arguments import DataArguments
 from trainer.data.card import draw_data_figures, render_data_card
 from trainer.data.duplicates import Spread
-from trainer.data.loading import read_pictures, select_splits
+from trainer.data.loading import select_splits
 from trainer.data.manifest import build_manifest, write_manifest
 from trainer.data.report import describe_data
-from trainer.locks import only_writer
+from trainer.data.rows import align_faces
+from trainer.data.sources import read_pictures
 
 
 @dataclass

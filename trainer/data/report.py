@@ -11,7 +11,7 @@ import pandas as pd
 from trainer.data.labels import GENDERS, RACES, UNKNOWN, UNKNOWN_RACE
 from trainer.data.manifest import face_features
 from trainer.data.splits import AGE_STRATA, SPLITS
-from trainer.evaluation.bootstrap import Bootstrap, mean_of
+from trainer.evaluation.predictions import Bootstrap, mean_of
 
 
 AGE_RANGES = [f"{low}-{high - 1}" for low, high in zip((0, *AGE_STRATA[:-1]), AGE_STRATA, strict=True)] + [

@@ -1,7 +1,5 @@
-"""Read a table of labelled faces as rows: a dataset on the Hub, or the parquet files that scripts.prepare_data wrote.
-
-What is here for every source: the form of its rows (an undecoded picture, its labels, and what is wrong with it), and their
-pictures decoded. `trainer.data.file_sources` reads folders and archives.
+"""Read any source of labelled faces as rows: here a dataset on the Hub and the parquet files that scripts.prepare_data wrote;
+`trainer.data.file_sources` reads folders and archives.
 """
 
 from collections.abc import Collection, Iterator
@@ -10,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from datasets import (
     ClassLabel,
     Dataset,
@@ -30,28 +27,21 @@ from datasets.exceptions import DatasetGenerationError, DatasetsError
 from huggingface_hub.utils import httpx
 
 from model.errors import AgeGenderError
-from model.image_loading import PictureError, load_rgb
 from trainer.data import DatasetError
 from trainer.data.archives import is_archive
 from trainer.data.arguments import DataArguments
-from trainer.data.checked_tables import load_checked
+from trainer.data.checked_tables import (
+    folders_of_set,
+    load_checked,
+    own_pictures,
+    rows_without_picture,
+    with_own_pictures,
+)
+from trainer.data.file_sources import read_files
 from trainer.data.labels import FaceLabels
-from trainer.data.own_pictures import NO_PICTURE, folders_of_set, own_pictures, rows_without_picture, with_own_pictures
+from trainer.data.rows import EXPECTED, FEATURES, NO_PICTURE, ROW_FEATURES
 from trainer.data.splits import SPLITS
 from trainer.data.tables import Columns
-
-
-LABEL_FEATURES = {
-    "age": Value("int32"),
-    "age_low": Value("int32"),
-    "age_high": Value("int32"),
-    "gender": Value("int8"),
-    "race": Value("string"),
-}
-_ROW_FEATURES = {"file_name": Value("string"), **LABEL_FEATURES, "problem": Value("string")}
-FEATURES = Features({"image": Image(decode=False), **_ROW_FEATURES})
-
-EXPECTED = "a folder, a .tar.gz, .tgz, .tar or .zip of pictures, or a Hub id such as nu-delta/utkface"
 
 
 def open_table(args: DataArguments) -> DatasetDict | IterableDatasetDict | None:
@@ -92,7 +82,7 @@ def load_hub(args: DataArguments) -> DatasetDict | IterableDatasetDict:
 def _load_table(args: DataArguments, *names: str | None, **options: Any) -> DatasetDict | IterableDatasetDict:
     """`load_checked`, with undecoded pictures of the set's own, and with errors that say what to do."""
     try:
-        with cache_errors_explained(args.dataset, args.cache_dir):
+        with _cache_errors_explained(args):
             table = load_checked(*names, cache_dir=args.cache_dir, streaming=args.streaming, **options)
             return with_own_pictures(table, folders_of_set(args.dataset, args.cache_dir))
     except AgeGenderError:
@@ -109,6 +99,51 @@ def _load_table(args: DataArguments, *names: str | None, **options: Any) -> Data
         ) from error
     except (DatasetsError, ValueError) as error:  # ValueError: not the form of a Hub id, or an unknown configuration
         raise DatasetError(f"{args.dataset} cannot be loaded as a dataset: {error.__cause__ or error}") from error
+
+
+def is_prepared(table: DatasetDict | IterableDatasetDict) -> bool:
+    """Whether scripts.prepare_data wrote these splits."""
+    columns = {"image", "age", "gender", "race", "file_name", "group"}
+    return set(table) == set(SPLITS) and columns <= set(table["train"].column_names or ())
+
+
+def read_pictures(
+    args: DataArguments, table: DatasetDict | IterableDatasetDict | None = None
+) -> Dataset | IterableDataset:
+    """The source as it is: every file or row with its labels and problems (FEATURES), nothing decoded.
+
+    Args:
+        args: names the source.
+        table: what `open_table` returned, if it was called already. Its splits are joined, since they may leak.
+    """
+    table = open_table(args) if table is None else table
+    if table is None:
+        path = Path(args.dataset).expanduser()
+        with _cache_errors_explained(args):
+            return read_files(path, args.columns, args.cache_dir, streaming=args.streaming)
+    rows = concatenate_datasets(list(table.values()))
+    return label_rows(rows, args.columns, args.dataset, folders_of_set(args.dataset, args.cache_dir))
+
+
+@contextmanager
+def _cache_errors_explained(args: DataArguments) -> Iterator[None]:
+    """While `datasets` writes rows into its cache, replace its DatasetGenerationError, which does not say what went wrong.
+
+    Raises:
+        AgeGenderError: the one that was raised while a row was read.
+        DatasetError: the source could not be read, or the cache could not be written.
+    """
+    try:
+        yield
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, AgeGenderError):
+            raise error.__cause__ from None
+        if isinstance(error.__cause__, OSError):
+            raise DatasetError(
+                f"{args.dataset} could not be read into the cache at {args.cache_dir or HF_DATASETS_CACHE}: "
+                f"{error.__cause__}. Is the disk full? Make room, or name another place with cache_dir."
+            ) from error
+        raise
 
 
 def label_rows(
@@ -149,7 +184,7 @@ def label_rows(
     labels = rows.select_columns(others).map(
         _read_row,
         with_indices=True,
-        features=Features(_ROW_FEATURES),
+        features=Features(ROW_FEATURES),
         fn_kwargs=arguments | {"without_picture": rows_without_picture(rows, "image")},
         remove_columns=others,
         desc="Reading labels",
@@ -171,52 +206,6 @@ def _check_image_feature(feature: Any, name: str, where: str) -> None:
     raise DatasetError(
         f"The column {name!r} of {where} holds {feature}, expected pictures. Name another column with image_column."
     )
-
-
-def load_row_picture(row: dict[str, Any]) -> np.ndarray:
-    """Decode the `image` of a row: {"bytes", "path"} as every source gives it, or what `load_rgb` takes.
-
-    Returns:
-        (H, W, 3) uint8 RGB, upright.
-
-    Raises:
-        PictureError: it cannot be used, as may happen in a set prepared elsewhere; begins with the row's `file_name`.
-    """
-    image = row["image"]
-    if image is None:  # in a set prepared elsewhere
-        raise PictureError(f"{row['file_name']}: {NO_PICTURE}.")
-    try:
-        if isinstance(image, dict):
-            image = image["path"] if image["bytes"] is None else image["bytes"]
-        return load_rgb(image)
-    except PictureError as error:
-        raise PictureError(f"{row['file_name']}: {error}") from error
-
-
-def as_text(name: str) -> str:
-    """A file name with \\xff and the like for bytes that are not UTF-8, which a table cannot hold."""
-    return name.encode(errors="backslashreplace").decode()
-
-
-@contextmanager
-def cache_errors_explained(source: str, cache_dir: str | None) -> Iterator[None]:
-    """While `datasets` writes rows into its cache, replace its DatasetGenerationError, which does not say what went wrong.
-
-    Raises:
-        AgeGenderError: the one that was raised while a row was read.
-        DatasetError: the source could not be read, or the cache could not be written.
-    """
-    try:
-        yield
-    except DatasetGenerationError as error:
-        if isinstance(error.__cause__, AgeGenderError):
-            raise error.__cause__ from None
-        if isinstance(error.__cause__, OSError):
-            raise DatasetError(
-                f"{source} could not be read into the cache at {cache_dir or HF_DATASETS_CACHE}: {error.__cause__}. Is the "
-                "disk full? Make room, or name another place with cache_dir."
-            ) from error
-        raise
 
 
 def _read_row(

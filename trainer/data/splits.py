@@ -1,4 +1,4 @@
-"""Assign items to stratified splits that depend on content and a seed alone, never on file order or names.
+"""Assign faces to stratified splits that depend on content and a seed alone, never on file order or names.
 
 Every prepared set is published with its splits: a change of this file changes them all.
 """
@@ -9,6 +9,10 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import pandas as pd
+
+from trainer.data.arguments import DataArguments
+from trainer.data.cleaning import SOURCE_LABELS
 
 
 SPLITS = ("train", "validation", "test")
@@ -79,3 +83,32 @@ def stratum(age_low: int, age_high: int, gender: int) -> tuple[int, int]:
     """
     middle = (age_low + age_high) / 2
     return (int(np.searchsorted(AGE_STRATA, middle, side="right")) if age_low >= 0 else -1, int(gender))
+
+
+def split_faces(table: pd.DataFrame, args: DataArguments, seed: int) -> list[str]:
+    """The split of each kept row of a manifest (see trainer.data.manifest), stratified by age range and gender."""
+    contents = content_keys(table)
+    faces = table[table["kept"]]
+    strata = [stratum(*cell) for cell in zip(faces["age_low"], faces["age_high"], faces["gender"], strict=True)]
+    return split_names(
+        contents.tolist(), strata, seed, args.validation_fraction, args.test_fraction, args.folds, args.fold
+    )
+
+
+def content_keys(table: pd.DataFrame) -> pd.Series:
+    """A distinct name for the content of each kept picture: its group, or its pixel hash where duplicates are kept."""
+    faces = table[table["kept"]]
+    if faces["group"].is_unique:
+        return faces["group"]
+    return (table["pixel_hash"] + ":" + duplicate_numbers(table).astype(str))[table["kept"]]
+
+
+def shuffled_rows(table: pd.DataFrame, split: str, seed: int) -> list[int]:
+    """Index of the kept rows of a split, in an order that content and seed decide."""
+    keys = content_keys(table)[table["split"] == split].map(lambda content: shuffle_key(content, seed))
+    return keys.sort_values().index.tolist()
+
+
+def duplicate_numbers(table: pd.DataFrame) -> pd.Series:
+    """Number the pictures with the same pixels from 0, whatever the order of the rows."""
+    return table.sort_values([*SOURCE_LABELS, "file_name"]).groupby("pixel_hash").cumcount().reindex(table.index)

@@ -32,8 +32,8 @@ from trainer.data.table_limits import check_columns, read_text_table
 class Columns:
     """Which tables and columns hold the labels, and what their words mean.
 
-    `file`, `age`, `gender` and `race` may each name several columns, separated by commas: of each row the first one that
-    says something is read. `file` may also be a path with columns in braces, such as "faces/{user_id}/{image}".
+    `file`, `age`, `gender` and `race` may each name several columns, separated by commas: of each row the first known value
+    is read. `file` may also be a path with columns in braces, such as "faces/{user_id}/{image}".
     """
 
     image: str = "image"
@@ -115,7 +115,7 @@ def _present(names: str, available: Collection[str]) -> list[str]:
 
 
 def _first_known(names: str, row: Mapping[str, Any], words: Mapping[str, str] | None = None) -> Any:
-    """The first of the row's values in these columns that says something, `words` included; else the first; None if none."""
+    """The first known value of the row in these columns (`words` count as known); else the first value; None if none."""
     values = [row[name] for name in _present(names, row)]
     return next((value for value in values if is_known(value, words)), values[0] if values else None)
 

@@ -14,8 +14,7 @@ from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderOutput
 from trainer.data.transforms import collate_faces
 from trainer.distillation.embeddings import read_embeddings
-from trainer.distillation.soft_targets import SUFFIX, SoftTargets
-from trainer.distillation.teachers import Answers, Questions, Teacher, mean_answers, split_revision
+from trainer.distillation.teachers import SUFFIX, Answers, Questions, SoftTargets, Teacher, mean_answers, split_revision
 from trainer.finetuning import describe_trained
 from trainer.recipe import RecipeError
 from trainer.run_record import public_name

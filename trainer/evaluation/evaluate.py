@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,18 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.losses_age_gender import IGNORE_INDEX
-from model.model_files import load_image_processor
+from model.model_files import check_parsed_files, load_image_processor
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
-from model_card.atomic_files import write_atomically
 from model_card.metrics_text import format_metrics
+from model_card.output_files import write_atomically
 from model_card.requirements import METRICS, NETWORK_FILES, WEIGHTS, sha256
 from trainer.data.arguments import DataArguments
 from trainer.evaluation.figures import draw_figures
 from trainer.evaluation.held_out import EvaluationError, HeldOut, load_external, load_held_out
 from trainer.evaluation.inference import Framing, network_cost, predict
 from trainer.evaluation.predictions import Evaluation
-from trainer.evaluation.scores import report_scores
+from trainer.evaluation.scores import report_scores, score_interval
 from trainer.run_record import describe_splits, public_name
 
 
@@ -37,6 +37,8 @@ SWEPT_DEGREES = (-20.0, -10.0, 10.0, 20.0, 45.0, 90.0, 135.0, 180.0)
 FRAMINGS = (
     *(Framing(margin=margin) for margin in (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4)),
     *(Framing(rotation_degrees=degrees) for degrees in SWEPT_DEGREES),
+    *(Framing(pixels=pixels) for pixels in (48, 32, 24, 16)),
+    *(Framing(blur=blur) for blur in (0.015, 0.03, 0.05)),
 )
 
 
@@ -65,7 +67,9 @@ class EvaluationArguments:
         default=False,
         metadata={"help": "Detect the face in each picture, as the pipeline does; else the picture is a face crop."},
     )
-    crop_sweep: bool = field(default=False, metadata={"help": "Also evaluate with wider, narrower and rotated crops."})
+    crop_sweep: bool = field(
+        default=False, metadata={"help": "Also evaluate with wider, narrower, rotated, small and blurred crops."}
+    )
     batch_size: int = field(default=64, metadata={"help": "Faces in one forward pass."})
     draws: int = field(default=1000, metadata={"help": "Bootstrap resamples behind each interval."})
     output_dir: str | None = field(default=None, metadata={"help": "Where to write; the model's folder unless given."})
@@ -126,6 +130,7 @@ def _find_model(args: EvaluationArguments) -> tuple[Path, Path]:
             raise EvaluationError(
                 f"{args.model} is not a folder here. If it is a Hub id, add --output_dir: its metrics need a place."
             )
+        check_parsed_files(args.model, args.model_revision)
         try:
             folder = Path(snapshot_download(args.model, revision=args.model_revision))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
@@ -172,14 +177,15 @@ def _sweep_framings(
     accelerator: Accelerator,
     args: EvaluationArguments,
 ) -> list[dict[str, Any]]:
-    """Age MAE and gender accuracy when every crop is wider, narrower or rotated."""
+    """Age MAE, age interval and gender accuracy when every crop is changed by one of `FRAMINGS`."""
     rows = []
     for framing in FRAMINGS:
         predictions, _ = predict(pipe, faces, accelerator, framing=framing, batch_size=args.batch_size)
         evaluation = Evaluation(predictions, config, draws=args.draws)
-        row: dict[str, Any] = {"margin": framing.margin, "rotation_degrees": framing.rotation_degrees}
+        row: dict[str, Any] = asdict(framing)
         if evaluation.has_age.any():
             row["age_mae"] = evaluation.mean(np.abs(evaluation.error), evaluation.has_age)
+            row["age_interval"] = score_interval(evaluation, evaluation.has_age)
         if evaluation.has_gender.any():
             row["gender_accuracy"] = evaluation.mean(1.0 * evaluation.gender_correct, evaluation.has_gender)
         rows.append(row)

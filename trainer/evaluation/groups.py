@@ -10,8 +10,7 @@ from model.configuration_age_gender import age_range_label, parse_age_ranges
 from model.losses_age_gender import IGNORE_INDEX
 from model_card.metrics_text import Score
 from trainer.data.labels import UNKNOWN_RACE
-from trainer.evaluation.bootstrap import ratio_of
-from trainer.evaluation.predictions import Evaluation
+from trainer.evaluation.predictions import Evaluation, ratio_of
 from trainer.metrics import range_indices
 
 

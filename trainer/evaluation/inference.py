@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
-from trainer.data.sources import load_row_picture
+from trainer.data.rows import load_row_picture
 from trainer.evaluation.predictions import Predictions
 from trainer.run_record import cpu_name
 
@@ -26,27 +26,36 @@ WARM_UP, TIMED = 5, 30  # forward passes
 
 @dataclass(frozen=True)
 class Framing:
-    """A change of a picture before it is cropped, to measure what a careless crop costs.
+    """A change of a picture before it is cropped, to measure what a careless crop or a poor picture costs.
 
     Attributes:
         margin: how much more than the picture is seen, as a fraction of its side (below 0: less); beyond the edge the
             border pixels are repeated.
         rotation_degrees: anticlockwise.
+        pixels: side of the picture that the crop is enlarged from, as of a small face; None: as it is.
+        blur: standard deviation of a Gaussian blur, as a fraction of the side.
     """
 
     margin: float = 0.0
     rotation_degrees: float = 0.0
+    pixels: int | None = None
+    blur: float = 0.0
 
     def apply(self, image_rgb: np.ndarray) -> np.ndarray:
         """(H, W, 3) -> (H, W, 3)."""
-        if not self.margin and not self.rotation_degrees:
-            return image_rgb
         height, width = image_rgb.shape[:2]
-        center = ((width - 1) / 2, (height - 1) / 2)
-        matrix = cv2.getRotationMatrix2D(center, self.rotation_degrees, 1 / (1 + self.margin))
-        return cv2.warpAffine(
-            image_rgb, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        if self.margin or self.rotation_degrees:
+            center = ((width - 1) / 2, (height - 1) / 2)
+            matrix = cv2.getRotationMatrix2D(center, self.rotation_degrees, 1 / (1 + self.margin))
+            image_rgb = cv2.warpAffine(
+                image_rgb, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            )
+        if self.pixels:
+            small = cv2.resize(image_rgb, (self.pixels, self.pixels), interpolation=cv2.INTER_AREA)
+            image_rgb = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+        if self.blur:
+            image_rgb = cv2.GaussianBlur(image_rgb, (0, 0), self.blur * width)
+        return image_rgb
 
 
 class _FaceCrops(torch.utils.data.Dataset):

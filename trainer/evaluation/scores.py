@@ -10,9 +10,17 @@ from model.configuration_age_gender import RANGE_SETS, age_range_label, parse_ag
 from model.decoding_age_gender import age_interval, range_probabilities
 from model.losses_age_gender import IGNORE_INDEX
 from model_card.metrics_text import Score
-from trainer.evaluation.bootstrap import auc_of, calibration_error_of, macro_of, mean_of, median_of, ratio_of
 from trainer.evaluation.groups import score_groups, worst_groups
-from trainer.evaluation.predictions import Evaluation, rounded
+from trainer.evaluation.predictions import (
+    Evaluation,
+    auc_of,
+    calibration_error_of,
+    macro_of,
+    mean_of,
+    median_of,
+    ratio_of,
+    rounded,
+)
 from trainer.metrics import range_indices
 
 
@@ -161,25 +169,34 @@ def score_calibration(evaluation: Evaluation) -> dict[str, Any]:
             evaluation, probs.max(axis=1), probs.argmax(axis=1) == labels, labels != IGNORE_INDEX
         )
     if evaluation.has_age.any():
-        low, high = age_interval(evaluation.predictions.age_probs, evaluation.config.interval_mass).T
-        inside = (low <= evaluation.ages) & (evaluation.ages <= high)
-        width = (high - low + 1).astype(float)  # inclusive years: "30 to 34" is five years wide
-
-        def part(faces: np.ndarray) -> dict[str, Any]:
-            return {"coverage": evaluation.proportion(inside, faces), "width_years": evaluation.mean(width, faces)}
-
+        inside, width = age_intervals(evaluation)
         races = evaluation.predictions.races
         report["age_interval"] = {
             "target": evaluation.config.interval_coverage,
             "coverage": evaluation.mean(inside.astype(float), evaluation.has_age),
             "width_years": evaluation.mean(width, evaluation.has_age),
-            "by_age": [{"age_range": label, **part(faces)} for label, faces in evaluation.by_age(ranges)],
+            "by_age": [
+                {"age_range": label, **score_interval(evaluation, faces)} for label, faces in evaluation.by_age(ranges)
+            ],
             "by_race": [
-                {"race": str(race), **part(evaluation.has_age & (races == race))}
+                {"race": str(race), **score_interval(evaluation, evaluation.has_age & (races == race))}
                 for race in np.unique(races[evaluation.has_age])
             ],
         }
     return report
+
+
+def age_intervals(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) whether the age interval contains the labelled age, and (N,) its width in years."""
+    low, high = age_interval(evaluation.predictions.age_probs, evaluation.config.interval_mass).T
+    inside = (low <= evaluation.ages) & (evaluation.ages <= high)
+    return inside, (high - low + 1).astype(float)  # inclusive years: "30 to 34" is five years wide
+
+
+def score_interval(evaluation: Evaluation, faces: np.ndarray) -> dict[str, Any]:
+    """Coverage and width of the age interval of the faces of an (N,) mask, whose ages are known."""
+    inside, width = age_intervals(evaluation)
+    return {"coverage": evaluation.proportion(inside, faces), "width_years": evaluation.mean(width, faces)}
 
 
 def score_abstention(evaluation: Evaluation) -> dict[str, Any]:

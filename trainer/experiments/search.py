@@ -16,7 +16,6 @@ from transformers.trainer_utils import SaveStrategy
 
 from model.modeling_age_gender import AgeGenderModel
 from trainer.arguments import Arguments
-from trainer.before_training import check_before_training
 from trainer.build_model import build_weighted_model
 from trainer.data.transforms import AugmentationArguments
 from trainer.experiments.runs import start_experiment
@@ -24,7 +23,7 @@ from trainer.inherited_arguments import REFUSED
 from trainer.model_arguments import ModelArguments
 from trainer.optimizer import LearningArguments
 from trainer.recipe import RecipeError, did_you_mean, read_mapping
-from trainer.train import build_trainer, prepare_faces
+from trainer.train import build_trainer, check_before_training, prepare_faces
 from trainer.trainer import AgeGenderTrainer
 
 

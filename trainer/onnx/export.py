@@ -27,12 +27,11 @@ from model.exported_age_gender import OUTPUTS, AgeGenderOnnxModel
 from model.model_files import load_image_processor
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
-from model_card.atomic_files import write_atomically
+from model_card.output_files import only_writer, write_atomically
 from model_card.requirements import COMPARISON, WEIGHTS, sha256
 from trainer.data.arguments import DataArguments
-from trainer.data.sources import load_row_picture
+from trainer.data.rows import load_row_picture
 from trainer.evaluation.held_out import load_held_out
-from trainer.locks import only_writer
 from trainer.onnx.parity import compare, print_comparison, run_all
 from trainer.run_record import public_name
 
@@ -43,6 +42,8 @@ MAX_DIFFERENCE = 1e-4  # of the fp32 file's logits from torch's
 RANDOM_BATCHES = (1, 2, 7)  # sizes
 PACKAGES = ("torch", "onnx", "onnxruntime")
 LEAST_WEIGHTS = 4096  # smaller arrays stay in fp32: they save nothing
+# Up to here 16 bits: a network's first layers are small, and in 8 bits they change its answers most.
+MOST_WEIGHTS_IN_16_BITS = 2**17
 
 
 class ExportError(AgeGenderError):
@@ -59,7 +60,7 @@ class ExportArguments:
     int8: bool = field(default=False, metadata={"help": "Also write an 8-bit version: smaller, and faster on servers."})
     web: bool = field(
         default=False,
-        metadata={"help": "Also write a version for browsers: 8-bit weights, computed in full precision."},
+        metadata={"help": "Also write a version for browsers: weights in 8 and 16 bits, computed in full precision."},
     )
     split: str = field(
         default="test", metadata={"help": "train, validation, test or 'all': the faces of --dataset to compare on."}
@@ -214,7 +215,7 @@ def write_int8(fp32_path: Path, path: Path) -> None:
 
 
 def write_web(fp32_path: Path, path: Path) -> None:
-    """Store the weights in 8 bits with one scale per channel; a browser computes with them in fp32.
+    """Store large weights in 8 bits with one scale per channel, others in 16; a browser computes with them in fp32.
 
     onnxruntime's 8-bit products are slower than those in fp32 in WebAssembly, so that only the size of the download counts.
     Weights alone in 8 bits also differ less from fp32 than weights and activations.
@@ -226,6 +227,11 @@ def write_web(fp32_path: Path, path: Path) -> None:
         weights = numpy_helper.to_array(tensor)
         if weights.dtype != np.float32 or weights.ndim < 2 or weights.size < LEAST_WEIGHTS:
             kept.append(tensor)
+            continue
+        if weights.size <= MOST_WEIGHTS_IN_16_BITS:
+            name = f"{tensor.name}_16_bits"
+            kept.append(numpy_helper.from_array(weights.astype(np.float16), name))
+            nodes.append(helper.make_node("Cast", [name], [tensor.name], to=onnx.TensorProto.FLOAT))
             continue
         users = [node for node in proto.graph.node if tensor.name in node.input]
         axis = 0 if all(node.op_type == "Conv" for node in users) else weights.ndim - 1  # that of the output channels

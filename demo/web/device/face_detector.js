@@ -6,8 +6,6 @@ import {search} from "./face_search.js"
 import {HalvedPicture, apply, cropMatrix, invert, mean, pad, shrink, turnClockwise} from "./geometry.js"
 import {scaleRow} from "./yunet.js"
 
-const MIN_SCORE = 0.7 // the default of AgeGenderPipeline
-
 export class FaceDetector {
   constructor(yunet, settings) {
     this.yunet = yunet
@@ -15,9 +13,10 @@ export class FaceDetector {
   }
 
   // All faces of a still picture, from left to right.
-  async detect(picture, minScore = MIN_SCORE) {
-    const rows = await search(this.yunet, picture, this.settings)
+  async detect(picture, minScore = this.settings.min_score) {
+    const {rows, faint} = await search(this.yunet, picture, this.settings)
     let faces = await this.#lookClosely(picture, rows, minScore)
+    if (!faces.length) faces = await this.#lookAtFaint(picture, faint, minScore)
     // Where the close look saw no face in what was found at first, a further find has to be likelier.
     const least = rows.length ? this.settings.likely_score : this.settings.candidate_score
     const likely = more => more.filter(row => row.score >= least)
@@ -35,12 +34,27 @@ export class FaceDetector {
   }
 
   // A close look at each candidate -> its face, or null where there is none, or one that is `known` or another candidate's.
-  async confirm(picture, candidates, known = [], minScore = MIN_SCORE) {
+  async confirm(picture, candidates, known = [], minScore = this.settings.min_score) {
     const faces = [], halved = new HalvedPicture(picture)
     for (const candidate of candidates) {
       const face = await this.#lookAt(halved, candidate, minScore)
-      const isApart = other => distance(mean(face.landmarks), mean(other.landmarks)) > (other.box[2] - other.box[0]) / 4
-      faces.push(face && [...known, ...faces].every(other => !other || isApart(other)) ? face : null)
+      faces.push(face && isNew(face, [...known, ...faces].filter(Boolean)) ? face : null)
+    }
+    return faces
+  }
+
+  // Faint detections, best first -> those that are faces in one of their turns, until several are none.
+  async #lookAtFaint(picture, rows, minScore) {
+    const {faint_turn_score, faint_face_score, faint_failures} = this.settings
+    const faces = [], halved = new HalvedPicture(picture)
+    let failures = 0
+    for (const candidate of this.#candidates(rows)) {
+      const turns = await this.#detectTurns(halved, candidate)
+      const isLikely = turns.length && turns[0].score >= faint_turn_score
+      const face = this.#choose(isLikely ? await this.#lookAtTurns(halved, candidate, turns) : [], turns)
+      if (face && face.score >= Math.max(minScore, faint_face_score)) {
+        if (isNew(face, faces)) faces.push(face)
+      } else if (++failures === faint_failures) break
     }
     return faces
   }
@@ -84,51 +98,59 @@ export class FaceDetector {
 
   // The face in its most likely orientation, and whether that is certain; null where there is none.
   async #findUpright(picture, candidate) {
-    const {turned_score, upright_score, turn_score, clear_lead, first_lead, same_roll_degrees} = this.settings
-    let first = await this.#look(picture, candidate)
-    const tried = []
-    const settleFirst = async () => {
-      tried.push(await this.#settle(picture, first))
-      first = null
+    const {sure_score, upright_score, turned_score} = this.settings
+    const isSure = candidate.score >= sure_score
+    const tried = isSure ? await this.#lookAndSettle(picture, candidate) : []
+    if (tried.length && tried[0].score >= upright_score) return tried[0]
+    const turns = await this.#detectTurns(picture, candidate)
+    tried.push(...(await this.#lookAtTurns(picture, candidate, turns, tried)))
+    if (!isSure && Math.max(0, ...tried.map(face => face.score)) < turned_score) {
+      tried.push(...(await this.#lookAndSettle(picture, candidate)))
     }
-    if (first && first.face.score >= turned_score) {
-      await settleFirst()
-      if (tried[0].score >= upright_score) return tried[0]
+    return this.#choose(tried, turns)
+  }
+
+  async #detectTurns(picture, {box}) {
+    const {sheet, matrices} = drawTurns(picture, box, this.settings)
+    const rows = await this.yunet.detectUnscaled(sheet, this.settings.turn_score)
+    return readTurns(rows, matrices, this.settings, landmarks => this.#rollOf(landmarks))
+  }
+
+  // Close looks at the proposed turns, but for those that a face in `tried` is near.
+  async #lookAtTurns(picture, candidate, turns, tried = []) {
+    const faces = []
+    for (const {roll, landmarks} of this.#isClear(turns) ? turns.slice(0, 1) : turns) {
+      if (![...tried, ...faces].every(face => areApart(roll, face.roll, this.settings.same_roll_degrees))) continue
+      faces.push(...(await this.#lookAndSettle(picture, {...candidate, landmarks})))
     }
-    const {sheet, matrices} = drawTurns(picture, candidate.box, this.settings)
-    const rows = await this.yunet.detectUnscaled(sheet, turn_score)
-    const turns = readTurns(rows, matrices, this.settings, landmarks => this.#rollOf(landmarks))
-    const isClear = turns.length < 2 || turns[0].score - turns[1].score >= clear_lead
-    for (const turn of isClear ? turns.slice(0, 1) : turns) {
-      if (first && !areApart(turn.roll, first.face.roll, same_roll_degrees)) await settleFirst()
-      if (!tried.every(face => areApart(turn.roll, face.roll, same_roll_degrees))) continue
-      const look = await this.#look(picture, {...candidate, landmarks: turn.landmarks})
-      if (look) tried.push(await this.#settle(picture, look))
-    }
-    if (first && first.face.score > Math.max(0, ...tried.map(face => face.score)) - first_lead) await settleFirst()
+    return faces
+  }
+
+  // The face with the highest score, or null. Its roll is certain if the turns clearly propose it, or if its score leads.
+  #choose(tried, turns) {
     if (!tried.length) return null
     const chosen = best(tried)
     const others = tried.filter(face => areApart(face.roll, chosen.roll)).map(face => face.score)
-    const isProposed = isClear && !(turns.length && areApart(chosen.roll, turns[0].roll))
-    return {...chosen, isRollCertain: isProposed || chosen.score - Math.max(0, ...others) >= clear_lead}
+    const isProposed = this.#isClear(turns) && !(turns.length && areApart(chosen.roll, turns[0].roll))
+    return {...chosen, isRollCertain: isProposed || chosen.score - Math.max(0, ...others) >= this.settings.clear_lead}
   }
 
-  // Detect the face again in its own upright crop -> the face, and whether another look would find about the same; or null.
-  async #look(picture, face) {
-    const found = await this.#detectInCrop(picture, face, this.settings.close_margin)
-    if (!found) return null
-    const [turn, growth] = change(this.#matrix(face, 1), this.#matrix(found, 1))
-    return {face: found, isSettled: Math.abs(turn) < 8 && growth > 0.9 && growth < 1.1}
+  #isClear(turns) {
+    return turns.length < 2 || turns[0].score - turns[1].score >= this.settings.clear_lead
   }
 
-  // Look again, at most twice, until a look finds about what the one before found.
-  async #settle(picture, look) {
-    for (let more = 0; more < 2; more++) {
-      const again = look.isSettled ? null : await this.#look(picture, look.face)
-      if (!again) break
-      look = again
+  // Detect the face again in its own upright crop, until a look finds about what the one before found -> [face], or [].
+  async #lookAndSettle(picture, face) {
+    let last = []
+    for (let look = 0; look < 3; look++) {
+      const found = await this.#detectInCrop(picture, face, this.settings.close_margin)
+      if (!found) break
+      last = [found]
+      const [turn, growth] = change(this.#matrix(face, 1), this.#matrix(found, 1))
+      if (Math.abs(turn) < 8 && growth > 0.9 && growth < 1.1) break
+      face = found
     }
-    return look.face
+    return last
   }
 
   async #detectInCrop(picture, face, margin) {
@@ -187,6 +209,10 @@ const fromLeft = faces => faces.sort((one, other) => one.box[0] + one.box[2] - o
 
 // The face with the highest score; null where all are null.
 const best = faces => faces.reduce((most, face) => (face && (!most || face.score > most.score) ? face : most), null)
+
+// Two first detections may be refined to the same face.
+const isNew = (face, faces) =>
+  faces.every(other => distance(mean(face.landmarks), mean(other.landmarks)) > (other.box[2] - other.box[0]) / 4)
 
 const distance = ([ax, ay], [bx, by]) => Math.hypot(ax - bx, ay - by)
 

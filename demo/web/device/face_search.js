@@ -3,9 +3,9 @@
 import {crop, shrink} from "./geometry.js"
 import {areOne, merge, scaleRow, suppress} from "./yunet.js"
 
-// Rows of YuNet in pixels of `picture`.
+// Rows of YuNet in pixels of `picture`, and its faint ones, best first: {rows, faint}.
 export async function search(yunet, picture, settings) {
-  const {coarse_side, fine_side, candidate_score, hint_score} = settings
+  const {coarse_side, fine_side, candidate_score, faint_score, max_faint, hint_score} = settings
   const fine = shrink(picture, fine_side / Math.max(picture.width, picture.height))
   const longest = Math.max(fine.width, fine.height)
   const isCandidate = row => row.score >= candidate_score
@@ -19,7 +19,10 @@ export async function search(yunet, picture, settings) {
     const regions = findRegions(hints(seen, rows, longest, settings), fine, settings)
     rows = merge(rows, await searchRegions(yunet, fine, regions, settings))
   }
-  return rows.map(row => scaleRow(row, picture.width / fine.width, picture.height / fine.height))
+  const likeliest = suppress([...seen].sort((one, other) => other.score - one.score).slice(0, max_faint))
+  const faint = likeliest.filter(row => row.score >= faint_score && !isCandidate(row))
+  const inPicture = row => scaleRow(row, picture.width / fine.width, picture.height / fine.height)
+  return {rows: rows.map(inPicture), faint: faint.map(inPicture)}
 }
 
 // Small faces that may be there, unless they are likely ones among `rows`.

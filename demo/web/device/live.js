@@ -4,13 +4,13 @@
 // never queued. Whenever the answerer is free it looks closely at what was found last. With each frame of the video, each box is
 // drawn where its face is expected by then.
 
+import {answerView} from "../answers.js"
 import {element} from "../dom.js"
-import {RangesError} from "../ranges.js"
+import {createOptions} from "../options.js"
 import {decimal, text, useTexts} from "../texts.js"
-import {describe} from "../words.js"
+import {ageText, describe, genderShort} from "../words.js"
 import {BoxLayer} from "./boxes.js"
 import {Camera, CameraError} from "./camera.js"
-import {cards, notice, shortAnswer} from "./cards.js"
 import {DeviceError, DeviceModel, whyUnsupported} from "./device_model.js"
 import {Tracks, boxAt, learn} from "./tracking.js"
 
@@ -19,7 +19,7 @@ const COARSE_SIDE = 320, FINE_SIDE = 640
 // Between two fine searches while a face is in sight; else every second search is fine. A slow device has them more rarely.
 const FINE_MS = 1000, FINE_TIMES = 10
 const FACES_PER_ANSWER = 4
-const CARDS_MS = 300 // between two changes of the cards, so that they can be read
+const SAID_MS = 300 // between two changes of what is said, so that it can be read
 
 // models: [{name, manifest, device}]: the address of a manifest, or a promise of a DeviceModel that others use too.
 // onWhere("device" or "server"): what the visitor chose, or had to; without it there is no server to choose.
@@ -32,6 +32,10 @@ export function mountLive(root, {models, onWhere = null, texts = null}) {
 // What a model that is being fetched says of itself.
 export function loadingText(done, all) {
   return done < all ? text("device_loading", {done: decimal(done / 1e6), all: decimal(all / 1e6)}) : text("device_preparing")
+}
+
+function notice(said, isProblem = false) {
+  return element("p", {class: isProblem ? "notice problem" : "notice", role: isProblem ? "alert" : "status"}, said)
 }
 
 class Live {
@@ -58,29 +62,30 @@ class Live {
     this.note = element("p", {class: "device-note"}, text("device_note"))
     this.video = element("video", {playsinline: true, muted: true, "aria-label": text("device_camera")})
     this.video.muted = true
+    // A phone turns: the stage takes the shape of the frames.
+    this.video.addEventListener("resize", () => {
+      const {videoWidth, videoHeight} = this.video
+      if (videoWidth && videoHeight) this.stage.style.aspectRatio = `${videoWidth} / ${videoHeight}`
+    })
     this.boxes = new BoxLayer()
-    this.startButton = element("button", {type: "button", class: "device-start primary", onclick: () => this.#start()}, text("device_start"))
-    this.progress = element("progress", {hidden: true, max: 1})
+    this.startButton = element("button", {type: "button", class: "device-start main big", onclick: () => this.#start()}, text("device_start"))
+    this.progress = element("progress", {hidden: true, max: 1, "aria-label": text("film_label")})
     this.status = element("p", {class: "device-status", role: "status"})
     this.cover = element("div", {class: "device-cover"}, this.startButton, this.progress, this.status)
     this.stage = element("div", {class: "device-stage"}, this.video, this.boxes.element, this.cover)
-    this.stopButton = element("button", {type: "button", class: "device-stop", hidden: true, onclick: () => this.#end()}, text("device_stop"))
+    this.stopButton = element("button", {type: "button", class: "device-stop plain", hidden: true, onclick: () => this.#end()}, text("device_stop"))
     this.cameras = element("select",
       {class: "device-cameras", "aria-label": text("device_camera"), hidden: true, onchange: () => this.#start(this.cameras.value)})
     this.model = element("select", {"aria-label": text("model"), hidden: this.models.length < 2, onchange: () => this.#changeModel()},
       this.models.map(({name}, index) => element("option", {value: index}, name)))
-    this.rangeSets = element("datalist", {id: "device-range-sets"})
-    this.ranges = element("input", {type: "text", list: this.rangeSets.id, class: "device-ranges", oninput: () => this.#readRanges()})
-    this.problem = element("div")
-    this.said = element("div", {class: "device-cards"})
+    this.said = element("div", {class: "device-said"})
+    this.options = element("div", {})
     this.live = element("div", {class: "device-live"},
       element("div", {class: "device-left"}, this.stage,
-        element("div", {class: "device-controls"}, this.stopButton, this.cameras, this.model)),
-      element("div", {class: "device-side"},
-        element("label", {}, text("age_ranges"), this.ranges, element("small", {}, text("device_ranges_help"))),
-        this.rangeSets, this.problem, this.said))
+        element("div", {class: "device-controls field"}, this.stopButton, this.cameras, this.model)),
+      element("div", {class: "device-side"}, this.said, this.options))
     this.root.replaceChildren(...[switcher, this.note, this.live].filter(Boolean))
-    this.root.classList.add("device")
+    this.root.classList.add("device", "part")
   }
 
   #isShown() {
@@ -124,9 +129,10 @@ class Live {
       this.progress.hidden = true
       this.status.textContent = ""
     }
-    this.rangeSets.replaceChildren(...Object.keys(this.#device.manifest.range_sets).map(value => element("option", {value})))
-    this.ranges.placeholder = this.#device.manifest.default_ranges
-    this.#readRanges()
+    const {manifest: {range_sets: rangeSets, default_ranges: defaultRanges}, config} = this.#device
+    const {view, chosen} = createOptions({id: "live", rangeSets, defaultRanges, models: []}, config.max_age, () => this.#show(false))
+    this.chosen = chosen
+    this.options.replaceChildren(view)
   }
 
   #changeModel() {
@@ -138,18 +144,6 @@ class Live {
   #forgetModel() {
     if (!this.isShared) this.#device?.close()
     this.#device = this.#loading = null
-  }
-
-  #readRanges() {
-    this.problem.replaceChildren()
-    try {
-      if (this.#device) this.rangesRead = this.#device.readRanges(this.ranges.value)
-    } catch (error) {
-      if (!(error instanceof RangesError)) throw error
-      this.problem.replaceChildren(notice(text(error.problem, error.values), true)) // the ranges before stay
-    }
-    this.cardsShown = -Infinity
-    this.#showCards()
   }
 
   async #start(deviceId = null) {
@@ -173,7 +167,7 @@ class Live {
     this.tracks = new Tracks()
     this.frame = this.answer = null
     this.isFinding = this.isAnswering = false
-    this.searchedFinely = this.restsUntil = this.cardsShown = -Infinity
+    this.searchedFinely = this.restsUntil = this.shownAt = -Infinity
     this.fineTook = 0
     this.wasFine = true
     this.cover.hidden = true
@@ -206,7 +200,7 @@ class Live {
       this.frame = {time, picture, width, height, found: this.tracks.update(candidates, time)}
       this.#report("found", {faces: this.#faces().length, ...milliseconds, total: performance.now() - time})
       if (!this.isAnswering) this.#answer(run)
-      this.#showCards()
+      this.#show()
     } catch (error) {
       if (run === this.#run) this.#failed(error)
     } finally {
@@ -268,27 +262,30 @@ class Live {
     const left = ({candidate: {box}}) => box[0] + box[2]
     const answered = this.#faces().filter(track => track.logits).sort((one, other) => left(one) - left(other))
     const faces = answered.map(track => ({...track.face, box: track.candidate.box}))
-    const answer = this.#device.describe({...this.frame, faces}, answered.map(track => track.logits), this.rangesRead)
+    const answer = this.#device.describe({...this.frame, faces}, answered.map(track => track.logits), this.chosen.ranges)
     answered.forEach((track, index) => {
       answer.faces[index].number = track.number
-      track.lines = shortAnswer(answer.faces[index])
+      const face = answer.faces[index]
+      track.said = face.abstained ? {words: text("device_no_answer")} : {age: ageText(face), words: genderShort(face)}
     })
     this.answer = answer
     this.boxes.element.setAttribute("aria-label", describe(answer))
-    this.#showCards()
+    this.#show()
   }
 
   #draw(time) {
-    const boxes = this.#faces().map(track => ({number: track.number, box: boxAt(track, time), lines: track.lines ?? []}))
+    const boxes = this.#faces().map(track => ({number: track.number, box: boxAt(track, time), said: track.said}))
     this.boxes.draw(this.frame.width, this.frame.height, boxes, this.camera.isMirrored)
   }
 
-  #showCards() {
-    if (!this.camera?.isOn || !this.frame || performance.now() - this.cardsShown < CARDS_MS) return
+  // Without `isDue` after a change of the options, at once.
+  #show(isDue = true) {
+    if (!this.camera.isOn || !this.frame || (isDue && performance.now() - this.shownAt < SAID_MS)) return
     const shown = new Set(this.#faces().map(track => track.number))
     const faces = this.answer?.faces.filter(face => shown.has(face.number)) ?? []
-    this.cardsShown = performance.now()
-    if (faces.length) this.said.replaceChildren(cards({...this.answer, faces}, this.rangesRead))
+    this.shownAt = performance.now()
+    const options = {ranges: this.chosen.ranges, onFace: () => {}, isLive: true}
+    if (faces.length) this.said.replaceChildren(answerView({...this.answer, faces}, options))
     else if (!shown.size && !this.isAnswering) this.said.replaceChildren(notice(text("live_no_face")))
   }
 

@@ -1,7 +1,7 @@
 // YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023): its input, and what its twelve outputs mean, as
 // model/face_network.py.
 
-import {pad, shrink} from "./geometry.js"
+import {shrink} from "./geometry.js"
 
 const STRIDES = [8, 16, 32] // pixels between the cells of each output
 const NMS_OVERLAP = 0.3 // of two boxes that are the same face
@@ -23,12 +23,8 @@ export class YuNet {
   // The same from another score on, with each face several times and in no order.
   async candidates(picture, longestSide, leastScore) {
     const small = shrink(picture, longestSide / Math.max(picture.width, picture.height))
-    const least = this.settings.min_input_side // OpenCV computes nonsense in narrower strips
-    const padded = pad(small, 0, 0, Math.max(least - small.width, 0), Math.max(least - small.height, 0))
     const [scaleX, scaleY] = [picture.width / small.width, picture.height / small.height]
-    return (await this.#run(padded, leastScore))
-      .filter(row => Math.min(row.width, row.height) > 1)
-      .map(row => scaleRow(row, scaleX, scaleY))
+    return (await this.#run(small, leastScore)).map(row => scaleRow(row, scaleX, scaleY))
   }
 
   // `detect` for a picture as it is, from a lower score on.
@@ -37,7 +33,8 @@ export class YuNet {
   }
 
   async #run(picture, leastScore) {
-    const [width, height] = [picture.width, picture.height].map(side => Math.ceil(side / 32) * 32)
+    const least = this.settings.min_input_side // OpenCV computes nonsense in narrower strips
+    const [width, height] = [picture.width, picture.height].map(side => Math.max(Math.ceil(side / 32) * 32, least))
     const input = new Float32Array(3 * width * height), plane = width * height
     for (let y = 0; y < picture.height; y++) {
       for (let x = 0; x < picture.width; x++) {
@@ -49,7 +46,8 @@ export class YuNet {
     }
     const tensor = new this.runtime.Tensor("float32", input, [1, 3, height, width])
     const outputs = await this.session.run({[this.session.inputNames[0]]: tensor})
-    return STRIDES.flatMap(stride => decode(outputs, stride, width / stride, leastScore))
+    const rows = STRIDES.flatMap(stride => decode(outputs, stride, width / stride, leastScore))
+    return rows.filter(row => Math.min(row.width, row.height) > 1)
   }
 }
 

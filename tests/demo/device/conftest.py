@@ -7,9 +7,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from scripts import export_web
-from scripts.benchmarks.browser import serve_folder
+from scripts.benchmarks.visiting import serve_folder
+from scripts.maintenance.sway_sheet import swaying_film
 from tests.support.demo_server import DemoServer
-from tests.support.swaying_film import swaying_film
 from tests.support.visitors import PATIENCE_MS, chromium
 from tests.support.web_model import save_web_model
 

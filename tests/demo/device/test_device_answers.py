@@ -8,14 +8,14 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Request, expect
 from skimage.data import astronaut
 
+from demo.device_files import write_site
 from demo.serving import find_model
 from demo.settings import DEFAULT_MODEL, ModelChoice
-from demo.site import write_site
 from model.configuration_age_gender import RANGE_SETS, parse_age_ranges
 from model.errors import AgeGenderError
-from scripts.benchmarks.browser import serve_folder
 from scripts.benchmarks.device_parity import LOAD, compare, faces_of, pictures
-from tests.support.visitors import start_live
+from scripts.benchmarks.visiting import serve_folder
+from tests.support.visitors import choose, start_live
 from tests.support.web_model import in_full_precision
 
 
@@ -81,30 +81,37 @@ def test_ranges_are_read_as_the_pipeline_reads_them(site_page: Page):
 
 
 def test_static_site_answers_pictures_in_any_ranges_without_a_network(site_page: Page, portrait: Path, tmp_path: Path):
-    expect(site_page.locator("#picture progress")).to_be_hidden()
+    """The page's own stage, without a server: nothing is sent, and nothing that needs one is offered."""
+    expect(site_page.get_by_text("Nothing leaves this device").first).to_be_visible()
+    expect(site_page.locator("#loading progress")).to_have_count(0)
     requests: list[Request] = []
     site_page.on("request", lambda request: requests.append(request))
     site_page.context.set_offline(True)
-    with site_page.expect_file_chooser() as chooser:
-        site_page.get_by_role("button", name="Choose a picture").click()
-    chooser.value.set_files(portrait)
-    cards = site_page.locator("#picture .face-card")
-    expect(cards).to_contain_text(re.compile(r"looks about \d+ years old.*likely \d+", re.DOTALL))
-    expect(cards.locator("li")).to_have_count(9)
-    expect(site_page.locator("#picture .site-picture rect.box")).to_have_count(1)
-    site_page.locator("#picture").get_by_label("Age ranges").fill("0-17, 18+")
-    expect(cards.locator("li")).to_have_count(2)
-    site_page.locator("#picture").get_by_label("Age ranges").fill("0-17, 20+")
+    choose(site_page, portrait)
+    expect(site_page.locator(".hero-age")).to_have_text(re.compile(r"^\d+$"))
+    expect(site_page.locator(".annotated rect.box")).to_have_count(1)
+    expect(site_page.get_by_text("Saliency map")).to_have_count(0)
+    site_page.get_by_text("Probability of each age range").click()
+    site_page.get_by_text("Options", exact=True).click()
+    site_page.get_by_label("Age ranges").select_option("Type your own")
+    site_page.get_by_label("Your ranges").fill("0-116")
+    expect(site_page.locator(".bars li")).to_have_count(1)
+    site_page.get_by_label("Your ranges").fill("0-17, 20+")
     expect(site_page.locator("#picture .problem")).to_contain_text("add 18-19")
-    expect(cards.locator("li")).to_have_count(2)
-    for name, content in (("grey", None), ("text", b"no picture")):
-        path = tmp_path / f"{name}.png"
-        path.write_bytes(content) if content else Image.new("RGB", (300, 200), "grey").save(path)
-        with site_page.expect_file_chooser() as chooser:
-            site_page.get_by_role("button", name="Choose a picture").click()
-        chooser.value.set_files(path)
-        told = {"grey": "No face found", "text": "cannot be read as a picture"}[name]
-        expect(site_page.locator("#picture .problem").last).to_contain_text(told)
-    site_page.get_by_role("tab", name="Camera").click()
+    expect(site_page.locator(".bars li")).to_have_count(1)
+    site_page.get_by_role("button", name="Share", exact=True).click()
+    expect(site_page.get_by_role("img", name="The share card")).to_have_js_property("naturalWidth", 1200)
+    site_page.keyboard.press("Escape")
+    grey, broken = tmp_path / "grey.png", tmp_path / "text.png"
+    Image.new("RGB", (300, 200), "grey").save(grey)
+    broken.write_bytes(b"no picture")
+    choose(site_page, broken, button="New picture")
+    expect(site_page.locator("#picture .notice.problem")).to_contain_text("text.png was not used")
+    expect(site_page.locator(".hero-age")).to_be_visible()
+    choose(site_page, grey, button="New picture")
+    expect(site_page.get_by_role("heading", name="No face found")).to_be_visible()
+    site_page.get_by_role("button", name="Treat the whole picture as one face").click()
+    expect(site_page.get_by_text("No face was found here.")).to_be_visible()
+    site_page.get_by_role("tab", name="Live camera").click()
     start_live(site_page)
     assert [request.url for request in requests if not request.url.startswith(("blob:", "data:"))] == []

@@ -114,12 +114,12 @@ def test_the_rows_of_one_machine(two_machines, model, faces, tmp_path, monkeypat
     assert pq.read_schema("alone.parquet") == pq.read_table("s3://pictures/together").schema
 
 
-def test_a_worker_and_a_machine_are_lost(two_machines, server, model, faces, tmp_path):
+def test_a_worker_and_a_machine_are_lost(two_machines, server, model, faces, tmp_path, monkeypatch):
     """A worker is killed in mid-task. A machine is lost while it reads a picture, and another one joins."""
-
+    monkeypatch.chdir(tmp_path)  # where no worker runs
     source = listed(tmp_path, server.url("kill-once.jpg"), server.url("held.jpg"))
     with ThreadPoolExecutor(1) as thread:
-        options = ["--model", model, "--crops", "--output", tmp_path / "out", "--part-size", 4, "--ray", "auto"]
+        options = ["--model", model, "--crops", "--output", "out", "--part-size", 4, "--ray", "auto"]
         scoring = thread.submit(predict, source, *options)
         wait_until(lambda: server.holding.is_set() or scoring.done())
         two_machines.lose(server.asker)

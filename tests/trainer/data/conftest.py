@@ -7,9 +7,9 @@ import pytest
 
 from tests.support.faces_on_disk import utkface_like, write_archive
 from trainer.data.arguments import DataArguments
-from trainer.data.loading import read_pictures
 from trainer.data.manifest import build_manifest
 from trainer.data.preparation import PrepareArguments, prepare_data
+from trainer.data.sources import read_pictures
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from PIL import Image as PILImage
 from tests.support.faces_on_disk import as_jpeg, draw_detailed_face, write_archive, write_folder
 from tests.support.loaded_faces import FILES, PREPARED_FEATURES, manifest_of, rows_of
 from trainer.data.arguments import DataArguments
-from trainer.data.loading import load_faces, read_pictures
+from trainer.data.loading import load_faces
 from trainer.data.manifest import build_manifest, write_manifest
-from trainer.data.sources import load_row_picture
+from trainer.data.rows import load_row_picture
+from trainer.data.sources import read_pictures
 from trainer.data.splits import SPLITS
 
 

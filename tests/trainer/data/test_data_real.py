@@ -10,8 +10,9 @@ from scripts.benchmarks.check_splits import find_leaks
 from tests.support.faces_on_disk import write_archive
 from trainer.data.archives import read_archive
 from trainer.data.arguments import DataArguments
-from trainer.data.loading import load_faces, read_pictures
+from trainer.data.loading import load_faces
 from trainer.data.manifest import build_manifest
+from trainer.data.sources import read_pictures
 from trainer.data.splits import SPLITS
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from tests.support.faces_on_disk import NEAR_DUPLICATES, as_jpeg, draw_detailed_face, write_archive, write_folder
 from tests.support.loaded_faces import FILES, manifest_of, rows_of
-from trainer.data.loading import load_faces, read_pictures
+from trainer.data.loading import load_faces
 from trainer.data.manifest import build_manifest, write_manifest
+from trainer.data.sources import read_pictures
 from trainer.data.splits import SPLITS
 
 

@@ -11,10 +11,9 @@ from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from tests.support.faces_on_disk import as_jpeg, draw_detailed_face, face_files, write_archive, write_folder
 from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
-from trainer.data.loading import read_pictures
 from trainer.data.manifest import build_manifest
 from trainer.data.preparation import PrepareArguments, prepare_data
-from trainer.data.sources import label_rows
+from trainer.data.sources import label_rows, read_pictures
 from trainer.data.tables import Columns
 
 

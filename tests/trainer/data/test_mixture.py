@@ -11,11 +11,10 @@ import pytest
 from PIL import Image
 
 from tests.support.made_up_faces import draw_face, write_utkface_folder
-from trainer.data.alignment import CROP_SIDE
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 from trainer.data.mixture import MixtureArguments, decode_sets, load_sets, training_faces
-from trainer.data.sources import load_row_picture
+from trainer.data.rows import CROP_SIDE, load_row_picture
 from trainer.data.transforms import collate_faces
 from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
 from trainer.evaluation.held_out import EvaluationError
@@ -52,10 +51,10 @@ def ranged(tmp_path_factory) -> Path:
 def test_an_epoch_repeats_each_set_as_often_as_told(exact, ranged):
     mixture = MixtureArguments(also_train_on=[json.dumps({"dataset": str(ranged), "repeat": 2})], repeat=3)
     faces, other = load_sets(DataArguments(dataset=str(exact)), mixture, seed=0)
-    decoded = decode_sets([faces, other], mixture, image_size=32, train_size=32, num_proc=None)
-    train, mixed = faces["train"], decoded.decoded["train"]
-    assert len(mixed) == 3 * len(train) + 2 * len(other["train"]) == sum(map(len, decoded.trained_on))
-    assert len(decoded.decoded["validation"]) == len(faces["validation"])
+    mixed_faces = decode_sets([faces, other], mixture, image_size=32, train_size=32, num_proc=None)
+    train, mixed = faces["train"], mixed_faces.train
+    assert len(mixed) == 3 * len(train) + 2 * len(other["train"]) == sum(map(len, mixed_faces.trained_on))
+    assert len(mixed_faces.validation[0]) == len(faces["validation"])
 
     labels = collate_faces([mixed[0], mixed[len(mixed) - 1]])["age_labels"].tolist()
     assert labels[0][0] == labels[0][1] == train["age"][0]

@@ -15,7 +15,7 @@ from tests.support.odd_pictures import encoded
 from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
-from trainer.data.sources import load_row_picture
+from trainer.data.rows import load_row_picture
 from trainer.data.splits import SPLITS
 
 

@@ -11,8 +11,9 @@ from model.image_loading import PictureError, load_rgb
 from tests.support.faces_on_disk import as_jpeg, draw_detailed_face, face_files, write_archive, write_folder
 from tests.support.odd_pictures import encoded
 from trainer.data.arguments import DataArguments
-from trainer.data.loading import load_faces, read_pictures
+from trainer.data.loading import load_faces
 from trainer.data.picture_files import HIDDEN, NOT_A_PICTURE, start_of, why_no_picture
+from trainer.data.sources import read_pictures
 
 
 PICTURE = draw_detailed_face(1, size=48)

@@ -28,7 +28,7 @@ from trainer.data.loading import load_faces
 from trainer.data.manifest import read_manifest
 from trainer.data.preparation import PrepareArguments, prepare_data
 from trainer.data.report import describe_data
-from trainer.data.sources import load_row_picture
+from trainer.data.rows import load_row_picture
 from trainer.data.splits import SPLITS
 
 

@@ -15,8 +15,7 @@ from tests.support.tiny_model import IMAGE_SIZE, save_tiny_model
 from tests.support.training_runs import EVERY_FIVE_STEPS, UNVARIED, arguments, losses, record_of
 from trainer.build_model import make_image_processor
 from trainer.distillation.distill import soft_divergence
-from trainer.distillation.soft_targets import SoftTargets
-from trainer.distillation.teachers import Questions, Teacher, mean_answers
+from trainer.distillation.teachers import Questions, SoftTargets, Teacher, mean_answers
 from trainer.recipe import RecipeError
 from trainer.train import main
 

@@ -1,9 +1,16 @@
 """The table of an experiment: a single run with its intervals, several with mean and standard deviation."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from trainer.experiments.reports import format_table, summarize
 from trainer.experiments.runs import Run
+
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_mean_and_spread():
@@ -36,3 +43,10 @@ def test_adjacent_ranges_count_in_the_1_off_accuracy():
     assert "| FairFace-9 accuracy, % | FairFace-9 1-off accuracy, % |" in table
     assert "| a | 1 | 10 | 50.0 | 90.0 | 1.00 M | 1.0 |" in table
     assert "| median and majority-class baseline | | | 30.0 | - | | |" in table
+
+
+def test_comparisons_and_cross_validation_need_no_optuna():
+    """requirements.txt, which the README asks for, lacks it."""
+    script = "import sys; sys.modules['optuna'] = None; import scripts.cross_validate, trainer.experiments.runs"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

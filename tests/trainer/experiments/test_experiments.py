@@ -10,8 +10,7 @@ from scripts import compare_recipes, cross_validate, tune
 from tests.support.training_runs import ROOT, SMOKE
 from trainer.arguments import ARGUMENT_CLASSES, Arguments, RunArguments
 from trainer.experiments import runs as run
-from trainer.experiments.comparisons import read_comparison
-from trainer.experiments.runs import start_experiment
+from trainer.experiments.runs import read_comparison, start_experiment
 from trainer.recipe import RecipeError, parse_recipe
 from trainer.train import main
 

@@ -5,12 +5,15 @@ import pickle
 import re
 import shutil
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 from PIL import Image
 from skimage.data import astronaut
 from transformers import AutoImageProcessor, ResNetConfig
@@ -18,7 +21,7 @@ from transformers import AutoImageProcessor, ResNetConfig
 from model.exported_age_gender import AgeGenderOnnxModel
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
-from model_card.pushed_files import ModelFolderError, files_to_push
+from model_card.push import ModelFolderError, files_to_push
 from model_card.requirements import COMPARISON
 from scripts import predict
 from tests.support.tiny_model import IMAGE_SIZE, save_tiny_model
@@ -58,7 +61,7 @@ def test_the_comparison_is_that_of_the_measured_model(exported_run: Path):
 @pytest.mark.slow
 def test_what_is_pushed_is_of_these_weights_and_on_the_card(exported_run: Path, tmp_path: Path):
     folder = Path(shutil.copytree(exported_run, tmp_path / "run"))
-    assert {Path("onnx/model.onnx"), Path("onnx/model_int8.onnx"), Path(COMPARISON)} <= set(files_to_push(folder))
+    assert {"onnx/model.onnx", "onnx/model_int8.onnx", COMPARISON} <= set(files_to_push(folder))
     card = (folder / "README.md").read_text()
     change = json.loads((folder / COMPARISON).read_text())["files"]["model_int8.onnx"]["age_mae"]["change"]
     assert f"| {change['value']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}] |" in card
@@ -144,6 +147,35 @@ def test_a_convolutional_backbone_exports_and_a_bad_export_is_refused(
         "model.onnx",
         "model_web.onnx",
     ]
+
+
+def test_what_a_browser_loads_is_as_precise_as_its_size_allows(tmp_path: Path):
+    """Small arrays of weights stay in 32 bits, larger ones in 16, the largest in 8."""
+    random, widths = np.random.default_rng(0), [3, 32, 64, 256, 256]
+    weights = [
+        random.normal(0, (9 * before) ** -0.5, (after, before, 3, 3)).astype(np.float32)
+        for before, after in pairwise(widths)
+    ]
+    nodes = [
+        onnx.helper.make_node("Conv", [f"x{index}", f"w{index}"], [f"x{index + 1}"], pads=[1] * 4) for index in range(4)
+    ]
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, width, 16, 16])
+        for name, width in (("x0", 3), ("x4", 256))
+    ]
+    arrays = [numpy_helper.from_array(values, f"w{index}") for index, values in enumerate(weights)]
+    graph = onnx.helper.make_graph(nodes, "layers", ends[:1], ends[1:], arrays)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), tmp_path / "fp32.onnx")
+    files.write_web(tmp_path / "fp32.onnx", tmp_path / "web.onnx")
+    stored = [numpy_helper.to_array(tensor) for tensor in onnx.load(tmp_path / "web.onnx").graph.initializer]
+    of_weights = {values.size: values.dtype for values in stored if values.ndim == 4}
+    assert [values.size for values in weights] == [864, 18_432, 147_456, 589_824]
+    assert [of_weights[values.size] for values in weights] == [np.float32, np.float16, np.int8, np.int8]
+    picture = {"x0": random.normal(size=(1, 3, 16, 16)).astype(np.float32)}
+    found, expected = (
+        onnxruntime.InferenceSession(tmp_path / name).run(None, picture)[0] for name in ("web.onnx", "fp32.onnx")
+    )
+    assert np.abs(found - expected).mean() < 0.01 * expected.std()
 
 
 def test_without_a_model(tmp_path: Path):
