@@ -26,7 +26,7 @@ from demo.device_files import (
     face_detector_file,
     manifest,
     network_file,
-    runtime_file,
+    runtime_files,
 )
 from demo.serving import ServedModel
 from model.errors import AgeGenderError
@@ -101,7 +101,9 @@ def device_routes(models: Sequence[ServedModel]) -> list[BaseRoute]:
         return Response(content, media_type="application/json", headers={"Cache-Control": "no-cache"})
 
     def read_file(path: str, accepted: str) -> Response:
-        known = {file.path: file for file in (runtime_file(), face_detector_file(), *tuple(networks.values()))}
+        known = {
+            file.path: file for file in (*runtime_files().values(), face_detector_file(), *tuple(networks.values()))
+        }
         return _content(known[path], accepted) if path in known else Response(status_code=404)
 
     async def send_file(request: Request) -> Response:

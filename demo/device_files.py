@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,11 @@ CODE = WEB / "device"
 SHARED = ("answers.js", "curve.js", "dom.js", "options.js", "ranges.js", "texts.js", "texts.json", "words.js")
 # Files of web/style/. Later rules replace earlier ones.
 STYLES = ("base", "start", "answer", "several", "tabs_and_dialogs", "adapting")
-RUNTIME = CODE / "runtime" / "ort-wasm-simd-threaded.wasm.gz"
+# Of onnxruntime-web: for the processor, and for the graphics processor.
+RUNTIMES = {
+    "wasm": CODE / "runtime" / "ort-wasm-simd-threaded.wasm.gz",
+    "webgpu": CODE / "runtime" / "ort-wasm-simd-threaded.jspi.wasm.gz",
+}
 FACE_DETECTOR = Path(__file__).resolve().parents[1] / "model" / YUNET_FILE
 NETWORK_FILE, COMPARISON_FILE = "onnx/model_web.onnx", "onnx/comparison.json"  # scripts.export_onnx --web writes them
 MAX_NETWORK_MB = 60  # more would take minutes to fetch, and more memory than a phone gives a page
@@ -59,16 +63,24 @@ class NotOnDevice(AgeGenderError):
 class WebFile:
     """A file that browsers fetch once and keep, since its address holds its hash.
 
-    name: as browsers see it; read: its content.
+    file: on the disk; one whose name ends in .gz lies there compressed.
     """
 
-    name: str
-    read: Callable[[], bytes] = field(repr=False)
+    file: Path
+
+    @property
+    def name(self) -> str:
+        """As browsers see it."""
+        return self.file.name.removesuffix(".gz")
+
+    def read(self) -> bytes:
+        content = self.file.read_bytes()
+        return gzip.decompress(content) if self.file.suffix == ".gz" else content
 
     @cached_property
     def gzipped(self) -> bytes:
-        """What is sent: 8 of 10 bytes of a network with 8-bit weights, 3 of 10 of the runtime."""
-        return gzip.compress(self.read(), mtime=0)
+        """What is sent: 8 of 10 bytes of a network with 8-bit weights, 3 of 10 of a runtime."""
+        return self.file.read_bytes() if self.file.suffix == ".gz" else gzip.compress(self.read(), mtime=0)
 
     @cached_property
     def size(self) -> int:
@@ -87,22 +99,15 @@ class WebFile:
         return MEDIA_TYPES.get(Path(self.name).suffix, "application/octet-stream")
 
 
-class _Runtime(WebFile):
-    """The runtime lies compressed in the repository, so that it is not compressed again."""
-
-    @cached_property
-    def gzipped(self) -> bytes:
-        return RUNTIME.read_bytes()
-
-
 @cache
-def runtime_file() -> WebFile:
-    return _Runtime(RUNTIME.stem, lambda: gzip.decompress(RUNTIME.read_bytes()))
+def runtime_files() -> dict[str, WebFile]:
+    """Engine -> its runtime; browsers fetch the one that they use."""
+    return {engine: WebFile(path) for engine, path in RUNTIMES.items()}
 
 
 @cache
 def face_detector_file() -> WebFile:
-    return WebFile(FACE_DETECTOR.name, FACE_DETECTOR.read_bytes)
+    return WebFile(FACE_DETECTOR)
 
 
 def page_style() -> str:
@@ -138,7 +143,7 @@ def network_file(folder: Path) -> WebFile:
         exported_from, exported = comparison["weights_sha256"], comparison["files"][path.name]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         raise NotOnDevice(f"{COMPARISON_FILE} does not say what {NETWORK_FILE} was made from. {again} again.") from None
-    file = WebFile(path.name, path.read_bytes)
+    file = WebFile(path)
     if exported_from != _weights_sha256(folder) or exported != file.sha256:
         raise NotOnDevice(f"{NETWORK_FILE} was exported from other weights than the model's. {again} again.")
     if file.size > 1_000_000 * MAX_NETWORK_MB:
@@ -166,7 +171,8 @@ def manifest(name: str, folder: Path, network: WebFile, address: Callable[[WebFi
     check_own_file(folder, PREPROCESSING_FILE)
     config = AgeGenderConfig.from_pretrained(folder).to_dict()
     preprocessor = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-    files = {"runtime": runtime_file(), "model": network, "face_detector": face_detector_file()}
+    files = {f"runtime_{engine}": file for engine, file in runtime_files().items()}
+    files |= {"model": network, "face_detector": face_detector_file()}
     return {
         "name": name,
         "files": {role: {"url": address(file), "bytes": file.size} for role, file in files.items()},
@@ -198,6 +204,7 @@ def manifest(name: str, folder: Path, network: WebFile, address: Callable[[WebFi
             "last_candidates": face_detection.LAST_CANDIDATES,
             "crop_side": face_detection.YUNET_CROP_SIDE,
             "min_input_side": face_network.MIN_INPUT_SIDE,
+            "steps_per_pixel": face_network.STEPS_PER_PIXEL,
             "min_score": face_detection.MIN_SCORE,
             "max_faces": face_detection.MAX_FACES,
             "turn_score": face_detection.TURN_SCORE,
@@ -236,10 +243,12 @@ def write_site(served: ServedModel, folder: Path) -> list[Path]:
         raise SiteError(f"Expected {folder} to be new, empty, or an earlier site; it holds other files.")
     contents = dict(code_files()) | {"page.css": page_style().encode()}
     contents |= {path.name: path.read_bytes() for path in WEB.glob("*.js") if path.name not in OF_THE_SERVER}
-    contents[f"device/runtime/{(RUNTIME.parent / 'LICENSE').name}"] = (RUNTIME.parent / "LICENSE").read_bytes()
+    contents["device/runtime/LICENSE"] = (CODE / "runtime" / "LICENSE").read_bytes()
     contents |= {path.name: path.read_bytes() for path in SITE.iterdir()}
     contents |= {f"examples/{path.relative_to(EXAMPLES)}": path.read_bytes() for path in EXAMPLES.rglob("*.jpg")}
-    contents |= {f"files/{file.path}": file.read() for file in (runtime_file(), face_detector_file(), network)}
+    contents |= {
+        f"files/{file.path}": file.read() for file in (*runtime_files().values(), face_detector_file(), network)
+    }
     card = served.folder / "README.md"
     has_card = card.is_file() and stays_inside(card, served.folder)
     contents["model/README.md"] = card.read_bytes() if has_card else f"# {served.name}\n".encode()

@@ -2,9 +2,10 @@
 
     python -m scripts.benchmarks.device_parity --faces UTKFace.tar.gz --count 200
     python -m scripts.benchmarks.device_parity --faces UTKFace.tar.gz --count 200 --fp32   # the device's network in fp32
+    python -m scripts.benchmarks.device_parity --faces UTKFace.tar.gz --count 200 --engine webgpu   # by WebGPU
 
 The last rows say how near the pipeline's own answers are to each other when YuNet runs on OpenCV in place of
-onnxruntime: rounding alone moves a landmark by a thirty-second of a pixel.
+onnxruntime. Where there is no graphics processor, Chromium computes what WebGPU is asked in software.
 
 Needs the model's onnx/model_web.onnx (`python -m scripts.export_onnx --web`) and requirements-dev.txt.
 """
@@ -44,9 +45,10 @@ from trainer.onnx.export import WEB_FILE, write_fp32
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-LOAD = """async () => {
+LOAD = """async engine => {
   const {DeviceModel} = await import(new URL('device/device_model.js', location.href))
-  window.device = await DeviceModel.load(new URL('manifest.json', location.href))
+  window.device = await DeviceModel.load(new URL('manifest.json', location.href), undefined, engine)
+  return device.engine
 }"""
 PREDICT = """async ([png, whole]) => {
   const bytes = Uint8Array.from(atob(png), letter => letter.charCodeAt(0))
@@ -193,16 +195,19 @@ def main() -> None:
     parser.add_argument("--faces", type=Path, help="a .tar.gz of faces")
     parser.add_argument("--count", type=int, default=100, help="how many of them")
     parser.add_argument("--fp32", action="store_true", help="the network on the device in fp32; needs a model folder")
+    parser.add_argument(
+        "--engine", choices=("wasm", "webgpu"), help="what runs the network; default: the fastest there is"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         model = str(in_fp32(Path(args.model), Path(folder) / "model")) if args.fp32 else args.model
         served = find_model(ModelChoice("model", model))
         write_site(served, Path(folder) / "site")
         with serve_folder(Path(folder) / "site") as address:
-            browser = launch_chromium(playwright)
+            browser = launch_chromium(playwright, with_webgpu=args.engine == "webgpu")
             page = browser.new_page()
             page.goto(address)
-            page.evaluate(LOAD)
+            print(f"The network runs on {page.evaluate(LOAD, args.engine)}.\n")
             rows = compare(page, served.pipeline, pictures())
             if args.faces:
                 shown = faces_of(args.faces, args.count)

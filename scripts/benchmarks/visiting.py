@@ -31,6 +31,7 @@ SHOWN_LINES = 20  # of the log of a demo that has ended
 
 PORTRAIT = ROOT / "examples" / "astronaut.jpg"
 PICTURE_WH = (1280, 720)
+WEBGPU_FLAGS = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -96,10 +97,11 @@ class NoBrowser(RuntimeError):
     """There is no Chromium on the PATH."""
 
 
-def launch_chromium(playwright: "Playwright", film: Path | None = None) -> "Browser":
+def launch_chromium(playwright: "Playwright", film: Path | None = None, with_webgpu: bool = False) -> "Browser":
     """
     Args:
         film: what the camera shows; see `write_film`.
+        with_webgpu: WebGPU works, computed by SwiftShader on the processor.
 
     Raises:
         NoBrowser: none of `BROWSERS` is there.
@@ -109,7 +111,7 @@ def launch_chromium(playwright: "Playwright", film: Path | None = None) -> "Brow
         raise NoBrowser(
             f"Expected one of {', '.join(BROWSERS)} on the path; found none. `make test` installs Chromium."
         )
-    flags = ["--no-sandbox", "--disable-gpu"]
+    flags = ["--no-sandbox", *(WEBGPU_FLAGS if with_webgpu else ["--disable-gpu"])]
     if film:
         flags += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
         flags.append(f"--use-file-for-fake-video-capture={film}")

@@ -22,7 +22,7 @@ from demo.device_files import (
     code_files,
     manifest,
     network_file,
-    runtime_file,
+    runtime_files,
     write_site,
 )
 from demo.serving import ServedModel, find_model
@@ -141,15 +141,23 @@ def test_a_manifest_is_made_once_and_not_by_the_thread_that_serves(
     assert makers[0] is not threading.main_thread()
 
 
-def test_the_runtime_is_the_pinned_one():
-    """Of onnxruntime-web 1.30.0, as `npm pack` brings it."""
-    assert runtime_file().sha256 == "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2"
-    assert gzip.decompress(runtime_file().gzipped) == runtime_file().read()
-    assert runtime_file().read()[:4] == b"\0asm"
-    assert (
-        sha256(ROOT / "demo/web/device/runtime/ort.wasm.bundle.min.mjs")
-        == "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90"
-    )
+PINNED = {
+    "wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+    "webgpu": "a54c76f86b0f0d9572380cf1c6292a7b3903716ffcbcd6b0e5c7050bf430eb93",
+    "ort.wasm.bundle.min.mjs": "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
+    "ort.jspi.bundle.min.mjs": "07ec090355e11b342c95436db54da2d0c2bd5b1d319745bfd3337e6bdcf170ac",
+}
+
+
+def test_the_runtimes_are_the_pinned_ones():
+    """Of onnxruntime-web 1.30.0, as `npm pack` brings them."""
+    files = runtime_files()
+    hashes = {engine: file.sha256 for engine, file in files.items()}
+    hashes |= {path.name: sha256(path) for path in (ROOT / "demo/web/device/runtime").glob("*.mjs")}
+    assert hashes == PINNED
+    for file in files.values():
+        assert gzip.decompress(file.gzipped) == file.read()
+        assert file.read()[:4] == b"\0asm"
 
 
 def test_modules_name_no_other_site():

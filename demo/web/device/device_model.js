@@ -4,9 +4,11 @@ import {parseRanges} from "../ranges.js"
 import {text} from "../texts.js"
 import {NO_ANSWER, decode, whyAbstained} from "./decoding.js"
 import {roundHalfEven} from "./geometry.js"
+import {bestEngine} from "./networks.js"
 
 const MOST_PIXELS = 50_000_000 // of a picture, as in the pipeline
 const FACES_PER_RUN = 8 // bounds the memory
+const WEBGPU_MS = 20_000 // to start in: a driver may wait for ever
 // What the server answers in place of a manifest, by its status.
 const REFUSALS = {401: "error_login", 404: "device_not_prepared"}
 // A function with SIMD instructions: the runtime is built with them, and a browser that refuses these cannot run it.
@@ -24,22 +26,30 @@ export function whyUnsupported() {
 }
 
 export class DeviceModel {
-  // Fetch a model. `onProgress(loaded, total)` is told the bytes. Throws `DeviceError`.
-  static async load(manifestUrl, onProgress = () => {}) {
+  // Fetch a model. `onProgress(loaded, total)` is told the bytes. `engine`: "wasm" or "webgpu", else the fastest that works.
+  // Throws `DeviceError`.
+  static async load(manifestUrl, onProgress = () => {}, engine = null) {
     const unsupported = whyUnsupported()
     if (unsupported) throw new DeviceError(unsupported)
     const manifest = await fetchManifest(manifestUrl)
-    const {runtime, model, face_detector: faceDetector} = manifest.files
-    const total = runtime.bytes + model.bytes + faceDetector.bytes
-    let loaded = 0
-    const count = bytes => onProgress((loaded += bytes), total)
-    onProgress(0, total)
-    const [wasm, network, detector] = await Promise.all(
-      [runtime, model, faceDetector].map(file => fetchFile(new URL(file.url, manifestUrl), file.bytes, count)),
-    )
-    const device = new DeviceModel(manifest)
-    await device.#start(wasm, network, detector)
-    return device
+    const start = async used => {
+      const {[`runtime_${used}`]: runtime, model, face_detector: faceDetector} = manifest.files
+      const files = [runtime, model, faceDetector]
+      const total = files.reduce((sum, {bytes}) => sum + bytes, 0)
+      let loaded = 0
+      const count = bytes => onProgress((loaded += bytes), total)
+      onProgress(0, total)
+      const contents = await Promise.all(files.map(file => fetchFile(new URL(file.url, manifestUrl), file.bytes, count)))
+      const device = new DeviceModel(manifest)
+      const limit = used === "webgpu" && !engine && setTimeout(() => device.close(), WEBGPU_MS)
+      await device.#start(used, engine !== null, contents)
+      clearTimeout(limit)
+      return device
+    }
+    const used = engine ?? (await bestEngine())
+    if (engine || used === "wasm") return start(used)
+    // The runtime for graphics processors starts nothing where the browser gives it none after all.
+    return start(used).catch(() => start("wasm"))
   }
 
   constructor(manifest) {
@@ -47,15 +57,16 @@ export class DeviceModel {
     this.config = manifest.config
   }
 
-  async #start(wasm, network, detector) {
+  async #start(engine, isForced, [wasm, network, detector]) {
     this.finder = new RemoteTasks()
     this.answerer = new RemoteTasks()
-    const {manifest} = this
+    const parts = {engine, isForced, wasm, detector, manifest: this.manifest}
     try {
-      await Promise.all([
-        this.finder.call("start", {wasm, detector, manifest}),
-        this.answerer.call("start", {wasm, detector, network, manifest}),
+      const [, answerer] = await Promise.all([
+        this.finder.call("start", parts),
+        this.answerer.call("start", {...parts, network}),
       ])
+      this.engine = answerer.engine // that runs the age and gender network
     } catch (error) {
       this.close()
       throw error
@@ -92,7 +103,8 @@ export class DeviceModel {
     for (let start = 0; start < faces.length; start += FACES_PER_RUN) {
       const count = Math.min(FACES_PER_RUN, faces.length - start)
       const part = crops.slice(start * bytes, (start + count) * bytes)
-      const {age, gender} = await this.answerer.call("answer", {crops: part, count}, [part.buffer])
+      const {age, gender, engine} = await this.answerer.call("answer", {crops: part, count}, [part.buffer])
+      this.engine = engine
       for (let index = 0; index < count; index++) logits.push({age: age[index], gender: gender[index]})
     }
     return logits

@@ -107,7 +107,7 @@ export function warpSquare(picture, matrix, size, border = "replicate") {
     const line = 4 * size * ((row / multiple) | 0)
     for (let column = 0; column < size; column++) {
       for (let channel = 0; channel < 3; channel++) {
-        crop[line + 4 * column + channel] = Math.floor(sums[3 * column + channel] / (multiple * multiple) + 0.5)
+        crop[line + 4 * column + channel] = roundMean(sums[3 * column + channel] / (multiple * multiple), multiple === 2)
       }
     }
     sums.fill(0)
@@ -132,11 +132,15 @@ export class HalvedPicture {
   }
 }
 
+// OpenCV's INTER_AREA rounds halves up where it averages squares of two by two, and elsewhere to even numbers.
+const roundMean = (value, isOfSquares) => (isOfSquares ? Math.floor(value + 0.5) : roundHalfEven(value))
+
 // Shrink by averaging areas, as OpenCV's INTER_AREA; a picture that is not to be shrunk is returned itself.
 export function shrink(picture, scale) {
   if (scale >= 1) return picture
   const [width, height] = [picture.width, picture.height].map(side => Math.max(roundHalfEven(side * scale), 1))
   const columns = areaWeights(picture.width, width), rows = areaWeights(picture.height, height)
+  const isOfSquares = picture.width === 2 * width && picture.height === 2 * height
   const data = new Uint8ClampedArray(width * height * 4).fill(255)
   const sums = new Float32Array(width * 3), line = new Float32Array(width * 3)
   for (let y = 0; y < height; y++) {
@@ -154,7 +158,9 @@ export function shrink(picture, scale) {
       }
       for (let i = 0; i < sums.length; i++) sums[i] += weight * line[i]
     }
-    for (let x = 0; x < width; x++) for (let c = 0; c < 3; c++) data[4 * (y * width + x) + c] = sums[3 * x + c]
+    for (let x = 0; x < width; x++) {
+      for (let c = 0; c < 3; c++) data[4 * (y * width + x) + c] = roundMean(sums[3 * x + c], isOfSquares)
+    }
   }
   return {data, width, height}
 }

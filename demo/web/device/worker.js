@@ -2,27 +2,24 @@
 // what it found, aligns faces and runs the age and gender network: they run at the same time, so that boxes come at the camera's
 // pace and answers at the network's. For a picture the first does all but the network.
 
-import * as runtime from "./runtime/ort.wasm.bundle.min.mjs"
 import {FaceDetector} from "./face_detector.js"
 import {cropMatrix, squareMatrix, warpSquare} from "./geometry.js"
+import {Runtime} from "./networks.js"
 import {YuNet} from "./yunet.js"
 
 const BACKGROUND = "white" // of a transparent picture, as in the pipeline
 
 const tasks = {
-  // The bytes of the runtime, of YuNet and, for the second worker, of the age and gender network.
-  async start({wasm, detector, network = null, manifest}) {
-    runtime.env.wasm.wasmBinary = wasm
-    runtime.env.wasm.numThreads = 1 // more need a page that is isolated from other sites, which a Space inside another page is not
-    runtime.env.logLevel = "error"
-    // 8-bit weights are turned into floats once, when the file is read, and not at each run
-    const options = {executionProviders: ["wasm"], extra: {session: {disable_quant_qdq: "1"}}}
-    const open = bytes => runtime.InferenceSession.create(bytes, options)
+  // The bytes of the runtime for `engine`, of YuNet and, for the second worker, of the age and gender network. Says what runs it.
+  async start({engine, wasm, detector, network = null, manifest, isForced = false}) {
+    const runtime = await Runtime.start(engine, wasm)
     const {config, preprocessor, detector: settings} = manifest
-    const yunet = new YuNet(runtime, await open(detector), settings)
-    const session = network && (await open(network))
-    Object.assign(state, {session, config, preprocessor, settings, detector: new FaceDetector(yunet, settings)})
-    return {}
+    const yunet = new YuNet(await runtime.open(detector), settings)
+    const side = config.image_size
+    const trial = Float32Array.from({length: 3 * side * side}, (_, index) => Math.sin(index / 7) + Math.cos(index / 450))
+    const ages = network && (await runtime.openFastest(network, trial, [1, 3, side, side], isForced))
+    Object.assign(state, {ages, config, preprocessor, settings, detector: new FaceDetector(yunet, settings)})
+    return {engine: ages?.engine}
   },
 
   // A picture (an ImageBitmap) -> its faces, and their crops (N, S, S, 4) concatenated. `whole`: the picture is one face.
@@ -54,17 +51,16 @@ const tasks = {
     return {faces, crops, milliseconds: performance.now() - start}
   },
 
-  // Crops (N, S, S, 4) -> logits of each: {age: N times max_age + 1, gender: N times two}.
+  // Crops (N, S, S, 4) -> logits of each: {age: N times max_age + 1, gender: N times two}; and what ran the network.
   async answer({crops, count}) {
-    const {session, config} = state
+    const {ages, config} = state
     const side = config.image_size
-    const input = new runtime.Tensor("float32", normalise(crops, count, side, state.preprocessor), [count, 3, side, side])
-    const outputs = await session.run({[session.inputNames[0]]: input})
+    const outputs = await ages.run(normalise(crops, count, side, state.preprocessor), [count, 3, side, side])
     const rows = output => Array.from({length: count}, (_, index) => {
       const length = output.data.length / count
       return output.data.slice(index * length, (index + 1) * length)
     })
-    return {age: rows(outputs.age_logits), gender: rows(outputs.gender_logits)}
+    return {age: rows(outputs.age_logits), gender: rows(outputs.gender_logits), engine: ages.engine}
   },
 }
 const state = {}
@@ -109,11 +105,17 @@ function normalise(crops, count, side, preprocessor) {
   return values
 }
 
-addEventListener("message", async ({data: {id, task, ...parts}}) => {
+async function perform({id, task, ...parts}) {
   try {
     const result = await tasks[task](parts)
     postMessage({id, result}, [result.crops, result.picture?.data].flatMap(bytes => (bytes ? [bytes.buffer] : [])))
   } catch (error) {
     postMessage({id, error: String(error?.message ?? error)})
   }
+}
+
+// One after the other: the runtime cannot begin a run while it waits for the graphics processor.
+let last = Promise.resolve()
+addEventListener("message", ({data}) => {
+  last = last.then(() => perform(data))
 })

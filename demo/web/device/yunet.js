@@ -1,18 +1,16 @@
 // YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023): its input, and what its twelve outputs mean, as
 // model/face_network.py.
 
-import {shrink} from "./geometry.js"
+import {roundHalfEven, shrink} from "./geometry.js"
 
 const STRIDES = [8, 16, 32] // pixels between the cells of each output
 const NMS_OVERLAP = 0.3 // of two boxes that are the same face
 const MOST_CANDIDATES = 5000
 
 export class YuNet {
-  // `runtime` is onnxruntime; `settings` is the manifest's `detector`.
-  constructor(runtime, session, settings) {
-    this.runtime = runtime
-    this.session = session
-    this.settings = settings
+  // `network` is of networks.js; `settings` is the manifest's `detector`.
+  constructor(network, settings) {
+    Object.assign(this, {network, settings})
   }
 
   // Rows {x, y, width, height, landmarks, score} in pixels of `picture`, the best first. It never enlarges the picture.
@@ -44,10 +42,9 @@ export class YuNet {
         input[2 * plane + to] = picture.data[from]
       }
     }
-    const tensor = new this.runtime.Tensor("float32", input, [1, 3, height, width])
-    const outputs = await this.session.run({[this.session.inputNames[0]]: tensor})
+    const outputs = await this.network.run(input, [1, 3, height, width])
     const rows = STRIDES.flatMap(stride => decode(outputs, stride, width / stride, leastScore))
-    return rows.filter(row => Math.min(row.width, row.height) > 1)
+    return rows.filter(row => Math.min(row.width, row.height) > 1).map(row => rounded(row, this.settings.steps_per_pixel))
   }
 }
 
@@ -103,6 +100,13 @@ export function scaleRow(row, scaleX, scaleY, shiftX = 0, shiftY = 0) {
     height: row.height * scaleY,
     landmarks: row.landmarks.map(([x, y]) => [(x + shiftX) * scaleX, (y + shiftY) * scaleY]),
   }
+}
+
+// The row in steps of a pixel at which the outputs of engines, which differ in their last digits, agree.
+function rounded({x, y, width, height, landmarks, score}, stepsPerPixel) {
+  const round = value => roundHalfEven(value * stepsPerPixel) / stepsPerPixel
+  const points = landmarks.map(point => point.map(round))
+  return {x: round(x), y: round(y), width: round(width), height: round(height), landmarks: points, score}
 }
 
 // Intersection over union of two [x, y, width, height].
