@@ -44,6 +44,8 @@ export function createLive(place, overlay, { seconds, framesPerSecond, options }
       replace(said, tell(answer, seconds))
       return
     }
+    const [width, height] = found.size_wh
+    overlay.closest('#mirror').style.setProperty('--aspect', width / height) // a phone turns: the stage takes the frames' shape
     layer.dataset.faces = found.faces.length
     layer.setAttribute('aria-label', headline(found))
     drawLayer(layer, found, overlay.clientWidth, overlay.clientHeight)
