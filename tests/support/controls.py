@@ -19,7 +19,6 @@ VISIBLE = """(() => {
 NAME = "one => (one.ariaLabel ?? one.labels?.[0]?.innerText ?? one.innerText).replace(/\\s+/g, ' ').trim()"
 # Of radio buttons and tabs Tab reaches the chosen one; arrows reach the others.
 BY_TAB = "one => !(one.type === 'radio' && !one.checked) && one.tabIndex >= 0"
-MOST_STOPS = 60
 
 
 def visible_controls(page: Page) -> list[str]:
@@ -43,21 +42,24 @@ def use_every_control(page: Page, uses: dict[str, Use], elsewhere: set[str]) -> 
 def walk_by_keyboard(page: Page) -> None:
     """Tab reaches every visible control, each with an outline, and Shift+Tab goes back the same way."""
     expected = page.evaluate(f"{VISIBLE}.filter({BY_TAB}).map({NAME})")
-    there = stops(page, "Tab", len(expected) + 2)
-    assert sorted(set(expected) - set(there)) == []
-    back = stops(page, "Shift+Tab", len(there))
-    assert back[:-1] == there[-2::-1]
+    around = stops(page, "Tab", len(expected) + 1)
+    assert sorted(around[:-1]) == sorted(expected)
+    assert around[-1] == around[0]
+    assert stops(page, "Shift+Tab", len(expected)) == around[-2::-1]
 
 
-def stops(page: Page, key: str, presses: int) -> list[str]:
-    """Names of what has the focus after each press, without the page itself."""
-    assert presses <= MOST_STOPS
-    names = []
-    for _ in range(presses):
+def stops(page: Page, key: str, count: int) -> list[str]:
+    """Names of the next controls that the key reaches. Each has an outline."""
+    names: list[str] = []
+    for _ in range(
+        count + 3
+    ):  # between the last control and the first one the page itself has the focus, or the browser
         page.keyboard.press(key)
         unseen, name = page.evaluate(
             f"[({UNSEEN_FOCUS})(), document.activeElement === document.body ? null : ({NAME})(document.activeElement)]"
         )
-        assert unseen is None
-        names.append(name)
+        assert unseen is None, unseen
+        names += [name] if name is not None else []
+        if len(names) == count:
+            break
     return names
