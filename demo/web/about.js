@@ -23,7 +23,7 @@ export function showAbout(place, served, options) {
 function whichModel({ name }, { models, open }) {
   const label = modelLabel(models.find(model => model.name === name))
   const choose = element('button', { type: 'button', class: 'link', onclick: open }, text('about_choose'))
-  return element('p', {}, text('about_of', { model: label }), ' ', choose)
+  return element('p', { class: 'which' }, text('about_of', { model: label }), ' ', choose)
 }
 
 function figures({ age_mae, within_five_years, gender_accuracy, pictures, dataset }) {
