@@ -46,9 +46,9 @@ function figures({ age_mae, within_five_years, gender_accuracy, pictures, datase
 
 function groups({ by_age }) {
   if (!by_age?.length) return null
-  const head = ['about_column_age', 'about_column_mae', 'about_column_gender'].map(key =>
-    element('th', { scope: 'col' }, text(key)),
-  )
+  const hasYears = by_age.some(({ age_mae }) => age_mae != null)
+  const columns = ['about_column_age', hasYears && 'about_column_mae', 'about_column_gender'].filter(Boolean)
+  const head = columns.map(key => element('th', { scope: 'col' }, text(key)))
   return element(
     'div',
     { class: 'table', tabindex: '0', role: 'region', 'aria-label': text('about_by_age') },
@@ -65,7 +65,7 @@ function groups({ by_age }) {
             'tr',
             {},
             element('th', { scope: 'row' }, age),
-            element('td', {}, age_mae == null ? '' : decimal(age_mae)),
+            hasYears && element('td', {}, age_mae == null ? '' : decimal(age_mae)),
             element('td', {}, gender_accuracy == null ? '' : percent(gender_accuracy)),
           ),
         ),
