@@ -39,7 +39,9 @@ const at = path => new URL(path, document.baseURI)
 const code = name => at(`device/code/VERSION/device/${name}`)
 const style = Object.assign(document.createElement('link'), {rel: 'stylesheet', href: code('device.css')})
 document.head.append(style)
-import(code('live.js')).then(({mountLive}) => mountLive(element.querySelector('.device-root'), {
+const shared = import(at('web/page.js')).then(page => page.options)
+Promise.all([import(code('live.js')), shared]).then(([{mountLive}, options]) => mountLive(element.querySelector('.device-root'), {
+  options,
   models: NAMES.map((name, index) => ({name, manifest: at(`device/models/${index}.json`)})),
   texts: window.gradio_config.i18n_translations,
   onWhere: where => trigger(where === 'server' ? 'select' : 'clear'),

@@ -16,7 +16,7 @@ from demo.device_camera import live_camera, show_on_server
 from demo.device_files import page_style
 from demo.gradio_changes import StrictBlocks
 from demo.handlers import Handlers
-from demo.serving import about
+from demo.serving import about, compared
 from demo.settings import DEFAULT_RANGES, Settings
 from model.configuration_age_gender import RANGE_SETS
 
@@ -75,13 +75,14 @@ WEB = HERE / "web"
 CSS_FILE = WEB / "gradio.css"
 FRAME_SECONDS = 0.3  # between two frames of a live webcam
 # Each part of the page is one function of web/page.js.
-JS_ON_LOAD = "import(new URL('web/page.js', document.baseURI)).then(page => page.{part}(element, props, watch))"
+JS_ON_LOAD = (
+    "import(new URL('web/page.js', document.baseURI)).then(page => page.{part}(element, props, watch, trigger))"
+)
 # Options of events. Only /predict is part of the API.
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 def build_demo(handlers: Handlers, settings: Settings) -> gr.Blocks:
-    names = list(handlers.models)
     # Programs' predictions share one queue.
     on_model: dict[str, Any] = {
         "concurrency_id": "model",
@@ -90,11 +91,13 @@ def build_demo(handlers: Handlers, settings: Settings) -> gr.Blocks:
     }
     with StrictBlocks(title=TITLE, analytics_enabled=False, fill_width=True) as demo:
         _part("header")
+        # Its value is the name of the model that the visitor has chosen, for all tabs.
+        options = _part("choices", "options", value=next(iter(handlers.models)), render=False)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab(I18N("tab_pictures"), id="pictures") as pictures_tab:
                 _part(
                     "stage",
-                    models=names,
+                    models=compared(list(handlers.models.values())),
                     max_pictures=settings.max_pictures,
                     max_picture_mb=settings.max_picture_mb,
                     range_sets=RANGE_SETS,
@@ -102,9 +105,10 @@ def build_demo(handlers: Handlers, settings: Settings) -> gr.Blocks:
                     max_age=handlers.served(None).pipeline.model.config.max_age,
                 )
             with gr.Tab(I18N("tab_camera"), id="camera") as camera_tab:
-                webcam_parts = _camera_tab(handlers, settings)
+                webcam_parts = _camera_tab(handlers, settings, options)
             with gr.Tab(I18N("tab_about"), id="about") as about_tab:
-                _about_tab(handlers, about_tab)
+                _about_tab(handlers, about_tab, options)
+        options.render()
         _part("footer", keep_seconds=settings.keep_seconds)
         _turn_camera_off(camera_tab, [pictures_tab, about_tab], webcam_parts)
         add_endpoint(handlers, on_model)
@@ -145,7 +149,7 @@ def _part(part: str, elem_id: str | None = None, **props: Any) -> gr.HTML:
     )
 
 
-def _camera_tab(handlers: Handlers, settings: Settings) -> list[gr.components.Component]:
+def _camera_tab(handlers: Handlers, settings: Settings, options: gr.HTML) -> list[gr.components.Component]:
     """-> the camera, what is shown of it, and its state: all to be emptied when the visitor leaves the tab."""
     on_device = live_camera(list(handlers.models.values()))
     on_server = gr.Column(visible=False)
@@ -172,13 +176,10 @@ def _camera_tab(handlers: Handlers, settings: Settings) -> list[gr.components.Co
                 frames_per_second=round(1 / FRAME_SECONDS),
             )
     show_on_server(on_device, [on_server, webcam])
-    names = list(handlers.models)
-    with on_server:
-        model = gr.Dropdown(names, value=names[0], label=I18N("model"), visible=len(names) > 1, elem_id="live-model")
     tracks = gr.State(time_to_live=settings.keep_seconds)
     stream = webcam.stream(
         handlers.show_live,
-        [webcam, tracks, model],
+        [webcam, tracks, options],
         [live, tracks],
         stream_every=FRAME_SECONDS,
         preprocess=False,
@@ -200,17 +201,15 @@ def _camera_tab(handlers: Handlers, settings: Settings) -> list[gr.components.Co
     return webcam_parts
 
 
-def _about_tab(handlers: Handlers, tab: gr.Tab) -> None:
-    """The figures of the served models are sent when the tab is opened: they would slow down the first screen."""
-    names = list(handlers.models)
-    model = gr.Dropdown(names, value=names[0], label=I18N("model"), visible=len(names) > 1, elem_id="about-model")
+def _about_tab(handlers: Handlers, tab: gr.Tab, options: gr.HTML) -> None:
+    """The figures of the chosen model are sent when the tab is opened: they would slow down the first screen."""
     summary = _part("about")
     with gr.Accordion(I18N("about_card"), open=False, elem_id="card-fold"):
         card = gr.Markdown(elem_id="card")
     gr.on(
-        [tab.select, model.change],
+        [tab.select, options.select],
         lambda name: about(handlers.served(name)),
-        model,
+        options,
         [summary, card],
         queue=False,
         **PRIVATE,

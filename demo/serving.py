@@ -9,6 +9,7 @@ import mimetypes
 import os
 import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,12 @@ class ModelNotServable(AgeGenderError):
 class ServedModel:
     """A model whose files have been checked. Its weights are read at first use and kept.
 
-    name, revision: what the page calls it; folder: where its files lie; page: its web address, if it has one.
+    name, revision: what the page calls it; folder: where its files lie; page: its web address, if it has one; kind: see
+    `ModelChoice`.
     """
 
-    def __init__(self, name: str, revision: str, folder: Path, page: str | None = None):
-        self.name, self.revision, self.folder, self.page = name, revision, folder, page
+    def __init__(self, name: str, revision: str, folder: Path, page: str | None = None, kind: str | None = None):
+        self.name, self.revision, self.folder, self.page, self.kind = name, revision, folder, page, kind
         self._pipeline: AgeGenderPipeline | None = None
         self._lock = threading.Lock()  # other visitors wait while the first one's request reads it
 
@@ -99,7 +101,7 @@ def find_model(choice: ModelChoice) -> ServedModel:
     # a snapshot's folder is its commit
     revision = f"a local folder, {_digest(folder)}" if is_folder else f"revision {folder.name}"
     page = None if is_folder else f"https://huggingface.co/{model_id}/tree/{folder.name}"
-    return ServedModel(choice.name, revision, folder, page)
+    return ServedModel(choice.name, revision, folder, page, choice.kind)
 
 
 def _digest(folder: Path) -> str:
@@ -157,21 +159,57 @@ def _license(folder: Path) -> dict[str, str | None] | None:
     return {"name": str(name), "link": link if link.startswith("https://") else None} if name else None
 
 
-def _figures(folder: Path) -> dict[str, Any]:
-    """From metrics.json; nothing where there is none, or where a part of it was not measured."""
+def compared(models: Sequence[ServedModel]) -> list[dict[str, Any]]:
+    """What visitors choose from: each model's name, its kind, and its figures on the first data set by which the ages of all of
+    them were measured.
+    """
+    measured = [{figures["dataset"]: figures for figures in _measured_sets(served.folder)} for served in models]
+    common = next((name for name in measured[0] if all(one.get(name, {}).get("age_mae") for one in measured)), None)
+    return [
+        {"name": served.name, "kind": served.kind, "measured": one.get(common)}
+        for served, one in zip(models, measured, strict=True)
+    ]
+
+
+def _measured_sets(folder: Path) -> list[dict[str, Any]]:
+    """The figures on its own test faces, then those on other data sets."""
+    metrics = _read_metrics(folder)
+    outside = metrics.get("outside") or {}
+    return [_set_figures(metrics), *({**_set_figures(of_set), "dataset": name} for name, of_set in outside.items())]
+
+
+def _read_metrics(folder: Path) -> dict[str, Any]:
+    """Nothing where there is no metrics.json."""
     try:
         if not stays_inside(folder / "metrics.json", folder):
             return {}
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    by_age = [group for group in metrics.get("groups", []) if group.get("by") == "age"]
+
+
+def _set_figures(metrics: dict[str, Any]) -> dict[str, Any]:
+    """None for what was not measured."""
     return {
         "dataset": re.sub(r"\.(tar(\.\w+)?|tgz|zip)$", "", str(metrics.get("dataset"))),
         "pictures": metrics.get("pictures"),
         "age_mae": _value(metrics, "age", "mae"),
         "within_five_years": _value(metrics, "age", "cs5"),
         "gender_accuracy": _value(metrics, "gender", "accuracy"),
+    }
+
+
+def _figures(folder: Path) -> dict[str, Any]:
+    """On its own test faces and by their ages, and `elsewhere`: on another data set, where its own has no ages in years."""
+    metrics = _read_metrics(folder)
+    if not metrics:
+        return {}
+    own, *others = _measured_sets(folder)
+    with_years = next((figures for figures in others if figures["age_mae"]), None)
+    by_age = [group for group in metrics.get("groups", []) if group.get("by") == "age"]
+    return {
+        **own,
+        "elsewhere": with_years if own["age_mae"] is None else None,
         "by_age": [
             {
                 "age": group["age"],

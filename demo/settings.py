@@ -24,11 +24,15 @@ class SettingsError(AgeGenderError):
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A model the operator offers: a folder, or a Hub id at a revision."""
+    """A model the operator offers: a folder, or a Hub id at a revision.
+
+    kind: of a model that ships, by which the page says in the visitor's language what it is good for.
+    """
 
     name: str
     model_id: str
     revision: str | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,10 @@ class Settings:
 
 def shipped_models() -> list[ModelChoice]:
     """Those of the repository; an image of the demo may hold the first one alone."""
-    choices = [ModelChoice("Most accurate, for research", DEFAULT_MODEL), ModelChoice("CC BY 4.0", CC_BY_MODEL)]
+    choices = [
+        ModelChoice("Most accurate, for research", DEFAULT_MODEL, kind="accurate"),
+        ModelChoice("CC BY 4.0", CC_BY_MODEL, kind="reusable"),
+    ]
     return choices if Path(CC_BY_MODEL).is_dir() else choices[:1]
 
 

@@ -1,20 +1,29 @@
 // The About tab's first screen: what the model gets right, for whom it fails, and where its code, card and licence are.
 
 import { element, replace } from './dom.js'
+import { modelLabel } from './options.js'
 import { decimal, percent, text, whole } from './texts.js'
 
-// served: what demo/serving.py answers; null until the tab is opened.
-export function showAbout(place, served) {
+// served: what demo/serving.py answers; null until the tab is opened. options: see options.js.
+export function showAbout(place, served, options) {
   if (!served) return replace(place, element('p', { class: 'quiet', role: 'status' }, text('about_loading')))
   return replace(
     place,
     element('h2', {}, text('about_title')),
+    options.models.length > 1 && whichModel(served, options),
     figures(served),
+    served.elsewhere && figures(served.elsewhere),
     element('p', {}, text('about_limits')),
     groups(served),
     element('p', { class: 'notice problem' }, element('strong', {}, text('not_for_lead')), ' ', text('not_for')),
     links(served),
   )
+}
+
+function whichModel({ name }, { models, open }) {
+  const label = modelLabel(models.find(model => model.name === name))
+  const choose = element('button', { type: 'button', class: 'link', onclick: open }, text('about_choose'))
+  return element('p', { class: 'which' }, text('about_of', { model: label }), ' ', choose)
 }
 
 function figures({ age_mae, within_five_years, gender_accuracy, pictures, dataset }) {
@@ -37,9 +46,9 @@ function figures({ age_mae, within_five_years, gender_accuracy, pictures, datase
 
 function groups({ by_age }) {
   if (!by_age?.length) return null
-  const head = ['about_column_age', 'about_column_mae', 'about_column_gender'].map(key =>
-    element('th', { scope: 'col' }, text(key)),
-  )
+  const hasYears = by_age.some(({ age_mae }) => age_mae != null)
+  const columns = ['about_column_age', hasYears && 'about_column_mae', 'about_column_gender'].filter(Boolean)
+  const head = columns.map(key => element('th', { scope: 'col' }, text(key)))
   return element(
     'div',
     { class: 'table', tabindex: '0', role: 'region', 'aria-label': text('about_by_age') },
@@ -56,7 +65,7 @@ function groups({ by_age }) {
             'tr',
             {},
             element('th', { scope: 'row' }, age),
-            element('td', {}, age_mae == null ? '' : decimal(age_mae)),
+            hasYears && element('td', {}, age_mae == null ? '' : decimal(age_mae)),
             element('td', {}, gender_accuracy == null ? '' : percent(gender_accuracy)),
           ),
         ),

@@ -48,11 +48,12 @@ export function replace(node, ...children) {
   return node
 }
 
-// A button that says what it does beside its icon; where there is no room, style/adapting.css leaves the icon.
+// A button that says what it does beside its icon, or below it on narrow screens. Where style/adapting.css leaves the icon alone,
+// its title says it.
 export function toolButton(path, label, onclick, attributes = {}) {
   return element(
     'button',
-    { type: 'button', class: 'tool', onclick, ...attributes },
+    { type: 'button', class: 'tool', title: label, onclick, ...attributes },
     icon(path),
     element('span', {}, label),
   )

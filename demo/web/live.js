@@ -1,4 +1,4 @@
-// The live camera's answers: boxes over the video, and what is said of each face beside it.
+// The live camera whose pictures the server answers: its stage over Gradio's camera, and what is said of each face beside it.
 
 import { answerView } from './answers.js'
 import { orderFaces, problemText } from './ask.js'
@@ -7,37 +7,49 @@ import { drawLayer } from './picture.js'
 import { duration, text } from './texts.js'
 import { headline } from './words.js'
 
-// overlay: an element that lies exactly over the video. -> show(answer): an answer of the server, { ended }, { refused },
-// { problem, kind } or null.
-export function createLive(place, overlay, { seconds, framesPerSecond }) {
+// Gradio's buttons, which gradio.css hides: the stage has one of its own for both steps of the start.
+const START_STEPS = ['[title="grant webcam access"] button', '.capture-button:has([title="start recording"])']
+const STOP = '.capture-button'
+
+// overlay: an element that lies exactly over the video. options: see options.js. -> show(answer): an answer of the server,
+// { ended }, { refused }, { problem, kind } or null.
+export function createLive(place, overlay, { seconds, framesPerSecond, options }) {
   const layer = svg('svg', { class: 'layer', role: 'img' })
-  replace(overlay, layer)
+  const camera = watchCamera()
+  const start = element('button', { type: 'button', class: 'main big', onclick: camera.start }, text('device_start'))
+  const stop = element('button', { type: 'button', class: 'plain', onclick: camera.stop }, text('device_stop'))
+  const flip = element('button', { type: 'button', class: 'plain flip', onclick: camera.flip }, text('camera_flip'))
+  const controls = element('div', { class: 'server-controls' }, stop, flip)
+  replace(overlay, layer, element('div', { class: 'server-cover' }, start), controls)
   const said = element('div', {})
   replace(
     place,
-    element('p', { class: 'quiet' }, text('live_help', { frames: framesPerSecond, limit: duration(seconds) })),
     element('p', { class: 'notice problem no-camera-told', role: 'alert' }, text('camera_refused')),
     element('p', { class: 'notice live-busy', role: 'status' }, text('live_busy')),
     said,
+    element('p', { class: 'quiet' }, text('live_help', { frames: framesPerSecond, limit: duration(seconds) })),
   )
+  let found = null
+  const tellFound = () => {
+    const view = { ranges: options.chosen.ranges, onFace: () => {}, isLive: true }
+    const noFace = () => element('p', { class: 'notice', role: 'status' }, text('live_no_face'))
+    replace(said, found.faces.length ? answerView(found, view) : noFace())
+  }
+  options.listen(changed => changed === 'ranges' && found && tellFound())
   return answer => {
-    const found = answer?.size_wh ? orderFaces(answer) : null
+    found = answer?.size_wh ? orderFaces(answer) : null
     if (!found) {
       replace(layer)
       layer.removeAttribute('data-faces')
       replace(said, tell(answer, seconds))
       return
     }
+    const [width, height] = found.size_wh
+    overlay.closest('#mirror').style.setProperty('--aspect', width / height) // a phone turns: the stage takes the frames' shape
     layer.dataset.faces = found.faces.length
     layer.setAttribute('aria-label', headline(found))
     drawLayer(layer, found, overlay.clientWidth, overlay.clientHeight)
-    const options = { onFace: () => {}, isLive: true }
-    replace(
-      said,
-      found.faces.length
-        ? answerView(found, options)
-        : element('p', { class: 'notice', role: 'status' }, text('live_no_face')),
-    )
+    tellFound()
   }
 }
 
@@ -49,20 +61,63 @@ function tell(answer, seconds) {
   return null
 }
 
-// Marks on the page, for gradio.css, what only the browser knows: that there is no camera.
-export function watchCamera() {
+// Gradio's camera, driven by the page: { start(), stop(), flip() }. It marks on the page, for gradio.css, what only the browser
+// knows: that there is no camera, or several.
+function watchCamera() {
   const marks = document.body.classList
   const devices = navigator.mediaDevices // undefined at the http address of another computer
+  let watcher = null
+  let wanted = null // the id of the camera that Gradio's next question is for
   marks.toggle('no-camera', !devices)
-  if (!devices) return
-  const start = devices.getUserMedia.bind(devices)
-  devices.getUserMedia = async wishes => {
-    marks.remove('no-camera')
-    try {
-      return await start(wishes)
-    } catch (error) {
-      marks.add('no-camera')
-      throw error
+  if (devices) {
+    const ask = devices.getUserMedia.bind(devices)
+    devices.getUserMedia = async wishes => {
+      marks.remove('no-camera')
+      const video = wanted ? { ...wishes.video, deviceId: { exact: wanted } } : wishes.video
+      wanted = null
+      try {
+        const stream = await ask({ ...wishes, video })
+        marks.toggle('several-cameras', (await cameras()).length > 1)
+        return stream
+      } catch (error) {
+        marks.add('no-camera')
+        throw error
+      }
     }
   }
+
+  async function cameras() {
+    const all = await devices.enumerateDevices()
+    return all.filter(({ kind }) => kind === 'videoinput')
+  }
+
+  const find = selector => document.querySelector(`#webcam ${selector}`)
+
+  function start(id = null) {
+    const steps = [...START_STEPS]
+    const press = () => {
+      const button = find(steps[0])
+      if (!button) return
+      if (steps.length === START_STEPS.length) wanted = id
+      steps.shift()
+      if (!steps.length) watcher.disconnect()
+      button.click()
+    }
+    watcher?.disconnect()
+    watcher = new MutationObserver(press)
+    watcher.observe(document.body, { childList: true, subtree: true })
+    press()
+  }
+
+  const stop = () => find(STOP)?.click()
+
+  async function flip() {
+    const ids = (await cameras()).map(({ deviceId }) => deviceId)
+    const track = find('video')?.srcObject?.getVideoTracks()[0]
+    const index = ids.indexOf(track?.getSettings().deviceId)
+    stop()
+    start(ids[(index + 1) % ids.length])
+  }
+
+  return { start: () => start(), stop, flip }
 }

@@ -3,7 +3,8 @@
 import { showAbout } from './about.js'
 import { askServer } from './ask.js'
 import { element, replace } from './dom.js'
-import { createLive, watchCamera } from './live.js'
+import { createLive } from './live.js'
+import { createOptions } from './options.js'
 import { createStage } from './stage.js'
 import { duration, language, text, useTexts } from './texts.js'
 
@@ -17,6 +18,12 @@ function keepTitle() {
   if (document.title !== text('title')) document.title = text('title')
 }
 
+// The options, which all parts share, once the stage has drawn them up.
+let shareOptions
+export const options = new Promise(resolve => {
+  shareOptions = resolve
+})
+
 const part = (name, root = document) => root.querySelector(`[data-part="${name}"]`)
 
 export function header(root) {
@@ -24,33 +31,43 @@ export function header(root) {
 }
 
 export function stage(root, props) {
-  createStage(
-    part('stage', root),
-    {
-      models: props.models,
-      maxPictures: props.max_pictures,
-      maxPictureMb: props.max_picture_mb,
-      rangeSets: props.range_sets,
-      defaultRanges: props.default_ranges,
-      maxAge: props.max_age,
-    },
-    askServer,
-  )
+  const made = createOptions({
+    models: props.models,
+    rangeSets: props.range_sets,
+    defaultRanges: props.default_ranges,
+    maxAge: props.max_age,
+  })
+  shareOptions(made)
+  const limits = { maxPictures: props.max_pictures, maxPictureMb: props.max_picture_mb }
+  createStage(part('stage', root), limits, made, askServer)
 }
 
-export function live(root, props, watch) {
-  watchCamera()
+// The value is the model's name, which the live camera sends with each picture; `select` asks for what About says of it.
+export async function choices(root, props, _, trigger) {
+  const { view, chosen, listen } = await options
+  replace(part('choices', root), view)
+  listen(changed => {
+    if (changed !== 'model') return
+    props.value = chosen.model
+    if (document.getElementById('about')?.checkVisibility()) trigger('select')
+  })
+}
+
+export async function live(root, props, watch) {
   const show = createLive(part('live', root), part('overlay'), {
     seconds: props.seconds,
     framesPerSecond: props.frames_per_second,
+    options: await options,
   })
   watch('value', () => show(props.value))
 }
 
-export function about(root, props, watch) {
+export async function about(root, props, watch) {
   const place = part('about', root)
-  showAbout(place, props.value)
-  watch('value', () => showAbout(place, props.value))
+  const shared = await options
+  const show = () => showAbout(place, props.value, shared)
+  show()
+  watch('value', show)
 }
 
 export function footer(root, props) {

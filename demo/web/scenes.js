@@ -28,7 +28,7 @@ export function toolbar(item, actions) {
   )
 }
 
-// options: { caption, ranges, hasSaliency, cancel(), again(change), back(), backLabel }
+// options: { caption, ranges, hasSaliency, cancel() or null, again(change), back(), backLabel }
 export function scene(item, options) {
   if (item.answer) return answerScene(item, options)
   const picture = item.shown ? annotatedPicture(imageOf(item), null) : blank()
@@ -92,7 +92,8 @@ function waiting(item, options) {
   }
   item.progress(item.share)
   const view = waitingView(said)
-  view.append(meter, button(text('cancel'), options.cancel))
+  view.append(meter)
+  if (options.cancel) view.append(button(text('cancel'), options.cancel))
   return view
 }
 

@@ -6,7 +6,6 @@ import { element, ICONS, icon, replace } from './dom.js'
 import { filmStrip } from './film.js'
 import { chooseFiles, listen } from './intake.js'
 import { createItem, forget, isBusy, keepAnswer, letGoOfPixels, readItem } from './item.js'
-import { createOptions } from './options.js'
 import { goesAsItIs } from './reduce.js'
 import { scene, toolbar } from './scenes.js'
 import { startView } from './start.js'
@@ -14,9 +13,8 @@ import { facesTable } from './table.js'
 import { text } from './texts.js'
 import { describe } from './words.js'
 
-// settings: { models, maxPictures, maxPictureMb, rangeSets, defaultRanges, maxAge, isOnDevice: without a server }.
-// ask: see askServer in ask.js.
-export function createStage(place, settings, ask) {
+// settings: { maxPictures, maxPictureMb, isOnDevice: without a server }. options: see options.js. ask: see askServer in ask.js.
+export function createStage(place, settings, options, ask) {
   let items = []
   let selected = null
   let previous = [] // answered pictures that new ones replace; they come back where the new one cannot be read
@@ -26,9 +24,7 @@ export function createStage(place, settings, ask) {
   const main = element('div', { class: 'stage-main', tabindex: '-1' })
   const veil = element('div', { class: 'veil', hidden: true, 'aria-hidden': 'true' }, icon(ICONS.picture, 56))
   veil.append(text('drop_here'))
-  const options = createOptions(settings, settings.maxAge, (_, changed) =>
-    changed === 'model' ? askWhere(({ status }) => status !== 'failed') : render(),
-  )
+  options.listen(changed => (changed === 'model' ? askWhere(({ status }) => status !== 'failed') : render()))
   replace(place, main, status, veil)
   const isActive = () => place.offsetParent !== null && !document.querySelector('dialog[open]')
   const onDrag = isOver => {
@@ -197,12 +193,11 @@ export function createStage(place, settings, ask) {
         caption: isOnly ? null : item.name,
         ranges,
         hasSaliency: !settings.isOnDevice,
-        cancel,
+        cancel: isOnly ? cancel : null, // else the filmstrip has it
         again: change => askWhere(one => one === item, change),
         back: isOnly ? () => goBack() : () => remove(item),
         backLabel: isOnly ? text('back') : text('remove_this'),
       }),
-      options.view,
       !isOnly && facesTable(items, ranges),
     ]
   }

@@ -12,7 +12,7 @@ export function startView(actions, isOnDevice) {
       class: 'zone',
       onclick: event => event.target.closest('button') || actions.choose(), // the buttons serve the keyboard
     },
-    element('div', { class: 'zone-icon' }, icon(ICONS.picture, 44)),
+    element('div', { class: 'zone-icon' }, icon(ICONS.picture, 36)),
     element(
       'div',
       { class: 'zone-buttons' },

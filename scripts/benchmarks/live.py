@@ -78,8 +78,7 @@ def measure(page: "Page", faces: int, seconds: float) -> tuple[dict[str, Any], d
     on_device = page.evaluate(WATCH_DEVICE, seconds)
     on_device["loaded"] = page.evaluate(LOADED)
     page.get_by_label("On the server").check()
-    page.get_by_text("Click to Access Webcam").click()
-    page.locator("#webcam").get_by_text("Start").click()
+    page.get_by_role("button", name="Start the camera").click()
     page.locator("#overlay svg").first.wait_for()
     return on_device, page.evaluate(WATCH_SERVER, seconds)
 

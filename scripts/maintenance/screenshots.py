@@ -57,7 +57,7 @@ def show_several(page: Page) -> None:
     copies = [jpeg(f"holiday {number}.jpg", files[number]["buffer"]) for number in range(3)]
     bad = jpeg("letter.pdf", b"%PDF-1.4")
     open_file_chooser(page, "Choose photos").set_files([*files, bad, *copies])
-    page.get_by_text("10 of 10").wait_for()
+    page.get_by_text("10 of 10 pictures").wait_for()
 
 
 def show_bad_file(page: Page) -> None:
@@ -88,8 +88,7 @@ def show_camera(page: Page) -> None:
 def show_camera_on_server(page: Page) -> None:
     page.get_by_role("tab", name="Live camera").click()
     page.get_by_label("On the server").check()
-    page.get_by_text("Click to Access Webcam").click()
-    page.locator("#webcam").get_by_text("Start").click()
+    page.get_by_role("button", name="Start the camera").click()
     page.locator("#overlay svg[data-faces='1']").wait_for()
 
 

@@ -13,8 +13,8 @@ import torch
 
 from demo.answer_pictures import saliency_maps
 from demo.page import TEXTS
-from demo.serving import ModelNotServable, ServedModel, about, embed_figures, find_model
-from demo.settings import DEFAULT_MODEL, ModelChoice, Settings, SettingsError
+from demo.serving import ModelNotServable, ServedModel, about, compared, embed_figures, find_model
+from demo.settings import CC_BY_MODEL, DEFAULT_MODEL, ModelChoice, Settings, SettingsError
 from demo.tracking import MAX_MISSED_FRAMES, Tracks
 from model.face_alignment import Face
 from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput
@@ -35,6 +35,13 @@ def test_visitors_choose_between_the_models_that_ship(monkeypatch: pytest.Monkey
     assert [choice.name for choice in shipped] == ["Most accurate, for research", "CC BY 4.0"]
     licenses = [about(find_model(choice))[0]["license"]["name"] for choice in shipped]
     assert licenses == ["utkface-non-commercial-research", "cc-by-4.0"]
+    accurate, reusable = compared([find_model(choice) for choice in shipped])
+    assert (accurate["kind"], reusable["kind"]) == ("accurate", "reusable")
+    assert accurate["measured"]["dataset"] == reusable["measured"]["dataset"] == "UTKFace", "the same kind of faces"
+    metrics = [json.loads(Path(folder, "metrics.json").read_text()) for folder in (DEFAULT_MODEL, CC_BY_MODEL)]
+    errors = [metrics[0]["age"]["mae"]["value"], metrics[1]["outside"]["UTKFace"]["age"]["mae"]["value"]]
+    assert [accurate["measured"]["age_mae"], reusable["measured"]["age_mae"]] == errors
+    assert errors[0] < errors[1], "as their words say"
     monkeypatch.setenv("MODEL_ID", DEFAULT_MODEL)
     assert [choice.model_id for choice in Settings.from_environment().models] == [DEFAULT_MODEL]
 
@@ -77,7 +84,11 @@ def test_about_shows_what_was_measured():
     shown = about(served)[0]
     metrics = json.loads((served.folder / "metrics.json").read_text())
     assert shown["age_mae"] == metrics["age"]["mae"]["value"]
-    assert (shown["dataset"], len(shown["by_age"])) == ("UTKFace", 4)
+    assert (shown["dataset"], len(shown["by_age"]), shown["elsewhere"]) == ("UTKFace", 4, None)
+    # without ages in its own test set, by those of another
+    elsewhere = about(find_model(ModelChoice("other", CC_BY_MODEL)))[0]["elsewhere"]
+    assert elsewhere["dataset"] == "UTKFace"
+    assert elsewhere["age_mae"] > 0
     assert about(ServedModel("none", "", Path("nowhere")))[0].get("age_mae") is None
 
 
@@ -102,7 +113,7 @@ def test_every_text_is_in_every_language():
     source = "".join(
         path.read_text() for path in [*web.glob("web/**/*.js"), *web.glob("web/site/*.html"), *web.glob("*.py")]
     )
-    made = ("_one", "_many", "column_", "example_", "credit_", "saliency_", "status_", "card_", "error_", "audio.")
+    made = ("_one", "_many", "column_", "example_", "credit_", "saliency_", "status_", "card_", "error_")
     assert [key for key in english if f"'{key}'" not in source and f'"{key}"' not in source
             and not any(part in key for part in made)] == []  # fmt: skip
 

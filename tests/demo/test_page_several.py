@@ -25,7 +25,7 @@ def files(portrait: Path, tmp_path: Path) -> list[Path]:
 
 def test_many_pictures_become_a_filmstrip_and_a_table(page: Page, files: list[Path]):
     choose(page, *files)
-    expect(page.get_by_text("4 of 4")).to_be_visible()
+    expect(page.get_by_text("4 of 4 pictures", exact=True)).to_be_visible()
     rows = page.locator(".all-faces tbody tr")
     expect(rows).to_have_count(5)
     expect(rows.nth(3)).to_contain_text("cannot be read as a picture")
@@ -64,21 +64,21 @@ def test_many_pictures_can_be_stopped_and_resumed(page: Page, files: list[Path])
     hold_first_question(page)
     with page.expect_request("**/page/answer"):
         choose(page, *files[:2])
-    expect(page.get_by_text("0 of 2")).to_be_visible()
-    page.get_by_role("button", name="Cancel").first.click()
+    expect(page.get_by_text("0 of 2 pictures", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
     page.unroute("**/page/answer")
     page.get_by_role("button", name="Resume").click()
-    expect(page.get_by_text("2 of 2")).to_be_visible()
+    expect(page.get_by_text("2 of 2 pictures", exact=True)).to_be_visible()
     expect(page.locator(".all-faces tbody tr")).to_have_count(3)
 
 
 def test_pictures_that_are_stopped_while_the_first_is_read_can_be_resumed(page: Page, files: list[Path]):
     release = hold_decoding(page)
     choose(page, *files[:2])
-    page.get_by_role("button", name="Cancel").first.click()
+    page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Resume").click()
     release()
-    expect(page.get_by_text("2 of 2")).to_be_visible()
+    expect(page.get_by_text("2 of 2 pictures", exact=True)).to_be_visible()
     expect(page.locator(".all-faces tbody tr")).to_have_count(3)
 
 
@@ -89,4 +89,4 @@ def test_more_pictures_than_allowed_are_left_out_and_said(page: Page, tmp_path: 
         Image.new("RGB", (64, 64), (number, 90, 90)).save(paths[-1])
     choose(page, *paths)
     expect(page.get_by_role("alert")).to_have_text("At most 20 pictures at once: 2 were left out.")
-    expect(page.get_by_text("20 of 20")).to_be_visible()
+    expect(page.get_by_text("20 of 20 pictures", exact=True)).to_be_visible()

@@ -41,7 +41,7 @@ def test_a_model_without_its_network_uses_the_server_and_the_log_says_what_to_ru
     page.get_by_role("tab", name="Live camera").click()
     told = page.get_by_text("This model is not prepared for browsers. So the model runs on the server.")
     expect(told).to_be_visible()
-    expect(page.get_by_text("Click to Access Webcam")).to_be_visible()
+    expect(page.locator("#overlay").get_by_role("button", name="Start the camera")).to_be_visible()
     assert "Run `python -m scripts.export_onnx --model" in demo.log
 
 
@@ -55,12 +55,12 @@ def test_refused_live_camera_asks_once_and_can_be_started_again(page: Page):
     page.route("**/queue/join*", refuse)
     start_webcam(page)
     expect(page.locator("#server-live").get_by_role("alert").filter(visible=True)).to_contain_text("the demo is busy")
-    expect(page.get_by_text("Click to Access Webcam")).to_be_visible()
+    start = page.locator("#overlay").get_by_role("button", name="Start the camera")
+    expect(start).to_be_visible()
     page.wait_for_timeout(1500)  # five frames
     assert len(asked) == 1
     page.unroute("**/queue/join*")
-    page.get_by_text("Click to Access Webcam").click()
-    page.locator("#webcam").get_by_text("Start").click()
+    start.click()
     expect(page.locator("#overlay svg[data-faces='1']")).to_be_visible()
 
 
@@ -82,8 +82,7 @@ def test_page_says_that_there_is_no_camera(browser: Browser, demo: DemoServer, p
             expect(page.get_by_role("button", name=f"{side} camera")).to_be_visible()
         choose(page, portrait, button="Front camera")
         expect(page.locator(".hero-age")).to_be_visible()
-        page.get_by_role("tab", name="Live camera").click()
-        page.get_by_text("Click to Access Webcam").click()
+        start_webcam(page)
         expect(told).to_have_count(1)
 
 
@@ -100,10 +99,10 @@ def test_live_camera_says_that_its_time_is_over_and_that_it_waits(browser: Brows
         expect(second.get_by_text("All camera places are taken")).to_have_css("visibility", "visible")
         expect(first.locator("#server-live")).to_contain_text("The camera is off. It stops by itself after 10 seconds")
         expect(first.locator("#overlay svg rect")).to_have_count(0)
-        expect(first.get_by_text("Click to Access Webcam")).to_be_visible()
+        expect(first.locator("#overlay").get_by_role("button", name="Start the camera")).to_be_visible()
         expect(second.locator("#overlay svg[data-faces]")).to_be_visible()
         expect(second.get_by_text("All camera places are taken")).to_be_hidden()
-        second.locator("#webcam").get_by_text("Stop").click()
+        second.locator("#overlay").get_by_role("button", name="Stop").click()
         expect(second.locator("#server-live")).to_contain_text("The camera is off")
 
 
@@ -176,8 +175,12 @@ def test_visitor_logs_in_and_chooses_a_model(browser: Browser, guarded: DemoServ
         expect(page.locator(".busy")).to_have_count(0)
         assert shares.inner_text() + page.locator(".curve").get_attribute("aria-label") != first
         page.get_by_role("tab", name="About").click()
-        page.locator("#about-model input").click()
-        page.get_by_role("option", name="Second").click()
+        expect(page.locator("#about")).to_contain_text("Second (a local folder")
+        page.get_by_role("button", name="Choose another model").click()
+        expect(page.locator("#model")).to_be_focused()
+        page.locator("#model").select_option("First")
+        expect(page.locator("#about")).to_contain_text("First (a local folder")
+        page.locator("#model").select_option("Second")
         expect(page.locator("#about")).to_contain_text("Second (a local folder")
         page.get_by_role("button", name="The whole model card").click()
         expect(page.locator("#card")).to_contain_text("The second of two")

@@ -130,9 +130,9 @@ def hold_decoding(page: Page) -> Callable[[], None]:
 
 
 def start_webcam(page: Page) -> None:
+    """Of the server's live camera, on a page whose model browsers cannot run, or where the visitor chose the server."""
     page.get_by_role("tab", name="Live camera").click()
-    page.get_by_text("Click to Access Webcam").click()
-    page.locator("#webcam").get_by_text("Start").click()
+    page.locator("#overlay").get_by_role("button", name="Start the camera").click()
 
 
 def log_in(page: Page) -> None:

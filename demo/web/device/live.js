@@ -6,7 +6,6 @@
 
 import {answerView} from "../answers.js"
 import {element} from "../dom.js"
-import {createOptions} from "../options.js"
 import {decimal, text, useTexts} from "../texts.js"
 import {ageText, describe, genderShort} from "../words.js"
 import {BoxLayer} from "./boxes.js"
@@ -23,10 +22,10 @@ const SAID_MS = 300 // between two changes of what is said, so that it can be re
 
 // models: [{name, manifest, device}]: the address of a manifest, or a promise of a DeviceModel that others use too.
 // onWhere("device" or "server"): what the visitor chose, or had to; without it there is no server to choose.
-// texts: the tables of texts.json, unless `useTexts` has them already.
-export function mountLive(root, {models, onWhere = null, texts = null}) {
+// options: see options.js. texts: the tables of texts.json, unless `useTexts` has them already.
+export function mountLive(root, {models, options, onWhere = null, texts = null}) {
   if (texts) useTexts(texts)
-  return new Live(root, models, onWhere)
+  return new Live(root, models, options, onWhere)
 }
 
 // What a model that is being fetched says of itself.
@@ -43,9 +42,10 @@ class Live {
   #loading = null // a promise of it
   #run = 0 // a number for each start, so that what belongs to an earlier one is dropped
 
-  constructor(root, models, onWhere) {
-    Object.assign(this, {root, models, onWhere})
+  constructor(root, models, options, onWhere) {
+    Object.assign(this, {root, models, options, onWhere})
     this.#build()
+    options.listen(changed => (changed === "model" ? this.#changeModel() : this.#show(false)))
     this.camera = new Camera(this.video, reason => this.#end(notice(reason, true)))
     document.addEventListener("visibilitychange", () => this.#onVisibility())
     navigator.mediaDevices?.addEventListener("devicechange", () => this.#listCameras())
@@ -76,14 +76,11 @@ class Live {
     this.stopButton = element("button", {type: "button", class: "device-stop plain", hidden: true, onclick: () => this.#end()}, text("device_stop"))
     this.cameras = element("select",
       {class: "device-cameras", "aria-label": text("device_camera"), hidden: true, onchange: () => this.#start(this.cameras.value)})
-    this.model = element("select", {"aria-label": text("model"), hidden: this.models.length < 2, onchange: () => this.#changeModel()},
-      this.models.map(({name}, index) => element("option", {value: index}, name)))
     this.said = element("div", {class: "device-said"})
-    this.options = element("div", {})
     this.live = element("div", {class: "device-live"},
       element("div", {class: "device-left"}, this.stage,
-        element("div", {class: "device-controls field"}, this.stopButton, this.cameras, this.model)),
-      element("div", {class: "device-side"}, this.said, this.options))
+        element("div", {class: "device-controls field"}, this.stopButton, this.cameras)),
+      element("div", {class: "device-side"}, this.said))
     this.root.replaceChildren(...[switcher, this.note, this.live].filter(Boolean))
     this.root.classList.add("device", "part")
   }
@@ -119,7 +116,7 @@ class Live {
   async #fetchModel() {
     this.progress.hidden = false
     try {
-      const {manifest, device} = this.models[Number(this.model.value)]
+      const {manifest, device} = this.models.find(({name}) => name === this.options.chosen.model)
       this.isShared = device !== undefined
       this.#device = await (device ?? DeviceModel.load(manifest, (done, all) => {
         this.progress.value = done / all
@@ -129,16 +126,12 @@ class Live {
       this.progress.hidden = true
       this.status.textContent = ""
     }
-    const {manifest: {range_sets: rangeSets, default_ranges: defaultRanges}, config} = this.#device
-    const {view, chosen} = createOptions({id: "live", rangeSets, defaultRanges, models: []}, config.max_age, () => this.#show(false))
-    this.chosen = chosen
-    this.options.replaceChildren(view)
   }
 
   #changeModel() {
     this.#end()
     this.#forgetModel()
-    this.#onShown()
+    if (this.#isShown()) this.#onShown()
   }
 
   #forgetModel() {
@@ -262,7 +255,7 @@ class Live {
     const left = ({candidate: {box}}) => box[0] + box[2]
     const answered = this.#faces().filter(track => track.logits).sort((one, other) => left(one) - left(other))
     const faces = answered.map(track => ({...track.face, box: track.candidate.box}))
-    const answer = this.#device.describe({...this.frame, faces}, answered.map(track => track.logits), this.chosen.ranges)
+    const answer = this.#device.describe({...this.frame, faces}, answered.map(track => track.logits), this.options.chosen.ranges)
     answered.forEach((track, index) => {
       answer.faces[index].number = track.number
       const face = answer.faces[index]
@@ -284,7 +277,7 @@ class Live {
     const shown = new Set(this.#faces().map(track => track.number))
     const faces = this.answer?.faces.filter(face => shown.has(face.number)) ?? []
     this.shownAt = performance.now()
-    const options = {ranges: this.chosen.ranges, onFace: () => {}, isLive: true}
+    const options = {ranges: this.options.chosen.ranges, onFace: () => {}, isLive: true}
     if (faces.length) this.said.replaceChildren(answerView({...this.answer, faces}, options))
     else if (!shown.size && !this.isAnswering) this.said.replaceChildren(notice(text("live_no_face")))
   }

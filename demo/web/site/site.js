@@ -4,6 +4,7 @@ import { AskError, orderFaces } from './ask.js'
 import { DeviceError, DeviceModel } from './device/device_model.js'
 import { loadingText, mountLive } from './device/live.js'
 import { element, replace } from './dom.js'
+import { createOptions } from './options.js'
 import { createStage } from './stage.js'
 import { language, text, useTexts } from './texts.js'
 
@@ -44,17 +45,16 @@ async function start() {
   const answer = await fetch(MANIFEST).catch(() => null)
   if (!answer?.ok) return // `device` says why
   const { name, range_sets, default_ranges, config } = await answer.json()
-  const settings = {
-    models: [name],
-    maxPictures: MOST_PICTURES,
-    maxPictureMb: MOST_MEGABYTES,
+  const options = createOptions({
+    models: [{ name }],
     rangeSets: range_sets,
     defaultRanges: default_ranges,
     maxAge: config.max_age,
-    isOnDevice: true,
-  }
-  createStage(document.getElementById('picture'), settings, askDevice(device))
-  mountLive(document.getElementById('camera'), { models: [{ name, device }] })
+  })
+  replace(document.getElementById('options'), options.view)
+  const limits = { maxPictures: MOST_PICTURES, maxPictureMb: MOST_MEGABYTES, isOnDevice: true }
+  createStage(document.getElementById('picture'), limits, options, askDevice(device))
+  mountLive(document.getElementById('camera'), { models: [{ name, device }], options })
 }
 
 function tabs() {

@@ -22,7 +22,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def web_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("web") / "tiny"
     save_web_model(folder)
@@ -40,10 +40,11 @@ def site(web_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield address
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def device_demo(web_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
-    """The demo with a model that browsers can run."""
-    with DemoServer(tmp_path_factory.mktemp("demo"), MODEL_ID=str(web_model), REQUESTS_PER_MINUTE="100000") as server:
+    """The demo with a model that browsers can run, by two names to choose from: First and Second."""
+    environment = {"MODEL_IDS": f"First={web_model},Second={web_model}", "REQUESTS_PER_MINUTE": "100000"}
+    with DemoServer(tmp_path_factory.mktemp("demo"), **environment) as server:
         yield server
     assert server.private_words_in_log() == []
 
