@@ -12,7 +12,8 @@ demo: .venv/demo.installed  ## Create the environment and serve the demo on http
 	$(BIN)/python app.py
 
 test: .venv/test.installed  ## Create the environment and run every test
-	$(BIN)/python -m pytest -n 2 --dist worksteal  # two at a time: many wait for a browser, a server or another process
+	@# Two at a time: many wait for a browser, a server or another process. Threads that share busy cores spin: one each.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: .venv/test.installed  ## Lint, check the format, the types and the directions of imports
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

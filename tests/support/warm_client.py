@@ -1,4 +1,4 @@
-"""In place of `python -m MODULE ...`: hands the command to a process that has imported everything and forks for it.
+"""In place of `python -m MODULE ...` and `python -c CODE ...`: a process that has imported everything forks for the command.
 
 tests.support.warm_python copies this file beside its socket as an executable. Output, exit status and signals pass through
 it; when it is killed, the forked process is killed too. A command that it cannot hand over is started by Python itself.
@@ -23,9 +23,9 @@ def main() -> None:
     fits = all(
         imported_with.get(name) == value for name, value in os.environ.items() if name.startswith(READ_AT_IMPORT)
     )
-    if options[:1] != ["-m"] or not fits:
+    if options[:1] not in (["-m"], ["-c"]) or not fits:
         os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
-    sys.exit(hand_over(options[1:]))
+    sys.exit(hand_over(options))
 
 
 def hand_over(command: list[str]) -> int:

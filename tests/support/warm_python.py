@@ -1,8 +1,8 @@
 """Start this repository's commands without waiting for their imports, which take each new process 4 to 7 seconds.
 
-`warm_python()` is a program to be used in place of `sys.executable`: `[warm_python(), "-m", "trainer.train", ...]` runs in a
-process of its own, with the environment, folder, output, namespaces and signals of whoever starts it. That process is a fork
-of one that has imported torch, transformers and what else the commands need, and has done nothing else.
+`warm_python()` is a program to be used in place of `sys.executable`: `[warm_python(), "-m", "trainer.train", ...]`, or `"-c"`
+and code, runs in a process of its own, with the environment, folder, output, namespaces and signals of whoever starts it. That
+process is a fork of one that has imported torch, transformers and what else the commands need, and has done nothing else.
 """
 
 import atexit
@@ -21,6 +21,7 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -81,8 +82,8 @@ class Forks:
         self._selector.register(sys.stdin, selectors.EVENT_READ)
         self._selector.register(listener, selectors.EVENT_READ)
 
-    def serve(self) -> str:
-        """Returns in the forked processes only, with the module that each has to run."""
+    def serve(self) -> tuple[str, str]:
+        """Returns in the forked processes only: -m or -c, and the module or the code that each has to run."""
         while True:
             for key, _ in self._selector.select():
                 if self._selector.get_map().get(key.fd) is not key:  # its process has ended in this round
@@ -90,16 +91,16 @@ class Forks:
                 if key.fileobj is sys.stdin:  # closed, as the tests have ended
                     os._exit(0)
                 if key.fileobj is self._listener:
-                    module = self._fork()
-                    if module:
-                        return module
+                    to_run = self._fork()
+                    if to_run:
+                        return to_run
                 elif key.fd in self._running:
                     self._report(key.fd)
                 else:  # whoever asked for it was killed
                     self._selector.unregister(key.fileobj)
                     kill_with_children(key.data)
 
-    def _fork(self) -> str | None:
+    def _fork(self) -> tuple[str, str] | None:
         connection, _ = self._listener.accept()
         request, descriptors = receive(connection)
         process = os.fork()
@@ -146,8 +147,8 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
         return json.loads(request.read(int.from_bytes(length, "big"))), descriptors
 
 
-def become(request: dict[str, Any], descriptors: list[int]) -> str:
-    """Make this process what the request asks for, but for running it; returns the module to run."""
+def become(request: dict[str, Any], descriptors: list[int]) -> tuple[str, str]:
+    """Make this process what the request asks for, but for running it; returns -m or -c, and the module or code to run."""
     for number, descriptor in enumerate(descriptors[:3]):
         os.dup2(descriptor, number)
     for name, descriptor in zip(("user", "mnt", "net"), descriptors[3:], strict=True):
@@ -160,15 +161,20 @@ def become(request: dict[str, Any], descriptors: list[int]) -> str:
     os.environ.update(request["environment"])
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))))
     os.chdir(request["folder"])
-    module, *sys.argv[1:] = request["command"]
+    option, what, *sys.argv[1:] = request["command"]
+    sys.argv[0] = option
     sys.path[0] = request["folder"]
-    sys.modules.pop(module, None)  # it is run anew, as the main module
-    return module
+    sys.modules.pop(what, None)  # a module is run anew, as the main module
+    return option, what
 
 
 if __name__ == "__main__":
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()
-    module = Forks(socket.socket(fileno=int(sys.argv[1]))).serve()
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    option, what = Forks(socket.socket(fileno=int(sys.argv[1]))).serve()
+    if option == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        main = sys.modules["__main__"] = ModuleType("__main__")
+        exec(compile(what, "<string>", "exec"), main.__dict__)

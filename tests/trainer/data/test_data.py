@@ -3,8 +3,8 @@
 import io
 import os
 import subprocess
-import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from PIL import Image as PILImage
 
 from tests.support.faces_on_disk import as_jpeg, draw_detailed_face, write_archive, write_folder
 from tests.support.loaded_faces import FILES, PREPARED_FEATURES, manifest_of, rows_of
+from tests.support.warm_python import HUB_HOME, HUB_PORT, warm_python
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 from trainer.data.manifest import build_manifest, write_manifest
@@ -21,6 +22,7 @@ from trainer.data.sources import read_pictures
 from trainer.data.splits import SPLITS
 
 
+ROOT = Path(__file__).parents[3]
 FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
@@ -215,15 +217,16 @@ def test_hub_id_that_does_not_exist(hub, arguments, tmp_path):
 
 
 @pytest.mark.slow
-def test_no_network(tmp_path):
-    answer = run_python(LOAD_FROM_HUB, {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)})
+def test_no_network():
+    """Nothing answers where the Hub of other tests was."""
+    answer = run_python(LOAD_FROM_HUB, {"HF_ENDPOINT": f"http://127.0.0.1:{HUB_PORT}", "HF_HOME": str(HUB_HOME)})
     assert "DatasetError: The Hub cannot be reached, and 'user/nothing' is not in the cache" in answer
 
 
 def run_python(code: str, env: dict[str, str]) -> str:
     """The last line of the traceback."""
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | env, capture_output=True, text=True, timeout=120
+        [warm_python(), "-c", code], cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1, done.stderr
     return done.stderr.strip().splitlines()[-1]

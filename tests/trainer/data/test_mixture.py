@@ -3,7 +3,6 @@
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.support.made_up_faces import draw_face, write_utkface_folder
+from tests.support.warm_python import warm_python
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 from trainer.data.mixture import MixtureArguments, decode_sets, load_sets, training_faces
@@ -166,7 +166,7 @@ cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 5)
 faces = load_faces(DataArguments(dataset={str(tmp_path / "faces")!r}, align=True, num_proc=2), seed=0)
 print(len(decode_faces(faces, 32, 32, num_proc=2)["train"]), cv2.getNumThreads())
 """
-    command = [sys.executable, "-c", script]
+    command = [warm_python(), "-c", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["32", "4"]
