@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 LOAD = """async engine => {
   const {DeviceModel} = await import(new URL('device/device_model.js', location.href))
+  const {useTexts} = await import(new URL('texts.js', location.href))
+  useTexts(await (await fetch(new URL('texts.json', location.href))).json())
   window.device = await DeviceModel.load(new URL('manifest.json', location.href), undefined, engine)
   return device.engine
 }"""
