@@ -94,6 +94,7 @@ function watchCamera() {
   const find = selector => document.querySelector(`#webcam ${selector}`)
 
   function start(id = null) {
+    if (!devices) return // the page says so already, and Gradio's script would fail
     const steps = [...START_STEPS]
     const press = () => {
       const button = find(steps[0])
