@@ -97,7 +97,7 @@ def test_static_site_answers_pictures_in_any_ranges_without_a_network(site_page:
     site_page.get_by_label("Your ranges").fill("0-116")
     expect(site_page.locator(".bars li")).to_have_count(1)
     site_page.get_by_label("Your ranges").fill("0-17, 20+")
-    expect(site_page.locator("#picture .problem")).to_contain_text("add 18-19")
+    expect(site_page.locator("#options .problem")).to_contain_text("add 18-19")
     expect(site_page.locator(".bars li")).to_have_count(1)
     site_page.get_by_role("button", name="Share", exact=True).click()
     expect(site_page.get_by_role("img", name="The share card")).to_have_js_property("naturalWidth", 1200)
