@@ -18,7 +18,9 @@ pytestmark = pytest.mark.slow
 def test_the_live_camera_is_private_and_works_without_a_network(browser: Browser, device_demo: DemoServer):
     with visit(browser, device_demo) as page:
         # Gradio's style, whose address holds its hash, may come last of what the page is made of
-        page.wait_for_function("performance.getEntriesByType('resource').some(({name}) => name.includes('/theme.css?'))")
+        page.wait_for_function(
+            "performance.getEntriesByType('resource').some(({name}) => name.includes('/theme.css?'))"
+        )
         requests: list[Request] = []
         page.on("request", lambda request: requests.append(request))
         page.on("websocket", lambda socket: pytest.fail(f"opened {socket.url}"))
