@@ -170,7 +170,7 @@ def test_serves_a_revision_from_the_hub(hub: HubServer, photo: Path, tmp_path: P
         for model in ("user/faces@v1", "Newest"):
             assert len(client.predict(handle_file(photo), model=model, api_name="/predict")) == 1
         with httpx.Client(base_url=demo.url, timeout=60) as http:
-            about = page_asks(http, "about-model", "user/faces@v1")
+            about = page_asks(http, "options", "user/faces@v1")
     commit = hub.repository("user/faces").branches["main"].oid
     assert f"revision {commit}" in about
     assert f"https://huggingface.co/user/faces/tree/{commit}" in about

@@ -194,7 +194,7 @@ CASES = {
         "picture as a data URL",
     ),
     "frame that is no picture": (page_asked("webcam", {"url": "data:image/png;base64,AAAA"}), "is none of these"),
-    "model that is not offered": (page_asked("about-model", "private-name"), "is not in the list of choices"),
+    "model that is not offered": (page_asked("options", "private-name"), "There is no such model here"),
     # too much
     "huge batch": (sent([{"path": "a.jpg", "meta": FILE_MARK}] * 500, True, ""), NO_UPLOAD),
     "large JSON": (lambda http, _: ask(http, "x" * 100_000, True, ""), "^413 .*at most 43 kB"),
