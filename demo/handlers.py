@@ -37,7 +37,7 @@ class Handlers:
         self.models = {served.name: served for served in models}
         self.running = threading.BoundedSemaphore(concurrency)
 
-    def served(self, model: str | None) -> ServedModel:
+    def served(self, model: object) -> ServedModel:
         """Raises `AgeGenderError` for a name that is not offered."""
         if model is None:
             return next(iter(self.models.values()))

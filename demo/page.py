@@ -19,6 +19,7 @@ from demo.handlers import Handlers
 from demo.serving import about, compared
 from demo.settings import DEFAULT_RANGES, Settings
 from model.configuration_age_gender import RANGE_SETS
+from model.errors import AgeGenderError
 
 
 TITLE = "How old does this face look?"
@@ -206,9 +207,16 @@ def _about_tab(handlers: Handlers, tab: gr.Tab, options: gr.HTML) -> None:
     summary = _part("about")
     with gr.Accordion(I18N("about_card"), open=False, elem_id="card-fold"):
         card = gr.Markdown(elem_id="card")
+
+    def show_about(name: object) -> tuple:
+        try:
+            return about(handlers.served(name))
+        except AgeGenderError as error:  # the page sends names that are offered
+            raise gr.Error(str(error), title="This cannot be used", print_exception=False) from None
+
     gr.on(
         [tab.select, options.select],
-        lambda name: about(handlers.served(name)),
+        show_about,
         options,
         [summary, card],
         queue=False,
