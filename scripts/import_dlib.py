@@ -21,12 +21,8 @@ from transformers import PreTrainedModel, ResNetConfig, set_seed
 
 from model.backbones import build_backbone
 from model.errors import AgeGenderError
-from model.face_alignment import resize_square
-from model.model_files import follow_umask
-from trainer.build_model import make_image_processor, measure_batch_norms
 from trainer.data.arguments import DataArguments
-from trainer.data.loading import load_faces
-from trainer.data.rows import load_row_picture
+from trainer.imported_backbone import save_backbone
 from trainer.recipe import parse_recipe
 
 
@@ -141,17 +137,7 @@ def import_dlib(args: ImportArguments, data_args: DataArguments) -> None:
         raise DlibError(
             f"{path} cannot be read: {error.strerror}. Expected dlib_face_recognition_resnet_model_v1.dat."
         ) from error
-    processor = make_image_processor(args.image_size)
-    train = load_faces(data_args, seed=0)["train"]
-    crops = [
-        resize_square(load_row_picture(row), args.image_size)
-        for row in train.select(range(min(args.faces, len(train))))
-    ]
-    measure_batch_norms(backbone, processor(crops, return_tensors="pt")["pixel_values"])
-    backbone.save_pretrained(args.output_dir)
-    follow_umask(args.output_dir)
-    processor.save_pretrained(args.output_dir)
-    print(f"{args.output_dir}: ResNet of {sum(p.numel() for p in backbone.parameters()):,} weights.")
+    save_backbone(backbone, args.output_dir, data_args, args.image_size, args.faces)
 
 
 def main(argv: Sequence[str]) -> None:

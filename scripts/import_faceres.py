@@ -19,12 +19,8 @@ import torch
 from transformers import MobileNetV1Config, MobileNetV1Model, set_seed
 
 from model.errors import AgeGenderError
-from model.face_alignment import resize_square
-from model.model_files import follow_umask
-from trainer.build_model import make_image_processor, measure_batch_norms
 from trainer.data.arguments import DataArguments
-from trainer.data.loading import load_faces
-from trainer.data.rows import load_row_picture
+from trainer.imported_backbone import save_backbone
 from trainer.recipe import parse_recipe
 
 
@@ -133,17 +129,7 @@ def import_faceres(args: ImportArguments, data_args: DataArguments) -> None:
     set_seed(0)
     tensors = read_tensors(Path(args.faceres).expanduser())
     backbone = make_backbone(tensors)
-    processor = make_image_processor(args.image_size)
-    train = load_faces(data_args, seed=0)["train"]
-    crops = [
-        resize_square(load_row_picture(row), args.image_size)
-        for row in train.select(range(min(args.faces, len(train))))
-    ]
-    measure_batch_norms(backbone, processor(crops, return_tensors="pt")["pixel_values"])
-    backbone.save_pretrained(args.output_dir)
-    follow_umask(args.output_dir)
-    processor.save_pretrained(args.output_dir)
-    print(f"{args.output_dir}: MobileNetV1 of {sum(p.numel() for p in backbone.parameters()):,} weights.")
+    save_backbone(backbone, args.output_dir, data_args, args.image_size, args.faces)
 
 
 def main(argv: Sequence[str]) -> None:

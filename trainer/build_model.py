@@ -1,6 +1,4 @@
-"""Build the model to train: from scratch, around a pretrained backbone, or from a model to fine-tune; and give a network whose
-file has none the statistics of batch normalisations, so that it can be fine-tuned.
-"""
+"""Build the model to train: from scratch, around a pretrained backbone, or from a model to fine-tune."""
 
 from typing import Any
 
@@ -9,7 +7,7 @@ import torch
 from datasets import Dataset, IterableDataset
 from safetensors import SafetensorError
 from torch import nn
-from transformers import PreTrainedModel, ViTImageProcessorPil
+from transformers import ViTImageProcessorPil
 
 from model.backbones import try_backbone
 from model.configuration_age_gender import AgeGenderConfig
@@ -140,38 +138,3 @@ def age_class_weights(ages: np.ndarray, config: AgeGenderConfig, kind: str) -> l
     weights = counts ** (-0.5 if kind == "sqrt" else -1.0)
     weights = weights / (weights * counts).sum() * counts.sum()
     return weights[range_of_year].tolist()
-
-
-@torch.no_grad()
-def measure_batch_norms(backbone: PreTrainedModel, pixel_values: torch.Tensor, batch_size: int = 64) -> None:
-    """Give every batch normalisation the mean and variance of what it sees in these pictures, and leave its output as is.
-
-    Without that a training step, which normalises by the batch's own statistics, would compute another network.
-
-    Args:
-        pixel_values: (N, 3, S, S), normalised.
-    """
-    sums: dict[nn.BatchNorm2d, list[torch.Tensor]] = {}
-
-    def add(norm: nn.BatchNorm2d, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        values = inputs[0].double()
-        moments = torch.stack([values.mean(dim=(0, 2, 3)), values.square().mean(dim=(0, 2, 3))]) * len(values)
-        sums.setdefault(norm, []).append(moments)
-
-    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
-    hooks = [norm.register_forward_hook(add) for norm in norms]
-    for batch in pixel_values.split(batch_size):
-        backbone(batch)
-    for hook in hooks:
-        hook.remove()
-    for norm, parts in sums.items():
-        mean, square = torch.stack(parts).sum(dim=0) / len(pixel_values)
-        # a channel that is constant in these pictures must not be divided by nothing
-        variance = (square - mean.square()).clamp(min=1e-4)
-        assert norm.running_mean is not None, "these networks keep statistics"
-        assert norm.running_var is not None
-        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        norm.bias.add_(scale * (mean - norm.running_mean))
-        norm.weight.copy_(scale * torch.sqrt(variance + norm.eps))
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)

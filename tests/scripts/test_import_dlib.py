@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from scripts.import_dlib import DEPTHS, RGB_MEAN, WIDTHS, DlibError, main, make_backbone
-from trainer.build_model import build_model, measure_batch_norms
+from trainer.build_model import build_model
+from trainer.imported_backbone import measure_batch_norms
 from trainer.model_arguments import ModelArguments
 
 

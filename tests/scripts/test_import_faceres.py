@@ -17,7 +17,8 @@ from scripts.import_faceres import (
     make_backbone,
     read_tensors,
 )
-from trainer.build_model import build_model, measure_batch_norms
+from trainer.build_model import build_model
+from trainer.imported_backbone import measure_batch_norms
 from trainer.model_arguments import ModelArguments
 
 

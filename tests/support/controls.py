@@ -51,9 +51,8 @@ def walk_by_keyboard(page: Page) -> None:
 def stops(page: Page, key: str, count: int) -> list[str]:
     """Names of the next controls that the key reaches. Each has an outline."""
     names: list[str] = []
-    for _ in range(
-        count + 3
-    ):  # between the last control and the first one the page itself has the focus, or the browser
+    # between the last control and the first one the page itself has the focus, or the browser
+    for _ in range(count + 3):
         page.keyboard.press(key)
         unseen, name = page.evaluate(
             f"[({UNSEEN_FOCUS})(), document.activeElement === document.body ? null : ({NAME})(document.activeElement)]"

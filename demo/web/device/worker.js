@@ -114,7 +114,7 @@ async function perform({id, task, ...parts}) {
   }
 }
 
-// One after the other: the runtime cannot begin a run while it waits for the graphics processor.
+// Sequentially: the runtime cannot begin a run while it waits for the graphics processor.
 let last = Promise.resolve()
 addEventListener("message", ({data}) => {
   last = last.then(() => perform(data))
