@@ -174,25 +174,28 @@ def compared(models: Sequence[ServedModel]) -> list[dict[str, Any]]:
 def _measured_sets(folder: Path) -> list[dict[str, Any]]:
     """The figures on its own test faces, then those on other data sets."""
     metrics = _read_metrics(folder)
-    outside = metrics.get("outside") or {}
-    return [_set_figures(metrics), *({**_set_figures(of_set), "dataset": name} for name, of_set in outside.items())]
+    outside = metrics.get("outside")
+    others = outside.items() if isinstance(outside, dict) else ()
+    return [_set_figures(metrics), *({**_set_figures(of_set), "dataset": name} for name, of_set in others)]
 
 
 def _read_metrics(folder: Path) -> dict[str, Any]:
-    """Nothing where there is no metrics.json."""
+    """Nothing where there is no metrics.json, or one of another form."""
     try:
         if not stays_inside(folder / "metrics.json", folder):
             return {}
-        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return metrics if isinstance(metrics, dict) else {}
 
 
-def _set_figures(metrics: dict[str, Any]) -> dict[str, Any]:
+def _set_figures(metrics: object) -> dict[str, Any]:
     """None for what was not measured."""
+    stated = metrics if isinstance(metrics, dict) else {}
     return {
-        "dataset": re.sub(r"\.(tar(\.\w+)?|tgz|zip)$", "", str(metrics.get("dataset"))),
-        "pictures": metrics.get("pictures"),
+        "dataset": re.sub(r"\.(tar(\.\w+)?|tgz|zip)$", "", str(stated.get("dataset"))),
+        "pictures": stated.get("pictures"),
         "age_mae": _value(metrics, "age", "mae"),
         "within_five_years": _value(metrics, "age", "cs5"),
         "gender_accuracy": _value(metrics, "gender", "accuracy"),
@@ -206,7 +209,12 @@ def _figures(folder: Path) -> dict[str, Any]:
         return {}
     own, *others = _measured_sets(folder)
     with_years = next((figures for figures in others if figures["age_mae"]), None)
-    by_age = [group for group in metrics.get("groups", []) if group.get("by") == "age"]
+    groups = metrics.get("groups")
+    by_age = [
+        group
+        for group in (groups if isinstance(groups, list) else [])
+        if isinstance(group, dict) and group.get("by") == "age" and "age" in group
+    ]
     return {
         **own,
         "elsewhere": with_years if own["age_mae"] is None else None,
@@ -221,9 +229,9 @@ def _figures(folder: Path) -> dict[str, Any]:
     }
 
 
-def _value(metrics: dict[str, Any], *path: str) -> float | None:
+def _value(metrics: object, *path: str) -> float | None:
     for key in (*path, "value"):
-        metrics = metrics.get(key) or {}
+        metrics = metrics.get(key) if isinstance(metrics, dict) else None
     return metrics if isinstance(metrics, (int, float)) else None
 
 

@@ -19,7 +19,7 @@ from demo.tracking import MAX_MISSED_FRAMES, Tracks
 from model.face_alignment import Face
 from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput
 from model.pipeline_age_gender import FaceLogits, PreparedFaces
-from tests.support.tiny_model import IMAGE_SIZE, tiny_model
+from tests.support.tiny_model import IMAGE_SIZE, save_tiny_model, tiny_model
 
 
 def test_folder_without_weights_says_what_is_missing(tmp_path: Path):
@@ -90,6 +90,32 @@ def test_about_shows_what_was_measured():
     assert elsewhere["dataset"] == "UTKFace"
     assert elsewhere["age_mae"] > 0
     assert about(ServedModel("none", "", Path("nowhere")))[0].get("age_mae") is None
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        *(
+            "[]",
+            "5",
+            '"text"',
+            "null",
+            "{",
+            '{"age": 5}',
+            '{"age": {"mae": [1]}}',
+            '{"age": {"mae": {"value": "4.5"}}}',
+        ),
+        *('{"outside": [1]}', '{"outside": {"UTKFace": 5}}', '{"groups": 5}', '{"groups": [5, {"by": "age"}]}'),
+    ],
+)
+def test_a_foreign_metrics_json_stops_nothing(tmp_path: Path, metrics: str):
+    save_tiny_model(tmp_path)
+    (tmp_path / "metrics.json").write_text(metrics)
+    served = find_model(ModelChoice("tiny", str(tmp_path)))
+    assert compared([served]) == [{"name": "tiny", "kind": None, "measured": None}]
+    summary, _ = about(served)
+    assert summary.get("age_mae") is None
+    assert summary.get("by_age", []) == []
 
 
 def test_figures_of_a_card_are_shown_even_where_they_are_links(tmp_path: Path):
