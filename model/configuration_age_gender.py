@@ -114,7 +114,6 @@ class AgeGenderConfig(PreTrainedConfig):
     age_sigma_years: standard deviation, in years, of the Gaussian target around the labelled year.
     age_weights: weight of each year in the age loss, `max_age + 1` numbers; None gives all the same weight.
     range_loss_weight, gender_loss_weight: weights of these losses; the year loss has weight 1.
-    age_roughness_weight: weight of the penalty on year distributions that are not smooth, for labels of ranges.
     gender_label_smoothing: fraction of the gender target that is spread over both outputs in training.
     head_dropout: dropout probability of the pooled features before both heads.
     flip_tta: average the logits of each crop and its horizontal flip (test-time augmentation): twice the computation.
@@ -149,7 +148,6 @@ class AgeGenderConfig(PreTrainedConfig):
     age_sigma_years: float | int = 2.0
     age_weights: list[float] | None = None
     range_loss_weight: float | int = 0.0
-    age_roughness_weight: float | int = 0.0
     gender_loss_weight: float | int = 1.0
     gender_label_smoothing: float | int = 0.0
     head_dropout: float | int = 0.0

@@ -68,7 +68,6 @@ def check_numbers(config: Any) -> None:
         ("head_dropout", 0, 1),
         ("range_loss_weight", 0, MAX_NUMBER),
         ("gender_loss_weight", 0, MAX_NUMBER),
-        ("age_roughness_weight", 0, MAX_NUMBER),
     ):
         value = getattr(config, name)
         if not low <= value <= high:  # false for NaN too

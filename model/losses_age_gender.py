@@ -20,10 +20,6 @@ def age_loss(age_logits: torch.Tensor, age_labels: torch.Tensor, config: AgeGend
     The target of a face labelled with a year is a narrow Gaussian around it; the loss of a face labelled with a range is
     the negative log-probability of that range. Faces without an age are skipped.
 
-    Labels of ranges leave open how a range's probability is shared among its years: without more, the years of "70+" may
-    all be 110. `age_roughness_weight` adds the sum of squared third differences of the log-probabilities (Silverman, "On the
-    estimation of a probability density function by the maximum penalized likelihood method", 1982), which is 0 for a Gaussian.
-
     Args:
         age_logits: (B, years). age_labels: (B,) years or (B, 2) inclusive ranges; -100 where unknown.
     """
@@ -43,9 +39,6 @@ def age_loss(age_logits: torch.Tensor, age_labels: torch.Tensor, config: AgeGend
         range_losses = F.cross_entropy(sum_into_ranges(log_probs, config.age_ranges), first, reduction="none")
         # a label that spans two ranges gives no target for this loss
         losses = losses + config.range_loss_weight * range_losses * (first == last)
-
-    if config.age_roughness_weight:
-        losses = losses + config.age_roughness_weight * log_probs.diff(n=3, dim=1).square().sum(dim=1)
 
     weights = known.float()
     if config.age_weights is not None:
