@@ -114,6 +114,7 @@ class AgeGenderConfig(PreTrainedConfig):
     age_sigma_years: standard deviation, in years, of the Gaussian target around the labelled year.
     age_weights: weight of each year in the age loss, `max_age + 1` numbers; None gives all the same weight.
     range_loss_weight, gender_loss_weight: weights of these losses; the year loss has weight 1.
+    range_uniformity_weight: how strongly the years of a labelled range are expected to be equally likely.
     gender_label_smoothing: fraction of the gender target that is spread over both outputs in training.
     head_dropout: dropout probability of the pooled features before both heads.
     flip_tta: average the logits of each crop and its horizontal flip (test-time augmentation): twice the computation.
@@ -148,6 +149,7 @@ class AgeGenderConfig(PreTrainedConfig):
     age_sigma_years: float | int = 2.0
     age_weights: list[float] | None = None
     range_loss_weight: float | int = 0.0
+    range_uniformity_weight: float | int = 0.0
     gender_loss_weight: float | int = 1.0
     gender_label_smoothing: float | int = 0.0
     head_dropout: float | int = 0.0

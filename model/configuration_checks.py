@@ -67,6 +67,7 @@ def check_numbers(config: Any) -> None:
         ("gender_label_smoothing", 0, 1),
         ("head_dropout", 0, 1),
         ("range_loss_weight", 0, MAX_NUMBER),
+        ("range_uniformity_weight", 0, MAX_NUMBER),
         ("gender_loss_weight", 0, MAX_NUMBER),
     ):
         value = getattr(config, name)

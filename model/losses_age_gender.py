@@ -7,6 +7,9 @@ from .configuration_age_gender import AgeGenderConfig
 
 
 IGNORE_INDEX = -100  # an unknown label, as in torch's cross_entropy
+# Of two years in a range without an end, the later one has this share of the earlier one's people: of the world's people over
+# 70 there are about 0.64 times as many in each five years as in the five before (UN World Population Prospects, 2022).
+OPEN_RANGE_DECLINE = 0.915
 
 
 def sum_into_ranges(age_logits: torch.Tensor, age_ranges: list[list[int]]) -> torch.Tensor:
@@ -20,6 +23,9 @@ def age_loss(age_logits: torch.Tensor, age_labels: torch.Tensor, config: AgeGend
     The target of a face labelled with a year is a narrow Gaussian around it; the loss of a face labelled with a range is
     the negative log-probability of that range. Faces without an age are skipped.
 
+    A range alone leaves open which of its years are likely: all of "70+" may become 110. `range_uniformity_weight` adds the
+    divergence from years that are equally likely, or become rarer by `OPEN_RANGE_DECLINE` where the range has no end.
+
     Args:
         age_logits: (B, years). age_labels: (B,) years or (B, 2) inclusive ranges; -100 where unknown.
     """
@@ -30,8 +36,15 @@ def age_loss(age_logits: torch.Tensor, age_labels: torch.Tensor, config: AgeGend
     low, high = low.clamp(min=0)[:, None], high.clamp(min=0)[:, None]  # (B, 1); unknown labels get weight 0 below
 
     target = (-((years - low) ** 2) / (2 * config.age_sigma_years**2)).softmax(dim=1)
-    inside = log_probs.masked_fill((years < low) | (years > high), float("-inf")).logsumexp(dim=1)
+    is_inside = (years >= low) & (years <= high)
+    inside = log_probs.masked_fill(~is_inside, float("-inf")).logsumexp(dim=1)
     losses = torch.where((low == high).squeeze(1), -(target * log_probs).sum(dim=1), -inside)
+    if config.range_uniformity_weight:
+        decline = torch.where(high == config.max_age, OPEN_RANGE_DECLINE, 1.0)
+        people = is_inside * decline ** (years - low).clamp(min=0)
+        expected = people / people.sum(dim=1, keepdim=True)
+        divergence = inside + F.kl_div(log_probs, expected, reduction="none").sum(dim=1)  # 0 for a range of one year
+        losses = losses + config.range_uniformity_weight * divergence
     if config.range_loss_weight:
         # torch.tensor(device=) would force a device synchronisation
         starts = torch.tensor([start for start, _ in config.age_ranges]).to(low.device, non_blocking=True)

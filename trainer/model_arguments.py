@@ -15,7 +15,7 @@ from trainer.recipe import RecipeError, did_you_mean
 # These arguments become values of the model's configuration, where they are not None.
 CONFIG_ARGUMENTS = (
     *("stem_channels", "pooling", "image_size", "age_sigma_years", "range_loss_weight", "gender_loss_weight"),
-    *("gender_label_smoothing", "head_dropout", "flip_tta"),
+    *("range_uniformity_weight", "gender_label_smoothing", "head_dropout", "flip_tta"),
 )
 ARCHITECTURE_ARGUMENTS = ("stem_channels", "pooling")  # of these a fine-tuned model keeps its own
 # Of these too, unless they are given.
@@ -71,6 +71,13 @@ class ModelArguments:
         default="none", metadata={"help": "Weight of rare age ranges: 'none', 'sqrt' or 'balanced'."}
     )
     range_loss_weight: float = field(default=0.0, metadata={"help": "Weight of cross-entropy on the age ranges."})
+    range_uniformity_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "For faces labelled with ranges: weight of the divergence from years that are equally likely within "
+            "their range. Without it a range says nothing about its years."
+        },
+    )
     gender_loss_weight: float = field(default=1.0, metadata={"help": "Weight of the gender loss beside the age loss."})
     gender_label_smoothing: float = field(default=0.0, metadata={"help": "Label smoothing of the gender loss."})
     head_dropout: float | None = field(

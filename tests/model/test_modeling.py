@@ -198,6 +198,23 @@ def test_a_label_of_years_in_two_ranges_has_no_range_loss():
         assert (extra.item() > 0.1) == is_one_range
 
 
+def test_the_years_of_a_labelled_range_become_equally_likely_on_request():
+    """And those of a range without an end rarer by the year."""
+    logits = torch.randn(1, 117, generator=torch.Generator().manual_seed(0))
+    plain, even = AgeGenderConfig(), AgeGenderConfig(range_uniformity_weight=1.0)
+
+    def extra(label: tuple[int, int], logits: torch.Tensor) -> float:
+        return (age_loss(logits, torch.tensor([label]), even) - age_loss(logits, torch.tensor([label]), plain)).item()
+
+    for label in ((20, 29), (70, 116)):
+        assert extra(label, logits) > 0.1
+    assert extra((30, 30), logits) == pytest.approx(0, abs=1e-6)
+    logits[:, 20:30] = 3.0
+    assert extra((20, 29), logits) == pytest.approx(0, abs=1e-6)
+    logits[:, 70:] = math.log(0.915) * torch.arange(47)
+    assert extra((70, 116), logits) == pytest.approx(0, abs=1e-6)
+
+
 def test_gender_label_smoothing_raises_the_floor():
     logits, labels = torch.tensor([[20.0, -20.0]]), torch.tensor([0])
     assert class_loss(logits, labels, 0.0).item() == pytest.approx(0.0, abs=1e-6)

@@ -73,7 +73,9 @@ TURNING_CAMERA = """() => {
 WHERE_IS_THE_BOX = """() => {
   const layer = document.querySelector('.device-layer'), video = document.querySelector('.device-stage video')
   const [, , width, height] = layer.getAttribute('viewBox').split(' ').map(Number)
-  const {x, y, width: wide, height: high} = layer.querySelector('rect.box').getBBox()
+  const drawn = layer.querySelector('rect.box') // none for as long as the face is looked for in the turned picture
+  if (!drawn) return null
+  const {x, y, width: wide, height: high} = drawn.getBBox()
   const onScreen = [layer, video].map(one => { const {left, top, right, bottom} = one.getBoundingClientRect()
     return [left, top, right, bottom].map(Math.round) })
   return {size: [width, height], video: [video.videoWidth, video.videoHeight], layer: onScreen[0], shown: onScreen[1],
@@ -93,7 +95,7 @@ def test_a_phone_that_is_turned_while_it_is_live(site_page: Page):
             arg=width,
         )
         expect(site_page.locator(".device-layer[data-faces='1'] .age")).to_be_visible()
-        box = site_page.evaluate(WHERE_IS_THE_BOX)
+        box = site_page.wait_for_function(WHERE_IS_THE_BOX).json_value()
         assert box["size"] == box["video"] == [width, height]
         assert box["layer"] == box["shown"], "the boxes lie over the video"
         # the portrait's face is at 44 % from its left and 24 % from its top, and the picture is mirrored
