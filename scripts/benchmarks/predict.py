@@ -6,10 +6,17 @@
 Crops are scored as they are; photographs of 1280 x 720 pixels with one to three faces go through the detector. In each
 round all ways score the same files, each in a process of its own, so that none profits from what another has loaded. On
 a machine that is busy with other work, compare the CPU time.
+
+    python -m scripts.benchmarks.predict --before ../earlier
+
+compares the command of this checkout with that of an earlier one, each with the model that ships there: without the time for
+one picture, which is that of the start, and with the peak memory.
 """
 
 import argparse
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -85,6 +92,43 @@ def measure(args: argparse.Namespace, way: Way, folder: Path, detect: bool) -> M
     return Measurement(time.perf_counter() - wall, time.process_time() - cpu, peak_memory_mib())
 
 
+def measure_command(args: argparse.Namespace, checkout: Path, folder: Path, detect: bool) -> Measurement:
+    """`python -m scripts.predict` in a checkout: the time for all pictures less that for one."""
+    with tempfile.TemporaryDirectory() as output:
+
+        def run(source: Path) -> Measurement:
+            command = [sys.executable, "-m", "scripts.predict", str(source), "--model", args.model]
+            command += ["--workers", str(args.workers), "--output", f"{output}/{source.name}.parquet"]
+            wall = time.perf_counter()
+            process = subprocess.Popen(command + ["--crops"] * (not detect), cwd=checkout, stdout=subprocess.DEVNULL)
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)  # Popen would wait for it again
+            if status:
+                raise AgeGenderError(f"{' '.join(command)} failed in {checkout}; it says why above.")
+            return Measurement(time.perf_counter() - wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+        one, every = run(min(folder.iterdir())), run(folder)
+    return Measurement(every.seconds - one.seconds, every.cpu_seconds - one.cpu_seconds, every.peak_memory)
+
+
+def compare_checkouts(args: argparse.Namespace, title: str, folder: Path, detect: bool) -> None:
+    """Measure the command of both checkouts in turn and print the medians."""
+    checkouts = {"before": args.before, "now": Path.cwd()}
+    rounds = [
+        [measure_command(args, checkout, folder, detect) for checkout in checkouts.values()]
+        for _ in range(args.rounds)
+    ]
+    count = len(list(folder.iterdir())) - 1
+    print(f"\n{count} {title}:{'pictures/s':>45}{'':>8}{'CPU ms a picture':>18}{'peak MiB':>10}")
+    medians = [
+        [statistics.median(values) for values in zip(*(vars(one).values() for one in results), strict=True)]
+        for results in zip(*rounds, strict=True)
+    ]
+    for name, (wall, cpu, memory) in zip(checkouts, medians, strict=True):
+        times, each = medians[0][0] / wall, 1000 * cpu / count
+        print(f"  {name:<54}{count / wall:>10.1f}{times:>7.2f}x{each:>18.1f}{memory:>10.0f}", flush=True)
+
+
 def compare(args: argparse.Namespace, title: str, folder: Path, detect: bool) -> None:
     """Measure all ways in each round and print their medians."""
     ways = [
@@ -115,6 +159,7 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--onnx-files", "--onnx_files", nargs="+", default=[], metavar="FILE", help="of the model, to compare with"
     )
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help="another checkout of this repository")
     return parser.parse_args(argv)
 
 
@@ -128,6 +173,10 @@ def main(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as work:
         crops = write_crops(Path(work, "crops"), args.crops)
         photographs = write_photographs(Path(work, "photographs"), args.photographs)
+        if args.before:
+            compare_checkouts(args, "crops", crops, detect=False)
+            compare_checkouts(args, "photographs of 1280 x 720", photographs, detect=True)
+            return
         compare(args, "crops", crops, detect=False)
         compare(args, "photographs of 1280 x 720", photographs, detect=True)
         many_crops = write_crops(Path(work, "many_crops"), GROWTH * args.crops)
