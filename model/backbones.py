@@ -4,7 +4,7 @@ docs/backbones.md lists which ones do, and why the others are refused.
 """
 
 import inspect
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -17,7 +17,15 @@ from .network_limits import ChecksWeightFiles, NetworkTooLargeError, bounded_net
 
 PICTURES = 2  # in the batch of `try_backbone`
 CLASS_TOKEN_NAMES = ("cls_token", "cls_register_token", "class_embedding")  # of parameters
+# On CPUs: MobileNetV1 at 112 pixels takes a third less time in this memory format, dlib's ResNet at 144 a quarter less.
+FAST_IN_CHANNELS_LAST = ("mobilenet_v1", "resnet")
 POOLED_FIRST = ("dinov3_convnext",)  # its first token is the mean of its map
+
+
+def choose_memory_format(model: PreTrainedModel, device: torch.device) -> None:
+    """Lay the weights of an age-and-gender model out as `device` computes faster with; what it computes stays the same."""
+    if device.type == "cpu" and model.config.backbone_config.model_type in FAST_IN_CHANNELS_LAST:
+        cast(Any, model).to(memory_format=torch.channels_last)  # transformers types `to` with fewer arguments
 
 
 class BackboneError(AgeGenderError):

@@ -15,6 +15,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 from transformers.utils import logging
 
+from .backbones import choose_memory_format
 from .cascade_detection import CascadeDetector
 from .configuration_age_gender import TASK, parse_age_ranges
 from .dataset_inputs import as_list_or_stream, picture_of
@@ -75,6 +76,7 @@ class AgeGenderPipeline(Pipeline):
         kwargs.setdefault("task", TASK)
         super().__init__(*args, **kwargs)
         self.model.eval()
+        choose_memory_format(self.model, self.device)
         check_image_processor(self.image_processor)
         name_or_path, revision = self.model.config.name_or_path or "", revision or revision_of_this_code()
         self.onnx_model = AgeGenderOnnxModel(fetch_file(name_or_path, onnx_file, revision)) if onnx_file else None

@@ -131,7 +131,7 @@ class Scorer:
     def score(self, pictures: Iterable[Picture]) -> Iterator[Scored]:
         """One `Scored` a picture, in order. A picture that cannot be used has a problem and does not end it."""
         prepared = Prefetcher(
-            pictures, self.prepare, lambda item: item.weight, workers=self.workers, limit=2 * self.batch_size
+            pictures, self.prepare, lambda item: item.weight, workers=self.workers, limit=8 * self.batch_size
         )
         batch: list[PreparedPicture] = []
         for item in prepared:

@@ -6,7 +6,6 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
 
 import cv2
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from model.backbones import choose_memory_format
 from model.errors import AgeGenderError
 
 
@@ -155,14 +155,11 @@ def forkable_opencv(num_proc: int | None) -> Iterator[None]:
 def suit_cpu(model: PreTrainedModel, device: torch.device, bf16: bool) -> None:
     """Choose memory format, attention and depthwise convolutions of `model` by what a CPU computes faster, if `device` is one.
 
-    MobileNetV1 at 128 pixels takes a quarter less time in channels_last. In bf16 torch's fused attention is slow, above
-    all backwards: a third of ViT-Tiny's time at 112 pixels. So are strided depthwise convolutions.
+    In bf16 torch's fused attention is slow, above all backwards: a third of ViT-Tiny's time at 112 pixels. So are strided
+    depthwise convolutions.
     """
-    if device.type != "cpu":
-        return
-    if model.config.backbone_config.model_type == "mobilenet_v1":
-        cast(Any, model).to(memory_format=torch.channels_last)  # transformers types `to` with fewer arguments
-    if bf16:
+    choose_memory_format(model, device)
+    if bf16 and device.type == "cpu":
         model.set_attn_implementation("eager")
         train_strided_depthwise_at_stride_one(model)
 

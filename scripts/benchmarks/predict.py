@@ -24,6 +24,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as scripts.predict, for the processes that measure it
+
 import cv2
 import torch
 from transformers import AutoImageProcessor
@@ -115,8 +118,7 @@ def compare_checkouts(args: argparse.Namespace, title: str, folder: Path, detect
     """Measure the command of both checkouts in turn and print the medians."""
     checkouts = {"before": args.before, "now": Path.cwd()}
     rounds = [
-        [measure_command(args, checkout, folder, detect) for checkout in checkouts.values()]
-        for _ in range(args.rounds)
+        [measure_command(args, checkout, folder, detect) for checkout in checkouts.values()] for _ in range(args.rounds)
     ]
     count = len(list(folder.iterdir())) - 1
     print(f"\n{count} {title}:{'pictures/s':>45}{'':>8}{'CPU ms a picture':>18}{'peak MiB':>10}")

@@ -9,6 +9,7 @@ other work, compare that.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -16,6 +17,9 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as scripts.predict, for the processes that measure it
 
 import cv2
 import psutil
