@@ -3,9 +3,9 @@
     python -m scripts.benchmarks.scale                                # the model in model/, with 1 and 2 workers
     python -m scripts.benchmarks.scale --growth 10000 100000          # and the memory as the input grows
 
-Each way scores the same files in a process of its own, after a few that start the workers and load the model. A worker is a
-CPU of a cluster on this machine. CPU time is that of all processes, Ray's own among them; on a machine that is busy with
-other work, compare that.
+Each way scores the same files in a process of its own, after a few that start the workers. A worker is a CPU of a cluster on
+this machine. A run of one picture tells what a start takes, such as loading the model: that is printed beside the rates, and
+taken off. CPU time is that of all processes, Ray's own among them; on a machine that is busy with other work, compare that.
 """
 
 import argparse
@@ -33,15 +33,19 @@ from trainer.devices import keep_freed_memory, needs_cpu, usable_cores
 
 @dataclass(frozen=True)
 class Measurement:
-    """Of all processes together. memory_mib: the largest sum of what each has for itself, without Ray's shared store."""
+    """Of all processes together, for all pictures but one. start_seconds: of a run of one picture.
 
+    memory_mib: the largest sum of what each has for itself, without Ray's shared store.
+    """
+
+    start_seconds: float
     seconds: float
     cpu_seconds: float
     memory_mib: float
 
 
 def measure(options: ScoringOptions, warm_up: Path, workers: int) -> Measurement:
-    """Score a few pictures, then those of `options`.
+    """Score a few pictures, then one, then those of `options`.
 
     Args:
         workers: CPUs of the cluster, 0 for the scorer of one machine.
@@ -51,15 +55,25 @@ def measure(options: ScoringOptions, warm_up: Path, workers: int) -> Measurement
             cv2.setNumThreads(1)
             if needs_cpu(options.device):
                 keep_freed_memory()
-            score_to_file(replace(options, inputs=[str(warm_up)], output=f"{options.output}-warm.parquet"))
-            return _timed(score_to_file, options)
+            return _timed_after(warm_up, score_to_file, options)
         from cluster.machines import cluster  # Ray is only there in this process
         from scoring.cluster.run import score_on_cluster
 
         with cluster("local", cpus=workers):
-            options = replace(options, ray="local", workers=workers)
-            score_on_cluster(replace(options, inputs=[str(warm_up)], output=f"{options.output}-warm"))
-            return _timed(score_on_cluster, options)
+            return _timed_after(warm_up, score_on_cluster, replace(options, ray="local", workers=workers))
+
+
+def _timed_after(warm_up: Path, score: Callable[[ScoringOptions], object], options: ScoringOptions) -> Measurement:
+    output = options.output
+    score(replace(options, inputs=[str(warm_up)], output=f"{output}-warm.parquet"))
+    one = _timed(score, replace(options, inputs=[str(min(warm_up.iterdir()))], output=f"{output}-one.parquet"))
+    every = _timed(score, options)
+    return replace(
+        every,
+        start_seconds=one.seconds,
+        seconds=every.seconds - one.seconds,
+        cpu_seconds=every.cpu_seconds - one.cpu_seconds,
+    )
 
 
 def _timed(score: Callable[[ScoringOptions], object], options: ScoringOptions) -> Measurement:
@@ -72,7 +86,7 @@ def _timed(score: Callable[[ScoringOptions], object], options: ScoringOptions) -
     before, started = _cpu_seconds(), time.perf_counter()
     with meanwhile(look, pause_seconds=1.0):
         score(options)
-    return Measurement(time.perf_counter() - started, _cpu_seconds() - before, largest / 2**20)
+    return Measurement(0.0, time.perf_counter() - started, _cpu_seconds() - before, largest / 2**20)
 
 
 def _processes() -> list[psutil.Process]:
@@ -118,13 +132,13 @@ def main(args: argparse.Namespace) -> None:
         photographs = write_photographs(Path(work, "photographs"), args.photographs)
         for title, folder in (("crops", crops), ("photographs of 1280 x 720", photographs)):
             count = len(list(folder.iterdir()))
-            print(f"\n{count:,} {title}:{'pictures/s':>30}{'CPU ms a picture':>20}")
+            print(f"\n{count:,} {title}:{'start, s':>28}{'pictures/s':>14}{'CPU ms a picture':>20}")
             for workers in (0, *args.workers):
                 options = _options(args, folder, f"{folder}-{workers}", crops=folder == crops)
                 result = in_own_process(measure, options, few, workers)
                 name = f"--ray, --workers {workers}" if workers else "one machine's own scorer"
-                rate, cpu = count / result.seconds, 1000 * result.cpu_seconds / count
-                print(f"  {name:<40}{rate:>10.1f}{cpu:>20.1f}", flush=True)
+                rate, cpu = (count - 1) / result.seconds, 1000 * result.cpu_seconds / (count - 1)
+                print(f"  {name:<30}{result.start_seconds:>10.1f}{rate:>14.1f}{cpu:>20.1f}", flush=True)
         for count in args.growth:
             listed, crop = Path(work, f"{count}.txt"), next(crops.iterdir())
             listed.write_text(f"{crop}\n" * count)
