@@ -128,7 +128,7 @@ def compare_checkouts(args: argparse.Namespace, title: str, folder: Path, detect
     ]
     for name, (wall, cpu, memory) in zip(checkouts, medians, strict=True):
         times, each = medians[0][0] / wall, 1000 * cpu / count
-        print(f"  {name:<54}{count / wall:>10.1f}{times:>7.2f}x{each:>18.1f}{memory:>10.0f}", flush=True)
+        print(f"  {name:<54}{count / wall:>10.1f} {times:>6.2f}x {each:>17.1f} {memory:>9.0f}", flush=True)
 
 
 def compare(args: argparse.Namespace, title: str, folder: Path, detect: bool) -> None:
