@@ -116,7 +116,7 @@ class YuNetDetector:
             )
             face = _choose(looks, turns)
             if face and _score(face) >= max(min_score, FAINT_FACE_SCORE):
-                faces += [face] if _is_new(face, faces) else []
+                faces += [self._look_again(picture, face)] if _is_new(face, faces) else []
                 continue
             failures += 1
             if failures == FAINT_FAILURES:
@@ -146,12 +146,13 @@ class YuNetDetector:
         is_sure = _score(candidate) >= SURE_SCORE
         tried = self._look_and_settle(picture, candidate) if is_sure else []
         if tried and _score(tried[0]) >= UPRIGHT_SCORE:
-            return tried[0]
+            return self._look_again(picture, tried[0])
         turns = self._detect_turns(picture, candidate)
         tried += self._look_at_turns(picture, candidate, turns, tried)
         if not is_sure and max(map(_score, tried), default=0.0) < TURNED_SCORE:
             tried += self._look_and_settle(picture, candidate)
-        return _choose(tried, turns)
+        chosen = _choose(tried, turns)
+        return chosen and self._look_again(picture, chosen)
 
     def _look_at_turns(
         self, picture: HalvedPicture, candidate: Face, turns: Sequence[Turn], tried: Sequence[Face] = ()
@@ -187,6 +188,16 @@ class YuNetDetector:
                 break
             face = found
         return looks[-1:]
+
+    def _look_again(self, picture: HalvedPicture, face: Face) -> Face:
+        """The face with the mean landmarks of two close looks: those of one look vary by a pixel, and its age by a year or two."""
+        again = self._detect_in_crop(picture, face, CLOSE_MARGIN)
+        if again is None:
+            return face
+        assert face.landmarks_xy is not None
+        assert again.landmarks_xy is not None
+        landmarks_xy = (face.landmarks_xy + again.landmarks_xy) / 2
+        return replace(face, landmarks_xy=landmarks_xy, roll_degrees=roll_of(landmarks_xy))
 
     def _detect_in_crop(self, picture: HalvedPicture, face: Face, margin: float) -> Face | None:
         """Detect in the face's crop plus `margin` of its side all around; None if the face is not found at its middle."""

@@ -20,9 +20,7 @@ from tests.support.warm_python import warm_python
 
 
 ROOT = Path(__file__).parents[2]
-ANGLES = (0, 50, 60, 90, 135, 180, 270, 300)
-# One face's age varies by a year or two with every pixel of its crop: what counts is the mean of three.
-DEGREES = [angle + more for angle in ANGLES for more in (-5, 0, 5)]
+DEGREES = (0, 45, 50, 55, 60, 90, 135, 180, 270, 300)
 PICTURES = [turned_on_grey(PORTRAIT[20:220, 130:330], degrees) for degrees in DEGREES]
 
 Answers = list[dict[str, Any]]
@@ -92,10 +90,9 @@ def test_a_turned_face_is_answered_as_the_upright_one(
 ):
     answers = way(handlers, tmp_path)
     assert len(answers) == len(DEGREES)
-    upright = answers[1]
+    upright = answers[0]
     for degrees, answer in zip(DEGREES, answers, strict=True):
         assert answer.get("abstained") is None, degrees  # rows leave out what is None
-        assert abs((answer["roll_degrees"] - upright["roll_degrees"] - degrees + 180) % 360 - 180) <= 12, degrees
-        assert answer["gender"] in (upright["gender"], "unsure"), degrees
-    ages = np.reshape([answer["age"] for answer in answers], (len(ANGLES), 3)).mean(axis=1)
-    assert ages == pytest.approx(np.full(len(ANGLES), ages[0]), abs=2)
+        assert abs((answer["roll_degrees"] - upright["roll_degrees"] - degrees + 180) % 360 - 180) <= 8, degrees
+        assert answer["age"] == pytest.approx(upright["age"], abs=2), degrees  # one face: its crop varies by a pixel
+        assert answer["gender"] == upright["gender"], degrees
