@@ -107,6 +107,7 @@ def test_every_control_of_the_first_screen_and_of_one_answer(browser: Browser, d
         explore(page, {"Show saliency maps": shows_maps, **OPTIONS}, *answer)
         explore(page, {"Your ranges, from 0 years on": types_ranges}, *answer, *OPTIONS)
         press(page, "Share")
+        expect(page.get_by_role("button", name="Download card")).to_be_visible()  # the card is drawn first
         card: dict[str, Use] = {
             "Square": shapes_card("Square", 1080),
             "Wide": shapes_card("Wide", 1200),
@@ -116,6 +117,7 @@ def test_every_control_of_the_first_screen_and_of_one_answer(browser: Browser, d
         }
         explore(page, card)
         press(page, "Enlarge")
+        expect(page.get_by_role("button", name="Close")).to_be_visible()
         explore(page, {"Close": closes_dialog})
 
 
