@@ -21,6 +21,8 @@ from trainer.devices import usable_cores
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
+# Prepared faces that may wait, at least: threads prepare them while the answers of a batch are made into rows.
+FACES_AHEAD = 128
 _END = object()
 
 
@@ -130,9 +132,8 @@ class Scorer:
 
     def score(self, pictures: Iterable[Picture]) -> Iterator[Scored]:
         """One `Scored` a picture, in order. A picture that cannot be used has a problem and does not end it."""
-        prepared = Prefetcher(
-            pictures, self.prepare, lambda item: item.weight, workers=self.workers, limit=8 * self.batch_size
-        )
+        limit = max(2 * self.batch_size, FACES_AHEAD)
+        prepared = Prefetcher(pictures, self.prepare, lambda item: item.weight, workers=self.workers, limit=limit)
         batch: list[PreparedPicture] = []
         for item in prepared:
             batch.append(item)
