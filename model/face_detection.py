@@ -190,7 +190,7 @@ class YuNetDetector:
         return looks[-1:]
 
     def _look_again(self, picture: HalvedPicture, face: Face) -> Face:
-        """The face with the mean landmarks of two close looks: those of one look vary by a pixel, and its age by a year or two."""
+        """The face with the mean landmarks of two close looks: those of one vary by a pixel, and its age by a year."""
         again = self._detect_in_crop(picture, face, CLOSE_MARGIN)
         if again is None:
             return face

@@ -154,7 +154,7 @@ export class FaceDetector {
     return last
   }
 
-  // The face with the mean landmarks of two close looks: those of one look vary by a pixel, and its age by a year or two.
+  // The face with the mean landmarks of two close looks: those of one vary by a pixel, and its age by a year.
   async #lookAgain(picture, face) {
     const again = await this.#detectInCrop(picture, face, this.settings.close_margin)
     if (!again) return face
