@@ -9,7 +9,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,21 +103,36 @@ def check_machines(look: Callable[[], str] = str) -> None:
     Raises:
         ClusterError: a machine differs, lacks a package or this repository, or something is missing.
     """
-    asked = {}
-    for node in ray.nodes():
-        if node["Alive"]:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = ray.remote(num_cpus=0, max_retries=1)(_report).options(scheduling_strategy=there)
-            asked[node["NodeManagerAddress"], node["NodeID"]] = task.remote(look)
     own = versions()
-    for (name, _), report in asked.items():
-        try:
-            found, missing = ray.get(report, timeout=SECONDS_TO_CHECK)
-        except Exception as error:  # no package, no repository, no process: Ray wraps whatever it is
-            raise ClusterError(f"The machine {name} cannot work: {one_line(error)}") from error
+    for name, (found, missing) in ask_machines(partial(_report, look)):
         check_versions(name, own, found)
         if missing:
             raise ClusterError(f"The machine {name} cannot work: {missing}")
+
+
+def ask_machines(question: Callable[[], Result], having: str | None = None) -> Iterator[tuple[str, Result]]:
+    """Call `question` on each machine.
+
+    Args:
+        having: a resource, such as "GPU": ask only the machines that have it.
+
+    Returns:
+        The name of each machine and its answer.
+
+    Raises:
+        ClusterError: a machine lacks a package or this repository, or does not answer.
+    """
+    asked = []
+    for node in ray.nodes():
+        if node["Alive"] and (having is None or node["Resources"].get(having)):
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task: Any = ray.remote(num_cpus=0, max_retries=1)(_answer).options(scheduling_strategy=there)
+            asked.append((node["NodeManagerAddress"], task.remote(question)))
+    for name, answer in asked:
+        try:
+            yield name, ray.get(answer, timeout=SECONDS_TO_CHECK)
+        except Exception as error:  # no package, no repository, no process: Ray wraps whatever it is
+            raise ClusterError(f"The machine {name} cannot work: {one_line(error)}") from error
 
 
 def check_versions(machine: str, own: Mapping[str, str], found: Mapping[str, str]) -> None:
@@ -140,6 +155,10 @@ def versions() -> dict[str, str]:
         **{name: version(name) for name in PACKAGES},
         "code of this repository": code.hexdigest()[:12],
     }
+
+
+def _answer(question: Callable[[], Result]) -> Result:  # Ray takes no partial
+    return question()
 
 
 def _report(look: Callable[[], str]) -> tuple[dict[str, str], str]:

@@ -31,7 +31,7 @@ from scoring.output import (
 from scoring.scorer import Scorer, read_entries
 from scoring.sources import Entry, Source
 from scoring.storage import StoreFaultError
-from trainer.devices import emulation_warning, needs_cpu
+from trainer.devices import emulation_warning, has_bf16, needs_cpu
 
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class ScoringOptions:
     frames_per_second: float = 1.0
     device: str = "auto"
     onnx_file: str | None = None
-    bf16: bool = False
+    bf16: bool | None = None
     batch_size: int | None = None
     workers: int | None = None
     part_size: int = 1000
@@ -91,6 +91,10 @@ class ScoringOptions:
             frames_per_second=self.frames_per_second,
             output=self.output,
         )
+
+    def computes_in_bf16(self, device: str | torch.device) -> bool:
+        """As `bf16` says; by default where `device` has instructions for it."""
+        return self.bf16 if self.bf16 is not None else not self.onnx_file and has_bf16(device)
 
     @property
     def answer_options(self) -> dict[str, Any]:
@@ -148,15 +152,17 @@ def load_scorer(options: ScoringOptions) -> tuple[AgeGenderModel, Scorer]:
         AgeGenderError: the pipeline cannot use an option.
     """
     accelerator = None if needs_cpu(options.device) else torch.accelerator.current_accelerator()
+    device = accelerator or torch.device("cpu")
+    bf16 = options.computes_in_bf16(device)
     revision = options.model_revision or "main"
     model = AgeGenderModel.from_pretrained(
-        options.model, revision=revision, dtype=torch.bfloat16 if options.bf16 else torch.float32
+        options.model, revision=revision, dtype=torch.bfloat16 if bf16 else torch.float32
     )
     processor = load_image_processor(options.model, revision)
     scorer = Scorer(
         model,
         processor,
-        device=accelerator or "cpu",
+        device=device,
         revision=options.model_revision,
         onnx_file=options.onnx_file,
         batch_size=options.batch_size or (FACES_ON_GPU if accelerator else FACES_ON_CPU),
@@ -164,7 +170,7 @@ def load_scorer(options: ScoringOptions) -> tuple[AgeGenderModel, Scorer]:
         **options.answer_options,
     )
     is_int8 = "int8" in Path(options.onnx_file or "").name
-    warning = emulation_warning(accelerator or "cpu", bf16=options.bf16, int8=is_int8)
+    warning = emulation_warning(device, bf16=bf16, int8=is_int8)
     if warning:
         logger.warning(warning)
     return model, scorer
@@ -175,7 +181,7 @@ def settings_of(options: ScoringOptions, model: AgeGenderModel, scorer: Scorer) 
     return {
         "model": weights_digest(model),
         "configuration": model.config.to_json_string(),
-        "bf16": options.bf16,
+        "bf16": model.dtype == torch.bfloat16,
         "onnx_file": scorer.onnx_sha256,
         **options.answer_options,
     }

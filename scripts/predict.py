@@ -79,7 +79,11 @@ def read_arguments(argv: Sequence[str] | None = None) -> ScoringOptions:
     parser.add_argument(
         "--onnx-file", "--onnx_file", help="compute with this file of the model on onnxruntime: onnx/model_int8.onnx"
     )
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster where the hardware has it")
+    parser.add_argument(
+        "--bf16",
+        action=argparse.BooleanOptionalAction,
+        help="compute in bfloat16; default: where the hardware has it, with --ray that of each machine",
+    )
     parser.add_argument(
         *("--batch-size", "--batch_size"),
         type=int,

@@ -52,17 +52,22 @@ def check_gpu_is_there(use_cpu: bool) -> None:
         )
 
 
+def has_bf16(device: str | torch.device) -> bool:
+    """Whether this processor, or this GPU, has instructions for bfloat16; torch emulates it on others."""
+    if torch.device(device).type == "cpu":
+        return any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return torch.device(device).type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def emulation_warning(device: str | torch.device, *, bf16: bool, int8: bool) -> str:
     """What --bf16, or an ONNX file with 8-bit weights, costs on hardware without instructions for it; "" where it has them."""
-    on_cpu = torch.device(device).type == "cpu"
-    has = torch.cpu.get_capabilities()
-    if bf16 and on_cpu and not any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
+    if bf16 and not has_bf16(device):
+        hardware = "processor" if torch.device(device).type == "cpu" else "GPU"
         return (
-            "This processor has no bfloat16: --bf16 computes nearly the same answers, and much slower than without it. Leave "
-            "it out, or use a GPU."
+            f"This {hardware} has no bfloat16: --bf16 computes nearly the same answers, and slower than without it. Leave it "
+            "out."
         )
-    if bf16 and torch.device(device).type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return "This GPU has no bfloat16: --bf16 computes nearly the same answers, and slower than without it. Leave it out."
+    has = torch.cpu.get_capabilities()
     if int8 and has.get("architecture") == "x86_64" and not any(has.get(name) for name in ("avx512_vnni", "avx_vnni")):
         return (
             "This processor has no VNNI: sums of 8-bit products can overflow, so answers may differ more from the model's "

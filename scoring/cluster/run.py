@@ -20,7 +20,7 @@ from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 from tqdm.auto import tqdm
 
 from cluster import ClusterError
-from cluster.machines import check_machines, check_resources, cluster
+from cluster.machines import ask_machines, check_machines, check_resources, cluster
 from model.errors import AgeGenderError
 from model.model_files import one_line
 from scoring.cluster.attempts import Attempts
@@ -60,6 +60,9 @@ def score_on_cluster(options: ScoringOptions) -> ClusterCounts:
     sources = [] if output.holds_run() else options.open_sources()
     check_can_be_shared(sources)  # before a cluster is started or asked
     with cluster(options.ray):
+        device = _device(options)
+        check_machines()  # before the pictures are listed, which may take long
+        options = replace(options, bf16=_computes_in_bf16(options, device))
         model, scorer = load_scorer(replace(options, device="cpu"))
         settings = {
             **settings_of(options, model, scorer),
@@ -67,8 +70,6 @@ def score_on_cluster(options: ScoringOptions) -> ClusterCounts:
             "image column": options.image_column,
             "pictures per part": options.part_size,
         }
-        device = _device(options)
-        check_machines()  # before the pictures are listed, which may take long
         pictures = output.begin(settings, lambda: _list_pictures(sources, output, options.part_size))
         check_machines(partial(_what_is_missing, [output.settings.address, *_inputs_to_see(options)]))
         job = Job(ray.put(ModelFiles.of(options)), output, answer_schema(model, scorer), options.image_column)
@@ -96,6 +97,12 @@ def _device(options: ScoringOptions) -> str:
     device = "cuda" if options.device == "cuda" or (options.device == "auto" and gpus) else "cpu"
     check_resources({"CPU": options.workers or 1, **({"GPU": 1} if device == "cuda" else {})})
     return device
+
+
+def _computes_in_bf16(options: ScoringOptions, device: str) -> bool:
+    """By default where all machines that compute have instructions for it: the answers then do not depend on the machine."""
+    machines = ask_machines(partial(options.computes_in_bf16, device), having="GPU" if device == "cuda" else "CPU")
+    return all(answer for _, answer in machines)
 
 
 def _everywhere(name: str) -> str:

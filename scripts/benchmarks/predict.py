@@ -50,7 +50,7 @@ class Way:
 
     name: str
     predict: bool = True
-    bf16: bool = False
+    bf16: bool | None = None
     onnx_file: str | None = None
 
 
@@ -135,7 +135,7 @@ def compare(args: argparse.Namespace, title: str, folder: Path, detect: bool) ->
     """Measure all ways in each round and print their medians."""
     ways = [
         Way("picture by picture", predict=False),
-        Way("scripts.predict"),
+        Way("scripts.predict --no-bf16", bf16=False),
         Way("scripts.predict --bf16", bf16=True),
         *(Way(f"scripts.predict --onnx-file {file}", onnx_file=file) for file in args.onnx_files),
     ]

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from scoring.output import Parts
-from scoring.run import OptionError
+from scoring.run import OptionError, ScoringOptions, load_scorer, settings_of
 from scripts.predict import read_arguments
 from tests.support.made_up_faces import draw_face
 from tests.support.tiny_model import save_tiny_model
@@ -36,3 +37,27 @@ def test_parts_that_are_missing_end_with_a_sentence(tmp_path: Path, monkeypatch)
     monkeypatch.delitem(sys.modules, "scripts.predict")  # which is to run as the program
     with pytest.raises(SystemExit, match=r"^OutputError: .*cannot be .* read: .*part-000000.*start the same command"):
         runpy.run_module("scripts.predict", run_name="__main__")
+
+
+@pytest.mark.parametrize(
+    ("has", "given", "dtype"),
+    [
+        ({"amx_bf16": True}, [], torch.bfloat16),
+        ({"avx512_bf16": True}, [], torch.bfloat16),
+        ({}, [], torch.float32),
+        ({"amx_bf16": True}, ["--no-bf16"], torch.float32),
+        ({}, ["--bf16"], torch.bfloat16),
+    ],
+)
+def test_bf16_is_the_default_where_the_processor_has_it(saved_tiny_model, monkeypatch, has, given, dtype):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: has)
+    model, scorer = load_scorer(read_arguments(["photos", "--model", str(saved_tiny_model), "--device", "cpu", *given]))
+    assert model.dtype == dtype
+    assert settings_of(ScoringOptions(["photos"]), model, scorer)["bf16"] == (dtype == torch.bfloat16)
+
+
+def test_an_onnx_file_has_its_own_precision(monkeypatch):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True})
+    assert not read_arguments(["photos", "--onnx-file", "onnx/model.onnx"]).computes_in_bf16("cpu")
+    with pytest.raises(OptionError, match="An ONNX file has its own precision"):
+        read_arguments(["photos", "--onnx-file", "onnx/model.onnx", "--bf16"])

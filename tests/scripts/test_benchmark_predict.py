@@ -20,7 +20,7 @@ def test_the_ways_stand_beside_each_other(tmp_path, capsys):
     heading, *lines = capsys.readouterr().out.strip().splitlines()
     assert heading.startswith("3 pictures:")
     rows = [re.fullmatch(r"  (\S.*\S) +([\d.]+) +([\d.]+)x +([\d.]+)", line).groups() for line in lines]
-    assert [name for name, *_ in rows] == ["picture by picture", "scripts.predict", "scripts.predict --bf16"]
+    assert [name for name, *_ in rows] == ["picture by picture", "scripts.predict --no-bf16", "scripts.predict --bf16"]
     assert all(float(rate) > 0 and float(cpu) > 0 for _, rate, _, cpu in rows)
     assert float(rows[0][2]) == 1
 
