@@ -80,7 +80,7 @@ def only_writer(output: Path, option: str, lock_file: Path | None = None) -> Ite
         ) from None
     except OSError as error:
         raise OutputLockedError(
-            f"{lock_file} cannot be written: {error}. Mend that, or choose another {option}."
+            f"{lock_file} cannot be written: {error}. Fix that, or choose another {option}."
         ) from error
     try:
         _name_owner(lock_file)

@@ -209,7 +209,7 @@ class Parts:
             yield
         except OSError as error:
             raise OutputError(
-                f"{self.folder} cannot be written or read: {error}. Mend that, then start the same command again: it resumes."
+                f"{self.folder} cannot be written or read: {error}. Fix that, then start the same command again: it resumes."
             ) from error
 
     def _remove_parts(self) -> None:

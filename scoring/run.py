@@ -31,12 +31,12 @@ from scoring.output import (
 from scoring.scorer import Scorer, read_entries
 from scoring.sources import Entry, Source
 from scoring.storage import StoreFaultError
-from trainer.devices import emulation_warning, has_bf16, needs_cpu
+from trainer.devices import choose_device, emulation_warning, has_bf16
 
 
 logger = logging.getLogger(__name__)
 
-AGAIN = "Mend that, then start the same command again: it resumes."
+AGAIN = "Fix that, then start the same command again: it resumes."
 # Faces that go through the model together. On a CPU more take longer: their features do not fit into its caches.
 FACES_ON_GPU, FACES_ON_CPU = 64, 16
 
@@ -151,8 +151,7 @@ def load_scorer(options: ScoringOptions) -> tuple[AgeGenderModel, Scorer]:
         ModelFileError: the model, or a file of it, cannot be read.
         AgeGenderError: the pipeline cannot use an option.
     """
-    accelerator = None if needs_cpu(options.device) else torch.accelerator.current_accelerator()
-    device = accelerator or torch.device("cpu")
+    device = choose_device(options.device)
     bf16 = options.computes_in_bf16(device)
     revision = options.model_revision or "main"
     model = AgeGenderModel.from_pretrained(
@@ -165,7 +164,7 @@ def load_scorer(options: ScoringOptions) -> tuple[AgeGenderModel, Scorer]:
         device=device,
         revision=options.model_revision,
         onnx_file=options.onnx_file,
-        batch_size=options.batch_size or (FACES_ON_GPU if accelerator else FACES_ON_CPU),
+        batch_size=options.batch_size or (FACES_ON_CPU if device.type == "cpu" else FACES_ON_GPU),
         workers=options.workers,
         **options.answer_options,
     )
@@ -210,7 +209,7 @@ def score_in_parts(
     done = parts.done()
     count = 0
 
-    def counted() -> Iterator[Entry]:
+    def counted() -> Iterator[Entry]:  # of videos the summary holds an estimate
         nonlocal count
         for entry in all_entries(sources):
             count += 1

@@ -38,7 +38,7 @@ from model.configuration_age_gender import RANGE_SETS
 from model.errors import AgeGenderError
 from scoring.inputs import EXPECTED
 from scoring.run import ScoringOptions, print_rows, score_to_file
-from trainer.devices import keep_freed_memory, needs_cpu
+from trainer.devices import choose_device, keep_freed_memory
 
 
 def read_arguments(argv: Sequence[str] | None = None) -> ScoringOptions:
@@ -82,7 +82,7 @@ def read_arguments(argv: Sequence[str] | None = None) -> ScoringOptions:
     parser.add_argument(
         "--bf16",
         action=argparse.BooleanOptionalAction,
-        help="compute in bfloat16; default: where the hardware has it, with --ray that of each machine",
+        help="compute in bfloat16; default: where the hardware has it, with --ray where all machines have",
     )
     parser.add_argument(
         *("--batch-size", "--batch_size"),
@@ -109,7 +109,7 @@ def main(options: ScoringOptions) -> None:
         print_cluster_counts(options)
         return
     cv2.setNumThreads(1)  # the workers share the pictures: OpenCV's own threads would compete with them
-    if needs_cpu(options.device):
+    if choose_device(options.device).type == "cpu":
         keep_freed_memory()
     if options.output is None:
         print_rows(options)

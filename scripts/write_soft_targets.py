@@ -25,7 +25,7 @@ from model.errors import AgeGenderError
 from trainer.arguments import Arguments
 from trainer.data.transforms import BatchTransform, collate_faces
 from trainer.distillation.distill import Distillation
-from trainer.distillation.teachers import Answers, SoftTargets
+from trainer.distillation.teachers import SoftPredictions, SoftTargets
 from trainer.recipe import RecipeError
 from trainer.train import check_trained_models, prepare_faces
 
@@ -42,23 +42,23 @@ def read_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, Arguments]:
         raise RecipeError(f"--output_file must be a new .npz file in a folder that there is, got {args.output_file}.")
     recipe = Arguments.parse(others)
     if not recipe.distillation.models or recipe.distillation.files:
-        raise RecipeError("Name teachers that answer: model folders or Hub ids, with --teachers.")
+        raise RecipeError("Name the models whose predictions are to be written: folders or Hub ids, with --teachers.")
     return args, recipe
 
 
 @torch.inference_mode()
-def answer(
+def predict(
     faces: Dataset, distillation: Distillation, transform: BatchTransform, views: int, batch_size: int
-) -> Answers:
+) -> SoftPredictions:
     """The mean over the teachers and the views of every decoded face, (N, ...) each on the CPU."""
     size, parts = distillation.view_size(transform.image_size), []
     device = transform.mean.device
-    for batch in tqdm(DataLoader(faces, batch_size=batch_size, collate_fn=collate_faces), desc="Answering"):
+    for batch in tqdm(DataLoader(faces, batch_size=batch_size, collate_fn=collate_faces), desc="Predicting"):
         pixels = batch["pixel_values"].to(device)
         seen = [transform(pixels, augment=view > 0, size=size) for view in range(views)]
-        answers = [distillation.answers(transform.to_rgb(images), None) for images in seen]
-        parts.append([torch.stack(values).mean(dim=0).cpu() for values in zip(*answers, strict=True)])
-    return Answers(*(torch.cat(values) for values in zip(*parts, strict=True)))
+        predictions = [distillation.predict(transform.to_rgb(images), None) for images in seen]
+        parts.append([torch.stack(values).mean(dim=0).cpu() for values in zip(*predictions, strict=True)])
+    return SoftPredictions(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def write_soft_targets(args: argparse.Namespace, recipe: Arguments) -> SoftTargets:
@@ -67,20 +67,20 @@ def write_soft_targets(args: argparse.Namespace, recipe: Arguments) -> SoftTarge
     device = recipe.training.device
     config = recipe.model.base_config()
     distillation = Distillation(recipe.distillation, config, device, recipe.training.bf16)
-    learns_from = check_trained_models(recipe)
+    learns_from = check_trained_models(recipe, distillation)
     recipe.mixture.repeat = 1  # each picture once
     for one in recipe.mixture.sets:
         one.repeat = 1
     faces = prepare_faces(recipe, learns_from)
     transform = BatchTransform(recipe.model.decoded_sizes[0], [0.5] * 3, [0.5] * 3, recipe.augmentation).to(device)
     batch_size = recipe.training.per_device_eval_batch_size
-    answers = answer(faces.train, distillation, transform, args.views, batch_size)
+    predictions = predict(faces.train, distillation, transform, args.views, batch_size)
     pictures = np.array([picture for part in faces.trained_on for picture in part["group"]])
-    age_probs, gender_probs = (values.numpy() for values in answers)
+    age_probs, gender_probs = (values.numpy() for values in predictions)
     targets = SoftTargets(pictures, age_probs, gender_probs, list(config.gender_names), learns_from.teachers)
     targets.save(args.output_file)
     print(
-        f"{args.output_file}: the answers of {len(recipe.distillation.models)} teachers for {len(pictures):,} pictures."
+        f"{args.output_file}: the predictions of {len(recipe.distillation.models)} teachers for {len(pictures):,} pictures."
     )
     return targets
 

@@ -234,16 +234,14 @@ class Arguments(NamedTuple):
         """{name: value} for the run's record: of `training` only what differs from the defaults, and no path of this
         machine.
         """
-        finetune_from, backbone, manifest = self.model.finetune_from, self.model.backbone, self.data.manifest
+        finetune_from, backbone = self.model.finetune_from, self.model.backbone
         return (
             asdict(self.model)
             | {
                 "finetune_from": finetune_from and public_name(finetune_from),
                 "backbone": backbone and public_name(backbone),
             }
-            | asdict(self.data)
-            | {"dataset": public_name(self.data.dataset), "cache_dir": None}
-            | {"manifest": manifest and public_name(manifest)}
+            | self.data.describe()
             | self.mixture.describe()
             | asdict(self.augmentation)
             | asdict(self.learning)

@@ -63,7 +63,7 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
     return model, make_image_processor(model.config.image_size, **normalisation_of(pretrained))
 
 
-def build_weighted_model(
+def build_model_for(
     args: ModelArguments, train_faces: Dataset | IterableDataset
 ) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
     """`build_model`, with the years weighted by how rare they are in `train_faces`, if `age_class_weights` asks for it."""

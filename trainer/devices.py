@@ -21,15 +21,15 @@ class DeviceError(AgeGenderError):
     """The device that was asked for is not there; the message says what is, and what to do."""
 
 
-def needs_cpu(device: str) -> bool:
-    """Whether `device`, "auto", "cpu" or "cuda", means the CPU on this machine.
+def choose_device(name: str) -> torch.device:
+    """The device that "auto", "cpu" or "cuda" means on this machine.
 
     Raises:
         DeviceError: "cuda", and torch sees no GPU.
     """
-    if device == "cuda" and not torch.cuda.is_available():
+    if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError(f"--device cuda asks for a GPU, {why_no_gpu()}. Use --device cpu, or auto.")
-    return device == "cpu" or not torch.accelerator.is_available()
+    return (torch.accelerator.current_accelerator() if name != "cpu" else None) or torch.device("cpu")
 
 
 def why_no_gpu() -> str:

@@ -12,13 +12,8 @@ from model.configuration_age_gender import AgeGenderConfig, load_backbone_config
 from trainer.recipe import RecipeError, did_you_mean
 
 
-# These arguments become values of the model's configuration, where they are not None.
-CONFIG_ARGUMENTS = (
-    *("stem_channels", "pooling", "image_size", "age_sigma_years", "range_loss_weight", "gender_loss_weight"),
-    *("range_uniformity_weight", "gender_label_smoothing", "head_dropout", "flip_tta"),
-)
 ARCHITECTURE_ARGUMENTS = ("stem_channels", "pooling")  # of these a fine-tuned model keeps its own
-# Of these too, unless they are given.
+# Of these too, where they are not given.
 INHERITED_ARGUMENTS = ("image_size", "head_dropout", "flip_tta")
 CLASS_WEIGHTS = ("none", "sqrt", "balanced")
 POOLINGS = ("mean", "cls")
@@ -175,6 +170,13 @@ class ModelArguments:
         if self.backbone:
             return AgeGenderConfig(backbone_config=read_pretrained_config(self.backbone), **values)
         return AgeGenderConfig(backbone_config=read_backbone_config(self.backbone_config or ""), **values)
+
+
+_PARSED = {"age_ranges", "backbone_config"}  # the configuration holds what is read from the text
+# Arguments that become values of the same name of the model's configuration, where they are not None.
+CONFIG_ARGUMENTS = [
+    one.name for one in fields(ModelArguments) if one.name in AgeGenderConfig.__dataclass_fields__.keys() - _PARSED
+]
 
 
 def read_backbone_config(text: str) -> PreTrainedConfig:

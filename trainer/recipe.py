@@ -6,6 +6,7 @@ Both go through one `HfArgumentParser`, so a value is checked alike wherever it 
 import argparse
 import difflib
 import json
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -93,11 +94,23 @@ def did_you_mean(name: str, known: Collection[str], otherwise: str = "") -> str:
     return f" Did you mean {nearest[0]!r}?" if nearest else otherwise
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows the defaults, and the examples of a docstring as they are."""
+
+
 def _parser(argument_classes: Sequence[type]) -> tuple[HfArgumentParser, list[str]]:
     """The parser of these dataclasses, and the names that can be used."""
     # allow_abbrev=False: `--data` must be an error, not one of the arguments that begin with it
     dataclasses: list[Any] = list(argument_classes)
-    parser = HfArgumentParser(dataclasses, allow_abbrev=False, exit_on_error=False)
+    program: Any = sys.modules["__main__"]  # whose help this is; from Python 3.14 on, argparse names it by itself
+    parser = HfArgumentParser(
+        dataclasses,
+        prog=f"python -m {program.__spec__.name}" if getattr(program, "__spec__", None) else None,
+        description=program.__doc__,
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
     for action in parser._actions:
         if action.dest == "report_to":  # `str | list[str]`, which HfArgumentParser reads as one string
             action.nargs = "+"

@@ -20,7 +20,7 @@ from model_card.output_files import only_writer
 from model_card.push import push_folder
 from model_card.run_record import license_problem
 from trainer.arguments import Arguments, RunArguments
-from trainer.build_model import build_weighted_model, check_model
+from trainer.build_model import build_model_for, check_model
 from trainer.calibration import Calibration, calibrate
 from trainer.callbacks import RunCost
 from trainer.checkpoints import check_room, checkpoint_to_resume, full_disk_explained, is_trained
@@ -30,7 +30,6 @@ from trainer.data.transforms import BatchTransform
 from trainer.devices import keep_freed_memory
 from trainer.distillation.distill import Distillation, FacesWithTargets, collate_targets, read_targets
 from trainer.distillation.embeddings import AgeGenderEmbeddingModel, read_embedding_sets
-from trainer.distillation.teachers import SoftTargets
 from trainer.finetuning import TrainedModels, describe_trained
 from trainer.metrics import build_compute_metrics
 from trainer.publishing import (
@@ -82,7 +81,7 @@ def run(args: Arguments, argv: Sequence[str]) -> None:
     trainer = None
     if not trained:
         resume_from = checkpoint_to_resume(checkpoint_dir, output_dir, args.training)
-        learns_from = check_before_training(args, checkpoint_dir)
+        learns_from, distillation = check_before_training(args, checkpoint_dir)
 
         # Load the faces, build the model, train and calibrate it.
         run_cost = RunCost(describe_start(argv, args.paths, learns_from.finetuned, learns_from.teachers), resume_from)
@@ -91,9 +90,9 @@ def run(args: Arguments, argv: Sequence[str]) -> None:
         if not args.data.streaming:
             args.training.check_batch(len(faces.train))
             args.report.check_labels(faces.splits["test"])
-        model, processor = build_weighted_model(args.model, faces.splits["train"])
+        model, processor = build_model_for(args.model, faces.splits["train"])
         training_args = trainer_arguments(args.training, checkpoint_dir)
-        trainer = build_trainer(args._replace(training=training_args), faces, model, processor)
+        trainer = build_trainer(args._replace(training=training_args), faces, model, processor, distillation)
         trainer.add_callback(run_cost)
 
         trainer.train(resume_from_checkpoint=resume_from)
@@ -130,28 +129,45 @@ def run(args: Arguments, argv: Sequence[str]) -> None:
         push_folder(output_dir, repo_id, private=args.training.hub_private_repo)
 
 
-def check_before_training(args: Arguments, checkpoint_dir: Path) -> TrainedModels:
+def check_before_training(args: Arguments, checkpoint_dir: Path) -> tuple[TrainedModels, Distillation | None]:
     """
     Returns:
-        The models that the run learns from, as `check_trained_models`.
+        The models that the run learns from, and its teachers, as `check_trained_models` and `load_teachers`.
 
     Raises:
         AgeGenderError: the model cannot be built, the disk has no room for it, its weights cannot be under the licence
-            that is named, or as `check_trained_models` and `check_targets`.
+            that is named, or as these two.
     """
-    models = check_trained_models(args)
     learning, weights_bytes = args.learning, check_model(args.model)
     check_room(checkpoint_dir, weights_bytes, args.training, muon=learning.muon, ema=learning.ema_decay > 0)
-    check_targets(args)
+    distillation = load_teachers(args)
+    models = check_trained_models(args, distillation)
     problem = license_problem(
         {"arguments": args.describe(), "started_from": models.finetuned, "taught_by": models.teachers}
     )
     if problem:
         raise RecipeError(problem)
-    return models
+    return models, distillation
 
 
-def check_trained_models(args: Arguments) -> TrainedModels:
+def load_teachers(args: Arguments) -> Distillation | None:
+    """The teachers, if there are any. Embeddings are read too, to find now what is wrong with them.
+
+    Raises:
+        RecipeError: a teacher or a file cannot be loaded, or predicts other years or genders than the student learns; or
+            there are files beside a stream, whose faces they cannot be matched with beforehand.
+    """
+    asked = args.distillation
+    if args.data.streaming and (asked.files or asked.embeddings):
+        raise RecipeError("Files of soft targets and embeddings need the set whole: leave out streaming.")
+    if asked.embeddings:
+        read_embedding_sets(asked.embeddings)
+    return (
+        Distillation(asked, args.model.config(), args.training.device, args.training.bf16) if asked.teachers else None
+    )
+
+
+def check_trained_models(args: Arguments, distillation: Distillation | None) -> TrainedModels:
     """
     Returns:
         The model that the run fine-tunes, and its teachers.
@@ -160,26 +176,10 @@ def check_trained_models(args: Arguments) -> TrainedModels:
         RecipeError: one of them has no record that can be read, or was trained on one of the sets, split by another seed.
     """
     name, revision = args.model.finetune_from, args.model.finetune_revision
-    teachers = args.distillation.describe_teachers()
-    models = TrainedModels(describe_trained(name, revision, "finetune_from") if name else None, teachers)
+    finetuned = describe_trained(name, revision, "finetune_from") if name else None
+    models = TrainedModels(finetuned, distillation.describe_teachers() if distillation else [])
     models.check_same_seed(args.dataset_names, args.data_seed)
     return models
-
-
-def check_targets(args: Arguments) -> None:
-    """
-    Raises:
-        RecipeError: a teacher or a file cannot be loaded, or answers other questions than the student learns; or files
-            beside a stream, whose faces they cannot be matched with beforehand.
-    """
-    config, distillation = args.model.base_config(), args.distillation
-    Distillation.load(distillation, config, args.training)
-    for path in distillation.files:
-        SoftTargets.load(path).check(path, config.max_age, config.gender_names)
-    if distillation.embeddings:
-        read_embedding_sets(distillation.embeddings)
-    if args.data.streaming and (distillation.files or distillation.embeddings):
-        raise RecipeError("Files of soft targets and embeddings need the set whole: leave out streaming.")
 
 
 def prepare_faces(args: Arguments, learns_from: TrainedModels) -> TrainingFaces:
@@ -208,10 +208,19 @@ def trainer_arguments(args: RunArguments, checkpoint_dir: Path) -> RunArguments:
 
 
 def build_trainer(
-    args: Arguments, faces: TrainingFaces, model: AgeGenderModel, processor: ViTImageProcessorPil
+    args: Arguments,
+    faces: TrainingFaces,
+    model: AgeGenderModel,
+    processor: ViTImageProcessorPil,
+    distillation: Distillation | None = None,
 ) -> AgeGenderTrainer:
-    """The Trainer of `model` on `faces`, as `args` say: with Muon, teachers, augmentation and so on where they ask for it."""
-    train_faces, targets = faces.train, read_targets(args.distillation, model.config, faces.trained_on)
+    """The Trainer of `model` on `faces`, as `args` say: with Muon, augmentation and so on where they ask for it.
+
+    Args:
+        distillation: the teachers, see `load_teachers`.
+    """
+    soft_targets = distillation.soft_targets if distillation else {}
+    train_faces, targets = faces.train, read_targets(args.distillation.embeddings, soft_targets, faces.trained_on)
     if "embeddings" in targets:
         size = targets["embeddings"].shape[1]
         model = AgeGenderEmbeddingModel.around(model, size, args.distillation.embedding_loss_weight)
@@ -233,7 +242,7 @@ def build_trainer(
         l1_penalty=args.learning.l1_penalty,
         muon=args.learning.muon,
         ema_decay=args.learning.ema_decay,
-        distillation=Distillation.load(args.distillation, model.config, args.training),
+        distillation=distillation,
     )
 
 

@@ -20,9 +20,9 @@ from trainer.checkpointing import CheckpointingTrainer, WeightAverage
 from trainer.checkpoints import TrainingDiverged
 from trainer.data.transforms import BatchTransform
 from trainer.devices import suit_cpu
-from trainer.distillation.distill import Distillation, answers_of
+from trainer.distillation.distill import Distillation, soft_predictions_of
 from trainer.distillation.embeddings import AgeGenderEmbeddingModel
-from trainer.distillation.teachers import Answers
+from trainer.distillation.teachers import SoftPredictions
 from trainer.metrics import RunningScores, batch_scores
 from trainer.optimizer import l1_norm, muon_with_adamw
 from trainer.recipe import RecipeError
@@ -156,18 +156,18 @@ class AgeGenderTrainer(CheckpointingTrainer):
         size = self.resolution_at(self.state.global_step) if augment else None
         return {**inputs, "pixel_values": self.batch_transform(pixels, augment=augment, size=size)}
 
-    def _with_answers(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """As `_transformed` with augmentation, and the teachers' answers to the same crops."""
+    def _with_soft_predictions(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """As `_transformed` with augmentation, and the teachers' predictions for the same crops."""
         distillation = self.distillation
         assert distillation is not None
         inputs = {name: values.to(self.args.device) for name, values in inputs.items()}
         size = self.resolution_at(self.state.global_step) or self.batch_transform.image_size
         view_size = distillation.view_size(size)
         pixels = self.batch_transform(inputs["pixel_values"], augment=True, size=view_size)
-        answers = distillation.answers(self.batch_transform.to_rgb(pixels), answers_of(inputs))
+        soft = distillation.predict(self.batch_transform.to_rgb(pixels), soft_predictions_of(inputs))
         if view_size != size:
             pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
-        return {**inputs, "pixel_values": pixels} | answers._asdict()
+        return {**inputs, "pixel_values": pixels} | soft._asdict()
 
     def resolution_at(self, step: int) -> int | None:
         """The side in pixels of the pictures of a training step; None for the model's own.
@@ -182,7 +182,7 @@ class AgeGenderTrainer(CheckpointingTrainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        transformed = self._with_answers if self.distillation else partial(self._transformed, augment=True)
+        transformed = self._with_soft_predictions if self.distillation else partial(self._transformed, augment=True)
         return super().training_step(model, transformed(inputs), num_items_in_batch)
 
     def prediction_step(
@@ -217,12 +217,12 @@ class AgeGenderTrainer(CheckpointingTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        answers = answers_of(inputs)
-        outputs = model(**{name: values for name, values in inputs.items() if name not in Answers._fields})
+        soft = soft_predictions_of(inputs)
+        outputs = model(**{name: values for name, values in inputs.items() if name not in SoftPredictions._fields})
         losses = {"age_loss": outputs.age_loss, "gender_loss": outputs.gender_loss}
         loss = outputs.loss
-        if self.distillation and answers:
-            losses["soft_loss"] = self.distillation.soft_loss(outputs, answers)
+        if self.distillation and soft:
+            losses["soft_loss"] = self.distillation.soft_loss(outputs, soft)
             loss = self.distillation.loss(outputs, losses["soft_loss"])
         self._running_scores.add_losses("train" if model.training else "eval", losses)
         if model.training:

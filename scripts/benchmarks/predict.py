@@ -38,7 +38,7 @@ from scoring.output import Parts
 from scoring.run import ScoringOptions, answer_schema, load_scorer, score_in_parts
 from scripts.benchmarks.made_up_pictures import write_crops, write_photographs
 from scripts.benchmarks.measuring import in_own_process, peak_memory_mib
-from trainer.devices import keep_freed_memory, needs_cpu, usable_cores
+from trainer.devices import choose_device, keep_freed_memory, usable_cores
 
 
 GROWTH = 10  # the set grows this many times to show how memory does
@@ -76,7 +76,7 @@ def measure(args: argparse.Namespace, way: Way, folder: Path, detect: bool) -> M
             workers=args.workers,
         )
         cv2.setNumThreads(1)
-        if needs_cpu(options.device):
+        if choose_device(options.device).type == "cpu":
             keep_freed_memory()
         model, scorer = load_scorer(options)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -87,7 +87,7 @@ def measure(args: argparse.Namespace, way: Way, folder: Path, detect: bool) -> M
         pipe = AgeGenderPipeline(
             model=AgeGenderModel.from_pretrained(args.model, dtype=torch.float32),
             image_processor=AutoImageProcessor.from_pretrained(args.model),
-            device="cpu" if needs_cpu("auto") else torch.accelerator.current_accelerator(),
+            device=choose_device("auto"),
         )
         wall, cpu = time.perf_counter(), time.process_time()
         for path in sorted(folder.iterdir()):
@@ -166,7 +166,7 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    device = "CPU" if needs_cpu("auto") else "GPU"
+    device = choose_device("auto").type.upper()
     print(
         f"{args.model} on {device}: {usable_cores()} cores, "
         f"{torch.get_num_threads()} threads for the model, {args.workers} for decoding and detection, "

@@ -28,7 +28,7 @@ from model.errors import AgeGenderError
 from scoring.run import ScoringOptions, score_to_file
 from scripts.benchmarks.made_up_pictures import write_crops, write_photographs
 from scripts.benchmarks.measuring import in_own_process, meanwhile
-from trainer.devices import keep_freed_memory, needs_cpu, usable_cores
+from trainer.devices import choose_device, keep_freed_memory, usable_cores
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def measure(options: ScoringOptions, warm_up: Path, workers: int) -> Measurement
     with redirect_stdout(sys.stderr):
         if not workers:
             cv2.setNumThreads(1)
-            if needs_cpu(options.device):
+            if choose_device(options.device).type == "cpu":
                 keep_freed_memory()
             return _timed_after(warm_up, score_to_file, options)
         from cluster.machines import cluster  # Ray is only there in this process

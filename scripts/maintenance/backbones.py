@@ -17,7 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from model.backbones import BackboneError, try_backbone
 from model.configuration_age_gender import picture_encoder
-from scripts.maintenance.update_docs import fill_in
+from scripts.maintenance import fill_in
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "backbones.md"

@@ -20,6 +20,7 @@ import networkx
 from transformers import TrainingArguments
 
 from model_card.metrics_text import Score, comparable_range_sets, markdown_table, with_interval
+from scripts.maintenance import fill_in
 from trainer.arguments import RunArguments
 from trainer.inherited_arguments import REFUSED, WORKING
 
@@ -51,18 +52,6 @@ def main() -> None:
         if check and filled != text:
             sys.exit(f"{name} is out of date: run `python -m scripts.maintenance.update_docs`.")
         path.write_text(filled, encoding="utf-8")
-
-
-def fill_in(text: str, blocks: dict[str, str], name: str) -> str:
-    """Replace what each named pair of markers encloses; a pair on one line stays on one line."""
-    for block, content in blocks.items():
-        pattern = rf"(<!-- {block} -->)(\n?).*?(<!-- /{block} -->)"
-        if not re.search(pattern, text, re.DOTALL):
-            raise ValueError(f"{name} has no <!-- {block} --> ... <!-- /{block} -->.")
-        # a backslash in what a snippet prints is no escape of the replacement
-        replacement = rf"\g<1>\g<2>{content.replace(chr(92), chr(92) * 2)}\g<2>\g<3>"
-        text = re.sub(pattern, replacement, text, flags=re.DOTALL)
-    return text
 
 
 def summary_table(metrics: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from model_card.push import ModelFolderError, files_to_push
 from scoring.run import ScoringOptions, load_scorer
 from tests.model.test_backbones import small_config
 from tests.support.damaged_folders import Damage, by_link, changed, cut, shards_elsewhere, text, weights
-from trainer.distillation.teachers import Questions, Teacher
+from trainer.distillation.teachers import LabelSpace, Teacher
 from trainer.recipe import RecipeError
 
 
@@ -172,7 +172,7 @@ def test_predict_and_teachers_do_not_load_it(folder: Path):
         (folder / "config.json").write_text(content)
         with pytest.raises(RecipeError, match="teachers: no model of this kind at"):
             Teacher.load(
-                str(folder), Questions(116, ["male", "female"]), flip_tta=False, device=torch.device("cpu"), bf16=False
+                str(folder), LabelSpace(116, ["male", "female"]), flip_tta=False, device=torch.device("cpu"), bf16=False
             )
 
 

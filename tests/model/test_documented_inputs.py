@@ -17,7 +17,7 @@ from model.image_formats import FORMAT_SUFFIXES, SUFFIXES
 from model.image_loading import PictureError, load_rgb
 from model_card.metrics_text import markdown_table
 from scoring.video import VIDEO_SUFFIXES
-from scripts.maintenance.update_docs import fill_in
+from scripts.maintenance import fill_in
 from tests.model.test_colour_profiles import PROFILES
 from tests.model.test_dataset_inputs import NO_PICTURES, ROWS
 from tests.model.test_image_loading import DEEP, NOT_ABOUT_PIXELS, READABLE, TEXTS, UNREADABLE

@@ -123,7 +123,7 @@ def test_a_run_that_a_fault_ended_resumes(faulty: S3Server, saved_tiny_model: Pa
     options = ScoringOptions([photos], str(tmp_path / "faces.parquet"), str(saved_tiny_model), crops=True, part_size=1)
     requests_before_the_second_picture = 8
     faulty.check_credentials(after=requests_before_the_second_picture)
-    with pytest.raises(StoreFaultError, match=r"Mend that, then start the same command again: it resumes\.$"):
+    with pytest.raises(StoreFaultError, match=r"Fix that, then start the same command again: it resumes\.$"):
         score_to_file(options)
     assert not (tmp_path / "faces.parquet").exists()
     faulty.allow_everybody()

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from scripts.maintenance.update_docs import arguments_tables, fill_in
+from scripts.maintenance import fill_in
+from scripts.maintenance.update_docs import arguments_tables
 
 
 ROOT = Path(__file__).parents[2]

@@ -1,10 +1,11 @@
 """The arguments that say where the faces come from, how their labels are read and how they are split."""
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
 
 from trainer.data import DatasetError
 from trainer.data.tables import Columns
+from trainer.run_record import public_name
 
 
 SplitBy = Literal["group", "picture", "picture_purged"]
@@ -130,6 +131,11 @@ class DataArguments:
             )
         if self.folds is not None and validation + 1 / self.folds >= 1:
             raise DatasetError(f"A validation_fraction of {validation} and a fold leave nothing to train on.")
+
+    def describe(self) -> dict[str, Any]:
+        """These arguments for training_run.json, without what is of this machine alone."""
+        names = {"dataset": public_name(self.dataset), "manifest": self.manifest and public_name(self.manifest)}
+        return asdict(self) | names | {"cache_dir": None, "num_proc": None}
 
     @property
     def columns(self) -> Columns:

@@ -74,12 +74,7 @@ class MixtureArguments:
     def describe(self) -> dict[str, Any]:
         """These arguments for training_run.json, without paths on this machine."""
         defaults = asdict(SetArguments())
-        sets = [
-            asdict(one)
-            | {"dataset": public_name(one.dataset), "manifest": one.manifest and public_name(one.manifest)}
-            | {"cache_dir": None, "num_proc": None}  # of this machine
-            for one in self.sets
-        ]
+        sets = [one.describe() for one in self.sets]
         changed = [{name: value for name, value in one.items() if value != defaults[name]} for one in sets]
         return {"repeat": self.repeat, "also_train_on": changed or None}
 

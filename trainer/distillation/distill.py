@@ -1,6 +1,6 @@
-"""Learning from teachers beside the labels: soft answers of trained models, and embeddings of another network."""
+"""Learning from teachers beside the labels: soft targets of trained models, and embeddings of another network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -8,13 +8,20 @@ import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 from torch.nn import functional as F
-from transformers import TrainingArguments
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderOutput
 from trainer.data.transforms import collate_faces
 from trainer.distillation.embeddings import read_embeddings
-from trainer.distillation.teachers import SUFFIX, Answers, Questions, SoftTargets, Teacher, mean_answers, split_revision
+from trainer.distillation.teachers import (
+    SUFFIX,
+    LabelSpace,
+    SoftPredictions,
+    SoftTargets,
+    Teacher,
+    mean_predictions,
+    split_revision,
+)
 from trainer.finetuning import describe_trained
 from trainer.recipe import RecipeError
 from trainer.run_record import public_name
@@ -28,7 +35,7 @@ class DistillationArguments:
         default=None,
         metadata={
             "help": "Trained models: folders, Hub ids or Hub ids@revision, which look at each varied crop as the student "
-            "does; or .npz files of scripts.write_soft_targets, which answered once for each picture. Several are "
+            "does; or .npz files of scripts.write_soft_targets, with one prediction for each picture. Several are "
             "averaged."
         },
     )
@@ -82,15 +89,6 @@ class DistillationArguments:
             "embeddings": self.embeddings and public_name(self.embeddings),
         }
 
-    def describe_teachers(self) -> list[dict[str, Any]]:
-        """What `describe_trained` says of every teacher, those who wrote files among them.
-
-        Raises:
-            RecipeError: there is no such model, or a file that cannot be read.
-        """
-        models = [describe_trained(*split_revision(name), "teachers") for name in self.models]
-        return models + [teacher for name in self.files for teacher in SoftTargets.load(name).teachers]
-
 
 class FacesWithTargets(torch.utils.data.Dataset):
     """Decoded faces, each with what it is to be learnt from beside its labels."""
@@ -127,76 +125,78 @@ TARGETS = ("age_probs", "gender_probs", "embeddings")
 
 
 def read_targets(
-    args: DistillationArguments, config: AgeGenderConfig, parts: Sequence[Dataset | IterableDataset]
+    embeddings: str | None, soft_targets: Mapping[str, SoftTargets], parts: Sequence[Dataset | IterableDataset]
 ) -> dict[str, np.ndarray]:
-    """What files say of the training pictures: the mean of the soft targets, and standardised embeddings.
+    """What files say of the training pictures: standardised embeddings, and the mean of the soft targets.
 
     Args:
+        embeddings: a file of them, if there is one.
+        soft_targets: by their file.
         parts: the training faces, see `trainer.data.loading.load_faces`.
 
     Raises:
-        RecipeError: a file cannot be read, answers other questions, or lacks pictures.
+        RecipeError: a file of embeddings cannot be read, or pictures are missing.
     """
     targets: dict[str, np.ndarray] = {}
-    if not (args.files or args.embeddings):
+    if not (soft_targets or embeddings):
         return targets
-    assert not any(isinstance(part, IterableDataset) for part in parts), "check_targets refuses streams"
+    assert not any(isinstance(part, IterableDataset) for part in parts), "load_targets refuses streams"
     pictures, file_names = ([name for part in parts for name in part[column]] for column in ("group", "file_name"))
-    if args.files:
-        answers = []
-        for path in args.files:
-            soft = SoftTargets.load(path)
-            soft.check(path, config.max_age, config.gender_names)
-            rows = soft.rows_of(path, pictures, file_names)
-            answers.append((soft.age_probs[rows], soft.gender_probs[rows]))
-        targets["age_probs"], targets["gender_probs"] = (np.mean(one, axis=0) for one in zip(*answers, strict=True))
-    if args.embeddings:
-        targets["embeddings"] = read_embeddings(args.embeddings, file_names)
+    if soft_targets:
+        rows = [(soft, soft.rows_of(path, pictures, file_names)) for path, soft in soft_targets.items()]
+        targets["age_probs"] = np.mean([soft.age_probs[row] for soft, row in rows], axis=0)
+        targets["gender_probs"] = np.mean([soft.gender_probs[row] for soft, row in rows], axis=0)
+    if embeddings:
+        targets["embeddings"] = read_embeddings(embeddings, file_names)
     return targets
 
 
-def answers_of(batch: dict[str, Any]) -> Answers | None:
-    """The soft answers in a batch, if it has any."""
-    return Answers(batch["age_probs"], batch["gender_probs"]) if "age_probs" in batch else None
+def soft_predictions_of(batch: dict[str, Any]) -> SoftPredictions | None:
+    """The soft targets in a batch, if it has any."""
+    return SoftPredictions(batch["age_probs"], batch["gender_probs"]) if "age_probs" in batch else None
 
 
 class Distillation:
-    """The teachers' part of the loss."""
+    """The teachers of a run: what they predict, and their part of the loss.
+
+    soft_targets: of the teachers that wrote files, by file.
+    """
 
     def __init__(self, args: DistillationArguments, config: AgeGenderConfig, device: torch.device, bf16: bool):
         """
-        Raises:
-            RecipeError: a teacher cannot be loaded, or answers other questions than the student learns.
-        """
-        self.weight, self.temperature = args.distillation_weight, args.distillation_temperature
-        self.gender_loss_weight = config.gender_loss_weight
-        self.file_share = len(args.files) / max(len(args.teachers or ()), 1)
-        questions = Questions(config.max_age, list(config.gender_names))
-        self.bf16 = bf16
-        self.teachers = [
-            Teacher.load(name, questions, flip_tta=args.teacher_flip_tta, device=device, bf16=bf16)
-            for name in args.models
-        ]
-
-    @classmethod
-    def load(
-        cls, args: DistillationArguments, config: AgeGenderConfig, training: TrainingArguments
-    ) -> "Distillation | None":
-        """None where no teachers are named.
-
         Args:
             config: of the student.
 
         Raises:
-            RecipeError: a teacher cannot be loaded, or answers other questions than the student learns.
+            RecipeError: a teacher or a file cannot be loaded, or predicts other years or genders than the student learns.
         """
-        return cls(args, config, training.device, training.bf16) if args.teachers else None
+        self.weight, self.temperature = args.distillation_weight, args.distillation_temperature
+        self.gender_loss_weight = config.gender_loss_weight
+        self.bf16 = bf16
+        labels = LabelSpace(config.max_age, list(config.gender_names))
+        self.teachers = {
+            name: Teacher.load(name, labels, flip_tta=args.teacher_flip_tta, device=device, bf16=bf16)
+            for name in args.models
+        }
+        self.soft_targets = {path: SoftTargets.load(path) for path in args.files}
+        for path, soft in self.soft_targets.items():
+            labels.check(path, soft.age_probs.shape[1] - 1, soft.gender_names)
+        self.file_share = len(self.soft_targets) / max(len(self.soft_targets) + len(self.teachers), 1)
+
+    def describe_teachers(self) -> list[dict[str, Any]]:
+        """What `describe_trained` says of every teacher, those that wrote files among them.
+
+        Raises:
+            RecipeError: the record of a teacher cannot be read.
+        """
+        models = [describe_trained(*split_revision(name), "teachers") for name in self.teachers]
+        return models + [teacher for soft in self.soft_targets.values() for teacher in soft.teachers]
 
     def view_size(self, size: int) -> int:
         """Side in pixels at which a crop is varied, so that student (`size`) and teachers see the same."""
-        return max([size, *(teacher.image_size for teacher in self.teachers)])
+        return max([size, *(teacher.image_size for teacher in self.teachers.values())])
 
-    def answers(self, images: torch.Tensor, from_files: Answers | None) -> Answers:
+    def predict(self, images: torch.Tensor, from_files: SoftPredictions | None) -> SoftPredictions:
         """The mean of all teachers.
 
         Args:
@@ -204,17 +204,18 @@ class Distillation:
             from_files: the mean of the files, if there are any.
         """
         if not self.teachers:
-            assert from_files is not None, "read_targets gives every face the answers of files"
+            assert from_files is not None, "read_targets gives every face the soft targets of files"
             return from_files
-        own = mean_answers(self.teachers, images, bf16=self.bf16)
+        own = mean_predictions(list(self.teachers.values()), images, bf16=self.bf16)
         if from_files is None:
             return own
-        return Answers(*(self.file_share * a + (1 - self.file_share) * b for a, b in zip(from_files, own, strict=True)))
+        means = [self.file_share * a + (1 - self.file_share) * b for a, b in zip(from_files, own, strict=True)]
+        return SoftPredictions(*means)
 
-    def soft_loss(self, outputs: AgeGenderOutput, answers: Answers) -> torch.Tensor:
+    def soft_loss(self, outputs: AgeGenderOutput, soft: SoftPredictions) -> torch.Tensor:
         """Scalar: divergence from the teachers' years, plus `gender_loss_weight` times that from their genders."""
-        return soft_divergence(outputs.age_logits, answers.age_probs, self.temperature) + (
-            self.gender_loss_weight * soft_divergence(outputs.gender_logits, answers.gender_probs, self.temperature)
+        return soft_divergence(outputs.age_logits, soft.age_probs, self.temperature) + (
+            self.gender_loss_weight * soft_divergence(outputs.gender_logits, soft.gender_probs, self.temperature)
         )
 
     def loss(self, outputs: AgeGenderOutput, soft_loss: torch.Tensor) -> torch.Tensor:

@@ -24,18 +24,37 @@ from trainer.recipe import RecipeError
 SUFFIX = ".npz"
 
 
-class Answers(NamedTuple):
+class SoftPredictions(NamedTuple):
     """age_probs: (B, max_age + 1); gender_probs: (B, genders). float32."""
 
     age_probs: torch.Tensor
     gender_probs: torch.Tensor
 
 
-class Questions(NamedTuple):
-    """What the student learns to answer, as its configuration says."""
+class LabelSpace(NamedTuple):
+    """The years, 0 to `max_age`, and the genders that a student learns."""
 
     max_age: int
     gender_names: list[str]
+
+    def check(self, teacher: str, max_age: int, gender_names: Sequence[str]) -> None:
+        """
+        Args:
+            teacher: for error messages.
+
+        Raises:
+            RecipeError: the teacher predicts other years or genders.
+        """
+        if max_age != self.max_age:
+            raise RecipeError(
+                f"teachers: {teacher} knows the years 0 to {max_age}, the student learns 0 to {self.max_age}. Both need the "
+                "same max_age."
+            )
+        if list(gender_names) != self.gender_names:
+            raise RecipeError(
+                f"teachers: the genders of {teacher} are {', '.join(gender_names)}, those of the student "
+                f"{', '.join(self.gender_names)}. Both need the same, in the same order."
+            )
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
@@ -55,7 +74,7 @@ class Teacher:
         self.mean, self.std = (torch.tensor(values, device=model.device).view(3, 1, 1) for values in (mean, std))
 
     @classmethod
-    def load(cls, name: str, questions: Questions, *, flip_tta: bool, device: torch.device, bf16: bool) -> "Teacher":
+    def load(cls, name: str, label_space: LabelSpace, *, flip_tta: bool, device: torch.device, bf16: bool) -> "Teacher":
         """
         Args:
             name: folder, Hub id, or Hub id@revision.
@@ -63,7 +82,7 @@ class Teacher:
             bf16: whether it will compute in bf16.
 
         Raises:
-            RecipeError: no model of this kind there, or one that answers other questions.
+            RecipeError: no model of this kind there, or one that predicts other years or genders.
         """
         where, revision = split_revision(name)
         try:
@@ -78,38 +97,29 @@ class Teacher:
         except OSError as error:  # ModelFileError is one
             raise RecipeError(f"teachers: no model of this kind at {name}: {error}") from error
         config = model.config
-        if config.max_age != questions.max_age:
-            raise RecipeError(
-                f"teachers: {name} knows the years 0 to {config.max_age}, the student learns 0 to {questions.max_age}. "
-                "Both need the same max_age."
-            )
-        if list(config.gender_names) != questions.gender_names:
-            raise RecipeError(
-                f"teachers: the genders of {name} are {', '.join(config.gender_names)}, those of the student "
-                f"{', '.join(questions.gender_names)}. Both need the same, in the same order."
-            )
+        label_space.check(name, config.max_age, config.gender_names)
         config.flip_tta = flip_tta
         suit_cpu(model, device, bf16)
         return cls(model.to(device), processor.image_mean, processor.image_std)
 
-    def answer(self, images: torch.Tensor) -> Answers:
-        """(B, 3, S, S) RGB in 0..1 -> its answers, whatever size it looks at itself."""
+    def predict(self, images: torch.Tensor) -> SoftPredictions:
+        """(B, 3, S, S) RGB in 0..1, of any size -> its predictions."""
         if images.shape[-1] != self.image_size:
             images = F.interpolate(images, self.image_size, mode="bilinear", antialias=True)
         output = self.model((images - self.mean) / self.std)
-        return Answers(output.age_logits.float().softmax(dim=1), output.gender_logits.float().softmax(dim=1))
+        return SoftPredictions(output.age_logits.float().softmax(dim=1), output.gender_logits.float().softmax(dim=1))
 
 
 @torch.no_grad()
-def mean_answers(teachers: Sequence[Teacher], images: torch.Tensor, *, bf16: bool) -> Answers:
+def mean_predictions(teachers: Sequence[Teacher], images: torch.Tensor, *, bf16: bool) -> SoftPredictions:
     """The mean of the teachers' probabilities; each weighs alike.
 
     Args:
         images: (B, 3, S, S) RGB in 0..1.
     """
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-        answers = [teacher.answer(images) for teacher in teachers]
-    return Answers(*(torch.stack(parts).mean(dim=0) for parts in zip(*answers, strict=True)))
+        predictions = [teacher.predict(images) for teacher in teachers]
+    return SoftPredictions(*(torch.stack(parts).mean(dim=0) for parts in zip(*predictions, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ class SoftTargets:
     pictures: (N,) names of what the pictures show: their `group` (see trainer.data.loading.load_faces), which follows from their
         content. A set that is renamed or packed otherwise keeps it.
     age_probs: (N, max_age + 1). gender_probs: (N, genders), by `gender_names`. float32, rows sum to 1.
-    teachers: who answered, as `trainer.finetuning.describe_trained` says.
+    teachers: whose predictions they are, as `trainer.finetuning.describe_trained` says.
     """
 
     pictures: np.ndarray
@@ -147,7 +157,7 @@ class SoftTargets:
     def load(cls, path: str | Path) -> "SoftTargets":
         """
         Raises:
-            RecipeError: no such file, no file of soft targets, or numbers that are no probabilities.
+            RecipeError: no such file, no file of soft targets, or numbers that are no probabilities of these genders.
         """
         expected = "Expected a file of scripts.write_soft_targets."
         try:
@@ -162,28 +172,17 @@ class SoftTargets:
         shapes = {"age_probs": age_probs.shape, "gender_probs": gender_probs.shape}
         if any(len(shape) != 2 or shape[0] != len(pictures) for shape in shapes.values()):
             raise RecipeError(f"{path} names {len(pictures)} pictures beside {shapes}: one row each was expected.")
+        if gender_probs.shape[1] != len(targets.gender_names):
+            raise RecipeError(
+                f"{path}: its genders are {', '.join(targets.gender_names)}, but it has {gender_probs.shape[1]} columns of "
+                f"gender_probs. {expected}"
+            )
         for name, probs in (("age_probs", age_probs), ("gender_probs", gender_probs)):
             sums = probs.sum(axis=1, keepdims=True)
             if not (probs >= 0).all() or not np.allclose(sums, 1, atol=0.02):  # not >=: NaN
                 raise RecipeError(f"{path}: {name} are no probabilities: a row must sum to 1. {expected}")
             probs /= sums  # of rounded numbers
         return targets
-
-    def check(self, path: str, max_age: int, gender_names: Sequence[str]) -> None:
-        """
-        Raises:
-            RecipeError: the answers are to other questions than the student's.
-        """
-        if self.age_probs.shape[1] != max_age + 1:
-            raise RecipeError(
-                f"{path}: its teachers know the years 0 to {self.age_probs.shape[1] - 1}, the student learns 0 to "
-                f"{max_age}. Both need the same max_age."
-            )
-        if list(gender_names) != self.gender_names or self.gender_probs.shape[1] != len(gender_names):
-            raise RecipeError(
-                f"{path}: its genders are {', '.join(self.gender_names)} ({self.gender_probs.shape[1]} columns), those of "
-                f"the student {', '.join(gender_names)}. Both need the same, in the same order."
-            )
 
     def rows_of(self, path: str, pictures: Sequence[str], file_names: Sequence[str]) -> np.ndarray:
         """(M,) row of each picture.

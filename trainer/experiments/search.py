@@ -16,7 +16,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from model.modeling_age_gender import AgeGenderModel
 from trainer.arguments import Arguments
-from trainer.build_model import build_weighted_model
+from trainer.build_model import build_model_for
 from trainer.data.transforms import AugmentationArguments
 from trainer.experiments.runs import start_experiment
 from trainer.inherited_arguments import REFUSED
@@ -250,14 +250,15 @@ def _trainer_of_trials(recipe: Arguments, space: SearchSpace) -> AgeGenderTraine
     args = recipe._replace(training=training, learning=learning)
     if args.distillation.paths:
         raise RecipeError("A search trains without teachers and embeddings. Leave them out.")
-    faces = prepare_faces(args, check_before_training(args, Path(training.output_dir)))
-    trainer = build_trainer(args, faces, *build_weighted_model(args.model, faces.splits["train"]))
+    learns_from, _ = check_before_training(args, Path(training.output_dir))
+    faces = prepare_faces(args, learns_from)
+    trainer = build_trainer(args, faces, *build_model_for(args.model, faces.splits["train"]))
 
     def build_model_of(trial: optuna.Trial | None) -> AgeGenderModel:
         values = space.suggest(trial) if trial else {}
         trainer.batch_transform.augmentation = replace(args.augmentation, **_of(AugmentationArguments, values))
         trainer.l1_penalty = replace(args.learning, **_of(LearningArguments, values)).l1_penalty
-        return build_weighted_model(replace(args.model, **_of(ModelArguments, values)), faces.splits["train"])[0]
+        return build_model_for(replace(args.model, **_of(ModelArguments, values)), faces.splits["train"])[0]
 
     trainer.model_init = build_model_of
     return trainer

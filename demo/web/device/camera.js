@@ -1,15 +1,15 @@
 // The visitor's camera: asked for only when it is started, given back when the page is left or goes to the background.
 
-import {text} from "../texts.js"
+import { text } from '../texts.js'
 
-const WISHES = {width: {ideal: 640}, height: {ideal: 480}}
+const WISHES = { width: { ideal: 640 }, height: { ideal: 480 } }
 const REASONS = {
-  NotAllowedError: "device_refused",
-  SecurityError: "device_refused",
-  NotReadableError: "device_taken",
-  AbortError: "device_taken",
-  NotFoundError: "device_no_camera",
-  OverconstrainedError: "device_no_camera",
+  NotAllowedError: 'device_refused',
+  SecurityError: 'device_refused',
+  NotReadableError: 'device_taken',
+  AbortError: 'device_taken',
+  NotFoundError: 'device_no_camera',
+  OverconstrainedError: 'device_no_camera',
 }
 
 export class CameraError extends Error {}
@@ -29,24 +29,24 @@ export class Camera {
 
   // Whether the picture is shown as in a mirror: not from a phone's back.
   get isMirrored() {
-    return this.#stream?.getVideoTracks()[0]?.getSettings().facingMode !== "environment"
+    return this.#stream?.getVideoTracks()[0]?.getSettings().facingMode !== 'environment'
   }
 
   // Throws `CameraError`.
   async start(deviceId = null) {
     this.stop()
-    if (!navigator.mediaDevices) throw new CameraError(text("device_not_secure")) // at the http address of another computer
+    if (!navigator.mediaDevices) throw new CameraError(text('device_not_secure')) // at the http address of another computer
     try {
-      const wishes = deviceId ? {...WISHES, deviceId: {exact: deviceId}} : {...WISHES, facingMode: "user"}
-      this.#stream = await navigator.mediaDevices.getUserMedia({video: wishes})
+      const wishes = deviceId ? { ...WISHES, deviceId: { exact: deviceId } } : { ...WISHES, facingMode: 'user' }
+      this.#stream = await navigator.mediaDevices.getUserMedia({ video: wishes })
     } catch (error) {
-      throw new CameraError(text(REASONS[error.name] ?? "device_camera_fails"))
+      throw new CameraError(text(REASONS[error.name] ?? 'device_camera_fails'))
     }
     const stream = this.#stream
-    stream.getVideoTracks()[0].addEventListener("ended", () => {
+    stream.getVideoTracks()[0].addEventListener('ended', () => {
       if (stream !== this.#stream) return // it was stopped here
       this.stop()
-      this.onLost(text("device_unplugged"))
+      this.onLost(text('device_unplugged'))
     })
     this.video.srcObject = stream
     await this.video.play()
@@ -61,6 +61,6 @@ export class Camera {
   // The cameras of this device, once it may be used: [{deviceId, label}].
   async list() {
     const devices = await navigator.mediaDevices.enumerateDevices()
-    return devices.filter(({kind}) => kind === "videoinput")
+    return devices.filter(({ kind }) => kind === 'videoinput')
   }
 }

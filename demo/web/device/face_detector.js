@@ -1,10 +1,10 @@
 // Finds every face of a picture, once: model/face_detection.py's YuNetDetector, step by step. A face is
 // {box: [x0, y0, x1, y1], score, landmarks: five points, roll: degrees, isRollCertain}, in pixels of the picture.
 
-import {areApart, drawTurns, readTurns} from "./face_orientation.js"
-import {search} from "./face_search.js"
-import {HalvedPicture, apply, cropMatrix, invert, mean, pad, shrink, turnClockwise} from "./geometry.js"
-import {scaleRow} from "./yunet.js"
+import { areApart, drawTurns, readTurns } from './face_orientation.js'
+import { search } from './face_search.js'
+import { apply, cropMatrix, HalvedPicture, invert, mean, pad, shrink, turnClockwise } from './geometry.js'
+import { scaleRow } from './yunet.js'
 
 export class FaceDetector {
   constructor(yunet, settings) {
@@ -14,7 +14,7 @@ export class FaceDetector {
 
   // All faces of a still picture, from left to right.
   async detect(picture, minScore = this.settings.min_score) {
-    const {rows, faint} = await search(this.yunet, picture, this.settings)
+    const { rows, faint } = await search(this.yunet, picture, this.settings)
     let faces = await this.#lookClosely(picture, rows, minScore)
     if (!faces.length) faces = await this.#lookAtFaint(picture, faint, minScore)
     // Where the close look saw no face in what was found at first, a further find has to be likelier.
@@ -23,7 +23,8 @@ export class FaceDetector {
     if (faces.length) return fromLeft(faces)
     const filling = await this.#detectFillingFace(picture)
     faces = await this.#lookClosely(picture, likely(filling), minScore)
-    if (!faces.length) faces = await this.#lookClosely(picture, likely(await this.#detectInTurnedPicture(picture)), minScore)
+    if (!faces.length)
+      faces = await this.#lookClosely(picture, likely(await this.#detectInTurnedPicture(picture)), minScore)
     if (!faces.length) faces = await this.#lookOnceMore(picture, [...rows, ...filling], minScore)
     return fromLeft(faces)
   }
@@ -35,7 +36,8 @@ export class FaceDetector {
 
   // A close look at each candidate -> its face, or null where there is none, or one that is `known` or another candidate's.
   async confirm(picture, candidates, known = [], minScore = this.settings.min_score) {
-    const faces = [], halved = new HalvedPicture(picture)
+    const faces = [],
+      halved = new HalvedPicture(picture)
     for (const candidate of candidates) {
       const face = await this.#lookAt(halved, candidate, minScore)
       faces.push(face && isNew(face, [...known, ...faces].filter(Boolean)) ? face : null)
@@ -45,8 +47,9 @@ export class FaceDetector {
 
   // Faint detections, best first -> those that are faces in one of their turns, until several are none.
   async #lookAtFaint(picture, rows, minScore) {
-    const {faint_turn_score, faint_face_score, faint_failures} = this.settings
-    const faces = [], halved = new HalvedPicture(picture)
+    const { faint_turn_score, faint_face_score, faint_failures } = this.settings
+    const faces = [],
+      halved = new HalvedPicture(picture)
     let failures = 0
     for (const candidate of this.#candidates(rows)) {
       const turns = await this.#detectTurns(halved, candidate)
@@ -67,12 +70,17 @@ export class FaceDetector {
   // A candidate is a face whose landmarks and score are those of a first detection.
   #candidates(rows) {
     const likeliest = [...rows].sort((one, other) => other.score - one.score).slice(0, this.settings.max_faces)
-    return likeliest.map(({x, y, width, height, score, landmarks}) =>
-      ({box: [x, y, x + width, y + height], score, landmarks, roll: null, isRollCertain: true}))
+    return likeliest.map(({ x, y, width, height, score, landmarks }) => ({
+      box: [x, y, x + width, y + height],
+      score,
+      landmarks,
+      roll: null,
+      isRollCertain: true,
+    }))
   }
 
   async #lookAt(picture, candidate, minScore) {
-    const {likely_score, other_margins} = this.settings
+    const { likely_score, other_margins } = this.settings
     let face = await this.#findUpright(picture, candidate)
     if (candidate.score >= likely_score && (!face || face.score < minScore)) {
       // Blurred faces, profiles and faces that fill the picture score higher when seen larger or smaller.
@@ -85,8 +93,9 @@ export class FaceDetector {
 
   // The likeliest face around the best first detections, in crops of more sizes.
   async #lookOnceMore(picture, rows, minScore) {
-    const {last_margins, last_score, last_candidates} = this.settings
-    const halved = new HalvedPicture(picture), looks = []
+    const { last_margins, last_score, last_candidates } = this.settings
+    const halved = new HalvedPicture(picture),
+      looks = []
     for (const candidate of this.#candidates(rows).slice(0, last_candidates)) {
       for (const begin of [candidate, await this.#findUpright(halved, candidate)]) {
         if (begin) for (const margin of last_margins) looks.push(await this.#detectInCrop(halved, begin, margin))
@@ -98,7 +107,7 @@ export class FaceDetector {
 
   // The face in its most likely orientation, and whether that is certain; null where there is none.
   async #findUpright(picture, candidate) {
-    const {sure_score, upright_score, turned_score} = this.settings
+    const { sure_score, upright_score, turned_score } = this.settings
     const isSure = candidate.score >= sure_score
     const tried = isSure ? await this.#lookAndSettle(picture, candidate) : []
     if (tried.length && tried[0].score >= upright_score) return this.#lookAgain(picture, tried[0])
@@ -111,8 +120,8 @@ export class FaceDetector {
     return chosen && this.#lookAgain(picture, chosen)
   }
 
-  async #detectTurns(picture, {box}) {
-    const {sheet, matrices} = drawTurns(picture, box, this.settings)
+  async #detectTurns(picture, { box }) {
+    const { sheet, matrices } = drawTurns(picture, box, this.settings)
     const rows = await this.yunet.detectUnscaled(sheet, this.settings.turn_score)
     return readTurns(rows, matrices, this.settings, landmarks => this.#rollOf(landmarks))
   }
@@ -120,9 +129,9 @@ export class FaceDetector {
   // Close looks at the proposed turns, but for those that a face in `tried` is near.
   async #lookAtTurns(picture, candidate, turns, tried = []) {
     const faces = []
-    for (const {roll, landmarks} of this.#isClear(turns) ? turns.slice(0, 1) : turns) {
+    for (const { roll, landmarks } of this.#isClear(turns) ? turns.slice(0, 1) : turns) {
       if (![...tried, ...faces].every(face => areApart(roll, face.roll, this.settings.same_roll_degrees))) continue
-      faces.push(...(await this.#lookAndSettle(picture, {...candidate, landmarks})))
+      faces.push(...(await this.#lookAndSettle(picture, { ...candidate, landmarks })))
     }
     return faces
   }
@@ -133,7 +142,7 @@ export class FaceDetector {
     const chosen = best(tried)
     const others = tried.filter(face => areApart(face.roll, chosen.roll)).map(face => face.score)
     const isProposed = this.#isClear(turns) && !(turns.length && areApart(chosen.roll, turns[0].roll))
-    return {...chosen, isRollCertain: isProposed || chosen.score - Math.max(0, ...others) >= this.settings.clear_lead}
+    return { ...chosen, isRollCertain: isProposed || chosen.score - Math.max(0, ...others) >= this.settings.clear_lead }
   }
 
   #isClear(turns) {
@@ -159,7 +168,7 @@ export class FaceDetector {
     const again = await this.#detectInCrop(picture, face, this.settings.close_margin)
     if (!again) return face
     const landmarks = face.landmarks.map((point, index) => mean([point, again.landmarks[index]]))
-    return {...face, landmarks, roll: this.#rollOf(landmarks)}
+    return { ...face, landmarks, roll: this.#rollOf(landmarks) }
   }
 
   async #detectInCrop(picture, face, margin) {
@@ -178,12 +187,12 @@ export class FaceDetector {
     if (away[nearest] > side / 4) return null
     const back = invert(matrix)
     const landmarks = rows[nearest].landmarks.map(point => apply(back, point))
-    return {...face, landmarks, score: rows[nearest].score, roll: this.#rollOf(landmarks)}
+    return { ...face, landmarks, score: rows[nearest].score, roll: this.#rollOf(landmarks) }
   }
 
   // How far the head is turned, in degrees clockwise as seen, -180 to 180.
   #rollOf(landmarks) {
-    const matrix = this.#matrix({landmarks, box: [0, 0, 1, 1]}, 1)
+    const matrix = this.#matrix({ landmarks, box: [0, 0, 1, 1] }, 1)
     return (-Math.atan2(matrix[3], matrix[0]) * 180) / Math.PI
   }
 

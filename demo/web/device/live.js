@@ -4,37 +4,41 @@
 // never queued. Whenever the answerer is free it looks closely at what was found last. With each frame of the video, each box is
 // drawn where its face is expected by then.
 
-import {answerView} from "../answers.js"
-import {element} from "../dom.js"
-import {decimal, text, useTexts} from "../texts.js"
-import {ageText, describe, genderShort} from "../words.js"
-import {BoxLayer} from "./boxes.js"
-import {Camera, CameraError} from "./camera.js"
-import {DeviceError, DeviceModel, whyUnsupported} from "./device_model.js"
-import {Tracks, boxAt, learn} from "./tracking.js"
+import { answerView } from '../answers.js'
+import { element } from '../dom.js'
+import { decimal, text, useTexts } from '../texts.js'
+import { ageText, describe, genderShort } from '../words.js'
+import { BoxLayer } from './boxes.js'
+import { Camera, CameraError } from './camera.js'
+import { DeviceError, DeviceModel, whyUnsupported } from './device_model.js'
+import { boxAt, learn, Tracks } from './tracking.js'
 
 // A fine search finds far faces but takes four times as long as a coarse one.
-const COARSE_SIDE = 320, FINE_SIDE = 640
+const COARSE_SIDE = 320,
+  FINE_SIDE = 640
 // Between two fine searches while a face is in sight; else every second search is fine. A slow device has them more rarely.
-const FINE_MS = 1000, FINE_TIMES = 10
+const FINE_MS = 1000,
+  FINE_TIMES = 10
 const FACES_PER_ANSWER = 4
 const SAID_MS = 300 // between two changes of what is said, so that it can be read
 
 // models: [{name, manifest, device}]: the address of a manifest, or a promise of a DeviceModel that others use too.
 // onWhere("device" or "server"): what the visitor chose, or had to; without it there is no server to choose.
 // options: see options.js. texts: the tables of texts.json, unless `useTexts` has them already.
-export function mountLive(root, {models, options, onWhere = null, texts = null}) {
+export function mountLive(root, { models, options, onWhere = null, texts = null }) {
   if (texts) useTexts(texts)
   return new Live(root, models, options, onWhere)
 }
 
 // What a model that is being fetched says of itself.
 export function loadingText(done, all) {
-  return done < all ? text("device_loading", {done: decimal(done / 1e6), all: decimal(all / 1e6)}) : text("device_preparing")
+  return done < all
+    ? text('device_loading', { done: decimal(done / 1e6), all: decimal(all / 1e6) })
+    : text('device_preparing')
 }
 
 function notice(said, isProblem = false) {
-  return element("p", {class: isProblem ? "notice problem" : "notice", role: isProblem ? "alert" : "status"}, said)
+  return element('p', { class: isProblem ? 'notice problem' : 'notice', role: isProblem ? 'alert' : 'status' }, said)
 }
 
 class Live {
@@ -43,46 +47,82 @@ class Live {
   #run = 0 // a number for each start, so that what belongs to an earlier one is dropped
 
   constructor(root, models, options, onWhere) {
-    Object.assign(this, {root, models, options, onWhere})
+    Object.assign(this, { root, models, options, onWhere })
     this.#build()
-    options.listen(changed => (changed === "model" ? this.#changeModel() : this.#show(false)))
+    options.listen(changed => (changed === 'model' ? this.#changeModel() : this.#show(false)))
     this.camera = new Camera(this.video, reason => this.#end(notice(reason, true)))
-    document.addEventListener("visibilitychange", () => this.#onVisibility())
-    navigator.mediaDevices?.addEventListener("devicechange", () => this.#listCameras())
+    document.addEventListener('visibilitychange', () => this.#onVisibility())
+    navigator.mediaDevices?.addEventListener('devicechange', () => this.#listCameras())
     // Its tab of the page was opened or left.
     new ResizeObserver(() => (this.#isShown() ? this.#onShown() : this.#onHidden())).observe(root)
   }
 
   #build() {
-    const choice = (value, label) => element("label", {},
-      element("input", {type: "radio", name: "device-where", value, checked: value === "device", onchange: () => this.#choose(value)}),
-      label)
-    const switcher = this.onWhere && element("fieldset", {class: "device-switch"},
-      element("legend", {}, text("device_where")), choice("device", text("device_here")), choice("server", text("device_server")))
-    this.note = element("p", {class: "device-note"}, text("device_note"))
-    this.video = element("video", {playsinline: true, muted: true, "aria-label": text("device_camera")})
+    const choice = (value, label) =>
+      element(
+        'label',
+        {},
+        element('input', {
+          type: 'radio',
+          name: 'device-where',
+          value,
+          checked: value === 'device',
+          onchange: () => this.#choose(value),
+        }),
+        label,
+      )
+    const switcher =
+      this.onWhere &&
+      element(
+        'fieldset',
+        { class: 'device-switch' },
+        element('legend', {}, text('device_where')),
+        choice('device', text('device_here')),
+        choice('server', text('device_server')),
+      )
+    this.note = element('p', { class: 'device-note' }, text('device_note'))
+    this.video = element('video', { playsinline: true, muted: true, 'aria-label': text('device_camera') })
     this.video.muted = true
     // A phone turns: the stage takes the shape of the frames.
-    this.video.addEventListener("resize", () => {
-      const {videoWidth, videoHeight} = this.video
+    this.video.addEventListener('resize', () => {
+      const { videoWidth, videoHeight } = this.video
       if (videoWidth && videoHeight) this.stage.style.aspectRatio = `${videoWidth} / ${videoHeight}`
     })
     this.boxes = new BoxLayer()
-    this.startButton = element("button", {type: "button", class: "device-start main big", onclick: () => this.#start()}, text("device_start"))
-    this.progress = element("progress", {hidden: true, max: 1, "aria-label": text("film_label")})
-    this.status = element("p", {class: "device-status", role: "status"})
-    this.cover = element("div", {class: "device-cover"}, this.startButton, this.progress, this.status)
-    this.stage = element("div", {class: "device-stage"}, this.video, this.boxes.element, this.cover)
-    this.stopButton = element("button", {type: "button", class: "device-stop plain", hidden: true, onclick: () => this.#end()}, text("device_stop"))
-    this.cameras = element("select",
-      {class: "device-cameras", "aria-label": text("device_camera"), hidden: true, onchange: () => this.#start(this.cameras.value)})
-    this.said = element("div", {class: "device-said"})
-    this.live = element("div", {class: "device-live"},
-      element("div", {class: "device-left"}, this.stage,
-        element("div", {class: "device-controls field"}, this.stopButton, this.cameras)),
-      element("div", {class: "device-side"}, this.said))
+    this.startButton = element(
+      'button',
+      { type: 'button', class: 'device-start main big', onclick: () => this.#start() },
+      text('device_start'),
+    )
+    this.progress = element('progress', { hidden: true, max: 1, 'aria-label': text('film_label') })
+    this.status = element('p', { class: 'device-status', role: 'status' })
+    this.cover = element('div', { class: 'device-cover' }, this.startButton, this.progress, this.status)
+    this.stage = element('div', { class: 'device-stage' }, this.video, this.boxes.element, this.cover)
+    this.stopButton = element(
+      'button',
+      { type: 'button', class: 'device-stop plain', hidden: true, onclick: () => this.#end() },
+      text('device_stop'),
+    )
+    this.cameras = element('select', {
+      class: 'device-cameras',
+      'aria-label': text('device_camera'),
+      hidden: true,
+      onchange: () => this.#start(this.cameras.value),
+    })
+    this.said = element('div', { class: 'device-said' })
+    this.live = element(
+      'div',
+      { class: 'device-live' },
+      element(
+        'div',
+        { class: 'device-left' },
+        this.stage,
+        element('div', { class: 'device-controls field' }, this.stopButton, this.cameras),
+      ),
+      element('div', { class: 'device-side' }, this.said),
+    )
     this.root.replaceChildren(...[switcher, this.note, this.live].filter(Boolean))
-    this.root.classList.add("device", "part")
+    this.root.classList.add('device', 'part')
   }
 
   #isShown() {
@@ -92,7 +132,7 @@ class Live {
   #onShown() {
     const unsupported = whyUnsupported()
     if (unsupported) this.#fallBack(unsupported)
-    else if (this.where !== "server") this.#load().catch(error => this.#failed(error))
+    else if (this.where !== 'server') this.#load().catch(error => this.#failed(error))
   }
 
   #onHidden() {
@@ -102,7 +142,7 @@ class Live {
   // In the background the camera is given back; when the page is seen again it starts again.
   #onVisibility() {
     if (document.hidden && this.camera.isOn) {
-      this.#end(notice(text("device_paused")))
+      this.#end(notice(text('device_paused')))
       this.isPaused = true
     } else if (!document.hidden && this.isPaused && this.#isShown()) this.#start(this.deviceId)
   }
@@ -116,15 +156,16 @@ class Live {
   async #fetchModel() {
     this.progress.hidden = false
     try {
-      const {manifest, device} = this.models.find(({name}) => name === this.options.chosen.model)
+      const { manifest, device } = this.models.find(({ name }) => name === this.options.chosen.model)
       this.isShared = device !== undefined
-      this.#device = await (device ?? DeviceModel.load(manifest, (done, all) => {
-        this.progress.value = done / all
-        this.status.textContent = loadingText(done, all)
-      }))
+      this.#device = await (device ??
+        DeviceModel.load(manifest, (done, all) => {
+          this.progress.value = done / all
+          this.status.textContent = loadingText(done, all)
+        }))
     } finally {
       this.progress.hidden = true
-      this.status.textContent = ""
+      this.status.textContent = ''
     }
   }
 
@@ -147,14 +188,14 @@ class Live {
     this.said.replaceChildren()
     try {
       await this.#load()
-      this.status.textContent = text("device_asking")
+      this.status.textContent = text('device_asking')
       await this.camera.start(deviceId)
     } catch (error) {
       if (run === this.#run) this.#failed(error)
       return
     } finally {
       this.startButton.disabled = false
-      this.status.textContent = ""
+      this.status.textContent = ''
     }
     if (run !== this.#run || !this.#isShown()) return this.#end() // left while the browser asked
     this.tracks = new Tracks()
@@ -165,7 +206,7 @@ class Live {
     this.wasFine = true
     this.cover.hidden = true
     this.stopButton.hidden = false
-    this.stage.classList.toggle("mirrored", this.camera.isMirrored)
+    this.stage.classList.toggle('mirrored', this.camera.isMirrored)
     this.#listCameras()
     this.#watchVideo(run)
   }
@@ -185,13 +226,13 @@ class Live {
     try {
       const bitmap = await createImageBitmap(this.video)
       const side = this.#searchSide(time)
-      const {candidates, picture, milliseconds} = await this.#device.search(bitmap, side)
+      const { candidates, picture, milliseconds } = await this.#device.search(bitmap, side)
       if (run !== this.#run) return
       if (side === FINE_SIDE) this.fineTook = milliseconds.detect
-      const {width, height} = picture
+      const { width, height } = picture
       if (this.frame && (width !== this.frame.width || height !== this.frame.height)) this.tracks = new Tracks() // a turned phone
-      this.frame = {time, picture, width, height, found: this.tracks.update(candidates, time)}
-      this.#report("found", {faces: this.#faces().length, ...milliseconds, total: performance.now() - time})
+      this.frame = { time, picture, width, height, found: this.tracks.update(candidates, time) }
+      this.#report('found', { faces: this.#faces().length, ...milliseconds, total: performance.now() - time })
       if (!this.isAnswering) this.#answer(run)
       this.#show()
     } catch (error) {
@@ -216,28 +257,35 @@ class Live {
 
   // Look closely at what has waited longest in the newest frame, and answer for the faces among it.
   async #answer(run) {
-    const {found, picture, time} = this.frame, {tracks} = this
+    const { found, picture, time } = this.frame,
+      { tracks } = this
     const chosen = [...found].sort((one, other) => one.looked - other.looked).slice(0, FACES_PER_ANSWER)
     const isUrgent = chosen.some(track => track.looked === -Infinity || track.isDoubtful)
     if (!chosen.length || (!isUrgent && performance.now() < this.restsUntil)) return
     this.isAnswering = true
     try {
       const start = performance.now()
-      const known = this.#faces().filter(track => !chosen.includes(track)).map(track => track.candidate)
-      const aligned = await this.#device.align(picture, chosen.map(track => track.candidate), known)
+      const known = this.#faces()
+        .filter(track => !chosen.includes(track))
+        .map(track => track.candidate)
+      const aligned = await this.#device.align(
+        picture,
+        chosen.map(track => track.candidate),
+        known,
+      )
       if (run !== this.#run) return
       chosen.forEach((track, index) => {
         tracks.confirm(track, aligned.faces[index])
         track.looked = time
       })
       const faces = chosen.filter((_, index) => aligned.faces[index])
-      const logits = await this.#device.answer({faces, crops: aligned.crops})
+      const logits = await this.#device.answer({ faces, crops: aligned.crops })
       if (run !== this.#run) return
-      faces.forEach((track, row) => learn(track, logits[row], time))
+      for (const [row, track] of faces.entries()) learn(track, logits[row], time)
       this.#describe()
       const total = performance.now() - start
       this.restsUntil = performance.now() + total // at most half of a core, so that boxes and video stay smooth
-      this.#report("answered", {faces: faces.length, align: aligned.milliseconds, total})
+      this.#report('answered', { faces: faces.length, align: aligned.milliseconds, total })
     } catch (error) {
       if (run === this.#run) this.#failed(error)
     } finally {
@@ -247,27 +295,35 @@ class Live {
 
   // For measurements: milliseconds of the stages of one frame, which stay on this page.
   #report(event, detail) {
-    this.root.dispatchEvent(new CustomEvent(event, {detail, bubbles: true}))
+    this.root.dispatchEvent(new CustomEvent(event, { detail, bubbles: true }))
   }
 
   // What is said of the faces, once after each answer.
   #describe() {
-    const left = ({candidate: {box}}) => box[0] + box[2]
-    const answered = this.#faces().filter(track => track.logits).sort((one, other) => left(one) - left(other))
-    const faces = answered.map(track => ({...track.face, box: track.candidate.box}))
-    const answer = this.#device.describe({...this.frame, faces}, answered.map(track => track.logits), this.options.chosen.ranges)
+    const left = ({ candidate: { box } }) => box[0] + box[2]
+    const answered = this.#faces()
+      .filter(track => track.logits)
+      .sort((one, other) => left(one) - left(other))
+    const faces = answered.map(track => ({ ...track.face, box: track.candidate.box }))
+    const answer = this.#device.describe(
+      { ...this.frame, faces },
+      answered.map(track => track.logits),
+      this.options.chosen.ranges,
+    )
     answered.forEach((track, index) => {
       answer.faces[index].number = track.number
       const face = answer.faces[index]
-      track.said = face.abstained ? {words: text("device_no_answer")} : {age: ageText(face), words: genderShort(face)}
+      track.said = face.abstained
+        ? { words: text('device_no_answer') }
+        : { age: ageText(face), words: genderShort(face) }
     })
     this.answer = answer
-    this.boxes.element.setAttribute("aria-label", describe(answer))
+    this.boxes.element.setAttribute('aria-label', describe(answer))
     this.#show()
   }
 
   #draw(time) {
-    const boxes = this.#faces().map(track => ({number: track.number, box: boxAt(track, time), said: track.said}))
+    const boxes = this.#faces().map(track => ({ number: track.number, box: boxAt(track, time), said: track.said }))
     this.boxes.draw(this.frame.width, this.frame.height, boxes, this.camera.isMirrored)
   }
 
@@ -277,17 +333,24 @@ class Live {
     const shown = new Set(this.#faces().map(track => track.number))
     const faces = this.answer?.faces.filter(face => shown.has(face.number)) ?? []
     this.shownAt = performance.now()
-    const options = {ranges: this.options.chosen.ranges, onFace: () => {}, isLive: true}
-    if (faces.length) this.said.replaceChildren(answerView({...this.answer, faces}, options))
-    else if (!shown.size && !this.isAnswering) this.said.replaceChildren(notice(text("live_no_face")))
+    const options = { ranges: this.options.chosen.ranges, onFace: () => {}, isLive: true }
+    if (faces.length) this.said.replaceChildren(answerView({ ...this.answer, faces }, options))
+    else if (!shown.size && !this.isAnswering) this.said.replaceChildren(notice(text('live_no_face')))
   }
 
   async #listCameras() {
     if (!this.camera.isOn) return
     const cameras = await this.camera.list()
     this.cameras.hidden = cameras.length < 2
-    this.cameras.replaceChildren(...cameras.map(({deviceId, label}, index) =>
-      element("option", {value: deviceId, selected: deviceId === this.deviceId}, label || `${text("device_camera")} ${index + 1}`)))
+    this.cameras.replaceChildren(
+      ...cameras.map(({ deviceId, label }, index) =>
+        element(
+          'option',
+          { value: deviceId, selected: deviceId === this.deviceId },
+          label || `${text('device_camera')} ${index + 1}`,
+        ),
+      ),
+    )
   }
 
   #failed(error) {
@@ -299,19 +362,19 @@ class Live {
 
   // The server answers where this device cannot. Without a server, say why there is no answer.
   #fallBack(reason) {
-    if (this.onWhere) this.#choose("server", text("device_fallback", {reason}))
+    if (this.onWhere) this.#choose('server', text('device_fallback', { reason }))
     else this.#end(notice(reason, true))
   }
 
   #choose(where, reason = null) {
     this.where = where
     this.#end()
-    for (const input of this.root.querySelectorAll("[name=device-where]")) input.checked = input.value === where
-    this.note.textContent = reason ?? text(where === "device" ? "device_note" : "device_server_note")
-    this.note.classList.toggle("problem", Boolean(reason))
-    this.live.hidden = where === "server"
+    for (const input of this.root.querySelectorAll('[name=device-where]')) input.checked = input.value === where
+    this.note.textContent = reason ?? text(where === 'device' ? 'device_note' : 'device_server_note')
+    this.note.classList.toggle('problem', Boolean(reason))
+    this.live.hidden = where === 'server'
     this.onWhere(where)
-    if (where === "device") this.#onShown()
+    if (where === 'device') this.#onShown()
   }
 
   // Turn the camera off, and say why.

@@ -3,14 +3,16 @@
 // averaged, so that answers do not flicker.
 
 // A face moves by at most so many of its widths between two detections, whichever is more.
-const FARTHEST_WIDTHS = 2, FARTHEST_WIDTHS_A_SECOND = 6
+const FARTHEST_WIDTHS = 2,
+  FARTHEST_WIDTHS_A_SECOND = 6
 const FORGOTTEN_MS = 800 // a face that is missing for longer starts anew
 const AVERAGED_MS = 770 // time constant of the moving average of logits: 0.35 for a new answer after a third of a second
 const NEWEST_SPEED = 0.6 // weight of the last movement in the speed
 const IMPOSSIBLE = 1e6
 const FARTHEST_MS = 500 // a box moves on for at most so long
 // Detections further apart than this say how a speed changes; the noise of nearer ones would hide it.
-const ACCELERATION_MS = 90, ACCELERATION_SHARE = 0.7
+const ACCELERATION_MS = 90,
+  ACCELERATION_SHARE = 0.7
 
 // What the detector finds are candidates. A track is of a face once a close look confirmed it, and gets its number then.
 export class Tracks {
@@ -38,7 +40,7 @@ export class Tracks {
   // Which track each candidate continues, if any: the assignment with the smallest sum of squared distances. A sum of distances,
   // or the nearest track of each, would swap two faces that both move by the gap between them.
   #match(candidates, time) {
-    const {tracks} = this
+    const { tracks } = this
     const farthest = Math.max(FARTHEST_WIDTHS, ...tracks.map(track => reach(track, time)))
     const starts = candidates.map(() => farthest ** 2) // a column for each candidate that starts a track
     const costs = candidates.map(candidate => [...tracks.map(track => cost(candidate, track, time)), ...starts])
@@ -46,9 +48,9 @@ export class Tracks {
   }
 
   #add(candidate, time) {
-    const still = {speed: [0, 0], acceleration: [0, 0], lastSpeed: null, lastPassed: 0}
-    const never = {looked: -Infinity, answered: -Infinity}
-    const track = {number: null, candidate, face: null, isDoubtful: false, time, ...still, logits: null, ...never}
+    const still = { speed: [0, 0], acceleration: [0, 0], lastSpeed: null, lastPassed: 0 }
+    const never = { looked: -Infinity, answered: -Infinity }
+    const track = { number: null, candidate, face: null, isDoubtful: false, time, ...still, logits: null, ...never }
     this.tracks.push(track)
     return track
   }
@@ -69,7 +71,8 @@ function cost(candidate, track, time) {
   const growth = widthOf(candidate.box) / widthOf(track.candidate.box)
   if (growth > 2 || growth < 0.5) return IMPOSSIBLE
   const distances = [time, track.time].map(at => {
-    const [x, y] = middle(boxAt(track, at)), [u, v] = middle(candidate.box)
+    const [x, y] = middle(boxAt(track, at)),
+      [u, v] = middle(candidate.box)
     return ((x - u) ** 2 + (y - v) ** 2) / width ** 2
   })
   const squared = Math.min(...distances)
@@ -84,26 +87,32 @@ function move(track, candidate, time) {
     // `fresh` was the speed half way between two detections: what changed since then is added.
     const isFar = passed > ACCELERATION_MS && track.lastSpeed
     const between = (passed + track.lastPassed) / 2
-    track.acceleration = fresh.map((speed, axis) => (isFar ? (ACCELERATION_SHARE * (speed - track.lastSpeed[axis])) / between : 0))
+    track.acceleration = fresh.map((speed, axis) =>
+      isFar ? (ACCELERATION_SHARE * (speed - track.lastSpeed[axis])) / between : 0,
+    )
     track.speed = fresh.map((speed, axis) =>
-      isFar ? speed + (track.acceleration[axis] * passed) / 2 : (1 - NEWEST_SPEED) * track.speed[axis] + NEWEST_SPEED * speed)
-    Object.assign(track, {lastSpeed: fresh, lastPassed: passed})
+      isFar
+        ? speed + (track.acceleration[axis] * passed) / 2
+        : (1 - NEWEST_SPEED) * track.speed[axis] + NEWEST_SPEED * speed,
+    )
+    Object.assign(track, { lastSpeed: fresh, lastPassed: passed })
   }
-  Object.assign(track, {candidate, time})
+  Object.assign(track, { candidate, time })
 }
 
 // Where the face is expected at `time`.
-export function boxAt({candidate, time: seen, speed, acceleration}, time) {
+export function boxAt({ candidate, time: seen, speed, acceleration }, time) {
   const passed = Math.min(Math.max(time - seen, 0), FARTHEST_MS)
   const moved = speed.map((value, axis) => value * passed + (acceleration[axis] * passed ** 2) / 2)
   return candidate.box.map((value, index) => value + moved[index % 2])
 }
 
 // Average the track's logits with those of a frame that was taken at `time`.
-export function learn(track, {age, gender}, time) {
+export function learn(track, { age, gender }, time) {
   const weight = track.logits ? 1 - Math.exp(-(time - track.answered) / AVERAGED_MS) : 1
-  const average = (old, fresh) => Array.from(fresh, (value, index) => (old ? (1 - weight) * old[index] + weight * value : value))
-  track.logits = {age: average(track.logits?.age, age), gender: average(track.logits?.gender, gender)}
+  const average = (old, fresh) =>
+    Array.from(fresh, (value, index) => (old ? (1 - weight) * old[index] + weight * value : value))
+  track.logits = { age: average(track.logits?.age, age), gender: average(track.logits?.gender, gender) }
   track.answered = time
 }
 
@@ -112,16 +121,21 @@ const middle = ([x0, y0, x1, y1]) => [(x0 + x1) / 2, (y0 + y1) / 2]
 
 // The column of each row with the smallest sum of costs; no more rows than columns. The Hungarian method, with potentials.
 function assign(costs) {
-  const rows = costs.length, columns = costs[0]?.length ?? 0
-  const ofRow = new Float64Array(rows + 1), ofColumn = new Float64Array(columns + 1)
+  const rows = costs.length,
+    columns = costs[0]?.length ?? 0
+  const ofRow = new Float64Array(rows + 1),
+    ofColumn = new Float64Array(columns + 1)
   const rowAt = new Int32Array(columns + 1) // counted from 1; 0 is nothing
   for (let row = 1; row <= rows; row++) {
-    const least = new Float64Array(columns + 1).fill(Infinity), from = new Int32Array(columns + 1), isDone = new Uint8Array(columns + 1)
+    const least = new Float64Array(columns + 1).fill(Infinity),
+      from = new Int32Array(columns + 1),
+      isDone = new Uint8Array(columns + 1)
     let column = 0
     for (rowAt[0] = row; rowAt[column] !== 0; ) {
       isDone[column] = 1
       const current = rowAt[column]
-      let next = 0, step = Infinity
+      let next = 0,
+        step = Infinity
       for (let other = 1; other <= columns; other++) {
         if (isDone[other]) continue
         const reduced = costs[current - 1][other - 1] - ofRow[current] - ofColumn[other]

@@ -1,7 +1,7 @@
 // YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023): its input, and what its twelve outputs mean, as
 // model/face_network.py.
 
-import {roundHalfEven, shrink} from "./geometry.js"
+import { roundHalfEven, shrink } from './geometry.js'
 
 const STRIDES = [8, 16, 32] // pixels between the cells of each output
 const NMS_OVERLAP = 0.3 // of two boxes that are the same face
@@ -10,7 +10,7 @@ const MOST_CANDIDATES = 5000
 export class YuNet {
   // `network` is of networks.js; `settings` is the manifest's `detector`.
   constructor(network, settings) {
-    Object.assign(this, {network, settings})
+    Object.assign(this, { network, settings })
   }
 
   // Rows {x, y, width, height, landmarks, score} in pixels of `picture`, the best first. It never enlarges the picture.
@@ -33,10 +33,12 @@ export class YuNet {
   async #run(picture, leastScore) {
     const least = this.settings.min_input_side // OpenCV computes nonsense in narrower strips
     const [width, height] = [picture.width, picture.height].map(side => Math.max(Math.ceil(side / 32) * 32, least))
-    const input = new Float32Array(3 * width * height), plane = width * height
+    const input = new Float32Array(3 * width * height),
+      plane = width * height
     for (let y = 0; y < picture.height; y++) {
       for (let x = 0; x < picture.width; x++) {
-        const from = 4 * (y * picture.width + x), to = y * width + x
+        const from = 4 * (y * picture.width + x),
+          to = y * width + x
         input[to] = picture.data[from + 2] // blue, green, red
         input[plane + to] = picture.data[from + 1]
         input[2 * plane + to] = picture.data[from]
@@ -44,18 +46,21 @@ export class YuNet {
     }
     const outputs = await this.network.run(input, [1, 3, height, width])
     const rows = STRIDES.flatMap(stride => decode(outputs, stride, width / stride, leastScore))
-    return rows.filter(row => Math.min(row.width, row.height) > 1).map(row => rounded(row, this.settings.steps_per_pixel))
+    return rows
+      .filter(row => Math.min(row.width, row.height) > 1)
+      .map(row => rounded(row, this.settings.steps_per_pixel))
   }
 }
 
 function decode(outputs, stride, columns, leastScore) {
-  const [classes, objects, boxes, points] = ["cls", "obj", "bbox", "kps"].map(name => outputs[`${name}_${stride}`].data)
+  const [classes, objects, boxes, points] = ['cls', 'obj', 'bbox', 'kps'].map(name => outputs[`${name}_${stride}`].data)
   const within = value => Math.min(Math.max(value, 0), 1)
   const rows = []
   for (let index = 0; index < classes.length; index++) {
     const score = Math.sqrt(within(classes[index]) * within(objects[index]))
     if (score < leastScore) continue
-    const row = Math.floor(index / columns), column = index % columns
+    const row = Math.floor(index / columns),
+      column = index % columns
     const [width, height] = [2, 3].map(k => Math.exp(boxes[4 * index + k]) * stride)
     const x = (column + boxes[4 * index]) * stride - width / 2
     const y = (row + boxes[4 * index + 1]) * stride - height / 2
@@ -63,7 +68,7 @@ function decode(outputs, stride, columns, leastScore) {
       (points[10 * index + 2 * k] + column) * stride,
       (points[10 * index + 2 * k + 1] + row) * stride,
     ])
-    rows.push({x, y, width, height, landmarks, score})
+    rows.push({ x, y, width, height, landmarks, score })
   }
   return rows
 }
@@ -103,14 +108,16 @@ export function scaleRow(row, scaleX, scaleY, shiftX = 0, shiftY = 0) {
 }
 
 // The row in steps of a pixel at which the outputs of engines, which differ in their last digits, agree.
-function rounded({x, y, width, height, landmarks, score}, stepsPerPixel) {
+function rounded({ x, y, width, height, landmarks, score }, stepsPerPixel) {
   const round = value => roundHalfEven(value * stepsPerPixel) / stepsPerPixel
   const points = landmarks.map(point => point.map(round))
-  return {x: round(x), y: round(y), width: round(width), height: round(height), landmarks: points, score}
+  return { x: round(x), y: round(y), width: round(width), height: round(height), landmarks: points, score }
 }
 
 // Intersection over union of two [x, y, width, height].
 function overlap([ax, ay, aw, ah], [bx, by, bw, bh]) {
-  const inside = Math.max(Math.min(ax + aw, bx + bw) - Math.max(ax, bx), 0) * Math.max(Math.min(ay + ah, by + bh) - Math.max(ay, by), 0)
+  const inside =
+    Math.max(Math.min(ax + aw, bx + bw) - Math.max(ax, bx), 0) *
+    Math.max(Math.min(ay + ah, by + bh) - Math.max(ay, by), 0)
   return inside / Math.max(aw * ah + bw * bh - inside, 1e-9)
 }

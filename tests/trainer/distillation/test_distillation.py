@@ -15,14 +15,14 @@ from tests.support.tiny_model import IMAGE_SIZE, save_tiny_model
 from tests.support.training_runs import EVERY_FIVE_STEPS, UNVARIED, arguments, losses, record_of
 from trainer.build_model import make_image_processor
 from trainer.distillation.distill import soft_divergence
-from trainer.distillation.teachers import Questions, SoftTargets, Teacher, mean_answers
+from trainer.distillation.teachers import LabelSpace, SoftTargets, Teacher, mean_predictions
 from trainer.recipe import RecipeError
 from trainer.train import main
 
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 TAUGHT = ["--distillation_weight", "0.75", "--save_total_limit", "9", *EVERY_FIVE_STEPS]
-QUESTIONS = Questions(max_age=116, gender_names=["male", "female"])
+LABEL_SPACE = LabelSpace(max_age=116, gender_names=["male", "female"])
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,8 @@ def test_teachers_are_averaged_with_each_other_and_with_their_flips(teachers):
     torch.manual_seed(0)
     images = torch.rand(3, 3, 48, 48)
     on_cpu = {"device": torch.device("cpu"), "bf16": False}
-    loaded = [Teacher.load(name, QUESTIONS, flip_tta=True, **on_cpu) for name in teachers]
-    ages, genders = mean_answers(loaded, images, bf16=False)
+    loaded = [Teacher.load(name, LABEL_SPACE, flip_tta=True, **on_cpu) for name in teachers]
+    ages, genders = mean_predictions(loaded, images, bf16=False)
     expected = []
     for teacher, size in zip(loaded, (IMAGE_SIZE, 48), strict=True):
         teacher.model.config.flip_tta = False
@@ -218,10 +218,20 @@ def another_archive(folder: Path) -> str:
         (not_an_archive, "holds no soft targets"),
         (another_archive, "holds no soft targets"),
         (write_targets, "lacks 190 of the 190 training pictures, such as "),
-        (lambda folder: write_targets(folder, age_probs=np.full((3, 101), 1 / 101)), "know the years 0 to 100"),
-        (lambda folder: write_targets(folder, gender_names=["female", "male"]), "its genders are female, male"),
+        (
+            lambda folder: write_targets(folder, age_probs=np.full((3, 101), 1 / 101)),
+            "targets.npz knows the years 0 to 100",
+        ),
+        (
+            lambda folder: write_targets(folder, gender_names=["female", "male"]),
+            "the genders of .*targets.npz are female, male",
+        ),
         (lambda folder: write_targets(folder, age_probs=np.full((3, 117), np.nan)), "a row must sum to 1"),
         (lambda folder: write_targets(folder, gender_probs=np.full((2, 2), 0.5)), "one row each was expected"),
+        (
+            lambda folder: write_targets(folder, gender_probs=np.full((3, 3), 1 / 3)),
+            "male, female, but it has 3 columns",
+        ),
     ],
 )
 def test_teachers_that_cannot_teach(faces, tmp_path, make, message):
@@ -245,7 +255,7 @@ def test_arguments_out_of_range(faces, tmp_path, name, value):
         (["--output_file", "nowhere/targets.npz"], "in a folder that there is"),
         (["--output_file", "targets.csv"], "must be a new .npz file"),
         (["--output_file", "targets.npz", "--views", "0"], "--views must be 1 or more"),
-        (["--output_file", "targets.npz"], "Name teachers that answer"),
+        (["--output_file", "targets.npz"], "Name the models whose predictions"),
     ],
 )
 def test_soft_targets_that_cannot_be_written(faces, tmp_path, own, message):
