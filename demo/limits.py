@@ -85,7 +85,7 @@ class RequestLimits:
 
     async def _answer(self, scope: Scope, receive: Receive, send: "_Response") -> None:
         headers, route = Headers(scope=scope), find_route(scope["method"], scope["path"])
-        if route is not None and route.size is Size.TOOL and not self.settings.has_tool:
+        if route is not None and route.size is Size.TOOL and not self.settings.mcp_enabled:
             route = None
         key = client_key(scope["client"][0]) if scope["client"] else ""
         refusal = self._check(scope, headers, route, key)

@@ -81,14 +81,14 @@ class Settings:
     keep_seconds: int = 600
     auth: list[tuple[str, str]] | None = None
     allowed_origins: tuple[str, ...] = ()
-    has_tool: bool = True  # GRADIO_MCP_SERVER, which takes larger bodies than the rest
+    mcp_enabled: bool = False  # GRADIO_MCP_SERVER, which takes larger bodies than the rest
 
     @classmethod
     def from_environment(cls) -> "Settings":
         """Raises `SettingsError`."""
         auth = _read_auth(os.environ.get("DEMO_AUTH", ""))
-        has_tool = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true"
-        if auth and has_tool:
+        mcp_enabled = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true"
+        if auth and mcp_enabled:
             raise SettingsError(
                 "DEMO_AUTH and GRADIO_MCP_SERVER cannot be set together: Gradio's MCP tool cannot log in, and takes "
                 "pictures from people who have not. Unset one of them."
@@ -98,7 +98,9 @@ class Settings:
             for setting in fields(cls)
             if type(setting.default) is int
         }
-        return cls(models=_read_models(), auth=auth, allowed_origins=_read_origins(), has_tool=has_tool, **numbers)
+        return cls(
+            models=_read_models(), auth=auth, allowed_origins=_read_origins(), mcp_enabled=mcp_enabled, **numbers
+        )
 
 
 def shipped_models() -> list[ModelChoice]:

@@ -148,7 +148,7 @@ def test_client_beyond_its_rate_is_told_when_to_return_and_others_are_served(gua
 @pytest.fixture
 def post(monkeypatch: pytest.MonkeyPatch) -> Callable[..., httpx.Response]:
     """`post(path, now, body)` on a Space that allows three requests a minute, pictures of 1 MB and one in a go."""
-    settings = Settings(requests_per_minute=3, max_picture_mb=1, max_pictures=1, mb_per_minute=3)
+    settings = Settings(requests_per_minute=3, max_picture_mb=1, max_pictures=1, mb_per_minute=3, mcp_enabled=True)
     limits = RequestLimits(PlainTextResponse("in"), settings)
     space = httpx.ASGITransport(TrustedForwarding(limits, SPACE_PROXIES), client=("10.16.0.9", 1))
 
@@ -252,9 +252,9 @@ def test_body_has_a_largest_size(post: Callable[..., httpx.Response], path: str,
     assert [post(path, content=bytes(size)).status_code for size in (largest, largest + 1)] == [200, 413]
 
 
-@pytest.mark.parametrize(("has_tool", "statuses"), [(True, [200, 200]), (False, [404, 413])])
-def test_a_demo_without_the_tool_takes_no_bodies_for_it(has_tool: bool, statuses: list[int]):
-    limits = RequestLimits(PlainTextResponse("in"), Settings(has_tool=has_tool))
+@pytest.mark.parametrize(("mcp_enabled", "statuses"), [(True, [200, 200]), (False, [404, 413])])
+def test_a_demo_without_the_tool_takes_no_bodies_for_it(mcp_enabled: bool, statuses: list[int]):
+    limits = RequestLimits(PlainTextResponse("in"), Settings(mcp_enabled=mcp_enabled))
 
     async def send() -> list[int]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(limits), base_url="http://demo") as http:
