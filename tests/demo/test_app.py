@@ -22,7 +22,6 @@ from transformers import AutoImageProcessor
 
 import app
 from demo.api import FACES_SCHEMA
-from model.configuration_age_gender import RANGE_SETS
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from tests.support.demo_server import ROOT, DemoServer
@@ -53,10 +52,6 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_api_names_all_sets_of_age_ranges(client: Client):
-    assert all(name in str(client.view_api(return_format="dict")) for name in RANGE_SETS)
-
-
 @pytest.mark.parametrize(("detect", "age_ranges"), [(True, "FairFace-9"), (False, "4 bins"), (True, "0-17, 18+")])
 def test_endpoint_answers_what_the_pipeline_answers(client, pipe, photo, detect, age_ranges):
     answer = client.predict(handle_file(photo), detect, age_ranges, api_name="/predict")

@@ -14,6 +14,7 @@ from mcp.client.streamable_http import streamablehttp_client
 from mcp.types import CallToolResult
 from transformers import AutoImageProcessor
 
+from model.configuration_age_gender import RANGE_SETS
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from tests.support.demo_server import ROOT, DemoServer
@@ -40,7 +41,7 @@ def test_assistants_call_the_same_function_as_a_tool(demo: DemoServer):
         connection = streamablehttp_client(f"{demo.url}/gradio_api/mcp/")
         async with connection as (read, write, _), ClientSession(read, write) as session:
             await session.initialize()
-            return {tool.name: tool.description for tool in (await session.list_tools()).tools}
+            return {tool.name: f"{tool.description} {tool.inputSchema}" for tool in (await session.list_tools()).tools}
 
     folder = demo.environment["MODEL_ID"]
     pipe = AgeGenderPipeline(
@@ -48,7 +49,7 @@ def test_assistants_call_the_same_function_as_a_tool(demo: DemoServer):
     )
     descriptions = asyncio.run(tools())
     assert list(descriptions) == ["predict"]
-    assert "base64" in descriptions["predict"]
+    assert all(name in descriptions["predict"] for name in ("base64", *RANGE_SETS))
     answer = json.loads(call(demo, PORTRAIT_DATA).content[0].text)
     assert answer == json.loads(json.dumps(pipe(str(PORTRAIT), age_ranges="4 bins")))
 
