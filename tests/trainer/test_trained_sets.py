@@ -88,7 +88,7 @@ def test_splits_of_the_same_seed_may_differ_too(fine_tuning):
     with refused:
         tune([*fine_tuning, "--test_fraction", "0.3", "--metric_for_best_model", "age_mae"])
     args = Arguments.parse(fine_tuning)
-    prepare_faces(args, check_trained_models(args))
+    prepare_faces(args, check_trained_models(args, None))
 
 
 def test_a_set_under_another_name_of_its_family_is_not_taken_for_another(tmp_path):
