@@ -106,7 +106,7 @@ class Settings:
 def shipped_models() -> list[ModelChoice]:
     """Those of the repository; an image of the demo may hold the first one alone."""
     choices = [
-        ModelChoice("Most accurate, for research", DEFAULT_MODEL, kind="accurate"),
+        ModelChoice("Most accurate, for research only", DEFAULT_MODEL, kind="accurate"),
         ModelChoice("CC BY 4.0", CC_BY_MODEL, kind="reusable"),
     ]
     return choices if Path(CC_BY_MODEL).is_dir() else choices[:1]

@@ -224,8 +224,8 @@ export function openShare(bitmap, answer) {
       navigator.clipboard &&
         'ClipboardItem' in window &&
         element('button', { type: 'button', class: 'plain', onclick: copy }, text('copy')),
-      told,
       element('button', { type: 'button', class: 'plain', onclick: () => dialog.close() }, text('close')),
+      told,
     ),
   )
   openDialog(dialog)

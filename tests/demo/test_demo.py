@@ -32,7 +32,7 @@ def test_visitors_choose_between_the_models_that_ship(monkeypatch: pytest.Monkey
     for name in ("MODEL_ID", "MODEL_IDS"):
         monkeypatch.delenv(name, raising=False)
     shipped = Settings.from_environment().models
-    assert [choice.name for choice in shipped] == ["Most accurate, for research", "CC BY 4.0"]
+    assert [choice.name for choice in shipped] == ["Most accurate, for research only", "CC BY 4.0"]
     licenses = [about(find_model(choice))[0]["license"]["name"] for choice in shipped]
     assert licenses == ["utkface-non-commercial-research", "cc-by-4.0"]
     accurate, reusable = compared([find_model(choice) for choice in shipped])
