@@ -35,7 +35,7 @@ export function drawLayer(layer, answer, width, height, options = {}) {
   const scale = [width / answer.size_wh[0], height / answer.size_wh[1]]
   const boxes = answer.faces.map(face => face.box.map((value, index) => value * scale[index % 2]))
   const labels = answer.faces.map(label)
-  const pins = labels.some(said => said !== null) ? placePins(boxes, width, height, radius) : []
+  const pins = labels.some(said => said !== null) ? placePins(boxes, width, height, radius, 2 * radius) : []
   layer.setAttribute('viewBox', `0 0 ${width} ${height}`)
   replace(
     layer,

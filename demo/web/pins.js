@@ -3,15 +3,15 @@
 const ANGLES = [-90, -135, -45, 180, 0, 90, 135, 45] // degrees; above first, because chins have necks below them
 const RINGS = [0, 0.6, 1.4, 2.4, 4, 6, 9] // distances from the box in radii
 
-// boxes: [[x0, y0, x1, y1]] in pixels of a picture of width x height pixels as shown; radius: of a pin.
+// boxes: [[x0, y0, x1, y1]] in pixels of a picture of width x height pixels as shown; radius: of a pin; above: room over the picture.
 // -> [{ x, y }], the middles of the pins: outside every box and of each other where that can be done inside the picture, else
 // at the picture's edge, outside it.
-export function placePins(boxes, width, height, radius) {
+export function placePins(boxes, width, height, radius, above = 0) {
   const pins = []
   for (const box of boxes) {
     const places = RINGS.flatMap(ring => ANGLES.map(angle => around(box, angle, radius * (1.15 + ring))))
     const inside = places.filter(
-      ({ x, y }) => x >= radius && y >= radius && x <= width - radius && y <= height - radius,
+      ({ x, y }) => x >= radius && y >= radius - above && x <= width - radius && y <= height - radius,
     )
     pins.push(
       inside.find(place => isFree(place, boxes, pins, radius)) ??

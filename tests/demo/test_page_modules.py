@@ -96,11 +96,21 @@ def test_no_number_covers_a_face_or_another_number(page: Page):
             corners = random.uniform([0, 0], [390 - side, 260 - side], (count, 2))
             pictures.append([[x, y, x + side, y + 1.2 * side] for x, y in corners])
     pictures += [[[0, 0, 390, 260]], [[0, 0, 195, 260], [195, 0, 390, 260]]]
-    place = """({placePins, isFree}, [pictures, radius]) => pictures.map(boxes => {
-      const pins = placePins(boxes, 390, 260, radius)
+    place = """({placePins, isFree}, [pictures, radius, above]) => pictures.map(boxes => {
+      const pins = placePins(boxes, 390, 260, radius, above)
       return pins.filter((pin, index) => !isFree(pin, boxes, pins.filter((_, other) => other !== index), radius - 0.01)).length
     })"""
-    assert ask(page, "pins", place, [pictures, 13]) == [0] * len(pictures)
+    for above in (0, 26):
+        assert ask(page, "pins", place, [pictures, 13, above]) == [0] * len(pictures)
+
+
+def test_a_first_row_of_faces_has_its_numbers_above_it(page: Page):
+    boxes = [[x, 4, x + 18, 26] for x in range(20, 380, 60)]
+    place = "({placePins}, boxes) => placePins(boxes, 390, 260, 13, 26)"
+    assert all(
+        pin["y"] < 4 and x0 < pin["x"] < x1
+        for pin, (x0, _, x1, _) in zip(ask(page, "pins", place, boxes), boxes, strict=False)
+    )
 
 
 @pytest.mark.parametrize(
