@@ -110,11 +110,8 @@ def check_machines(look: Callable[[], str] = str) -> None:
             raise ClusterError(f"The machine {name} cannot work: {missing}")
 
 
-def ask_machines(question: Callable[[], Result], having: str | None = None) -> Iterator[tuple[str, Result]]:
-    """Call `question` on each machine.
-
-    Args:
-        having: a resource, such as "GPU": ask only the machines that have it.
+def ask_machines(question: Callable[[], Result]) -> Iterator[tuple[str, Result]]:
+    """Call `question` on each machine, at the same time.
 
     Returns:
         The name of each machine and its answer.
@@ -124,7 +121,7 @@ def ask_machines(question: Callable[[], Result], having: str | None = None) -> I
     """
     asked = []
     for node in ray.nodes():
-        if node["Alive"] and (having is None or node["Resources"].get(having)):
+        if node["Alive"]:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task: Any = ray.remote(num_cpus=0, max_retries=1)(_answer).options(scheduling_strategy=there)
             asked.append((node["NodeManagerAddress"], task.remote(question)))

@@ -49,9 +49,10 @@ class YuNetNetwork:
         scores = np.sqrt(np.clip(classes[:, 0], 0, 1) * np.clip(objects[:, 0], 0, 1))
         cells_xy, strides = _cells(*image_rgb.shape[:2])
         found = np.flatnonzero(scores >= least_score)
-        found = found[(np.exp(boxes[found, 2:]) * strides[found]).min(axis=1) > 1]
+        size_wh = np.exp(boxes[found, 2:]) * strides[found]
+        is_face = size_wh.min(axis=1) > 1
+        found, size_wh = found[is_face], size_wh[is_face]
         corner_xy, stride = cells_xy[found], strides[found]
-        size_wh = np.exp(boxes[found, 2:]) * stride
         box_xy = corner_xy + boxes[found, :2] * stride - size_wh / 2
         landmarks_xy = corner_xy.repeat(5, axis=0).reshape(-1, 10) + points[found] * stride
         geometry = np.concatenate([box_xy, size_wh, landmarks_xy], axis=1)

@@ -21,6 +21,7 @@ from scoring.scorer import Scored
 
 
 OUTPUT_SUFFIXES = (".parquet", ".csv", ".jsonl")
+AGAIN = "Fix that, then start the same command again: it resumes."  # the end of an error message
 _MERGED = "merged"  # marks parts that are joined already: a kill may come before they are removed
 
 
@@ -208,9 +209,7 @@ class Parts:
         try:
             yield
         except OSError as error:
-            raise OutputError(
-                f"{self.folder} cannot be written or read: {error}. Fix that, then start the same command again: it resumes."
-            ) from error
+            raise OutputError(f"{self.folder} cannot be written or read: {error}. {AGAIN}") from error
 
     def _remove_parts(self) -> None:
         for part in self.done():

@@ -20,6 +20,7 @@ from model.modeling_age_gender import AgeGenderModel
 from model_card.output_files import only_writer
 from scoring.inputs import InputSummary, all_entries, describe_skipped, open_sources
 from scoring.output import (
+    AGAIN,
     OUTPUT_SUFFIXES,
     OutputCounts,
     OutputError,
@@ -36,7 +37,6 @@ from trainer.devices import choose_device, emulation_warning, has_bf16
 
 logger = logging.getLogger(__name__)
 
-AGAIN = "Fix that, then start the same command again: it resumes."
 # Faces that go through the model together. On a CPU more take longer: their features do not fit into its caches.
 FACES_ON_GPU, FACES_ON_CPU = 64, 16
 
@@ -93,8 +93,10 @@ class ScoringOptions:
         )
 
     def computes_in_bf16(self, device: str | torch.device) -> bool:
-        """As `bf16` says; by default where `device` has instructions for it."""
-        return self.bf16 if self.bf16 is not None else not self.onnx_file and has_bf16(device)
+        """As `bf16` says; by default where `device`, a CPU or a GPU of CUDA, has instructions for it."""
+        if self.bf16 is not None:
+            return self.bf16
+        return not self.onnx_file and torch.device(device).type in ("cpu", "cuda") and has_bf16(device)
 
     @property
     def answer_options(self) -> dict[str, Any]:

@@ -29,7 +29,8 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError(f"--device cuda asks for a GPU, {why_no_gpu()}. Use --device cpu, or auto.")
-    return (torch.accelerator.current_accelerator() if name != "cpu" else None) or torch.device("cpu")
+    accelerator = torch.accelerator.current_accelerator(check_available=True) if name != "cpu" else None
+    return accelerator or torch.device("cpu")
 
 
 def why_no_gpu() -> str:
@@ -62,10 +63,11 @@ def has_bf16(device: str | torch.device) -> bool:
 def emulation_warning(device: str | torch.device, *, bf16: bool, int8: bool) -> str:
     """What --bf16, or an ONNX file with 8-bit weights, costs on hardware without instructions for it; "" where it has them."""
     if bf16 and not has_bf16(device):
-        hardware = "processor" if torch.device(device).type == "cpu" else "GPU"
+        on_cpu = torch.device(device).type == "cpu"
+        hardware, much, hint = ("processor", "much ", ", or use a GPU") if on_cpu else ("GPU", "", "")
         return (
-            f"This {hardware} has no bfloat16: --bf16 computes nearly the same answers, and slower than without it. Leave it "
-            "out."
+            f"This {hardware} has no bfloat16: --bf16 computes nearly the same answers, and {much}slower than without it. "
+            f"Leave it out{hint}."
         )
     has = torch.cpu.get_capabilities()
     if int8 and has.get("architecture") == "x86_64" and not any(has.get(name) for name in ("avx512_vnni", "avx_vnni")):

@@ -219,7 +219,7 @@ def build_trainer(
     Args:
         distillation: the teachers, see `load_teachers`.
     """
-    soft_targets = distillation.soft_targets if distillation else {}
+    soft_targets = distillation.soft_targets if distillation else []
     train_faces, targets = faces.train, read_targets(args.distillation.embeddings, soft_targets, faces.trained_on)
     if "embeddings" in targets:
         size = targets["embeddings"].shape[1]

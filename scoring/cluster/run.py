@@ -27,8 +27,8 @@ from scoring.cluster.attempts import Attempts
 from scoring.cluster.run_folder import OutputFolder, check_can_be_shared, read_rows, write_work_list
 from scoring.cluster.stages import LOST, TRIES, AnswerPart, Job, ModelFiles, prepare_part, try_picture, write_part
 from scoring.inputs import describe_skipped
-from scoring.output import OutputError
-from scoring.run import AGAIN, ScoringOptions, answer_schema, load_scorer, settings_of
+from scoring.output import AGAIN, OutputError
+from scoring.run import ScoringOptions, answer_schema, load_scorer, settings_of
 from scoring.sources import InputError, Source
 from scoring.storage import Place, is_remote
 
@@ -102,9 +102,13 @@ def _device(options: ScoringOptions) -> str:
 
 
 def _computes_in_bf16(options: ScoringOptions, device: str) -> bool:
-    """By default where all machines that compute have instructions for it: the answers then do not depend on the machine."""
-    machines = ask_machines(partial(options.computes_in_bf16, device), having="GPU" if device == "cuda" else "CPU")
-    return all(answer for _, answer in machines)
+    """By default on CPUs, where those of all machines have instructions for it: no answer then depends on the machine.
+
+    Ray hides the GPUs from a task that asks for none, so that they are not asked.
+    """
+    if options.bf16 is not None or device == "cuda":
+        return bool(options.bf16)
+    return all(answer for _, answer in ask_machines(partial(options.computes_in_bf16, device)))
 
 
 def _everywhere(name: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mcp import ClientSession, McpError
 from mcp.client.streamable_http import streamablehttp_client
-from mcp.types import CallToolResult
+from mcp.types import CallToolResult, Tool
 from transformers import AutoImageProcessor
 
 from model.configuration_age_gender import RANGE_SETS
@@ -37,19 +37,20 @@ def call(demo: DemoServer, picture: object, query: str = "", headers: dict | Non
 
 
 def test_assistants_call_the_same_function_as_a_tool(demo: DemoServer):
-    async def tools() -> dict[str, str]:
+    async def tools() -> dict[str, Tool]:
         connection = streamablehttp_client(f"{demo.url}/gradio_api/mcp/")
         async with connection as (read, write, _), ClientSession(read, write) as session:
             await session.initialize()
-            return {tool.name: f"{tool.description} {tool.inputSchema}" for tool in (await session.list_tools()).tools}
+            return {tool.name: tool for tool in (await session.list_tools()).tools}
 
     folder = demo.environment["MODEL_ID"]
     pipe = AgeGenderPipeline(
         model=AgeGenderModel.from_pretrained(folder), image_processor=AutoImageProcessor.from_pretrained(folder)
     )
-    descriptions = asyncio.run(tools())
-    assert list(descriptions) == ["predict"]
-    assert all(name in descriptions["predict"] for name in ("base64", *RANGE_SETS))
+    listed = asyncio.run(tools())
+    assert list(listed) == ["predict"]
+    assert "base64" in listed["predict"].description
+    assert all(name in listed["predict"].inputSchema["properties"]["age_ranges"]["description"] for name in RANGE_SETS)
     answer = json.loads(call(demo, PORTRAIT_DATA).content[0].text)
     assert answer == json.loads(json.dumps(pipe(str(PORTRAIT), age_ranges="4 bins")))
 

@@ -56,6 +56,11 @@ def test_bf16_is_the_default_where_the_processor_has_it(saved_tiny_model, monkey
     assert settings_of(ScoringOptions(["photos"]), model, scorer)["bf16"] == (dtype == torch.bfloat16)
 
 
+def test_other_accelerators_compute_in_single_precision_unless_asked():
+    assert not read_arguments(["photos"]).computes_in_bf16("mps")
+    assert read_arguments(["photos", "--bf16"]).computes_in_bf16("mps")
+
+
 def test_an_onnx_file_has_its_own_precision(monkeypatch):
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True})
     assert not read_arguments(["photos", "--onnx-file", "onnx/model.onnx"]).computes_in_bf16("cpu")

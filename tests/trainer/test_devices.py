@@ -1,8 +1,9 @@
 """GPUs that are there and that no process would use."""
 
 import pytest
+import torch
 
-from trainer.devices import DeviceError, check_no_gpu_is_idle, emulation_warning
+from trainer.devices import DeviceError, check_no_gpu_is_idle, choose_device, emulation_warning
 
 
 @pytest.mark.parametrize(
@@ -30,10 +31,30 @@ def test_each_gpu_has_a_process(monkeypatch, gpus, processes, device, shown):
     assert str(error.value).endswith(f"CUDA_VISIBLE_DEVICES={shown}.")
 
 
+@pytest.mark.parametrize("built_for", [None, torch.device("cuda")])
+def test_a_torch_that_is_built_for_gpus_computes_on_the_cpu_where_there_is_none(monkeypatch, built_for):
+    monkeypatch.setattr("torch._C._accelerator_getAccelerator", lambda: built_for)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(DeviceError, match=r"^--device cuda asks for a GPU, .*Use --device cpu, or auto\.$"):
+        choose_device("cuda")
+
+
+def test_a_gpu_is_used_where_there_is_one(monkeypatch):
+    monkeypatch.setattr("torch._C._accelerator_getAccelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda")
+    assert choose_device("cpu") == torch.device("cpu")
+
+
 @pytest.mark.parametrize(
     ("has", "options", "told"),
     [
-        ({}, {"bf16": True, "int8": False}, "This processor has no bfloat16"),
+        (
+            {},
+            {"bf16": True, "int8": False},
+            "This processor has no bfloat16: --bf16 computes nearly the same answers, and much ",
+        ),
         ({"avx512_bf16": True}, {"bf16": True, "int8": False}, ""),
         ({"amx_bf16": True}, {"bf16": True, "int8": False}, ""),
         ({"architecture": "x86_64"}, {"bf16": False, "int8": True}, "This processor has no VNNI"),

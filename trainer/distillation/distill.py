@@ -1,6 +1,6 @@
 """Learning from teachers beside the labels: soft targets of trained models, and embeddings of another network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -125,13 +125,13 @@ TARGETS = ("age_probs", "gender_probs", "embeddings")
 
 
 def read_targets(
-    embeddings: str | None, soft_targets: Mapping[str, SoftTargets], parts: Sequence[Dataset | IterableDataset]
+    embeddings: str | None, soft_targets: Sequence[tuple[str, SoftTargets]], parts: Sequence[Dataset | IterableDataset]
 ) -> dict[str, np.ndarray]:
     """What files say of the training pictures: standardised embeddings, and the mean of the soft targets.
 
     Args:
         embeddings: a file of them, if there is one.
-        soft_targets: by their file.
+        soft_targets: (file, what it holds), each weighs alike.
         parts: the training faces, see `trainer.data.loading.load_faces`.
 
     Raises:
@@ -140,10 +140,10 @@ def read_targets(
     targets: dict[str, np.ndarray] = {}
     if not (soft_targets or embeddings):
         return targets
-    assert not any(isinstance(part, IterableDataset) for part in parts), "load_targets refuses streams"
+    assert not any(isinstance(part, IterableDataset) for part in parts), "load_teachers refuses streams"
     pictures, file_names = ([name for part in parts for name in part[column]] for column in ("group", "file_name"))
     if soft_targets:
-        rows = [(soft, soft.rows_of(path, pictures, file_names)) for path, soft in soft_targets.items()]
+        rows = [(soft, soft.rows_of(path, pictures, file_names)) for path, soft in soft_targets]
         targets["age_probs"] = np.mean([soft.age_probs[row] for soft, row in rows], axis=0)
         targets["gender_probs"] = np.mean([soft.gender_probs[row] for soft, row in rows], axis=0)
     if embeddings:
@@ -159,7 +159,7 @@ def soft_predictions_of(batch: dict[str, Any]) -> SoftPredictions | None:
 class Distillation:
     """The teachers of a run: what they predict, and their part of the loss.
 
-    soft_targets: of the teachers that wrote files, by file.
+    soft_targets: (file, what it holds) of the teachers that wrote files.
     """
 
     def __init__(self, args: DistillationArguments, config: AgeGenderConfig, device: torch.device, bf16: bool):
@@ -174,14 +174,14 @@ class Distillation:
         self.gender_loss_weight = config.gender_loss_weight
         self.bf16 = bf16
         labels = LabelSpace(config.max_age, list(config.gender_names))
-        self.teachers = {
-            name: Teacher.load(name, labels, flip_tta=args.teacher_flip_tta, device=device, bf16=bf16)
-            for name in args.models
-        }
-        self.soft_targets = {path: SoftTargets.load(path) for path in args.files}
-        for path, soft in self.soft_targets.items():
+        self.names = args.models
+        self.teachers = [
+            Teacher.load(name, labels, flip_tta=args.teacher_flip_tta, device=device, bf16=bf16) for name in self.names
+        ]
+        self.soft_targets = [(path, SoftTargets.load(path)) for path in args.files]
+        for path, soft in self.soft_targets:
             labels.check(path, soft.age_probs.shape[1] - 1, soft.gender_names)
-        self.file_share = len(self.soft_targets) / max(len(self.soft_targets) + len(self.teachers), 1)
+        self.file_share = len(args.files) / max(len(args.teachers or ()), 1)
 
     def describe_teachers(self) -> list[dict[str, Any]]:
         """What `describe_trained` says of every teacher, those that wrote files among them.
@@ -189,12 +189,12 @@ class Distillation:
         Raises:
             RecipeError: the record of a teacher cannot be read.
         """
-        models = [describe_trained(*split_revision(name), "teachers") for name in self.teachers]
-        return models + [teacher for soft in self.soft_targets.values() for teacher in soft.teachers]
+        models = [describe_trained(*split_revision(name), "teachers") for name in self.names]
+        return models + [teacher for _, soft in self.soft_targets for teacher in soft.teachers]
 
     def view_size(self, size: int) -> int:
         """Side in pixels at which a crop is varied, so that student (`size`) and teachers see the same."""
-        return max([size, *(teacher.image_size for teacher in self.teachers.values())])
+        return max([size, *(teacher.image_size for teacher in self.teachers)])
 
     def predict(self, images: torch.Tensor, from_files: SoftPredictions | None) -> SoftPredictions:
         """The mean of all teachers.
@@ -206,7 +206,7 @@ class Distillation:
         if not self.teachers:
             assert from_files is not None, "read_targets gives every face the soft targets of files"
             return from_files
-        own = mean_predictions(list(self.teachers.values()), images, bf16=self.bf16)
+        own = mean_predictions(self.teachers, images, bf16=self.bf16)
         if from_files is None:
             return own
         means = [self.file_share * a + (1 - self.file_share) * b for a, b in zip(from_files, own, strict=True)]

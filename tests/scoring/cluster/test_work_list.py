@@ -13,7 +13,7 @@ from tests.support.made_up_faces import draw_face
 
 
 pytest.importorskip("ray", reason="needs Ray: pip install -r requirements-scale.txt")
-from scoring.cluster.run import _inputs_to_see, _what_is_missing
+from scoring.cluster.run import _computes_in_bf16, _inputs_to_see, _what_is_missing
 from scoring.cluster.run_folder import read_pictures, read_rows, write_work_list
 
 
@@ -42,6 +42,12 @@ def test_a_table_that_is_damaged_after_it_was_listed_says_so_in_each_row(tmp_pat
     assert [picture.index for picture in pictures] == list(range(len(FACES)))
     for picture in pictures:
         assert "cannot be read as a parquet file" in (picture.problem or "")
+
+
+def test_gpus_of_a_cluster_compute_in_bf16_where_that_is_asked_for():
+    """No cluster is asked: a task that asks for no GPU sees none."""
+    for bf16, expected in ((None, False), (False, False), (True, True)):
+        assert _computes_in_bf16(ScoringOptions(["photos"], bf16=bf16), "cuda") == expected
 
 
 def test_what_each_machine_must_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -233,5 +233,7 @@ def test_help_explains_itself():
         [warm_python(), "-m", "scripts.prepare_data", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0
+    assert done.stdout.startswith("usage: python -m scripts.prepare_data ")
+    assert "Clean, group and split a set of labelled faces once" in done.stdout
     for option in ("--output-dir", "--push-to-hub", "--manifest", "--folds", "--max-age-spread", "parquet"):
         assert option in done.stdout
