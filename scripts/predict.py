@@ -82,7 +82,7 @@ def read_arguments(argv: Sequence[str] | None = None) -> ScoringOptions:
     parser.add_argument(
         "--bf16",
         action=argparse.BooleanOptionalAction,
-        help="compute in bfloat16; default: where the hardware has it, with --ray where all machines have",
+        help="compute in bfloat16; default: where the hardware has it; with --ray on CPUs, where all machines have it",
     )
     parser.add_argument(
         *("--batch-size", "--batch_size"),

@@ -33,10 +33,9 @@ from scoring.sources import InputError, Source
 from scoring.storage import Place, is_remote
 
 
-# Shares of a CPU, which fit into one together: a cluster of one CPU is enough. Ray Data gives a stage about a third of all CPUs
-# while the others may need theirs, so that preparation, which takes nearly all of the time of photographs, can use as many
-# cores as there are only where it asks for less than a third.
-PREPARE_CPUS, ANSWER_CPUS, WRITE_CPUS = 0.25, 0.2, 0.05
+# Shares of a CPU, which add up to one: each stage can then run on each CPU, and the slowest takes most of its time. Halves of them
+# are slower on two cores (docs/scale.md): more processes start, and each imports torch first.
+PREPARE_CPUS, ANSWER_CPUS, WRITE_CPUS = 0.5, 0.4, 0.1
 CRASHED = f"The process that read this picture ended without an answer, {TRIES} times: it is not opened again."
 
 
