@@ -33,8 +33,8 @@ from scoring.sources import InputError, Source
 from scoring.storage import Place, is_remote
 
 
-# Shares of a CPU, which add up to one: each stage can then run on each CPU, and the slowest takes most of its time. Halves of them
-# are slower on two cores (docs/scale.md): more processes start, and each imports torch first.
+# Shares of a CPU, which add up to one: each stage can then run on each CPU, and the slowest takes most of its time. Halves
+# of them are slower on two cores (docs/scale.md): more processes start, and each imports torch first.
 PREPARE_CPUS, ANSWER_CPUS, WRITE_CPUS = 0.5, 0.4, 0.1
 CRASHED = f"The process that read this picture ended without an answer, {TRIES} times: it is not opened again."
 
