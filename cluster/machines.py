@@ -27,11 +27,8 @@ from trainer.devices import usable_cores
 SECONDS_TO_CONNECT = 10
 SECONDS_TO_CHECK = 300  # a machine first starts a process that imports torch
 PACKAGES = ("ray", "torch", "transformers", "pyarrow", "pillow", "opencv-python-headless", "numpy")
-CODE = (
-    "model/*.py",
-    "scoring/**/*.py",
-    "trainer/**/*.py",
-)  # what decides the answers, from the root of this repository
+# What the workers import, from the root of this repository.
+CODE = ("cluster/*.py", "model/*.py", "model_card/*.py", "scoring/**/*.py", "trainer/**/*.py")
 ROOT = Path(__file__).resolve().parents[1]
 
 Item = TypeVar("Item")
@@ -143,7 +140,7 @@ def check_versions(machine: str, own: Mapping[str, str], found: Mapping[str, str
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the answers, on the machine that calls it."""
+    """Versions of Python, packages and code, on the machine that calls it: with others, answers may differ or work fail."""
     code = hashlib.sha256()
     for path in sorted(path for pattern in CODE for path in ROOT.glob(pattern)):
         code.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
@@ -175,8 +172,8 @@ def _check_answers(address: str) -> None:
 
 
 @contextmanager
-def spread_over(address: str) -> Iterator[Callable[..., Iterator[Any]]]:
-    """`map_on_cluster` on the cluster at this address, see `cluster.machines.cluster`.
+def checked_cluster(address: str) -> Iterator[None]:
+    """As `cluster`, once it has a CPU and all its machines can work.
 
     Raises:
         ClusterError: it cannot be used.
@@ -184,7 +181,7 @@ def spread_over(address: str) -> Iterator[Callable[..., Iterator[Any]]]:
     with cluster(address):
         check_resources({"CPU": 1})
         check_machines()
-        yield map_on_cluster
+        yield
 
 
 def map_on_cluster(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

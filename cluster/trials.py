@@ -6,7 +6,6 @@ import socket
 import threading
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,49 +24,45 @@ from trainer.experiments.search import SearchSpace, Trials
 LOST_AT_MOST = 5  # processes in one start of a search
 
 
-@dataclass(frozen=True)
-class TrialsOnCluster:
-    """Runs trials in one process for each GPU of the cluster, or each CPU where it has none. A `RunTrials` of the search.
+def run_trials(recipe_argv: Sequence[str], space: SearchSpace, storage: BaseStorage, first: int, count: int) -> None:
+    """Run trials in one process for each GPU of the cluster, or each CPU where it has none.
 
-    recipe_argv: the recipe and its arguments. Data and output are read and written at the same paths on every machine.
+    Args:
+        recipe_argv: the recipe and its arguments. Data and output are read and written at the same paths on every machine.
+        space, storage, first, count: see `trainer.experiments.search.RunTrials`.
+
+    Raises:
+        ClusterError: processes were lost again and again.
+        AgeGenderError: a trial cannot be trained.
     """
+    there = ray.cluster_resources()
+    gpus = int(there.get("GPU", 0))
+    needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": 1} if gpus else {"num_cpus": 1}
+    worker: Any = ray.remote(**needs)(_Worker)
+    address = _serve(storage)
 
-    recipe_argv: Sequence[str]
+    def start() -> Any:
+        return worker.remote(list(recipe_argv), space, address, os.getcwd())
 
-    def __call__(self, space: SearchSpace, storage: BaseStorage, first: int, count: int) -> None:
-        """
-        Raises:
-            ClusterError: processes were lost again and again.
-            AgeGenderError: a trial cannot be trained.
-        """
-        there = ray.cluster_resources()
-        gpus = int(there.get("GPU", 0))
-        needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": 1} if gpus else {"num_cpus": 1}
-        worker: Any = ray.remote(**needs)(_Worker)
-        address = _serve(storage)
-
-        def start() -> Any:
-            return worker.remote(list(self.recipe_argv), space, address, os.getcwd())
-
-        numbers = itertools.count(first)
-        processes = [start() for _ in range(min(count, gpus or int(there.get("CPU", 1))))]
-        working = {process.run.remote(next(numbers)): process for process in processes}
-        left, lost = count - len(processes), 0
-        while working:
-            [done], _ = ray.wait(list(working), num_returns=1)
-            process = working.pop(done)
-            try:
-                ray.get(done)
-            except RayTaskError as error:
-                raise error.cause from None
-            except RayActorError as error:  # its trial stays unfinished, and another one takes its place
-                lost += 1
-                if lost > LOST_AT_MOST:
-                    raise ClusterError(f"{lost} processes of the search were lost: {one_line(error)}") from error
-                process, left = start(), left + 1
-            if left:
-                left -= 1
-                working[process.run.remote(next(numbers))] = process
+    numbers = itertools.count(first)
+    processes = [start() for _ in range(min(count, gpus or int(there.get("CPU", 1))))]
+    working = {process.run.remote(next(numbers)): process for process in processes}
+    left, lost = count - len(processes), 0
+    while working:
+        [done], _ = ray.wait(list(working), num_returns=1)
+        process = working.pop(done)
+        try:
+            ray.get(done)
+        except RayTaskError as error:
+            raise error.cause from None
+        except RayActorError as error:  # its trial stays unfinished, and another one takes its place
+            lost += 1
+            if lost > LOST_AT_MOST:
+                raise ClusterError(f"{lost} processes of the search were lost: {one_line(error)}") from error
+            process, left = start(), left + 1
+        if left:
+            left -= 1
+            working[process.run.remote(next(numbers))] = process
 
 
 class _Worker:

@@ -147,16 +147,18 @@ def check_port_is_free() -> None:
 
 
 def _read_models() -> list[ModelChoice]:
-    text, model_id = os.environ.get("MODEL_IDS", ""), os.environ.get("MODEL_ID")
+    text, model_id, revision = (os.environ.get(name, "") for name in ("MODEL_IDS", "MODEL_ID", "MODEL_REVISION"))
+    if revision and (text or not model_id):
+        raise SettingsError("MODEL_REVISION needs MODEL_ID; in MODEL_IDS write user/repo@revision.")
     if not text:
         if not model_id:
             return shipped_models()
-        return [ModelChoice(_default_name(model_id), model_id, os.environ.get("MODEL_REVISION") or None)]
+        return [ModelChoice(default_name(model_id), model_id, revision or None)]
     choices = []
     for entry in text.split(","):
         name, _, place = (part.strip() for part in entry.rpartition("="))
         model_id, _, revision = place.partition("@")
-        choices.append(ModelChoice(name or _default_name(place), model_id, revision or None))
+        choices.append(ModelChoice(name or default_name(place), model_id, revision or None))
     if not all(choice.model_id for choice in choices) or len({choice.name for choice in choices}) < len(choices):
         raise SettingsError(
             "MODEL_IDS must list models with commas between, no two of one name: user/repo, user/repo@revision or a "
@@ -165,7 +167,7 @@ def _read_models() -> list[ModelChoice]:
     return choices
 
 
-def _default_name(place: str) -> str:
+def default_name(place: str) -> str:
     return Path(place).resolve().name if Path(place).is_dir() else place
 
 

@@ -115,8 +115,7 @@ def load_backbone(name_or_path: str, config: PreTrainedConfig) -> tuple[PreTrain
     Raises:
         ModelWeightsError: its weights are those of a far smaller network than `config` describes.
     """
-    networks: Any = MODEL_MAPPING[type(config)]
-    network = networks[0] if isinstance(networks, (list, tuple)) else networks
+    network = _network_class(config)
     # By name and module transformers knows how to rename the weights of older versions.
     checked: Any = type(network.__name__, (ChecksWeightFiles, network), {"__module__": network.__module__})
     return checked.from_pretrained(name_or_path, config=config, output_loading_info=True)
@@ -160,13 +159,16 @@ def try_backbone(config: PreTrainedConfig, image_size: int) -> BackboneTrial:
     return BackboneTrial(pooled.shape[1], interpolates, unused, has_class_token)
 
 
+def _network_class(config: PreTrainedConfig) -> Any:
+    networks: Any = MODEL_MAPPING[type(config)]
+    return networks[0] if isinstance(networks, (list, tuple)) else networks
+
+
 def _check_inputs(config: PreTrainedConfig) -> None:
     """Raises `BackboneError` for a network that needs text, frames or a grid beside a picture, or answers with objects."""
     if type(config) not in MODEL_MAPPING:
         raise BackboneError(config.model_type, "AutoModel builds no network of it.")
-    networks = MODEL_MAPPING[type(config)]
-    network = networks[0] if isinstance(networks, (list, tuple)) else networks
-    assert network is not None  # the mapping's type allows it
+    network = _network_class(config)
     try:
         inputs = [network.main_input_name] if isinstance(network.main_input_name, str) else network.main_input_name
     except ImportError as error:  # the class that stands in for one whose package is missing

@@ -51,9 +51,10 @@ def decode(data: bytes, name: str) -> np.ndarray:
     try:
         return image_to_rgb(_open(data, kind, name), name)
     except PictureDamagedError:
-        for image_rgb in _without_what_is_not_pixels(data, kind, name):
-            return image_rgb
-        raise
+        image_rgb = _recovered(data, kind, name)
+        if image_rgb is None:
+            raise
+        return image_rgb
 
 
 def image_to_rgb(image: PIL.Image.Image, name: str) -> np.ndarray:
@@ -109,23 +110,23 @@ def _open(data: bytes, kind: str, name: str) -> PIL.Image.Image:
         raise PictureDamagedError(_damaged(name, error)) from error
 
 
-def _without_what_is_not_pixels(data: bytes, kind: str, name: str) -> Iterator[np.ndarray]:
-    """The picture once more, if all its pixels are there: Pillow refused the file for something else, perhaps."""
+def _recovered(data: bytes, kind: str, name: str) -> np.ndarray | None:
+    """A picture that Pillow refused for something else than its pixels; None if some of them are missing."""
     try:
         if kind == "PNG":  # metadata of more than Pillow unpacks (1 MB), and wrong checksums
             image = _open(_png_of_pixels(data), kind, name)
             image.info["icc_profile"] = _png_profile(data)
-            yield image_to_rgb(image, name)
-        elif kind == "JPEG":  # its last two bytes, which hold no pixels, are missing
+            return image_to_rgb(image, name)
+        if kind == "JPEG":  # its last two bytes, which hold no pixels, are missing
             # libjpeg fills up missing pixels and only warns: where any are missing, more bytes make other pixels.
             ends = (b"\xff\xd9", b"\x55" * 64 + b"\xff\xd9")
             one, other = (image_to_rgb(_open(data.rstrip(b"\xff") + end, kind, name), name) for end in ends)
-            if np.array_equal(one, other):
-                yield one
-        elif kind == "TIFF":  # Pillow knows fewer combinations of bits, sample formats and byte orders than libtiff
-            yield _tiff_by_opencv(data, name)
+            return one if np.array_equal(one, other) else None
+        if kind == "TIFF":  # Pillow knows fewer combinations of bits, sample formats and byte orders than libtiff
+            return _tiff_by_opencv(data, name)
     except PictureDamagedError:
-        return
+        pass
+    return None
 
 
 def _png_of_pixels(data: bytes) -> bytes:

@@ -41,8 +41,8 @@ def age_loss(age_logits: torch.Tensor, age_labels: torch.Tensor, config: AgeGend
     losses = torch.where((low == high).squeeze(1), -(target * log_probs).sum(dim=1), -inside)
     if config.range_uniformity_weight:
         decline = torch.where(high == config.max_age, OPEN_RANGE_DECLINE, 1.0)
-        people = is_inside * decline ** (years - low).clamp(min=0)
-        expected = people / people.sum(dim=1, keepdim=True)
+        prior = is_inside * decline ** (years - low).clamp(min=0)
+        expected = prior / prior.sum(dim=1, keepdim=True)
         divergence = inside + F.kl_div(log_probs, expected, reduction="none").sum(dim=1)  # 0 for a range of one year
         losses = losses + config.range_uniformity_weight * divergence
     if config.range_loss_weight:

@@ -50,10 +50,13 @@ class HiddenRepositoryError(ModelFileError):
     """The Hub does not show the model's repository to this program."""
 
 
-def one_line(error: Exception | str, length: int = 300) -> str:
-    """The message of any error as one line, cut to `length` characters."""
+MAX_LINE = 300  # characters of an error in another message
+
+
+def one_line(error: Exception | str) -> str:
+    """The message of any error as one line, cut to `MAX_LINE` characters."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= length else f"{text[:length]}..."
+    return text if len(text) <= MAX_LINE else f"{text[:MAX_LINE]}..."
 
 
 def stays_inside(path: Path, folder: Path) -> bool:
@@ -165,9 +168,9 @@ def copy_pipeline_files(name_or_path: str, folder: str | os.PathLike, revision: 
     that belongs to the weights.
     """
     for file in PIPELINE_FILES:
-        _copy(_file_beside(file) or _file_of_model(name_or_path, file, revision), Path(folder, file))
+        copy_unless_same(_file_beside(file) or _file_of_model(name_or_path, file, revision), Path(folder, file))
     if not Path(folder, PREPROCESSING_FILE).exists():
-        _copy(_file_of_model(name_or_path, PREPROCESSING_FILE, revision), Path(folder, PREPROCESSING_FILE))
+        copy_unless_same(_file_of_model(name_or_path, PREPROCESSING_FILE, revision), Path(folder, PREPROCESSING_FILE))
 
 
 def follow_umask(folder: str | os.PathLike) -> None:
@@ -221,7 +224,8 @@ def _file_beside(file: str) -> str | None:
     return str(beside) if beside.is_file() else None
 
 
-def _copy(source: str | None, target: Path) -> None:
+def copy_unless_same(source: str | Path | None, target: Path) -> None:
+    """Copy a file, unless there is none, or it lies there already."""
     if source and not (target.exists() and target.samefile(source)):
         shutil.copyfile(source, target)
 

@@ -11,6 +11,7 @@ from transformers.utils import ModelOutput
 
 from .backbones import build_backbone, load_backbone, pool_features, try_backbone
 from .configuration_age_gender import AgeGenderConfig, load_backbone_config
+from .configuration_checks import check_numbers
 from .errors import AgeGenderError
 from .losses_age_gender import age_loss, class_loss, sum_into_ranges
 from .model_files import (
@@ -87,7 +88,8 @@ class AgeGenderModel(ChecksWeightFiles, PreTrainedModel):
 
     def __init__(self, config: AgeGenderConfig):
         super().__init__(config)
-        config.set_age_ranges(config.age_ranges)  # checks those of from_pretrained(..., age_ranges=...)
+        config.set_age_ranges(config.age_ranges)  # checks those of from_pretrained(..., age_ranges=...),
+        check_numbers(config)  # and other values that were set after the configuration was made
         backbone_config = config.backbone_config
         assert isinstance(backbone_config, PreTrainedConfig)  # AgeGenderConfig makes one of a dict or of None
         trial = try_backbone(backbone_config, config.image_size)

@@ -1,7 +1,6 @@
 """The transformers pipeline: pictures in, one answer a face out."""
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,14 @@ from .face_alignment import CASCADE_CROP, Face, align, resize_square
 from .face_detection import MIN_SCORE, YUNET_FILE, YuNetDetector
 from .forked_processes import compute_without_lost_threads
 from .image_loading import load_rgb
-from .model_files import ModelFileError, check_image_processor, fetch_file, find_file, revision_of_this_code
+from .model_files import (
+    ModelFileError,
+    check_image_processor,
+    copy_unless_same,
+    fetch_file,
+    find_file,
+    revision_of_this_code,
+)
 from .modeling_age_gender import AgeGenderModel
 from .prepared_faces import FaceLogits, PictureWithBoxes, PreparedFaces, describe_face, pair_with_boxes, why_no_answer
 
@@ -133,9 +139,7 @@ class AgeGenderPipeline(Pipeline):
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Save the model, its preprocessing, this code and YuNet's weights: a folder that loads by itself."""
         super().save_pretrained(save_directory, **kwargs)
-        target = Path(save_directory, YUNET_FILE)
-        if self._yunet_file and not (target.exists() and target.samefile(self._yunet_file)):
-            shutil.copyfile(self._yunet_file, target)
+        copy_unless_same(self._yunet_file, Path(save_directory, YUNET_FILE))
 
     def _sanitize_parameters(  # type: ignore[override]  # named parameters, so that an unknown option is an error
         self,

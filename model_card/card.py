@@ -24,6 +24,7 @@ from model_card.output_files import write_atomically
 from model_card.requirements import CARD, COMPARISON, METRICS, WEIGHTS, card_problems, not_measured, onnx_files
 from model_card.run_record import (
     all_sources,
+    known_sets,
     learnt_from,
     license_problem,
     read_run_record,
@@ -40,7 +41,7 @@ FIGURES = {
     "groups": "Age error and gender accuracy by race and gender",
     "roc": "ROC curves, each class against the rest",
     "reliability": "Reliability diagrams of both heads",
-    "risk_coverage": "Gender accuracy by share of faces answered",
+    "risk_coverage": "Gender accuracy by coverage",
     "learning_curves": "Loss and metric of both heads by epoch",
 }
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch normalisation: stored, not trained
@@ -124,22 +125,17 @@ def _sources(run: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
     the Hub they began from."""
     started_from = run.get("started_from")
     inherited = [[one["model"], one["trained_on"]] for one in learnt_from(run)]
-    names = json.dumps([run["arguments"], run["data"], metrics["dataset"], inherited]).lower()
+    sets = known_sets(json.dumps([run["arguments"], run["data"], metrics["dataset"], inherited]))
     start = started_from["model"] if started_from else run["arguments"].get("backbone")
     is_hub_id = start and "/" in start and not Path(start).exists() and not start.startswith("outputs/")
     return {
-        "dataset_name": _set_name(metrics["dataset"]),
+        "dataset_name": next(iter(known_sets(metrics["dataset"])), metrics["dataset"]),
         "license": run["arguments"].get("license"),
-        "uses_utkface": "utkface" in names,
-        "uses_fairface": "fairface" in names,
-        "uses_appa_real": "appa-real" in names,
+        "uses_utkface": "UTKFace" in sets,
+        "uses_fairface": "FairFace" in sets,
+        "uses_appa_real": "APPA-REAL" in sets,
         "base_model": start if is_hub_id else None,
     }
-
-
-def _set_name(dataset: str) -> str:
-    """What the card calls a set that came under many names, such as FairFace-train-40k.tar.gz."""
-    return next((name for name in ("UTKFace", "FairFace") if name.lower() in dataset.lower()), dataset)
 
 
 def _extremes(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Check that the Hub can be written to, and turn the failures of its client into errors that say what to do."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import httpx, validate_repo_id
 
@@ -83,6 +84,27 @@ def _check_may_create(repo_id: str, account: dict[str, Any]) -> None:
         )
 
 
+def commit_files(
+    api: HfApi, repo_id: str, files: Mapping[str, bytes | Path], stale: Iterable[str], message: str, **options: Any
+) -> CommitInfo:
+    """Add `files`, path -> content or local file, and delete those `stale` paths that are not among them, as one commit.
+
+    `upload_folder` would make several commits of a large folder: a push that breaks off would show half of it.
+
+    Args:
+        options: of HfApi.create_commit.
+    """
+    return api.create_commit(
+        repo_id,
+        [
+            *(CommitOperationAdd(path, content) for path, content in files.items()),
+            *(CommitOperationDelete(path) for path in stale if path not in files),
+        ],
+        commit_message=message,
+        **options,
+    )
+
+
 @contextmanager
 def hub_errors(failed: str, again: str = _AGAIN) -> Iterator[None]:
     """Raise `HubError` in place of each exception that the Hub's client raises inside the `with` block.
@@ -118,6 +140,6 @@ def _reason(error: Exception, again: str) -> str:
     if status == 401:
         return "the Hub does not accept this token: run `hf auth login`, or set HF_TOKEN to a token that may write"
     if status == 403:
-        return f"this token may not write there ({error.server_message}): use one that may, or push with --create-pr"
+        return f"this token may not write there ({error.server_message}): use one that may"
     reason = f"the Hub answered {status} ({error.server_message or 'no reason given'})."
     return f"{reason} {again}" if status in (408, 429) or status >= 500 else reason

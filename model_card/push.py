@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path, PurePosixPath
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 from transformers.dynamic_module_utils import get_relative_import_files
@@ -17,7 +17,7 @@ from model.errors import AgeGenderError
 from model.face_detection import YUNET_FILE
 from model.model_files import stays_inside
 from model_card.card import render_card
-from model_card.hub_checks import HubError, check_name, check_signed_in, check_visibility, hub_errors
+from model_card.hub_checks import HubError, check_name, check_signed_in, check_visibility, commit_files, hub_errors
 from model_card.requirements import CARD, COMPARISON, REQUIRED_FILES, WEIGHTS, card_problems
 
 
@@ -164,22 +164,8 @@ def push_folder(
         head = api.model_info(repo_id, revision=revision)
         if tag:
             _check_tag(api, repo_id, tag, head.sha)
-        stale = [
-            file.rfilename
-            for file in head.siblings or []
-            if belongs_to_model(file.rfilename) and file.rfilename not in contents
-        ]
-        # Not upload_folder: for large folders it makes several commits, so a push that breaks off would show half a model.
-        commit = api.create_commit(
-            repo_id,
-            [
-                *(CommitOperationAdd(path, content) for path, content in contents.items()),
-                *(CommitOperationDelete(path) for path in stale),
-            ],
-            commit_message=message,
-            revision=revision,
-            create_pr=create_pr,
-        )
+        stale = [file.rfilename for file in head.siblings or [] if belongs_to_model(file.rfilename)]
+        commit = commit_files(api, repo_id, contents, stale, message, revision=revision, create_pr=create_pr)
         if tag:
             _check_tag(api, repo_id, tag, commit.oid, "; this push is committed, without a tag")
             api.create_tag(repo_id, tag=tag, revision=commit.oid, exist_ok=True)

@@ -15,9 +15,10 @@ RENAMED_ARGUMENTS = {  # old name -> name today; recipes and records of earlier 
     "max_unusable_share": "max_unusable_fraction",
     "outside": "external",
 }
-# Part of the name that a set goes by -> the set, whose authors allow non-commercial research only
-RESEARCH_ONLY = {
+# Part of the names that a set goes by, such as FairFace-train-40k.tar.gz -> the set
+KNOWN_SETS = {
     "utkface": "UTKFace",
+    "fairface": "FairFace",
     "appa-real": "APPA-REAL",
     "appa_real": "APPA-REAL",
     "imdb": "IMDB-WIKI",
@@ -25,7 +26,7 @@ RESEARCH_ONLY = {
     "imagenet": "ImageNet",
     "adience": "Adience",
 }
-FAMILIES = ("utkface", "fairface")  # data sets that circulate under many names, such as FairFace-train-40k.tar.gz
+FREE_SETS = ("FairFace",)  # the authors of all others allow non-commercial research only
 
 
 def read_run_record(folder: Path) -> dict[str, Any] | None:
@@ -78,10 +79,14 @@ def all_sources(run: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(line for some in lines for line in some or ()))
 
 
+def known_sets(text: str) -> list[str]:
+    """The sets of `KNOWN_SETS` that a text names, such as the path of an archive."""
+    return list(dict.fromkeys(name for part, name in KNOWN_SETS.items() if part in text.lower()))
+
+
 def may_be_same(dataset: str, other: str) -> bool:
-    """Whether two names may stand for the same pictures: they are equal, or of one family."""
-    names = (dataset.lower(), other.lower())
-    return dataset == other or any(all(family in name for name in names) for family in FAMILIES)
+    """Whether two names may stand for the same pictures: they are equal, or name the same known set."""
+    return dataset == other or not {*known_sets(dataset)}.isdisjoint(known_sets(other))
 
 
 def research_only_sets(run: dict[str, Any]) -> list[str]:
@@ -92,8 +97,8 @@ def research_only_sets(run: dict[str, Any]) -> list[str]:
     """
     arguments = run["arguments"]
     named = [arguments.get(name) for name in ("dataset", "also_train_on", "backbone", "embeddings")]
-    text = json.dumps([named, learnt_from(run), all_sources(run)]).lower()
-    return list(dict.fromkeys(name for part, name in RESEARCH_ONLY.items() if part in text))
+    text = json.dumps([named, learnt_from(run), all_sources(run)])
+    return [name for name in known_sets(text) if name not in FREE_SETS]
 
 
 def license_problem(run: dict[str, Any]) -> str | None:

@@ -1,14 +1,11 @@
 """Deploy the demo as a Space: a Gradio Space that runs a model from the Hub, or a static one whose visitors run it themselves."""
 
 import sys
-from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from huggingface_hub import (
     CommitInfo,
-    CommitOperationAdd,
-    CommitOperationDelete,
     HfApi,
     SpaceCardData,
     SpaceHardware,
@@ -19,7 +16,7 @@ from huggingface_hub.repocard import metadata_load
 from packaging.requirements import Requirement
 
 from model.face_detection import YUNET_FILE
-from model_card.hub_checks import HubError, check_name, check_signed_in, check_visibility, hub_errors
+from model_card.hub_checks import HubError, check_name, check_signed_in, check_visibility, commit_files, hub_errors
 from model_card.requirements import CARD, NETWORK_FILES
 
 
@@ -111,7 +108,7 @@ def deploy_space(
                 space_hardware=SpaceHardware(hardware) if hardware else None,
             )
         stale = [path for path in (_paths_of(before) if before else ()) if _belongs_to_demo(path)]
-        deployed = _commit(api, space_id, files, stale, f"Run {model_id} at {commit[:8]}")
+        deployed = commit_files(api, space_id, files, stale, f"Run {model_id} at {commit[:8]}", repo_type="space")
         # After the commit: if that fails, the Space stays as it was, with the model that its code belongs to.
         if before is not None and hardware:
             api.request_space_hardware(space_id, SpaceHardware(hardware))
@@ -149,22 +146,7 @@ def deploy_static_space(space_id: str, site: Path, model: str, *, private: bool 
         files: dict[str, bytes | Path] = {CARD: card.encode()}
         files |= {path.relative_to(site).as_posix(): path for path in sorted(site.rglob("*")) if path.is_file()}
         stale = [path for path in _paths_of(space) if path != ".gitattributes"]
-        return _commit(api, space_id, files, stale, f"Run {model} in the visitor's browser")
-
-
-def _commit(
-    api: HfApi, space_id: str, files: Mapping[str, bytes | Path], stale: Iterable[str], message: str
-) -> CommitInfo:
-    """Add `files`, path -> content or local file, and delete those `stale` paths that are not among them."""
-    return api.create_commit(
-        space_id,
-        [
-            *(CommitOperationAdd(path, content) for path, content in files.items()),
-            *(CommitOperationDelete(path) for path in stale if path not in files),
-        ],
-        repo_type="space",
-        commit_message=message,
-    )
+        return commit_files(api, space_id, files, stale, f"Run {model} in the visitor's browser", repo_type="space")
 
 
 def _static_metadata() -> SpaceCardData:

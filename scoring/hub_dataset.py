@@ -11,7 +11,7 @@ from datasets import DatasetDict, Image
 from scoring.sources import Content, Entry, Source
 from scoring.tables import check_column, content_of
 from trainer.data.arguments import DataArguments
-from trainer.data.checked_tables import folders_of_set
+from trainer.data.own_pictures import folders_of_set
 from trainer.data.sources import load_hub
 
 

@@ -4,6 +4,7 @@ import glob
 import hashlib
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ class InputSummary:
         counts = [source.count() for source in sources]
         skipped = sum((source.skipped() for source in sources), Counter[str]())
         if not sum(counts):
-            raise InputError(f"Expected pictures in the input, found none. {describe_skipped(skipped)}".rstrip())
+            raise no_pictures(skipped)
         signatures = "\n".join(f"{count} {source.signature()}" for count, source in zip(counts, sources, strict=True))
         return cls(sum(counts), hashlib.sha256(signatures.encode(errors="surrogateescape")).hexdigest(), skipped)
 
@@ -119,6 +120,16 @@ def describe_skipped(skipped: Counter[str]) -> str:
     if skipped.keys() & {*ARCHIVE_SUFFIXES, *VIDEO_SUFFIXES, ".parquet", ".gz"}:
         kinds += ". To score archives, videos and parquet files, name each as an input"
     return f"Skipped in folders and archives: {kinds}."
+
+
+def report_skipped(skipped: Counter[str]) -> None:
+    """Print `describe_skipped`, if there is something to say, beside the results rather than among them."""
+    if skipped:
+        print(describe_skipped(skipped), file=sys.stderr)
+
+
+def no_pictures(skipped: Counter[str]) -> InputError:
+    return InputError(f"Expected pictures in the input, found none. {describe_skipped(skipped)}".rstrip())
 
 
 def _is_pattern(name: str) -> bool:

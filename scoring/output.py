@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,9 @@ class OutputCounts:
     pictures: int
     faces: int
     errors: int
+
+    def __add__(self, other: "OutputCounts") -> "OutputCounts":
+        return OutputCounts(self.pictures + other.pictures, self.faces + other.faces, self.errors + other.errors)
 
 
 def table_schema(age_range_labels: Iterable[str], gender_names: Iterable[str]) -> pa.Schema:
@@ -116,6 +119,40 @@ def write_faces_csv(rows: Iterable[dict[str, Any]], file: IO[str], schema: pa.Sc
     write_csv(file, columns, map(cells, rows))
 
 
+def count_rows(table: pa.Table) -> OutputCounts:
+    """What a table of `answer_rows` holds, all rows of each of its pictures."""
+    faces, errors = (len(table) - table[name].null_count for name in ("face", "error"))
+    return OutputCounts(len(pc.unique(table["picture"])), faces, errors)
+
+
+def part_name(part: int) -> str:
+    return f"part-{part:06d}.parquet"
+
+
+def part_numbers(names: Iterable[str]) -> set[int]:
+    """The numbers of the parts among these files."""
+    matches = (re.fullmatch(r"part-(\d+)\.parquet", name) for name in names)
+    return {int(match[1]) for match in matches if match}
+
+
+def check_same_settings(where: str | Path, asked: Mapping[str, Any], started: Mapping[str, Any]) -> None:
+    """
+    Args:
+        where: the folder of a run, for the message.
+        started: the settings of that run, as its JSON file gives them back.
+
+    Raises:
+        OutputError: a setting differs, so the run's rows would be mixed with others.
+    """
+    asked = json.loads(json.dumps(asked))
+    changed = [name for name in asked if asked[name] != started.get(name)]
+    if changed:
+        raise OutputError(
+            f"{where} holds a run with other settings: {', '.join(changed)}. Resume it with the same options, choose another "
+            "--output, or remove that folder to start again."
+        )
+
+
 def parts_folder(output: Path) -> Path:
     """Where the parts of an unfinished output are."""
     return output.with_name(output.name + ".parts")
@@ -150,17 +187,11 @@ class Parts:
                 write_atomically(path, json.dumps(settings, indent=1) + "\n")
                 return
             started = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name in settings if settings[name] != started.get(name)]
-        if changed:
-            raise OutputError(
-                f"{self.folder} contains a run with another {', '.join(changed)}. Resume it with the same options, choose "
-                "another --output, or remove that folder to start again."
-            )
+        check_same_settings(self.folder, settings, started)
 
     def done(self) -> set[int]:
         """The numbers of the parts that are written."""
-        names = (re.fullmatch(r"part-(\d+)\.parquet", path.name) for path in self.folder.iterdir())
-        return {int(name[1]) for name in names if name}
+        return part_numbers(path.name for path in self.folder.iterdir())
 
     def write(self, part: int, rows: Iterable[dict[str, Any]]) -> None:
         """
@@ -178,15 +209,13 @@ class Parts:
             OutputError: a part is missing, or the output cannot be written; the folder stays.
         """
         merged = self.folder / f"output{self.output.suffix}"
-        pictures = faces = errors = 0
+        counts = OutputCounts(0, 0, 0)
 
         def tables() -> Iterator[pa.Table]:
-            nonlocal pictures, faces, errors
+            nonlocal counts
             for part in range(count):
                 table = pq.read_table(self._path(part), schema=self.schema)
-                pictures += len(pc.unique(table["picture"]))
-                faces += len(table) - table["face"].null_count
-                errors += len(table) - table["error"].null_count
+                counts += count_rows(table)
                 yield table
 
         with self._disk_errors_explained():
@@ -195,7 +224,7 @@ class Parts:
             (self.folder / _MERGED).touch()
             os.replace(merged, self.output)
             self.clear()
-        return OutputCounts(pictures, faces, errors)
+        return counts
 
     def clear(self) -> None:
         """Remove the folder, the parts first: if a kill stops it, the rest still says that they were joined."""
@@ -216,7 +245,7 @@ class Parts:
             self._path(part).unlink()
 
     def _path(self, part: int) -> Path:
-        return self.folder / f"part-{part:06d}.parquet"
+        return self.folder / part_name(part)
 
 
 def _write_tables(tables: Iterator[pa.Table], schema: pa.Schema, path: Path) -> None:

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pyarrow as pa
 import torch
 from tqdm.auto import tqdm
@@ -18,7 +19,7 @@ from model.errors import AgeGenderError
 from model.model_files import load_image_processor
 from model.modeling_age_gender import AgeGenderModel
 from model_card.output_files import only_writer
-from scoring.inputs import InputSummary, all_entries, describe_skipped, open_sources
+from scoring.inputs import InputSummary, all_entries, open_sources, report_skipped
 from scoring.output import (
     AGAIN,
     OUTPUT_SUFFIXES,
@@ -32,7 +33,7 @@ from scoring.output import (
 from scoring.scorer import Scorer, read_entries
 from scoring.sources import Entry, Source
 from scoring.storage import StoreFaultError
-from trainer.devices import choose_device, emulation_warning, has_bf16
+from trainer.devices import choose_device, emulation_warning, has_bf16, keep_freed_memory
 
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,17 @@ class ScoringOptions:
         return {"detect": not self.crops, "detector": self.detector, "age_ranges": self.age_ranges}
 
 
+def prepare_process(options: ScoringOptions) -> None:
+    """Suit this process, until it ends, to a scoring run on this machine alone.
+
+    Raises:
+        DeviceError: the device is not there.
+    """
+    cv2.setNumThreads(1)  # the workers share the pictures: OpenCV's own threads would compete with them
+    if choose_device(options.device).type == "cpu":
+        keep_freed_memory()
+
+
 def score_to_file(options: ScoringOptions) -> OutputCounts | None:
     """Score the input into `options.output`, or resume the run that was stopped; None where it is complete already.
 
@@ -143,7 +155,7 @@ def print_rows(options: ScoringOptions) -> None:
     summary = InputSummary.of(sources)
     progress = tqdm(scorer.score(read_entries(all_entries(sources))), total=summary.pictures, unit=" pictures")
     write_json_lines((row for scored in progress for row in answer_rows(scored)), sys.stdout)
-    _report_skipped(summary)
+    report_skipped(summary.skipped)
 
 
 def load_scorer(options: ScoringOptions) -> tuple[AgeGenderModel, Scorer]:
@@ -229,13 +241,8 @@ def score_in_parts(
     for part, pictures in groupby(progress, key=lambda scored: scored.index // part_size):
         parts.write(part, (row for scored in pictures for row in answer_rows(scored)))
     counts = parts.merge(-(-count // part_size))
-    _report_skipped(summary)
+    report_skipped(summary.skipped)
     return counts
-
-
-def _report_skipped(summary: InputSummary) -> None:
-    if summary.skipped:
-        print(describe_skipped(summary.skipped), file=sys.stderr)
 
 
 def weights_digest(model: torch.nn.Module) -> str:

@@ -90,7 +90,7 @@ class Place:
 
     def open(self) -> "pa.NativeFile | _StoreFile":
         """For reading at any position; the caller closes it."""
-        return _StoreFile(self) if is_remote(self.address) else self._open()
+        return _StoreFile(self) if is_remote(self.address) else self._open_once()
 
     def read(self, limit: int = MAX_FILE_BYTES) -> bytes:
         """All of a file of at most `limit` bytes."""
@@ -141,12 +141,12 @@ class Place:
 
         return _again(lambda: self._explained("listed", list_it))
 
-    def _open(self) -> pa.NativeFile:
+    def _open_once(self) -> pa.NativeFile:
         return self._explained("read", lambda system, path: system.open_input_file(path))
 
     def _explained(self, done: str, use: Callable[[fs.FileSystem, str], Result]) -> Result:
         try:
-            return use(*self._opened())
+            return use(*self._resolve())
         except (OSError, ImportError, ValueError, pa.ArrowException, httpx.HTTPError) as error:
             if isinstance(error, AgeGenderError):
                 raise
@@ -155,7 +155,7 @@ class Place:
             kind = StoreFaultError if is_fault and is_remote(self.address) else StorageError
             raise kind(f"{self.address} cannot be {done}: {one_line(error).rstrip('.')}.{hint}") from error
 
-    def _opened(self) -> tuple[fs.FileSystem, str]:
+    def _resolve(self) -> tuple[fs.FileSystem, str]:
         if not is_remote(self.address):
             return fs.LocalFileSystem(), os.path.abspath(self.address)
         scheme, _, path = self.address.partition("://")
@@ -198,7 +198,7 @@ class _StoreFile(io.RawIOBase):
 
     def _use(self, use: Callable[[pa.NativeFile], Result]) -> Result:
         if self._file is None:
-            self._file = self._place._open()
+            self._file = self._place._open_once()
         file = self._file
         try:
             return self._place._explained("read", lambda system, path: use(file))

@@ -14,7 +14,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.errors import AgeGenderError
+from scripts.command import errors_explained
+from trainer.experiments.reports import write_comparison
+from trainer.experiments.runs import compare
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,17 +31,11 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--output_dir", "--output-dir", type=Path, help="outputs/NAME_OF_THE_FILE unless given")
     parser.add_argument("--split", choices=("validation", "test"), default="validation", help="what is measured")
     args, shared = parser.parse_known_args(argv)
-    # imported after parsing: they import torch, for which --help and a mistyped option need not wait
-    from trainer.experiments.reports import write_comparison
-    from trainer.experiments.runs import compare
-
     folder = args.output_dir or Path("outputs", args.comparison.stem)
     runs = compare(args.comparison, shared, folder, args.split)
     print(write_comparison(runs, folder, f"`{args.comparison}`, measured on {args.split}"))
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main(sys.argv[1:])
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.errors import AgeGenderError
+from scripts.command import errors_explained
 from trainer.arguments import Arguments
 from trainer.experiments.reports import write_comparison
 from trainer.experiments.runs import cross_validate
@@ -23,7 +23,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main(sys.argv[1:])
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

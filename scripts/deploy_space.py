@@ -9,16 +9,15 @@ never from an argument.
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
 from demo.device_files import write_site
 from demo.serving import find_model
-from demo.settings import ModelChoice
-from model.errors import AgeGenderError
+from demo.settings import ModelChoice, default_name
 from model_card.hub_checks import check_signed_in
 from model_card.space import HARDWARE, deploy_space, deploy_static_space
+from scripts.command import errors_explained
 
 
 def main() -> None:
@@ -38,25 +37,23 @@ def main() -> None:
     args = parser.parse_args()
     if args.static and args.hardware:
         parser.error("a static Space has no hardware: leave out --hardware")
-    try:
-        if args.static:
-            deploy_static(args)
-            return
-        options = {name: value for name, value in vars(args).items() if name != "static"}
-        commit = deploy_space(**options)
-    except AgeGenderError as error:
-        sys.exit(f"error: {error}")
+    if args.static:
+        deploy_static(args)
+        return
+    commit = deploy_space(**{name: value for name, value in vars(args).items() if name != "static"})
     print(f"{commit.repo_url} runs {args.model_id} from commit {commit.oid} on; its build takes some minutes.")
 
 
 def deploy_static(args: argparse.Namespace) -> None:
     check_signed_in()  # before the model is fetched
-    served = find_model(ModelChoice(args.model_id, args.model_id, args.revision))
+    served = find_model(ModelChoice(default_name(args.model_id), args.model_id, args.revision))
     with tempfile.TemporaryDirectory() as folder:
         write_site(served, Path(folder))
-        commit = deploy_static_space(args.space_id, Path(folder), args.model_id, private=args.private)
-    print(f"{commit.repo_url} serves {served.name}, {served.revision}, from commit {commit.oid} on.")
+        model = f"{served.name}, {served.revision}"  # no local path: the commit may be public
+        commit = deploy_static_space(args.space_id, Path(folder), model, private=args.private)
+    print(f"{commit.repo_url} serves {model}, from commit {commit.oid} on.")
 
 
 if __name__ == "__main__":
-    main()
+    with errors_explained():
+        main()

@@ -12,14 +12,12 @@ been trained or chosen on that set (`--split all`), or on its training split onl
 
 import sys
 
-from model.errors import AgeGenderError
+from scripts.command import errors_explained
 from trainer.data.arguments import DataArguments
 from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
 from trainer.recipe import parse_recipe
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         evaluate_model(*parse_recipe(sys.argv[1:], (EvaluationArguments, DataArguments)))
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

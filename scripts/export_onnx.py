@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers.utils.logging import disable_progress_bar
 
-from model.errors import AgeGenderError
+from scripts.command import errors_explained
 from trainer.onnx.export import ExportArguments, FaceArguments, export_onnx
 from trainer.recipe import parse_recipe
 
@@ -28,7 +28,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main()
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

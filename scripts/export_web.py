@@ -8,11 +8,13 @@ pages and on this computer only. `python -m scripts.deploy_space --static` puts 
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from demo.settings import DEFAULT_MODEL, ModelChoice
-from model.errors import AgeGenderError
+from demo.device_files import write_site
+from demo.serving import find_model
+from demo.settings import DEFAULT_MODEL, ModelChoice, default_name
+from model_card.output_files import only_writer
+from scripts.command import errors_explained
 
 
 def main() -> None:
@@ -21,20 +23,13 @@ def main() -> None:
     parser.add_argument("--revision", help="branch, tag or commit of the Hub id")
     parser.add_argument("--output", type=Path, required=True, help="folder to write; an earlier site in it is replaced")
     args = parser.parse_args()
-    # imported after parsing: they import torch, for which --help and a mistyped option need not wait
-    from demo.device_files import write_site
-    from demo.serving import find_model
-    from model_card.output_files import only_writer
-
-    try:
-        name = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
-        with only_writer(args.output, "--output"):
-            paths = write_site(find_model(ModelChoice(name, args.model, args.revision)), args.output)
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    choice = ModelChoice(default_name(args.model), args.model, args.revision)
+    with only_writer(args.output, "--output"):
+        paths = write_site(find_model(choice), args.output)
     megabytes = sum((args.output / path).stat().st_size for path in paths) / 1e6
     print(f"{len(paths)} files, {megabytes:.1f} MB, in {args.output}: python -m http.server --directory {args.output}")
 
 
 if __name__ == "__main__":
-    main()
+    with errors_explained():
+        main()

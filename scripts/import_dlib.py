@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, ResNetConfig, set_seed
 
 from model.backbones import build_backbone
 from model.errors import AgeGenderError
+from scripts.command import errors_explained
 from trainer.data.arguments import DataArguments
 from trainer.imported_backbone import save_backbone
 from trainer.recipe import parse_recipe
@@ -145,7 +146,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main(sys.argv[1:])
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

@@ -19,6 +19,7 @@ import torch
 from transformers import MobileNetV1Config, MobileNetV1Model, set_seed
 
 from model.errors import AgeGenderError
+from scripts.command import errors_explained
 from trainer.data.arguments import DataArguments
 from trainer.imported_backbone import save_backbone
 from trainer.recipe import parse_recipe
@@ -137,7 +138,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main(sys.argv[1:])
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

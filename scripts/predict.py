@@ -32,85 +32,73 @@ from collections.abc import Sequence
 # cores that decode and detect. Photographs take a quarter less time, crops an eighth.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import cv2
-
 from model.configuration_age_gender import RANGE_SETS
-from model.errors import AgeGenderError
 from scoring.inputs import EXPECTED
-from scoring.run import ScoringOptions, print_rows, score_to_file
-from trainer.devices import choose_device, keep_freed_memory
+from scoring.run import FACES_ON_CPU, FACES_ON_GPU, ScoringOptions, prepare_process, print_rows, score_to_file
+from scripts.command import errors_explained, with_dashes
 
 
-def read_arguments(argv: Sequence[str] | None = None) -> ScoringOptions:
+def read_arguments(argv: Sequence[str]) -> ScoringOptions:
     """
     Raises:
         AgeGenderError: see `ScoringOptions`.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m scripts.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # what is not given is left out, and gets the default of `ScoringOptions`
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help=EXPECTED)
     parser.add_argument(
         "--output", help="a new .parquet, .csv or .jsonl, or a folder with --ray; without it JSON lines are printed"
     )
-    parser.add_argument("--model", default="model", help="folder or Hub id of the model")
-    parser.add_argument("--model-revision", "--model_revision", help="branch, tag or commit of a model on the Hub")
+    parser.add_argument("--model", help="folder or Hub id of the model")
+    parser.add_argument("--model-revision", help="branch, tag or commit of a model on the Hub")
     parser.add_argument("--crops", action="store_true", help="the pictures are face crops: do not detect faces")
     parser.add_argument(
         "--detector", choices=("yunet", "haar"), help="default: yunet, or haar where its file is missing"
     )
     parser.add_argument(
         "--age-ranges",
-        "--age_ranges",
         help=f"'0-17, 18+', or one of: {', '.join(RANGE_SETS)}; default: the model's own",
     )
+    parser.add_argument("--image-column", help="of a parquet file or a dataset on the Hub")
+    parser.add_argument("--dataset-revision", help="branch, tag or commit of a dataset on the Hub")
     parser.add_argument(
-        "--image-column", "--image_column", default="image", help="of a parquet file or a dataset on the Hub"
+        "--frames-per-second", type=float, help=f"of a video (default: {ScoringOptions.frames_per_second:g})"
     )
-    parser.add_argument(
-        "--dataset-revision", "--dataset_revision", help="branch, tag or commit of a dataset on the Hub"
-    )
-    parser.add_argument(
-        *("--frames-per-second", "--frames_per_second"), type=float, default=1.0, help="of a video (default: 1)"
-    )
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
-    )
-    parser.add_argument(
-        "--onnx-file", "--onnx_file", help="compute with this file of the model on onnxruntime: onnx/model_int8.onnx"
-    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: a GPU if there is one")
+    parser.add_argument("--onnx-file", help="compute with this file of the model on onnxruntime: onnx/model_int8.onnx")
     parser.add_argument(
         "--bf16",
         action=argparse.BooleanOptionalAction,
         help="compute in bfloat16; default: where the hardware has it; with --ray on CPUs, where all machines have it",
     )
     parser.add_argument(
-        *("--batch-size", "--batch_size"),
+        "--batch-size",
         type=int,
-        help="faces that go through the model together; default: 64 on a GPU, 16 on a CPU",
+        help=f"faces that go through the model together; default: {FACES_ON_GPU} on a GPU, {FACES_ON_CPU} on a CPU",
     )
     parser.add_argument("--workers", type=int, help="threads that decode and detect; default: one for each core")
     parser.add_argument(
-        *("--part-size", "--part_size"),
+        "--part-size",
         type=int,
-        default=1000,
-        help="pictures in a part; a run that is killed loses at most one part",
+        help=f"pictures in a part (default: {ScoringOptions.part_size}); a run that is killed loses at most one part",
     )
     parser.add_argument(
         "--ray",
         metavar="ADDRESS",
         help="score on a cluster of Ray: its host:port; auto, the one that this machine belongs to; or local, this machine",
     )
-    return ScoringOptions(**vars(parser.parse_args(argv)))
+    return ScoringOptions(**vars(parser.parse_args(with_dashes(argv))))
 
 
 def main(options: ScoringOptions) -> None:
     if options.ray:
         print_cluster_counts(options)
         return
-    cv2.setNumThreads(1)  # the workers share the pictures: OpenCV's own threads would compete with them
-    if choose_device(options.device).type == "cpu":
-        keep_freed_memory()
+    prepare_process(options)
     if options.output is None:
         print_rows(options)
         return
@@ -139,7 +127,5 @@ def print_cluster_counts(options: ScoringOptions) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(read_arguments())
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    with errors_explained():
+        main(read_arguments(sys.argv[1:]))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from model.errors import AgeGenderError
+from scripts.command import errors_explained
 from trainer.data.arguments import DataArguments
 from trainer.data.preparation import PrepareArguments, prepare_data
 from trainer.recipe import parse_recipe
@@ -34,14 +34,12 @@ def main(argv: Sequence[str]) -> None:
     if not args.ray:
         print(format_report(prepare_data(args, data_args)))
         return
-    from cluster.machines import spread_over  # imports Ray, which only --ray needs
+    from cluster.machines import checked_cluster, map_on_cluster  # imports Ray, which only --ray needs
 
-    with spread_over(args.ray) as spread:
-        print(format_report(prepare_data(args, data_args, spread)))
+    with checked_cluster(args.ray):
+        print(format_report(prepare_data(args, data_args, map_on_cluster)))
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main(sys.argv[1:])
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

@@ -6,10 +6,11 @@ The token comes from `hf auth login` or HF_TOKEN, never from an argument.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from model.errors import AgeGenderError
+from model.configuration_age_gender import TASK
+from model_card.push import push_folder
+from scripts.command import errors_explained
 
 
 def main() -> None:
@@ -24,14 +25,7 @@ def main() -> None:
     parser.add_argument("--tag", help="name of this version, v1 say")
     parser.add_argument("--commit-message", help="default: Upload <name of the folder>")
     args = parser.parse_args()
-    # imported after parsing: they import torch, for which --help and a mistyped option need not wait
-    from model.configuration_age_gender import TASK
-    from model_card.push import push_folder
-
-    try:
-        commit = push_folder(**vars(args))
-    except AgeGenderError as error:
-        sys.exit(f"error: {error}")
+    commit = push_folder(**vars(args))
     print(f"{commit.pr_url or commit.repo_url} holds {args.folder} at commit {commit.oid}. To load it:\n")
     print("    from transformers import pipeline")
     print(f'    pipe = pipeline("{TASK}", model="{args.repo_id}", revision="{commit.oid}", trust_remote_code=True)')
@@ -39,4 +33,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_explained():
+        main()

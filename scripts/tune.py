@@ -22,11 +22,12 @@ searched only if the trials are judged by something else:
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from optuna import Study
 
-from model.errors import AgeGenderError
+from scripts.command import errors_explained
 from trainer.arguments import Arguments
 from trainer.devices import keep_freed_memory
 from trainer.experiments.search import metric_of, search
@@ -61,17 +62,13 @@ def main(argv: Sequence[str]) -> Study:
 
 
 def _search_on_cluster(args: argparse.Namespace, recipe: Arguments, of_recipe: Sequence[str]) -> Study:
-    from cluster.machines import check_machines, check_resources, cluster  # imports Ray, which only --ray needs
-    from cluster.trials import TrialsOnCluster
+    from cluster.machines import checked_cluster  # imports Ray, which only --ray needs
+    from cluster.trials import run_trials
 
-    with cluster(args.ray):
-        check_resources({"CPU": 1})
-        check_machines()
-        return search(recipe, args.space, args.trials, TrialsOnCluster(of_recipe))
+    with checked_cluster(args.ray):
+        return search(recipe, args.space, args.trials, partial(run_trials, of_recipe))
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main(sys.argv[1:])
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import set_seed
 
-from model.errors import AgeGenderError
+from scripts.command import errors_explained
 from trainer.arguments import Arguments
 from trainer.data.transforms import BatchTransform, collate_faces
 from trainer.distillation.distill import Distillation
@@ -75,7 +75,7 @@ def write_soft_targets(args: argparse.Namespace, recipe: Arguments) -> SoftTarge
     transform = BatchTransform(recipe.model.decoded_sizes[0], [0.5] * 3, [0.5] * 3, recipe.augmentation).to(device)
     batch_size = recipe.training.per_device_eval_batch_size
     predictions = predict(faces.train, distillation, transform, args.views, batch_size)
-    pictures = np.array([picture for part in faces.trained_on for picture in part["group"]])
+    pictures = np.array([picture for part in faces.train_rows for picture in part["group"]])
     age_probs, gender_probs = (values.numpy() for values in predictions)
     targets = SoftTargets(pictures, age_probs, gender_probs, list(config.gender_names), learns_from.teachers)
     targets.save(args.output_file)
@@ -90,7 +90,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main(sys.argv[1:])
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

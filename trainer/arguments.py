@@ -18,6 +18,7 @@ from trainer.data.mixture import MixtureArguments
 from trainer.data.transforms import AugmentationArguments
 from trainer.devices import check_gpu_is_there, check_no_gpu_is_idle, check_processes
 from trainer.distillation.distill import DistillationArguments
+from trainer.metrics import METRICS
 from trainer.model_arguments import ModelArguments
 from trainer.optimizer import LearningArguments
 from trainer.publishing import ReportArguments
@@ -26,13 +27,6 @@ from trainer.run_record import describe_arguments, public_name
 
 
 logger = logging.getLogger(__name__)
-
-# What an evaluation during training returns: the losses, and the keys of trainer.metrics.build_compute_metrics.
-METRICS = (
-    *("loss", "age_loss", "gender_loss"),
-    *("age_mae", "age_cs5", "age_range_accuracy", "age_range_within_one", "age_range_f1"),
-    *("gender_accuracy", "gender_auc", "gender_f1"),
-)
 
 
 @dataclass
@@ -228,7 +222,9 @@ class Arguments(NamedTuple):
     def paths(self) -> list[str]:
         """Places on this machine, and names on the Hub, that the arguments name."""
         of_sets = [path for one in self.data_sets for path in (one.dataset, one.manifest, one.cache_dir)]
-        return [path for path in (*of_sets, self.training.output_dir, *self.distillation.paths) if path]
+        of_models = (self.model.finetune_from, self.model.backbone, *self.distillation.paths)
+        of_run = (self.training.output_dir, self.training.resume_from_checkpoint)
+        return [path for path in (*of_sets, *of_models, *of_run) if path]
 
     def describe(self) -> dict[str, Any]:
         """{name: value} for the run's record: of `training` only what differs from the defaults, and no path of this

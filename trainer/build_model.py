@@ -1,5 +1,6 @@
 """Build the model to train: from scratch, around a pretrained backbone, or from a model to fine-tune."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from model.backbones import try_backbone
 from model.configuration_age_gender import AgeGenderConfig
 from model.model_files import load_image_processor
 from model.modeling_age_gender import AgeGenderModel
+from trainer.data.transforms import age_bounds
 from trainer.model_arguments import ModelArguments
 from trainer.recipe import RecipeError
 
@@ -64,12 +66,14 @@ def build_model(args: ModelArguments) -> tuple[AgeGenderModel, ViTImageProcessor
 
 
 def build_model_for(
-    args: ModelArguments, train_faces: Dataset | IterableDataset
+    args: ModelArguments, train_faces: Sequence[Dataset | IterableDataset]
 ) -> tuple[AgeGenderModel, ViTImageProcessorPil]:
-    """`build_model`, with the years weighted by how rare they are in `train_faces`, if `age_class_weights` asks for it."""
+    """`build_model`, with the years weighted by how rare they are in all parts of `train_faces`, if `age_class_weights` asks
+    for it.
+    """
     model, processor = build_model(args)
     if args.age_class_weights != "none":
-        ages = np.array(list(train_faces.select_columns(["age"])["age"]))
+        ages = np.concatenate([age_bounds(part).sum(axis=1) // 2 for part in train_faces])  # as the loss weighs a range
         model.config.age_weights = age_class_weights(ages, model.config, args.age_class_weights)
     return model, processor
 
@@ -126,7 +130,7 @@ def age_class_weights(ages: np.ndarray, config: AgeGenderConfig, kind: str) -> l
     """The weight of each year in the loss: alike within an age range, and 1 on average over the training faces.
 
     Args:
-        ages: (N,) years of the training faces, -100 where unknown.
+        ages: (N,) years of the training faces, of a range the middle one, -100 where unknown.
         kind: "balanced" weighs a range of n faces by 1/n, "sqrt" by 1/sqrt(n).
 
     Returns:

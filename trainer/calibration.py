@@ -105,13 +105,13 @@ class Calibration:
             + ("shown by them." if self.gender_target_reached else "not shown by so few or such faces.")
         )
         for of_set in self.by_set if len(self.by_set) > 1 else ():
-            covered, answered, right = (
+            covered, answered, correct = (
                 "-" if share is None else f"{100 * share:.1f} %"
                 for share in (of_set.interval_coverage, of_set.gender_answered, of_set.gender_accuracy)
             )
             lines.append(
                 f"  {of_set.dataset}, {of_set.faces} faces: the interval covers {covered} of {of_set.exact_ages} exact ages; the "
-                f"gender is answered for {answered}, and {right} of these answers are right"
+                f"gender is answered for {answered}, and {correct} of these answers are correct"
             )
         logger.log(logging.WARNING if few else logging.INFO, "\n".join(lines))
 
@@ -181,18 +181,18 @@ def fit_calibration(
     years = exact_ages(age_labels)
     exact, known = years != IGNORE_INDEX, gender_labels != IGNORE_INDEX
     years, genders = years[exact], gender_labels[known]
-    all_age_logits, age_logits, gender_logits = age_logits, age_logits[exact], gender_logits[known]
+    exact_logits, known_logits = age_logits[exact], gender_logits[known]
 
     temperatures, evidence = {}, {}
     for name, logits, labels in (
-        ("age_temperature", age_logits, years),
-        ("gender_temperature", gender_logits, genders),
+        ("age_temperature", exact_logits, years),
+        ("gender_temperature", known_logits, genders),
     ):
         temperatures[name] = fit_temperature(logits, labels, PRIOR_FACES)
         alone = fit_temperature(logits, labels) if len(labels) else None
         evidence[name] = Evidence(1.0, alone, len(labels), PRIOR_FACES, weight_of(labels))
 
-    age_probs = softmax(age_logits / temperatures["age_temperature"])
+    age_probs = softmax(exact_logits / temperatures["age_temperature"])
     errors = {
         name: float(np.abs(estimate_age(age_probs, name) - years).mean()) for name in ("median", "mean") if len(years)
     }
@@ -206,15 +206,15 @@ def fit_calibration(
         drawn = _drawn_ages(age_labels, config.max_age)
         known_range = drawn != IGNORE_INDEX
         fitted_ages, fitted_sets = drawn[known_range], set_of[known_range]
-        fitted_probs = softmax(all_age_logits[known_range] / temperatures["age_temperature"])
+        fitted_probs = softmax(age_logits[known_range] / temperatures["age_temperature"])
     mass = _mass_for_each_set(fitted_probs, fitted_ages, fitted_sets, config.interval_coverage)
     own, prior_mass, faces = weight_of(fitted_ages), config.interval_mass, len(fitted_ages)
     evidence["interval_mass"] = Evidence(prior_mass, mass if faces else None, faces, PRIOR_FACES, own)
     mass = own * mass + (1 - own) * prior_mass
 
-    gender_probs = softmax(gender_logits / temperatures["gender_temperature"])
-    confidence, is_right = gender_probs.max(axis=1), gender_probs.argmax(axis=1) == genders
-    threshold = abstention_threshold(confidence, is_right, gender_target_accuracy, config.gender_threshold)
+    gender_probs = softmax(known_logits / temperatures["gender_temperature"])
+    confidence, is_correct = gender_probs.max(axis=1), gender_probs.argmax(axis=1) == genders
+    threshold = abstention_threshold(confidence, is_correct, gender_target_accuracy, config.gender_threshold)
     evidence["gender_threshold"] = Evidence(
         *(config.gender_threshold, threshold.proved, len(genders), FACES_FOR_THRESHOLD),
         float(threshold.value != config.gender_threshold),
@@ -225,8 +225,8 @@ def fit_calibration(
     by_set = []
     for index, (name, faces) in enumerate(set_sizes):
         covered, answered = is_covered[set_of[exact] == index], is_answered[set_of[known] == index]
-        right = is_right[set_of[known] == index][answered]
-        by_set.append(SetCoverage(name, faces, len(covered), *map(_mean, (covered, answered, right))))
+        correct = is_correct[set_of[known] == index][answered]
+        by_set.append(SetCoverage(name, faces, len(covered), *map(_mean, (covered, answered, correct))))
     return Calibration(
         faces=len(age_labels),
         **temperatures,

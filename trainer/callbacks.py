@@ -1,5 +1,5 @@
-"""Callbacks of the Trainer that make a resumed run end as an uninterrupted one does: each saves what it needs in every
-checkpoint (`trainer_state.json`) and reads it when training begins.
+"""Callbacks of the Trainer: what a run that resumes takes from its checkpoint beyond what the Trainer does (global batch, early
+stopping, wall time), and a seed for each process.
 """
 
 import json

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -18,6 +17,7 @@ from transformers.trainer_utils import SaveStrategy
 from transformers.training_args import OptimizerNames
 
 from model.errors import AgeGenderError
+from model.model_files import ModelWeightsError
 from model_card.requirements import CARD
 from model_card.run_record import RUN_RECORD
 from trainer.recipe import RecipeError
@@ -99,18 +99,12 @@ def weights_in_checkpoint(checkpoint: str, model: PreTrainedModel) -> dict[str, 
     Raises:
         CheckpointError: the checkpoint lacks weights of the model, or has others.
     """
-    loaded: Any = type(model).from_pretrained(
-        checkpoint, config=model.config, output_loading_info=True, ignore_mismatched_sizes=True
-    )
-    restored, loading = loaded
-    shapes = [f"{name} {list(saved)} for {list(own)}" for name, saved, own in loading["mismatched_keys"]]
-    others = [*shapes, *loading["missing_keys"], *loading["unexpected_keys"]]
-    if others:
+    try:
+        return type(model).from_pretrained(checkpoint, config=model.config).state_dict()
+    except ModelWeightsError as error:
         raise CheckpointError(
-            f"{checkpoint} holds another architecture than the recipe describes: {len(others)} weights differ, such as "
-            f"{others[0]}. Resume with the recipe that wrote it."
-        )
-    return restored.state_dict()
+            f"{checkpoint} does not fit the recipe. {error} Resume with the recipe that wrote it."
+        ) from error
 
 
 def is_trained(output_dir: Path, training_args: TrainingArguments, *, report: bool) -> bool:
@@ -241,6 +235,8 @@ def full_disk_explained(output_dir: Path, checkpoint_dir: Path) -> Iterator[None
     """
     try:
         yield
+    except AgeGenderError:  # a file that is damaged, say
+        raise
     except (OSError, RuntimeError, SafetensorError) as error:  # Python, torch and safetensors on a full disk
         raise CheckpointError(
             f"The trained model could not be written to {output_dir}: {error}. Is the disk full? "

@@ -116,6 +116,11 @@ def check_no_gpu_is_idle(device: str) -> None:
         )
 
 
+def is_sharded() -> bool:
+    """Whether the processes share the weights out by FSDP, as transformers and `accelerate launch` say."""
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true"
+
+
 def usable_cores() -> int:
     """Processor cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

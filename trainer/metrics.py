@@ -21,6 +21,12 @@ from model.losses_age_gender import IGNORE_INDEX
 
 Gather = Callable[[torch.Tensor], torch.Tensor]  # (1, n) of each process -> (processes, n)
 Mode = Literal["train", "eval"]
+# What an evaluation during training returns: the losses, and the keys of `build_compute_metrics`.
+METRICS = (
+    *("loss", "age_loss", "gender_loss"),
+    *("age_mae", "age_cs5", "age_range_accuracy", "age_range_within_one", "age_range_f1"),
+    *("gender_accuracy", "gender_auc", "gender_f1"),
+)
 
 
 def as_year_ranges(age_labels: np.ndarray) -> np.ndarray:
@@ -142,8 +148,7 @@ def gender_scores(gender_probs: np.ndarray, labels: np.ndarray) -> dict[str, flo
 def build_compute_metrics(config: AgeGenderConfig) -> Callable[[EvalPrediction], dict[str, float]]:
     """`compute_metrics` for a Trainer whose model returns (age_logits, age_range_logits, gender_logits).
 
-    Labels are (age_labels (N,) or (N, 2), gender_labels (N,)). Keys: age_mae, age_cs5, age_range_accuracy,
-    age_range_within_one (1-off accuracy), age_range_f1, gender_accuracy, gender_auc, gender_f1.
+    Labels are (age_labels (N,) or (N, 2), gender_labels (N,)). It returns those of `METRICS` that are no losses.
     """
 
     def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:

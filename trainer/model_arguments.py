@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from model.configuration_age_gender import AgeGenderConfig, load_backbone_config, parse_age_ranges
+from model.configuration_age_gender import MAX_AGE, AgeGenderConfig, load_backbone_config, parse_age_ranges
 from trainer.recipe import RecipeError, did_you_mean
 
 
@@ -148,8 +148,8 @@ class ModelArguments:
         kept = ARCHITECTURE_ARGUMENTS if self.finetune_from else ()
         values = {name: getattr(self, name) for name in CONFIG_ARGUMENTS if name not in kept}
         values = {name: value for name, value in values.items() if value is not None}
-        if self.age_ranges:
-            values["age_ranges"] = parse_age_ranges(self.age_ranges, self.base_config().max_age)
+        if self.age_ranges and not self.finetune_from:
+            values["age_ranges"] = parse_age_ranges(self.age_ranges, MAX_AGE)
         return values
 
     def config(self) -> AgeGenderConfig:
@@ -161,11 +161,11 @@ class ModelArguments:
         """
         values = self.config_values()
         if self.finetune_from:
-            config, age_ranges = self.base_config(), values.pop("age_ranges", None)
+            config = self.base_config()
             for name, value in {"age_weights": None, **values}.items():
                 setattr(config, name, value)
-            if age_ranges:
-                config.set_age_ranges(age_ranges)
+            if self.age_ranges:
+                config.set_age_ranges(self.age_ranges)
             return config
         if self.backbone:
             return AgeGenderConfig(backbone_config=read_pretrained_config(self.backbone), **values)

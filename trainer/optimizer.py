@@ -10,8 +10,10 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from trainer.callbacks import EarlyStopping
+from trainer.devices import is_sharded
 from trainer.recipe import RecipeError
 
 
@@ -61,18 +63,39 @@ class LearningArguments:
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             raise RecipeError(f"early_stopping_patience must be 1 or more, got {self.early_stopping_patience}.")
 
-    def callbacks(self, training_args: TrainingArguments) -> list[EarlyStopping]:
+    def check(self, training_args: TrainingArguments, *, embeds: bool) -> None:
         """
+        Args:
+            embeds: whether the model learns embeddings too.
+
         Raises:
-            RecipeError: early stopping without the arguments that say which evaluation is the best one.
+            RecipeError: early stopping without the arguments that say which evaluation is the best one; Muon with another
+                optimizer than AdamW; averaged weights or embeddings under FSDP, where a process holds shards of the weights.
         """
-        if self.early_stopping_patience is None:
-            return []
-        if not (training_args.load_best_model_at_end and training_args.metric_for_best_model):
+        knows_best = training_args.load_best_model_at_end and training_args.metric_for_best_model
+        if self.early_stopping_patience is not None and not knows_best:
             raise RecipeError(
                 "early_stopping_patience needs load_best_model_at_end: true and metric_for_best_model (such as age_mae)."
             )
+        if self.muon:
+            check_muon(training_args)
+        if is_sharded() and (self.ema_decay or embeds):
+            raise RecipeError("ema_decay and embeddings do not go with FSDP. Leave them out.")
+
+    def callbacks(self) -> list[EarlyStopping]:
+        if self.early_stopping_patience is None:
+            return []
         return [EarlyStopping(self.early_stopping_patience, self.early_stopping_threshold)]
+
+
+def check_muon(training_args: TrainingArguments) -> None:
+    """
+    Raises:
+        RecipeError: `optim` names another optimizer than AdamW, for the parameters that Muon leaves.
+    """
+    optim = OptimizerNames(training_args.optim).value
+    if not optim.startswith("adamw_torch"):
+        raise RecipeError(f"muon: true expects AdamW for the other parameters, got optim: {optim}. Leave out optim.")
 
 
 class MuonWithAdamW(torch.optim.AdamW):

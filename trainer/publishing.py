@@ -7,7 +7,6 @@ A start that resumes after training calls the same steps again; what an earlier 
 import json
 import logging
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
@@ -21,6 +20,7 @@ from PIL import Image
 from transformers import BaseImageProcessor, Trainer, TrainingArguments
 from transformers.integrations import MLflowCallback, TensorBoardCallback, TrackioCallback
 
+from model.model_files import copy_unless_same
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.card import render_card
@@ -148,9 +148,7 @@ def save_model_folder(model: AgeGenderModel, image_processor: BaseImageProcessor
     """
     AgeGenderPipeline(model=model, image_processor=image_processor, device=model.device).save_pretrained(folder)
     for name in ENDPOINT_FILES:
-        source, target = SHARED_CODE / name, Path(folder, name)
-        if not (target.exists() and target.samefile(source)):
-            shutil.copyfile(source, target)
+        copy_unless_same(SHARED_CODE / name, Path(folder, name))
 
 
 def evaluate_on_test(output_dir: Path, data_args: DataArguments) -> None:

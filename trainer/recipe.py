@@ -7,7 +7,7 @@ import argparse
 import difflib
 import json
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,11 @@ class RecipeError(AgeGenderError):
     """The recipe or an argument cannot be used."""
 
 
+def recipe_path(argv: Sequence[str]) -> Path | None:
+    """The recipe in `[recipe.yaml] [--name value ...]`, if there is one."""
+    return Path(argv[0]) if argv and not argv[0].startswith("-") else None
+
+
 def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type]) -> tuple[Any, ...]:
     """Read `[recipe.yaml] [--name value ...]` into one instance of each dataclass; the command line wins over the file.
 
@@ -37,11 +42,11 @@ def parse_recipe(argv: Sequence[str], argument_classes: Sequence[type]) -> tuple
     """
     parser, known = _parser(argument_classes)
     from_file, from_command_line = [], list(argv)
-    if argv and not argv[0].startswith("-"):
-        path = Path(from_command_line.pop(0))
-        mapping = read_mapping(path, "recipe", EXAMPLE)
-        from_file = _mapping_to_argv(mapping, known, str(path))
-        _check_values(parser, from_file, known, str(path))
+    recipe = recipe_path(argv)
+    if recipe:
+        from_command_line.pop(0)
+        from_file = _mapping_to_argv(read_mapping(recipe, "recipe", EXAMPLE), known, str(recipe))
+        _check_values(parser, from_file, known, str(recipe))
     _check_values(parser, from_command_line, known, "command line")
     return _parse(parser, from_file + from_command_line)
 
@@ -80,6 +85,19 @@ def read_mapping(path: Path, kind: str, example: str) -> dict[str, Any]:
     if not isinstance(mapping, dict):
         raise RecipeError(f"{path} must hold lines of `name: value`, got {type(mapping).__name__}.")
     return mapping
+
+
+def as_flags(values: Mapping[str, Any]) -> list[str]:
+    """`{"learning_rate": 1e-3}` -> `["--learning_rate", "0.001"]`; lists give several values, mappings JSON, None nothing."""
+    flags = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flags += [f"--{name}", json.dumps(value)]
+        elif isinstance(value, (list, tuple)):
+            flags += [f"--{name}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
+        elif value is not None:
+            flags += [f"--{name}", str(value)]
+    return flags
 
 
 def did_you_mean(name: str, known: Collection[str], otherwise: str = "") -> str:
@@ -172,17 +190,10 @@ def _check_refused(name: str, where: str) -> None:
 
 
 def _mapping_to_argv(mapping: dict[str, Any], known: Sequence[str], where: str) -> list[str]:
-    """`learning_rate: 1e-3` -> `["--learning_rate", "1e-3"]`; lists give several values, mappings JSON, null nothing."""
-    argv = []
-    for key, value in mapping.items():
+    """The mapping as the command line would say it (`as_flags`), its names checked."""
+    for key in mapping:
         _check_refused(key, where)
         if key not in known:
             hint = did_you_mean(str(key), known, otherwise=" `--help` lists them all.")
             raise RecipeError(f"{where}: unknown key {key!r}.{hint}")
-        if isinstance(value, dict):
-            argv += [f"--{key}", json.dumps(value)]
-        elif isinstance(value, list):
-            argv += [f"--{key}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
-        elif value is not None:
-            argv += [f"--{key}", str(value)]
-    return argv
+    return as_flags(mapping)

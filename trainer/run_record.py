@@ -8,12 +8,10 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +21,15 @@ from transformers import TrainingArguments
 
 from model_card.output_files import write_atomically
 from model_card.run_record import RUN_RECORD
-from trainer.devices import usable_cores
+from trainer.devices import is_sharded, usable_cores
 
 
 PACKAGES = (
     *("torch", "transformers", "datasets", "evaluate", "accelerate", "pillow", "numpy", "safetensors"),
     *("scikit-learn", "opencv-python-headless", "faiss-cpu"),  # the last two prepare the faces
 )
-# Secrets of an account, places on this machine, and what happens to the result.
-UNRECORDED_ARGUMENTS = (
-    *("hub_token", "output_dir", "logging_dir", "resume_from_checkpoint", "run_name"),
-    "push_to_hub",
-)
-TOKEN = "--hub[_-]token"
+# Places on this machine, and what happens to the result.
+UNRECORDED_ARGUMENTS = ("output_dir", "resume_from_checkpoint", "run_name", "push_to_hub")
 
 
 def save_run_record(folder: Path, record: dict[str, Any]) -> None:
@@ -50,37 +44,46 @@ def public_name(dataset: str) -> str:
 
 
 def describe_start(
-    argv: Sequence[str], private_paths: Sequence[str], finetuned: dict[str, Any] | None, teachers: list[dict[str, Any]]
+    recipe: Path | None,
+    device: torch.device,
+    private_paths: Sequence[str],
+    finetuned: dict[str, Any] | None,
+    teachers: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The part of the record that is known when a run starts. The commit may be another one when training ends.
 
     Args:
-        argv: `[recipe.yaml] [--name value ...]`.
-        private_paths: shown in the command by their last part only.
+        recipe: its file, if there is one.
+        device: that this process trains on.
+        private_paths: shown in the command by their last part only; as a recipe outside the working directory is.
         finetuned: what `trainer.finetuning.describe_trained` says of the model to fine-tune; None without one.
         teachers: the same of each teacher.
     """
-    recipe = Path(argv[0]) if argv and not argv[0].startswith("-") else None
+    is_private = recipe is not None and (recipe.is_absolute() or ".." in recipe.parts)
     return {
-        "command": command_line(private_paths),
+        "command": command_line(device, [*private_paths, *([str(recipe)] if is_private else [])]),
         "commit": _commit(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
-        "hardware": describe_hardware(),
-        "recipe": recipe and str(recipe),
+        "hardware": describe_hardware(device),
+        "recipe": recipe and (recipe.name if is_private else str(recipe)),
         "recipe_text": recipe and recipe.read_text(),
         "started_from": finetuned,
         "taught_by": teachers or None,
     }
 
 
-def describe_hardware() -> dict[str, Any]:
-    """Of this machine; `machines` counts all that train together."""
-    has_gpu = torch.cuda.is_available()
+def describe_hardware(device: torch.device) -> dict[str, Any]:
+    """What this machine trains with; `machines` counts all that train together.
+
+    Args:
+        device: that this process trains on: there may be a GPU that it does not use.
+    """
+    is_gpu = device.type == "cuda"
     return {
-        "device": "cuda" if has_gpu else "cpu",
-        "gpu": torch.cuda.get_device_name() if has_gpu else None,
-        "gpus": torch.cuda.device_count(),
+        "device": device.type,
+        "gpu": torch.cuda.get_device_name(device) if is_gpu else None,
+        "gpus": torch.cuda.device_count() if is_gpu else 0,
         "cpu": cpu_name(),
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
@@ -122,29 +125,30 @@ def _hash(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def command_line(private_paths: Sequence[str] = ()) -> str:
-    """The command that started this process, as one would type it, without a token.
+def command_line(device: torch.device, private_paths: Sequence[str] = ()) -> str:
+    """The command that started this process, as one would type it.
 
     Args:
+        device: that this process trains on.
         private_paths: shown by their last part only.
     """
     module = sys.modules["__main__"].__spec__
-    words = [*_launcher(), *(("-m", module.name) if module else (Path(sys.argv[0]).name,))]
-    for previous, word in pairwise(["", *sys.argv[1:]]):
+    words = [*_launcher(device), *(("-m", module.name) if module else (Path(sys.argv[0]).name,))]
+    for word in sys.argv[1:]:
         for path in private_paths:
             # also inside JSON, where it stands in quotes
             word = public_name(path) if word == path else word.replace(json.dumps(path), json.dumps(public_name(path)))
-        words.append("..." if re.fullmatch(TOKEN, previous) else re.sub(f"^({TOKEN}=).*", r"\1...", word))
+        words.append(word)
     return shlex.join(words)
 
 
-def _launcher() -> list[str]:
+def _launcher(device: torch.device) -> list[str]:
     """The command that starts this many processes, with one of the configurations in trainer/accelerate."""
     processes = int(os.environ.get("WORLD_SIZE", 1))
     if processes == 1:
         return ["python"]
-    plain = "multi_machine" if _machines() > 1 else "multi_gpu" if torch.cuda.is_available() else "cpu"
-    config = "fsdp" if os.environ.get("ACCELERATE_USE_FSDP") == "true" else plain
+    plain = "multi_machine" if _machines() > 1 else "multi_gpu" if device.type == "cuda" else "cpu"
+    config = "fsdp" if is_sharded() else plain
     words = ["accelerate", "launch", "--config_file", f"trainer/accelerate/{config}.yaml"]
     words += ["--num_machines", str(_machines())] if _machines() > 1 else []
     return [*words, "--num_processes", str(processes)]

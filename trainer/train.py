@@ -40,7 +40,7 @@ from trainer.publishing import (
     track_report,
     write_card,
 )
-from trainer.recipe import RecipeError
+from trainer.recipe import RecipeError, recipe_path
 from trainer.run_record import describe_hardware, describe_splits, describe_start, save_run_record
 from trainer.trainer import AgeGenderTrainer
 
@@ -56,14 +56,14 @@ def main(argv: Sequence[str]) -> None:
     args = Arguments.parse(argv)
     is_main_process = args.training.process_index == 0
     with only_writer(Path(args.training.output_dir), "--output_dir") if is_main_process else nullcontext():
-        run(args, argv)
+        run(args, recipe_path(argv))
 
 
-def run(args: Arguments, argv: Sequence[str]) -> None:
+def run(args: Arguments, recipe: Path | None) -> None:
     """All that a start does, from the checks to the push.
 
     Args:
-        argv: what `args` were read from.
+        recipe: the file that `args` were read from, for the record.
     """
     if args.training.device.type == "cpu":  # this and the next one change the whole process
         keep_freed_memory()
@@ -84,13 +84,15 @@ def run(args: Arguments, argv: Sequence[str]) -> None:
         learns_from, distillation = check_before_training(args, checkpoint_dir)
 
         # Load the faces, build the model, train and calibrate it.
-        run_cost = RunCost(describe_start(argv, args.paths, learns_from.finetuned, learns_from.teachers), resume_from)
+        device = args.training.device
+        start = describe_start(recipe, device, args.paths, learns_from.finetuned, learns_from.teachers)
+        run_cost = RunCost(start, resume_from)
         set_seed(args.training.seed)
         faces = prepare_faces(args, learns_from)
         if not args.data.streaming:
             args.training.check_batch(len(faces.train))
             args.report.check_labels(faces.splits["test"])
-        model, processor = build_model_for(args.model, faces.splits["train"])
+        model, processor = build_model_for(args.model, faces.train_rows)
         training_args = trainer_arguments(args.training, checkpoint_dir)
         trainer = build_trainer(args._replace(training=training_args), faces, model, processor, distillation)
         trainer.add_callback(run_cost)
@@ -135,10 +137,11 @@ def check_before_training(args: Arguments, checkpoint_dir: Path) -> tuple[Traine
         The models that the run learns from, and its teachers, as `check_trained_models` and `load_teachers`.
 
     Raises:
-        AgeGenderError: the model cannot be built, the disk has no room for it, its weights cannot be under the licence
-            that is named, or as these two.
+        AgeGenderError: the model cannot be built or learnt as asked, the disk has no room for it, its weights cannot be
+            under the licence that is named, or as `check_trained_models` and `load_teachers`.
     """
     learning, weights_bytes = args.learning, check_model(args.model)
+    learning.check(args.training, embeds=bool(args.distillation.embeddings))
     check_room(checkpoint_dir, weights_bytes, args.training, muon=learning.muon, ema=learning.ema_decay > 0)
     distillation = load_teachers(args)
     models = check_trained_models(args, distillation)
@@ -220,7 +223,7 @@ def build_trainer(
         distillation: the teachers, see `load_teachers`.
     """
     soft_targets = distillation.soft_targets if distillation else []
-    train_faces, targets = faces.train, read_targets(args.distillation.embeddings, soft_targets, faces.trained_on)
+    train_faces, targets = faces.train, read_targets(args.distillation.embeddings, soft_targets, faces.train_rows)
     if "embeddings" in targets:
         size = targets["embeddings"].shape[1]
         model = AgeGenderEmbeddingModel.around(model, size, args.distillation.embedding_loss_weight)
@@ -234,7 +237,7 @@ def build_trainer(
         data_collator=collate_targets,
         compute_metrics=build_compute_metrics(model.config),
         processing_class=processor,
-        callbacks=args.learning.callbacks(args.training),
+        callbacks=args.learning.callbacks(),
         batch_transform=BatchTransform(
             model.config.image_size, processor.image_mean, processor.image_std, args.augmentation
         ),
@@ -251,7 +254,7 @@ def describe_result(
 ) -> dict[str, Any]:
     """The part of the run's record that is known after training."""
     return {
-        "hardware": describe_hardware(),  # of the last start, as `processes`
+        "hardware": describe_hardware(args.training.device),  # of the last start, as `processes`
         "arguments": args.describe(),
         "processes": args.training.world_size,
         "data": describe_splits(faces.splits)

@@ -12,11 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
-from transformers.training_args import OptimizerNames
 
 from model.modeling_age_gender import AgeGenderModel
 from trainer.callbacks import GlobalBatch, SeedEachProcess
-from trainer.checkpointing import CheckpointingTrainer, WeightAverage
 from trainer.checkpoints import TrainingDiverged
 from trainer.data.transforms import BatchTransform
 from trainer.devices import suit_cpu
@@ -24,15 +22,13 @@ from trainer.distillation.distill import Distillation, soft_predictions_of
 from trainer.distillation.embeddings import AgeGenderEmbeddingModel
 from trainer.distillation.teachers import SoftPredictions
 from trainer.metrics import RunningScores, batch_scores
-from trainer.optimizer import l1_norm, muon_with_adamw
-from trainer.recipe import RecipeError
+from trainer.optimizer import check_muon, l1_norm, muon_with_adamw
+from trainer.resumable_trainer import ResumableTrainer
+from trainer.weight_average import WeightAverage
 
 
-class AgeGenderTrainer(CheckpointingTrainer):
-    """Trains `AgeGenderModel` on batches of `trainer.data.transforms.collate_faces`.
-
-    Where a private method of `Trainer` is overridden, a comment links to the upstream lines that make it necessary.
-    """
+class AgeGenderTrainer(ResumableTrainer):
+    """Trains `AgeGenderModel` on batches of `trainer.data.transforms.collate_faces`."""
 
     model: AgeGenderModel
 
@@ -77,13 +73,10 @@ class AgeGenderTrainer(CheckpointingTrainer):
     ) -> TrainOutput:
         """
         Raises:
-            RecipeError: a moving average or an embedding head under FSDP, where a process holds shards of weights only.
             TrainingDiverged: a loss, an output or a weight is NaN or Inf.
             optuna.TrialPruned: the same in a trial of a search, whose sampler learns from it.
         """
         self._running_scores = RunningScores()  # a pruned trial leaves some behind
-        if self.is_fsdp_enabled and (self.average or isinstance(self.model, AgeGenderEmbeddingModel)):
-            raise RecipeError("ema_decay and embeddings do not go with FSDP. Leave them out.")
         try:
             output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
             if self.average:
@@ -107,11 +100,7 @@ class AgeGenderTrainer(CheckpointingTrainer):
             RecipeError: Muon together with an `optim` other than AdamW.
         """
         if self.muon and self.optimizer is None:
-            optim = OptimizerNames(self.args.optim).value
-            if not optim.startswith("adamw_torch"):
-                raise RecipeError(
-                    f"muon: true expects AdamW for the other parameters, got optim: {optim}. Leave out optim."
-                )
+            check_muon(self.args)  # again: a search may vary optim
             _, adamw = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = muon_with_adamw(model or self.model, self.args.weight_decay, **adamw)
         return super().create_optimizer(model)

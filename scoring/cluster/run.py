@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 from pyarrow.fs import FileType
-from ray.data import ActorPoolStrategy, ExecutionResources
+from ray.data import ActorPoolStrategy, ExecutionResources, TaskPoolStrategy
 from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 from tqdm.auto import tqdm
 
@@ -26,16 +26,18 @@ from model.model_files import one_line
 from scoring.cluster.attempts import Attempts
 from scoring.cluster.run_folder import OutputFolder, check_can_be_shared, read_rows, write_work_list
 from scoring.cluster.stages import LOST, TRIES, AnswerPart, Job, ModelFiles, prepare_part, try_picture, write_part
-from scoring.inputs import describe_skipped
+from scoring.inputs import no_pictures, report_skipped
 from scoring.output import AGAIN, OutputError
 from scoring.run import ScoringOptions, answer_schema, load_scorer, settings_of
-from scoring.sources import InputError, Source
+from scoring.sources import Source
 from scoring.storage import Place, is_remote
 
 
-# Shares of a CPU, which add up to one: each stage can then run on each CPU, and the slowest takes most of its time. Halves
-# of them are slower on two cores (docs/scale.md): more processes start, and each imports torch first.
-PREPARE_CPUS, ANSWER_CPUS, WRITE_CPUS = 0.5, 0.4, 0.1
+# Shares of a CPU, together less than one: each stage can then run on each CPU, and the slowest takes most of its time.
+PREPARE_CPUS, ANSWER_CPUS, WRITE_CPUS = 0.25, 0.4, 0.1
+# Ray Data keeps this part of the CPUs and memory for all stages alike. With its 0.5, preparation gets one of two CPUs, and
+# without any, the stages may wait for each other's memory.
+RESERVED = 0.1
 CRASHED = f"The process that read this picture ended without an answer, {TRIES} times: it is not opened again."
 
 
@@ -127,9 +129,8 @@ def _inputs_to_see(options: ScoringOptions) -> list[str]:
 def _list_pictures(sources: Sequence[Source], output: OutputFolder, part_size: int) -> int:
     pictures, skipped = write_work_list(sources, output.work_list, part_size)
     if not pictures:
-        raise InputError(f"Expected pictures in the input, found none. {describe_skipped(skipped)}".rstrip())
-    if skipped:
-        print(describe_skipped(skipped))
+        raise no_pictures(skipped)
+    report_skipped(skipped)
     return pictures
 
 
@@ -165,10 +166,16 @@ def _score_parts(job: Job, parts: Sequence[int], device: str, workers: int | Non
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = ray.data.from_items([_row(part) for part in parts], override_num_blocks=len(parts))
     rows.context.enable_progress_bars = False
+    rows.context.op_resource_reservation_ratio = RESERVED
     rows.context.execution_options.resource_limits = ExecutionResources(cpu=workers)
+    cpus = workers or int(ray.cluster_resources()["CPU"])
     attempts = Attempts.beside_this_process()
     scored = (
-        rows.map(partial(prepare_part, job=job, attempts=attempts), num_cpus=PREPARE_CPUS)
+        rows.map(
+            partial(prepare_part, job=job, attempts=attempts),
+            num_cpus=PREPARE_CPUS,
+            compute=TaskPoolStrategy(size=cpus),  # by their shares alone, more processes would fit than cores
+        )
         .map(
             AnswerPart,  # type: ignore[arg-type]  # Ray makes the actors, and calls them
             fn_constructor_args=(job, device, attempts),

@@ -15,7 +15,6 @@ an underscore.
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scoring.output import OutputError
+from scoring.output import OutputError, check_same_settings, part_name, part_numbers
 from scoring.scorer import Picture, read_entries
 from scoring.sources import Archive, Content, Entry, Files, InputError, Source, content_at, failing
 from scoring.storage import Place, is_remote
@@ -82,13 +81,7 @@ class OutputFolder:
         """
         if self.holds_run():
             started = json.loads(self.settings.read())
-            asked = json.loads(json.dumps(settings))
-            changed = [name for name in asked if asked[name] != started.get(name)]
-            if changed:
-                raise OutputError(
-                    f"{self.address} contains a run with another {', '.join(changed)}. Resume it with the same options, "
-                    "choose another --output, or remove it to start again."
-                )
+            check_same_settings(self.address, settings, started)
             return started["pictures"]
         if self._names() - {"_input"}:  # which a kill leaves while the input is listed
             raise OutputError(
@@ -104,12 +97,10 @@ class OutputFolder:
 
     def done(self) -> set[int]:
         """The numbers of the parts that are written."""
-        infos = Place(self.address).list_folder()
-        names = (re.fullmatch(r"part-(\d+)\.parquet", info.base_name) for info in infos)
-        return {int(name[1]) for name in names if name}
+        return part_numbers(self._names())
 
     def write(self, part: int, table: pa.Table) -> None:
-        place = Place(self.address).child(f"part-{part:06d}.parquet")
+        place = Place(self.address).child(part_name(part))
         place.write(partial(pq.write_table, table, compression="zstd"))
 
 

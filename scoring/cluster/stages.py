@@ -6,7 +6,7 @@ stops a part, such as a full disk, travels on as `failure`, since an exception w
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +19,7 @@ from huggingface_hub import snapshot_download
 
 from model.model_files import one_line
 from scoring.cluster.run_folder import OutputFolder, read_pictures, read_rows
-from scoring.output import answer_rows
+from scoring.output import OutputCounts, answer_rows, count_rows
 from scoring.run import ScoringOptions, load_scorer
 from scoring.scorer import Picture, Scorer
 
@@ -127,13 +127,9 @@ def write_part(row: Row, job: Job, attempts: Any) -> Row:
     def write() -> Row:
         table = pa.ipc.open_stream(row["payload"]).read_all()
         job.output.write(row["part"], table)
-        return {
-            "pictures": len(table["picture"].unique()),
-            "faces": len(table) - table["face"].null_count,
-            "errors": len(table) - table["error"].null_count,
-        }
+        return asdict(count_rows(table))
 
-    return {"pictures": 0, "faces": 0, "errors": 0} | _pass_on(row, write, "write", attempts)
+    return asdict(OutputCounts(0, 0, 0)) | _pass_on(row, write, "write", attempts)
 
 
 def try_picture(row: dict[str, Any], job: Job) -> None:

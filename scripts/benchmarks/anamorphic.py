@@ -21,6 +21,7 @@ from model.image_loading import load_rgb
 from model.modeling_age_gender import AgeGenderModel
 from scoring.inputs import all_entries, open_sources
 from scoring.scorer import Scorer, read_entries
+from scripts.command import errors_explained
 from trainer.data.archives import read_archive
 from trainer.data.labels import FaceLabels, labels_from_name
 
@@ -95,4 +96,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_explained():
+        main()

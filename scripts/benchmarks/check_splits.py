@@ -10,19 +10,18 @@ the neighbour, at 16x16). Nothing is indexed, projected or sampled. Exits with 1
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
 from datasets import DatasetDict
 from tqdm.auto import tqdm
-from transformers import HfArgumentParser
 
-from model.errors import AgeGenderError
+from scripts.command import errors_explained
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 from trainer.data.rows import load_row_picture
 from trainer.data.splits import SPLITS
+from trainer.recipe import parse_recipe
 
 
 _SIZE = 40
@@ -108,9 +107,7 @@ def difference_bits(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def main() -> int:
-    argument_classes: list[Any] = [CheckArguments, DataArguments]  # any dataclass is a DataClassType
-    parser = HfArgumentParser(argument_classes, allow_abbrev=False, description=__doc__)
-    args, data_args = parser.parse_args_into_dataclasses()
+    args, data_args = parse_recipe(sys.argv[1:], [CheckArguments, DataArguments])
     faces = load_faces(data_args, seed=args.seed)
     leaks = list(find_leaks(faces, args.min_correlation, args.max_hash_distance))
     for leak in leaks:
@@ -125,7 +122,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         sys.exit(main())
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

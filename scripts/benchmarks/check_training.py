@@ -33,6 +33,7 @@ from safetensors.numpy import load_file
 from model.errors import AgeGenderError
 from model_card.metrics_text import markdown_table
 from model_card.run_record import RUN_RECORD
+from scripts.command import errors_explained
 from trainer.arguments import ARGUMENT_CLASSES, Arguments
 from trainer.checkpoints import last_whole_checkpoint
 from trainer.data.transforms import AugmentationArguments
@@ -215,7 +216,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         sys.exit(main(sys.argv[1:]))
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

@@ -15,14 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 from accelerate import Accelerator
-from transformers import AutoImageProcessor
 
 from model.decoding_age_gender import estimate_age
-from model.errors import AgeGenderError
 from model.losses_age_gender import IGNORE_INDEX
 from model.modeling_age_gender import AgeGenderModel
-from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.output_files import write_atomically
+from scripts.benchmarks.measuring import load_pipeline
+from scripts.command import errors_explained
 from trainer.arguments import Arguments
 from trainer.data.loading import load_faces
 from trainer.evaluation.inference import predict
@@ -45,10 +44,7 @@ def run_arm(argv: Sequence[str], output_dir: Path, split_by: str) -> tuple[Predi
     train_once(of_arm, output_dir)
     args = Arguments.parse(of_arm)
     faces = load_faces(args.data, seed=args.training.data_seed or 0)
-    pipe = AgeGenderPipeline(
-        model=AgeGenderModel.from_pretrained(output_dir), image_processor=AutoImageProcessor.from_pretrained(output_dir)
-    )
-    predictions, _ = predict(pipe, faces["test"], Accelerator(cpu=args.training.use_cpu))
+    predictions, _ = predict(load_pipeline(output_dir), faces["test"], Accelerator(cpu=args.training.use_cpu))
     leaks = np.isin(np.asarray(faces["test"]["group"]), np.asarray(faces["train"]["group"]))
     return predictions, {name: len(split) for name, split in faces.items()}, leaks
 
@@ -120,7 +116,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main(sys.argv[1:])
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

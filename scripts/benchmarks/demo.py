@@ -3,7 +3,6 @@ process: from its start to its first answer, and in a browser from choosing a pi
 
     python -m scripts.benchmarks.demo                    # the model in model/
     python -m scripts.benchmarks.demo --model outputs/run --repeats 50
-    python -m scripts.benchmarks.demo --before ../earlier --repeats 20
 """
 
 import argparse
@@ -21,7 +20,7 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from demo.handlers import Handlers
 from demo.serving import find_model
-from demo.settings import DEFAULT_MODEL, ModelChoice
+from demo.settings import DEFAULT_MODEL, ModelChoice, default_name
 from model.face_alignment import align
 from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
@@ -33,13 +32,12 @@ from scripts.benchmarks.visiting import (
     picture_with_faces,
     running_demo,
 )
+from scripts.command import errors_explained
 
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FileChooser
 
-ROOT = Path(__file__).resolve().parents[2]
-PORTRAIT = ROOT / "examples" / "astronaut.jpg"
 FACES = (1, 20)
 # Playwright's `wait_for` looks after 0, 20, 70, 170, 270, 770 and 1,270 ms: an answer at 300 ms would count as one at 760.
 LOOK_MS = 10
@@ -49,11 +47,6 @@ SHOWN = """([faces, answered]) => {
     && document.querySelector('.annotated img')?.complete
     && document.querySelectorAll('.annotated .layer rect.box').length === faces
 }"""
-CARDS_SHOWN = """faces => {
-  const cards = document.querySelectorAll('#cards .face-card')
-  return cards.length === faces && cards[faces - 1].checkVisibility() && document.querySelector('#drawn img')?.complete
-}"""
-ROUNDS = 4  # in which two pages are measured in turn, so that other work of this machine falls on both
 
 
 def milliseconds(
@@ -149,52 +142,16 @@ class Page:
         return times[1:]
 
 
-class PageOfCards(Page):
-    """The page until a8f5e39: a card a face beside a boxed copy of the picture."""
-
-    def open_chooser(self) -> "FileChooser":
-        remove = self.page.locator("#picture").get_by_label("Remove Image")
-        if remove.is_visible():
-            remove.click()
-        for shown in ("#cards .face-card", "#drawn img"):
-            self.page.locator(shown).first.wait_for(state="detached")
-        with self.page.expect_file_chooser() as chooser:
-            self.page.locator("#picture button.upload-container").click()
-        return chooser.value
-
-    def wait_for_answer(self, faces: int) -> None:
-        self.page.wait_for_function(CARDS_SHOWN, arg=faces, polling=LOOK_MS)
-
-
-def measure_clicks(pages: dict[str, tuple[type[Page], str]], repeats: int) -> dict[str, dict[int, list[float]]]:
-    """Page, faces -> milliseconds of each click. Pages, by name with their addresses, are measured in turn."""
+def measure_clicks(url: str, repeats: int) -> dict[int, list[float]]:
+    """Faces -> milliseconds of each click on the page at this address."""
     from playwright.sync_api import sync_playwright  # of requirements-dev.txt
 
-    rounds = 1 if len(pages) == 1 else ROUNDS
-    times: dict[str, dict[int, list[float]]] = {name: {faces: [] for faces in FACES} for name in pages}
     with sync_playwright() as playwright:
         browser = launch_chromium(playwright)
-        for _ in range(rounds):
-            for name, (kind, url) in pages.items():
-                visited = kind(browser, url)
-                for faces in FACES:
-                    times[name][faces] += visited.milliseconds(faces, -(-repeats // rounds))
-                visited.page.close()
+        visited = Page(browser, url)
+        times = {faces: visited.milliseconds(faces, repeats) for faces in FACES}
         browser.close()
     return times
-
-
-def compare_with_page_of_cards(model: str, checkout: Path, repeats: int) -> None:
-    """Print the clicks of both pages, and what the present one takes of the earlier one's time."""
-    with running_demo(model) as demo, running_demo(model, checkout=checkout) as earlier:
-        demo.wait_until_it_answers()
-        earlier.wait_until_it_answers()
-        times = measure_clicks({"before": (PageOfCards, earlier.url), "present": (Page, demo.url)}, repeats)
-    print("from choosing a picture to its answer: milliseconds at p50 and p95")
-    for faces in FACES:
-        for name, of_page in times.items():
-            print(f"  {f'{faces} faces, {name}':<28}{format_percentiles(of_page[faces])}")
-        print(f"  {'ratio':<28}{np.median(times['present'][faces]) / np.median(times['before'][faces]):8.2f}")
 
 
 def format_percentiles(milliseconds: list[float]) -> str:
@@ -207,7 +164,7 @@ def measure_fresh_process(model: str, repeats: int) -> None:
         first_answer(demo, picture_with_faces(1))
         print(f"\nfresh process: {time.perf_counter() - start:.1f} s from its start to its first answer")
         try:
-            clicks = measure_clicks({"present": (Page, demo.url)}, repeats)["present"]
+            clicks = measure_clicks(demo.url, repeats)
         except (ImportError, NoBrowser) as error:
             print(f"no browser measured: {error}")
             return
@@ -219,18 +176,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=DEFAULT_MODEL, help="a model folder or a Hub id")
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument(
-        "--before",
-        type=Path,
-        help="a checkout of a8f5e39: compare its page with the present one, in turn, and nothing else",
-    )
     arguments = parser.parse_args()
-    if arguments.before:
-        compare_with_page_of_cards(arguments.model, arguments.before, arguments.repeats)
-        return
     measure_fresh_process(arguments.model, arguments.repeats)
     start = time.perf_counter()
-    served = find_model(ModelChoice(Path(arguments.model).name, arguments.model))
+    served = find_model(ModelChoice(default_name(arguments.model), arguments.model))
     _ = served.pipeline  # read at its first use
     handlers, detector = Handlers([served], concurrency=1), YuNetDetector(served.folder / YUNET_FILE)
     print(f"{served.name}, {torch.get_num_threads()} threads, loaded in {time.perf_counter() - start:.1f} s")
@@ -246,4 +195,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_explained():
+        main()

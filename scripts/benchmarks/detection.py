@@ -14,26 +14,24 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from skimage import data as pictures
-from transformers import AutoImageProcessor, HfArgumentParser
 
 from model.cascade_detection import CascadeDetector
 from model.configuration_age_gender import UTKFACE_LANDMARKS_XY
-from model.errors import AgeGenderError
 from model.face_alignment import Face, align, crop_matrix
 from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
-from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
+from scripts.benchmarks.measuring import load_pipeline
 from scripts.benchmarks.turned_faces import CANVAS_WH, measure_beside_near_face, measure_turned
+from scripts.command import errors_explained
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces
 from trainer.data.rows import load_row_picture
+from trainer.recipe import parse_recipe
 
 
 Detector = YuNetDetector | CascadeDetector
@@ -241,13 +239,6 @@ def calibrate(detector: Detector, chips: Sequence[np.ndarray]) -> str:
     return f"{np.round(np.mean(corners, axis=0), 3).tolist()} over {len(corners)} of {len(chips)} crops"
 
 
-def _load_pipeline(args: BenchmarkArguments) -> AgeGenderPipeline:
-    return AgeGenderPipeline(
-        model=AgeGenderModel.from_pretrained(Path(args.model)),
-        image_processor=AutoImageProcessor.from_pretrained(args.model),
-    )
-
-
 def main(args: BenchmarkArguments, data_args: DataArguments) -> None:
     splits = load_faces(data_args, seed=args.seed)
     faces = splits["train" if args.calibrate else args.split]
@@ -257,7 +248,7 @@ def main(args: BenchmarkArguments, data_args: DataArguments) -> None:
     if args.turned_faces:
         count = args.turned_faces
         print(*measure_beside_near_face(YuNetDetector(args.yunet), chips[:count], args.seed), "", sep="\n", flush=True)
-        print(*measure_turned(_load_pipeline(args), chips[:count], ages[:count], genders[:count]), sep="\n")
+        print(*measure_turned(load_pipeline(args.model), chips[:count], ages[:count], genders[:count]), sep="\n")
         return
     detectors: dict[str, Detector] = {"yunet": YuNetDetector(args.yunet), "haar": CascadeDetector()}
     if args.calibrate:
@@ -268,16 +259,12 @@ def main(args: BenchmarkArguments, data_args: DataArguments) -> None:
     for name, detector in detectors.items():
         found[name], lines = measure_detection(detector, all_pasted)
         print(f"\n{name}", *lines, count_false_faces(detector, args.seed), sep="\n", flush=True)
-    pipe = _load_pipeline(args)
+    pipe = load_pipeline(args.model)
     found = {"exact": [place_of(pasted) for pasted in all_pasted], **found}
     print("\nLost against the crop itself, ± standard error; exact: the crop of a perfect detector")
     print(*measure_parity(pipe, chips, ages, genders, all_pasted, found), sep="\n")
 
 
 if __name__ == "__main__":
-    argument_classes: list[Any] = [BenchmarkArguments, DataArguments]  # any dataclass is a DataClassType
-    parser = HfArgumentParser(argument_classes, allow_abbrev=False, description=__doc__)
-    try:
-        main(*parser.parse_args_into_dataclasses())
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    with errors_explained():
+        main(*parse_recipe(sys.argv[1:], [BenchmarkArguments, DataArguments]))

@@ -39,6 +39,7 @@ from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.requirements import COMPARISON, WEIGHTS, sha256
 from scripts.benchmarks.turned_faces import PORTRAIT, on_canvas, scaled, tilted
 from scripts.benchmarks.visiting import launch_chromium, serve_folder
+from scripts.command import errors_explained
 from trainer.onnx.export import WEB_FILE, write_fp32
 
 
@@ -54,7 +55,7 @@ LOAD = """async engine => {
 }"""
 PREDICT = """async ([png, whole]) => {
   const bytes = Uint8Array.from(atob(png), letter => letter.charCodeAt(0))
-  const {faces} = await device.predict(new Blob([bytes]), undefined, {whole})
+  const {faces} = await device.predict(new Blob([bytes]), {whole})
   return faces.map(face => ({...face, age_ranges: face.age_ranges && [...face.age_ranges]}))
 }"""
 
@@ -234,4 +235,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_explained():
+        main()

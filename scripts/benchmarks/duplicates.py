@@ -8,7 +8,6 @@ programs hardly change.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,8 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from datasets import disable_progress_bars
 
-from model.errors import AgeGenderError
 from scripts.benchmarks.measuring import peak_memory_mib
+from scripts.command import errors_explained
 from trainer.data.arguments import DataArguments
 from trainer.data.cleaning import fingerprint, fingerprint_pictures
 from trainer.data.duplicates import (
@@ -139,7 +138,5 @@ def print_extrapolation(searches: dict[int, float], decoding: float, grouping: f
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main()
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

@@ -19,6 +19,7 @@ from skimage.data import astronaut
 
 from demo.settings import DEFAULT_MODEL
 from scripts.benchmarks.visiting import launch_chromium, running_demo, write_frames
+from scripts.command import errors_explained
 
 
 if TYPE_CHECKING:
@@ -127,4 +128,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_explained():
+        main()

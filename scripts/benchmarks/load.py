@@ -15,30 +15,28 @@ import io
 import json
 import multiprocessing
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-import psutil
 from PIL import Image
 
 from model.errors import AgeGenderError
-from scripts.benchmarks.measuring import memory_mib
+from scripts.benchmarks.made_up_pictures import PORTRAIT_FILE
+from scripts.benchmarks.measuring import cpu_seconds_of_tree, memory_mib
 from scripts.benchmarks.visiting import running_demo
+from scripts.command import errors_explained
 
 
 CLIENTS = ip_network("198.18.0.0/15")
 COLUMNS, MOST_CLIENTS = 50, 1000  # of places at which the whole face is in the picture
 SECONDS_TO_START = 120.0
-PORTRAIT = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
 
 
 class LoadError(AgeGenderError):
@@ -53,7 +51,9 @@ class Visitor:
         self.http, self.url = httpx.Client(timeout=600, headers={"X-Forwarded-For": str(CLIENTS[number])}), url
         buffer = io.BytesIO()
         row, column = divmod(number, COLUMNS)
-        Image.open(PORTRAIT).crop((2 * column, 2 * row, 512, 512)).save(buffer, "PNG")  # the face is elsewhere in each
+        Image.open(PORTRAIT_FILE).crop((2 * column, 2 * row, 512, 512)).save(
+            buffer, "PNG"
+        )  # the face is elsewhere in each
         self.file = f"{number}.png", buffer.getvalue()
         self.expected: list[dict] | None = None
 
@@ -145,7 +145,7 @@ class AttackerProcess:
                 raise LoadError("The attacker's process has ended: see above.")
 
     def cpu_seconds(self) -> float:
-        return cpu_seconds(self._process.pid)
+        return cpu_seconds_of_tree(self._process.pid)
 
     def sent(self) -> Counter[str]:
         """Of its whole time, which ends."""
@@ -164,13 +164,6 @@ def _attack_until(url: str, active: Any, attacking: Any, ended: Any, sent: Any) 
     sent.put(attacker.sent)
 
 
-def cpu_seconds(pid: int | None) -> float:
-    """Of a process and those that it has started and that run still."""
-    parent = psutil.Process(pid)
-    times = [process.cpu_times() for process in (parent, *parent.children(recursive=True))]
-    return sum(one.user + one.system for one in times) + times[0].children_user + times[0].children_system
-
-
 def compare_under_attack(visitors: list[Visitor], url: str, requests: int, pid: int | None) -> None:
     """Rounds with and without an attacker in turn, so that other work of this machine falls on both."""
     rates: dict[bool, list[float]] = {False: [], True: []}
@@ -179,11 +172,11 @@ def compare_under_attack(visitors: list[Visitor], url: str, requests: int, pid: 
         for number in range(max(4, requests // len(visitors))):
             is_attacked = number % 2 == 1
             with attacker.attacks() if is_attacked else nullcontext():
-                start, before = time.perf_counter(), cpu_seconds(pid) if pid else 0.0
+                start, before = time.perf_counter(), cpu_seconds_of_tree(pid) if pid else 0.0
                 outcomes, _ = ask_in_rounds(visitors, len(visitors), None)
                 rates[is_attacked].append(outcomes["answered"] / (time.perf_counter() - start))
                 if pid and outcomes["answered"]:
-                    costs[is_attacked].append((cpu_seconds(pid) - before) / outcomes["answered"])
+                    costs[is_attacked].append((cpu_seconds_of_tree(pid) - before) / outcomes["answered"])
         alone, attacked = (float(np.median(rates[is_attacked])) for is_attacked in (False, True))
         print(
             f"{len(visitors)} clients: {alone:.2f} answers a second, {attacked:.2f} under attack ({attacked / alone:.1%})"
@@ -252,12 +245,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if not 1 <= arguments.clients <= MOST_CLIENTS:
         parser.error(f"Expected 1 to {MOST_CLIENTS} --clients; got {arguments.clients}.")
-    if arguments.url:
-        measure(arguments, arguments.url, arguments.pid)
-        return
-    with running_demo(arguments.model, with_limits=arguments.attack) as demo:
-        demo.wait_until_it_answers()
-        measure(arguments, demo.url, demo.pid)
+    try:
+        if arguments.url:
+            measure(arguments, arguments.url, arguments.pid)
+            return
+        with running_demo(arguments.model, with_limits=arguments.attack) as demo:
+            demo.wait_until_it_answers()
+            measure(arguments, demo.url, demo.pid)
+    except httpx.HTTPError as error:
+        raise LoadError(f"The demo cannot be asked: {type(error).__name__}: {error}") from error
 
 
 def measure(arguments: argparse.Namespace, url: str, pid: int | None) -> None:
@@ -282,7 +278,5 @@ def measure(arguments: argparse.Namespace, url: str, pid: int | None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main()
-    except (AgeGenderError, httpx.HTTPError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")

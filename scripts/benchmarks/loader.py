@@ -10,16 +10,15 @@ enough. Each row is measured in a process of its own.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from tqdm import tqdm
 
-from model.errors import AgeGenderError
 from scripts.benchmarks.measuring import Clock, in_own_process
 from scripts.benchmarks.trainers import Arm, build_trainer, prepare
+from scripts.command import errors_explained
 from trainer.devices import keep_freed_memory, usable_cores
 
 
@@ -69,7 +68,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main()
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image
 
 
-PORTRAIT = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
+PORTRAIT_FILE = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
 PHOTO_WH = (1280, 720)
 
 
 def write_crops(folder: Path, count: int) -> Path:
     """The portrait's face at 200 x 200 pixels, each framed a little differently."""
-    portrait = Image.open(PORTRAIT).convert("RGB")
+    portrait = Image.open(PORTRAIT_FILE).convert("RGB")
     for index, (x, y) in enumerate(np.random.default_rng(0).integers(-6, 7, (count, 2))):
         crop = portrait.crop((160 + x, 55 + y, 290 + x, 185 + y)).resize((200, 200))
         _save(crop, folder / f"{index:06d}.jpg")
@@ -25,7 +25,7 @@ def write_crops(folder: Path, count: int) -> Path:
 
 def write_photographs(folder: Path, count: int) -> Path:
     """The portrait one to three times, at sizes from 240 to 480 pixels, on a grainy canvas of 1280 x 720."""
-    random, portrait = np.random.default_rng(0), Image.open(PORTRAIT).convert("RGB")
+    random, portrait = np.random.default_rng(0), Image.open(PORTRAIT_FILE).convert("RGB")
     for index in range(count):
         grain = random.integers(90, 160, (PHOTO_WH[1] // 4, PHOTO_WH[0] // 4, 3), dtype=np.uint8)
         photo = Image.fromarray(grain).resize(PHOTO_WH, Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""Measurements in a process of their own, beside other work, and by phase of training."""
+"""Measurements in a process of their own, beside other work, and by phase of training; and the pipeline to measure."""
 
 import multiprocessing
 import threading
@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import datasets
+import psutil
 import torch
+from transformers import AutoImageProcessor
+
+from model.modeling_age_gender import AgeGenderModel
+from model.pipeline_age_gender import AgeGenderPipeline
 
 
 Arguments = ParamSpec("Arguments")
@@ -52,6 +57,15 @@ def meanwhile(step: Callable[[], object], pause_seconds: float = 0.0) -> Iterato
         raise failed[0]
 
 
+def load_pipeline(folder: str | Path, device: str | torch.device | None = None) -> AgeGenderPipeline:
+    """The pipeline with the model in a folder, or at a Hub id, in single precision."""
+    return AgeGenderPipeline(
+        model=AgeGenderModel.from_pretrained(folder, dtype=torch.float32),
+        image_processor=AutoImageProcessor.from_pretrained(folder),
+        device=device,
+    )
+
+
 def peak_memory_mib() -> float:
     """Peak resident memory of this process; Linux only."""
     return memory_mib("VmHWM", "self")
@@ -61,6 +75,24 @@ def memory_mib(field: str, process: int | str) -> float:
     """A size in /proc/PROCESS/status, such as VmRSS, in MiB; Linux only."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
+
+
+def process_tree(pid: int | None = None) -> list[psutil.Process]:
+    """A process, this one by default, and those below it that live; any of them may end at any time."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def cpu_seconds_of_tree(pid: int | None = None) -> float:
+    """Of `process_tree`; those that have ended are counted by the ones that waited for them."""
+    total = 0.0
+    for process in process_tree(pid):
+        try:
+            times = process.cpu_times()
+        except psutil.Error:  # it has ended meanwhile
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def _quieten() -> None:

@@ -27,18 +27,15 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as scripts.predict, for the processes that measure it
 
-import cv2
 import torch
-from transformers import AutoImageProcessor
 
 from model.errors import AgeGenderError
-from model.modeling_age_gender import AgeGenderModel
-from model.pipeline_age_gender import AgeGenderPipeline
 from scoring.output import Parts
-from scoring.run import ScoringOptions, answer_schema, load_scorer, score_in_parts
+from scoring.run import ScoringOptions, answer_schema, load_scorer, prepare_process, score_in_parts
 from scripts.benchmarks.made_up_pictures import write_crops, write_photographs
-from scripts.benchmarks.measuring import in_own_process, peak_memory_mib
-from trainer.devices import choose_device, keep_freed_memory, usable_cores
+from scripts.benchmarks.measuring import in_own_process, load_pipeline, peak_memory_mib
+from scripts.command import errors_explained, with_dashes
+from trainer.devices import choose_device, usable_cores
 
 
 GROWTH = 10  # the set grows this many times to show how memory does
@@ -75,20 +72,14 @@ def measure(args: argparse.Namespace, way: Way, folder: Path, detect: bool) -> M
             batch_size=args.batch_size,
             workers=args.workers,
         )
-        cv2.setNumThreads(1)
-        if choose_device(options.device).type == "cpu":
-            keep_freed_memory()
+        prepare_process(options)
         model, scorer = load_scorer(options)
         wall, cpu = time.perf_counter(), time.process_time()
         with tempfile.TemporaryDirectory() as output:
             parts = Parts(Path(output) / "faces.parquet", answer_schema(model, scorer))
             score_in_parts(scorer, options.open_sources(), parts, {}, part_size=options.part_size)
     else:
-        pipe = AgeGenderPipeline(
-            model=AgeGenderModel.from_pretrained(args.model, dtype=torch.float32),
-            image_processor=AutoImageProcessor.from_pretrained(args.model),
-            device=choose_device("auto"),
-        )
+        pipe = load_pipeline(args.model, choose_device("auto"))
         wall, cpu = time.perf_counter(), time.process_time()
         for path in sorted(folder.iterdir()):
             pipe(str(path), detect=detect)
@@ -150,19 +141,17 @@ def compare(args: argparse.Namespace, title: str, folder: Path, detect: bool) ->
         print(f"  {way.name:<54}{count / wall:>10.1f}{reference / wall:>7.2f}x{1000 * cpu / count:>18.1f}", flush=True)
 
 
-def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="model", help="a model folder or a Hub id")
     parser.add_argument("--crops", type=int, default=300, help="how many")
     parser.add_argument("--photographs", type=int, default=60, help="how many")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch-size", "--batch_size", type=int, help="default: as scripts.predict")
+    parser.add_argument("--batch-size", type=int, help="default: as scripts.predict")
     parser.add_argument("--workers", type=int, default=usable_cores())
-    parser.add_argument(
-        "--onnx-files", "--onnx_files", nargs="+", default=[], metavar="FILE", help="of the model, to compare with"
-    )
+    parser.add_argument("--onnx-files", nargs="+", default=[], metavar="FILE", help="of the model, to compare with")
     parser.add_argument("--before", type=Path, metavar="FOLDER", help="another checkout of this repository")
-    return parser.parse_args(argv)
+    return parser.parse_args(with_dashes(argv))
 
 
 def main(args: argparse.Namespace) -> None:
@@ -191,7 +180,5 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(read_arguments())
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    with errors_explained():
+        main(read_arguments(sys.argv[1:]))

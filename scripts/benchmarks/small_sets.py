@@ -18,16 +18,14 @@ from typing import NamedTuple
 
 import numpy as np
 from accelerate import Accelerator
-from transformers import AutoImageProcessor
 
 from model.configuration_age_gender import AgeGenderConfig
 from model.decoding_age_gender import age_interval, conformal_mass, softmax
-from model.errors import AgeGenderError
 from model.losses_age_gender import IGNORE_INDEX
-from model.modeling_age_gender import AgeGenderModel
-from model.pipeline_age_gender import AgeGenderPipeline
 from model_card.metrics_text import markdown_table
 from model_card.run_record import read_run_record
+from scripts.benchmarks.measuring import load_pipeline
+from scripts.command import errors_explained
 from trainer.abstention import wilson_bounds
 from trainer.arguments import Arguments
 from trainer.calibration import fit_calibration, fit_temperature
@@ -172,7 +170,7 @@ def fine_tune(
         validation = load_faces(replace(asked.data, max_samples=size), seed=asked.data_seed)["validation"]
         record = read_run_record(folder)
         assert record is not None, "train_once leaves a finished run"
-        pipe, fitted = load_pipe(folder), record["calibration"]
+        pipe, fitted = load_pipeline(folder), record["calibration"]
         # what the trained network said before it was calibrated
         temperatures = (fitted["age_temperature"], fitted["gender_temperature"])
         accelerator = Accelerator(cpu=True)
@@ -184,17 +182,11 @@ def fine_tune(
     return measured, validations
 
 
-def load_pipe(folder: str | Path) -> AgeGenderPipeline:
-    return AgeGenderPipeline(
-        model=AgeGenderModel.from_pretrained(folder), image_processor=AutoImageProcessor.from_pretrained(folder)
-    )
-
-
 def held_out_faces(model: Path, dataset: str, cache: Path) -> Faces:
     """Predictions for the test split of the model's own set; read from `cache` where an earlier call left them."""
     if not cache.exists():
         held_out = load_held_out(model, DataArguments(dataset=dataset), "test")
-        faces = Faces.of(predict(load_pipe(model), held_out.faces, Accelerator(cpu=True))[0])
+        faces = Faces.of(predict(load_pipeline(model), held_out.faces, Accelerator(cpu=True))[0])
         cache.parent.mkdir(parents=True, exist_ok=True)
         np.savez(cache, **vars(faces))
     return Faces(**np.load(cache))
@@ -260,7 +252,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main(sys.argv[1:])
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

@@ -22,7 +22,6 @@ others use too, `--cpu_time` counts processor time: pin the process with `OMP_NU
 
 import argparse
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,9 +31,9 @@ import torch
 from tqdm import tqdm
 from transformers import PrinterCallback, set_seed
 
-from model.errors import AgeGenderError
 from scripts.benchmarks.measuring import PHASES, Clock, in_own_process, peak_memory_mib
 from scripts.benchmarks.trainers import BACKBONES, WARM_UP_STEPS, Arm, StepTimes, build_trainer, prepare
+from scripts.command import errors_explained
 from trainer.data.loading import stream_without_pauses
 from trainer.devices import check_no_gpu_is_idle, keep_freed_memory
 
@@ -149,7 +148,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main()
-    except AgeGenderError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

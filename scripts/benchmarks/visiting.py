@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from PIL import Image
 
+from model.errors import AgeGenderError
+from scripts.benchmarks.made_up_pictures import PORTRAIT_FILE
+
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FileChooser, Page, Playwright
@@ -29,13 +32,12 @@ ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_LIMITS = {"REQUESTS_PER_MINUTE": "1000000", "MB_PER_MINUTE": "1000000"}
 SHOWN_LINES = 20  # of the log of a demo that has ended
 
-PORTRAIT = ROOT / "examples" / "astronaut.jpg"
 PICTURE_WH = (1280, 720)
 WEBGPU_FLAGS = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-class DemoEnded(RuntimeError):
+class DemoEnded(AgeGenderError):
     """The demo's process has ended by itself; the message holds the end of its log."""
 
 
@@ -63,13 +65,12 @@ class DemoProcess:
 
 
 @contextmanager
-def running_demo(model: str, with_limits: bool = False, checkout: Path = ROOT) -> Iterator[DemoProcess]:
+def running_demo(model: str, with_limits: bool = False) -> Iterator[DemoProcess]:
     """A demo that has just been started, and is ended after the block.
 
     Args:
         model: a folder or a Hub id.
         with_limits: keep the demo's limits of each client.
-        checkout: whose code runs.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
@@ -84,7 +85,7 @@ def running_demo(model: str, with_limits: bool = False, checkout: Path = ROOT) -
         with (
             log.open("w") as output,
             subprocess.Popen(
-                [sys.executable, "app.py"], cwd=checkout, env=os.environ | environment, stdout=output, stderr=output
+                [sys.executable, "app.py"], cwd=ROOT, env=os.environ | environment, stdout=output, stderr=output
             ) as process,
         ):
             try:
@@ -93,7 +94,7 @@ def running_demo(model: str, with_limits: bool = False, checkout: Path = ROOT) -
                 process.terminate()
 
 
-class NoBrowser(RuntimeError):
+class NoBrowser(AgeGenderError):
     """There is no Chromium on the PATH."""
 
 
@@ -166,7 +167,7 @@ def picture_with_faces(faces: int) -> bytes:
     width, height = PICTURE_WH
     sides = [width // columns for columns in range(1, faces + 1)] + [height // rows for rows in range(1, faces + 1)]
     side = max(side for side in sides if (width // side) * (height // side) >= faces)
-    head = Image.open(PORTRAIT).crop((100, 0, 350, 250)).resize((side, side))
+    head = Image.open(PORTRAIT_FILE).crop((100, 0, 350, 250)).resize((side, side))
     for index in range(faces):
         row, column = divmod(index, width // side)
         picture.paste(head, (side * column, side * row))

@@ -7,7 +7,6 @@ python -m scripts.maintenance.screenshots http://127.0.0.1:7860 --every /tmp/sho
 
 import argparse
 import io
-import sys
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -15,12 +14,13 @@ from typing import Literal
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, sync_playwright
 
-from scripts.benchmarks.visiting import NoBrowser, launch_chromium, open_file_chooser, picture_with_faces, write_film
+from scripts.benchmarks.made_up_pictures import PORTRAIT_FILE
+from scripts.benchmarks.visiting import launch_chromium, open_file_chooser, picture_with_faces, write_film
+from scripts.command import errors_explained
 
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
-PORTRAIT = EXAMPLES / "astronaut.jpg"
 FOLDER = ROOT / "docs" / "screenshots"
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
@@ -32,7 +32,7 @@ def show_start(page: Page) -> None:
 
 
 def show_one_face(page: Page) -> None:
-    open_file_chooser(page, "Choose photos").set_files(PORTRAIT)
+    open_file_chooser(page, "Choose photos").set_files(PORTRAIT_FILE)
     page.locator(".hero-age").wait_for()
 
 
@@ -155,7 +155,7 @@ def main() -> None:
     shots, target = (EVERY_SHOT, arguments.every) if arguments.every else (README_SHOTS, FOLDER)
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        film = write_film(Path(folder) / "film.mjpeg", Image.open(PORTRAIT))
+        film = write_film(Path(folder) / "film.mjpeg", Image.open(PORTRAIT_FILE))
         browser = launch_chromium(playwright, film)
         for name, shot in shots.items():
             path = target / f"{name}.png"
@@ -165,7 +165,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main()
-    except NoBrowser as error:
-        sys.exit(str(error))

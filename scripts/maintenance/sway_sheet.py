@@ -7,7 +7,6 @@ python -m scripts.maintenance.sway_sheet http://127.0.0.1:7860 sheet.png
 import argparse
 import io
 import math
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from skimage.data import astronaut
 
-from scripts.benchmarks.visiting import NoBrowser, launch_chromium, write_frames
+from scripts.benchmarks.visiting import launch_chromium, write_frames
+from scripts.command import errors_explained
 
 
 FILM_FRAMES = 64
@@ -77,7 +77,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_explained():
         main()
-    except NoBrowser as error:
-        sys.exit(str(error))

@@ -46,12 +46,18 @@ def main() -> None:
         "CONTRIBUTING.md": {"imports": import_diagram()},
     }
     for name, of_file in blocks.items():
-        path = ROOT / name
-        text = path.read_text(encoding="utf-8")
-        filled = fill_in(text, of_file, name)
-        if check and filled != text:
-            sys.exit(f"{name} is out of date: run `python -m scripts.maintenance.update_docs`.")
-        path.write_text(filled, encoding="utf-8")
+        bring_up_to_date(ROOT / name, of_file, check=check)
+
+
+def bring_up_to_date(path: Path, blocks: dict[str, str], *, check: bool) -> None:
+    """Fill in the blocks of a document; with `check` leave it as it is, and exit if they differ."""
+    text = path.read_text(encoding="utf-8")
+    filled = fill_in(text, blocks, str(path))
+    if filled == text:
+        return
+    if check:
+        sys.exit(f"{path} is out of date: run `python -m scripts.maintenance.update_docs`.")
+    path.write_text(filled, encoding="utf-8")
 
 
 def summary_table(metrics: dict[str, Any]) -> str:

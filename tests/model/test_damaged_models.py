@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from demo.serving import ModelNotServable, card_markdown, find_model
+from demo.about import card_markdown
+from demo.serving import ModelNotServable, find_model
 from demo.settings import ModelChoice
 from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
@@ -20,7 +21,7 @@ from model_card.push import ModelFolderError, files_to_push
 from scoring.run import ScoringOptions, load_scorer
 from tests.model.test_backbones import small_config
 from tests.support.damaged_folders import Damage, by_link, changed, cut, shards_elsewhere, text, weights
-from trainer.distillation.teachers import LabelSpace, Teacher
+from trainer.distillation.teachers import Teacher
 from trainer.recipe import RecipeError
 
 
@@ -171,9 +172,7 @@ def test_predict_and_teachers_do_not_load_it(folder: Path):
     for content in ("[]", "{"):
         (folder / "config.json").write_text(content)
         with pytest.raises(RecipeError, match="teachers: no model of this kind at"):
-            Teacher.load(
-                str(folder), LabelSpace(116, ["male", "female"]), flip_tta=False, device=torch.device("cpu"), bf16=False
-            )
+            Teacher.load(str(folder), AgeGenderConfig(), flip_tta=False, device=torch.device("cpu"), bf16=False)
 
 
 def test_what_the_caller_chooses_is_allowed(folder: Path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from model_card.card import CardError, render_card
-from model_card.run_record import license_problem, research_only_sets
+from model_card.run_record import license_problem, may_be_same, research_only_sets
 from tests.support.training_runs import arguments
 from trainer.recipe import RecipeError
 from trainer.train import main
@@ -26,6 +26,22 @@ def test_sets_for_research_only_are_found_wherever_weights_learnt(run, expected)
     assert research_only_sets(run) == expected
     run["arguments"]["license"] = "cc-by-4.0"
     assert bool(license_problem(run)) == bool(expected)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("UTKFace.tar.gz", "nu-delta/utkface", True),
+        ("FairFace-train-40k.tar.gz", "fairface", True),
+        ("APPA-REAL-train.tar.gz", "appa-real-release", True),
+        ("appa_real.zip", "APPA-REAL", True),
+        ("faces", "faces", True),
+        ("faces", "photographs", False),
+        ("UTKFace.tar.gz", "FairFace.tar.gz", False),
+    ],
+)
+def test_names_that_may_stand_for_the_same_pictures(one, other, expected):
+    assert may_be_same(one, other) == may_be_same(other, one) == expected
 
 
 def test_a_licence_that_the_sets_do_not_allow_is_refused_before_training(faces, tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 from model.errors import AgeGenderError
@@ -62,6 +63,19 @@ def test_machines_with_other_versions():
         AgeGenderError, match=r"^The machine 10\.0\.0\.2 has torch 2\.0\.0 in place of .*, code of this"
     ):
         check_versions("10.0.0.2", versions(), older)
+
+
+def test_all_code_that_workers_import_is_compared():
+    """`versions` hashes it, and is called by `check_machines` on each of them."""
+    pytest.importorskip("ray", reason="needs Ray: pip install -r requirements-scale.txt")
+    from cluster.machines import CODE
+
+    graph = grimp.build_graph("model", "model_card", "trainer", "cluster", "scoring", cache_dir=None)
+    run_there = {"cluster.machines", "cluster.trials", "scoring.cluster.stages", "scoring.cluster.attempts"}
+    imported = run_there.union(*map(graph.find_upstream_modules, run_there))
+    compared = {path.relative_to(ROOT).with_suffix("") for pattern in CODE for path in ROOT.glob(pattern)}
+    names = {".".join(path.parts).removesuffix(".__init__") for path in compared}
+    assert imported - names == set()
 
 
 def test_videos_are_left_to_one_machine(options, tmp_path):

@@ -183,9 +183,9 @@ def test_a_killed_run_resumes_without_losing_or_repeating_a_row(model: Path, tmp
     assert 3 <= len(kept) < count / 100
     (parts / ".part-000020.parquet.1").write_bytes(b"half a part")  # as a kill in the middle of a write leaves it
 
-    with pytest.raises(OutputError, match="a run with another detect"):
+    with pytest.raises(OutputError, match=r"holds a run with other settings: detect\."):
         predict(*(argument for argument in arguments if argument != "--crops"))
-    with pytest.raises(OutputError, match="a run with another input"):
+    with pytest.raises(OutputError, match=r"holds a run with other settings: input\."):
         predict(crops_listed(tmp_path, count + 1), *arguments[1:])
 
     crops_listed(tmp_path, count)

@@ -27,6 +27,15 @@ def test_options_can_be_written_as_the_trainers():
     assert read_arguments(["photos", *underscores]) == read_arguments(["photos", *hyphens])
 
 
+def test_names_and_values_keep_their_underscores():
+    options = read_arguments(["--part_size", "9", "--model=my_model", "--onnx_file", "a_b.onnx", "--", "--my_face.jpg"])
+    assert options == ScoringOptions(["--my_face.jpg"], model="my_model", onnx_file="a_b.onnx", part_size=9)
+
+
+def test_what_is_not_given_has_the_defaults_of_a_run():
+    assert read_arguments(["photos"]) == ScoringOptions(["photos"])
+
+
 def test_parts_that_are_missing_end_with_a_sentence(tmp_path: Path, monkeypatch):
     """As where somebody cleared the folder while it was filled."""
     save_tiny_model(tmp_path / "tiny")
@@ -35,7 +44,7 @@ def test_parts_that_are_missing_end_with_a_sentence(tmp_path: Path, monkeypatch)
     monkeypatch.setattr("sys.argv", ["predict", *map(str, arguments)])
     monkeypatch.setattr(Parts, "write", lambda self, part, rows: list(rows))
     monkeypatch.delitem(sys.modules, "scripts.predict")  # which is to run as the program
-    with pytest.raises(SystemExit, match=r"^OutputError: .*cannot be .* read: .*part-000000.*start the same command"):
+    with pytest.raises(SystemExit, match=r"^error: .*cannot be .* read: .*part-000000.*start the same command"):
         runpy.run_module("scripts.predict", run_name="__main__")
 
 

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from model.face_detection import YUNET_FILE, YuNetDetector
 from model.image_loading import load_rgb
 from scripts.benchmarks.demo import FACES
-from scripts.benchmarks.measuring import meanwhile
 from scripts.benchmarks.visiting import DemoEnded, picture_with_faces, running_demo
 from tests.support.demo_server import ROOT, DemoServer
 
@@ -44,14 +42,3 @@ def test_the_load_under_attack_is_one_command():
 def test_a_demo_that_cannot_start_is_an_error_with_its_reason():
     with running_demo("no/such/folder") as demo, pytest.raises(DemoEnded, match="a folder that exists, or a Hub id"):
         demo.wait_until_it_answers()
-
-
-def test_what_fails_meanwhile_is_an_error_of_the_block():
-    failing = threading.Event()
-
-    def fail() -> None:
-        failing.set()
-        raise LookupError
-
-    with pytest.raises(LookupError), meanwhile(fail):
-        assert failing.wait(30)

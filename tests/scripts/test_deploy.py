@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from demo.allowed_requests import IDLE_SECONDS
-from demo.limits import HEADER_SECONDS, KEEP_ALIVE_SECONDS, MAX_PER_CLIENT, UNREAD_SECONDS
+from demo.limits import HEADER_SECONDS, KEEP_ALIVE_SECONDS, MAX_PER_CLIENT, STALLED_SECONDS
 from model_card.space import space_files
 from tests.support import image_files
 from tests.support.nginx import NGINX, needs_nginx
@@ -108,7 +108,7 @@ def test_proxies_limit_who_sends_too_much_or_too_slowly():
         "limit_req zone=requests burst=400 nodelay;",
         f"client_header_timeout {HEADER_SECONDS:.0f}s;",
         f"client_body_timeout {IDLE_SECONDS:.0f}s;",
-        f"send_timeout {UNREAD_SECONDS:.0f}s;",
+        f"send_timeout {STALLED_SECONDS:.0f}s;",
         f"keepalive_timeout {KEEP_ALIVE_SECONDS}s;",
         "large_client_header_buffers 4 8k;",
         "client_max_body_size 2m;",

@@ -1,6 +1,8 @@
 """`scripts.deploy_space` against the loopback Hub: one commit, the files the demo needs, and a demo that runs on them."""
 
 import json
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -173,8 +175,22 @@ def test_a_static_space_serves_the_site(
     app = [CommitOperationAdd("app.py", b"")]
     api.create_commit("user/static", app, repo_type="space", commit_message="A demo")
     monkeypatch.setattr("sys.argv", command)
-    with pytest.raises(SystemExit, match="holds a demo with a server"):
+    with pytest.raises(HubError, match="holds a demo with a server"):
         scripts.deploy_space.main()
+
+
+def test_a_static_space_of_a_folder_names_it_without_its_path(
+    hub: HubServer, api: HfApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "private" / "faces"
+    shutil.copytree(ROOT / "model", folder, ignore=shutil.ignore_patterns("README.md", "figures"))
+    monkeypatch.setattr("sys.argv", ["deploy_space", "user/static", "--model", str(folder), "--static"])
+    scripts.deploy_space.main()
+    commit = hub.repository("user/static", "spaces").branches["main"]
+    assert re.fullmatch(r"Run faces, a local folder, .* begins \w{12} in the visitor's browser", commit.title)
+    assert json.loads(commit.files["manifest.json"].content)["name"] == "faces"
+    assert commit.files["model/README.md"].content == b"# faces\n"
+    assert [path for path, file in commit.files.items() if str(tmp_path).encode() in file.content] == []
 
 
 @pytest.mark.parametrize("is_static", [True, False])

@@ -1,6 +1,7 @@
 """The documents keep their promises: the tree and the commands they name are there, and what is generated is up to date."""
 
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from scripts.maintenance import fill_in
-from scripts.maintenance.update_docs import arguments_tables
+from scripts.maintenance.update_docs import arguments_tables, bring_up_to_date
 
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +74,26 @@ def test_the_readme_can_be_read_at_a_sitting():
 def test_the_arguments_of_a_training_are_up_to_date():
     text = (ROOT / "docs/training.md").read_text(encoding="utf-8")
     assert fill_in(text, {"arguments": arguments_tables()}, "docs/training.md") == text
+
+
+def test_a_block_takes_any_text_and_stays_on_its_line():
+    text = "<!-- a -->old<!-- /a --> and\n<!-- b -->\nold\n<!-- /b -->\n"
+    filled = fill_in(text, {"a": r"\g<1>", "b": r"C:\new"}, "a.md")
+    assert filled == "<!-- a -->\\g<1><!-- /a --> and\n<!-- b -->\nC:\\new\n<!-- /b -->\n"
+    with pytest.raises(ValueError, match=r"a\.md has no <!-- c --> \.\.\. <!-- /c -->"):
+        fill_in(text, {"c": ""}, "a.md")
+
+
+def test_a_check_writes_no_document(tmp_path):
+    document = tmp_path / "a.md"
+    document.write_text("<!-- a -->old<!-- /a -->\n")
+    os.utime(document, (0, 0))
+    bring_up_to_date(document, {"a": "old"}, check=True)
+    with pytest.raises(SystemExit, match=r"a\.md is out of date"):
+        bring_up_to_date(document, {"a": "new"}, check=True)
+    assert document.stat().st_mtime == 0
+    bring_up_to_date(document, {"a": "new"}, check=False)
+    assert document.read_text() == "<!-- a -->new<!-- /a -->\n"
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from datasets.exceptions import DatasetGenerationError
 
 from trainer.data import DatasetError
-from trainer.data.checked_tables import load_checked
+from trainer.data.checked_loading import load_checked
 
 
 MANY = 100 * 2**20  # bytes of zeros, of which a compressed file keeps few

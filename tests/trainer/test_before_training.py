@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from filelock import FileLock
 from huggingface_hub import HfApi
 
@@ -13,6 +15,7 @@ from model.errors import AgeGenderError
 from tests.support.hub_server import HubServer
 from tests.support.training_runs import SMOKE, arguments
 from trainer.arguments import Arguments
+from trainer.run_record import describe_hardware, describe_start
 from trainer.train import main
 
 
@@ -70,6 +73,42 @@ def test_nothing_is_created_before_training(asked_hub, tmp_path, repo_id):
     assert not any(method != "GET" for method, path in asked_hub.requests[2:])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sharded", "message"),
+    [
+        (["--gender_loss_weight", "-1"], False, "Expected gender_loss_weight from 0 to 1,000,000; got -1"),
+        (["--gender_label_smoothing", "3"], False, "Expected gender_label_smoothing from 0 to 1; got 3"),
+        (["--head_dropout", "1.5"], False, "Expected head_dropout from 0 to 1; got 1.5"),
+        (["--age_ranges", "0-17", "30+"], False, "18"),
+        (
+            ["--muon", "true", "--optim", "sgd"],
+            False,
+            "muon: true expects AdamW for the other parameters, got optim: sgd",
+        ),
+        (
+            ["--early_stopping_patience", "2", "--load_best_model_at_end", "false"],
+            False,
+            "early_stopping_patience needs load_best_model_at_end",
+        ),
+        (["--ema_decay", "0.9"], True, "ema_decay and embeddings do not go with FSDP"),
+    ],
+)
+@pytest.mark.parametrize("finetunes", [False, True])
+def test_values_that_cannot_be_learnt_with(
+    saved_tiny_model, tmp_path, monkeypatch, overrides, sharded, message, finetunes
+):
+    if finetunes:
+        recipe = tmp_path / "recipe.yaml"
+        values = yaml.safe_load(Path(SMOKE).read_text())
+        del values["backbone_config"]
+        recipe.write_text(yaml.safe_dump(values | {"finetune_from": str(saved_tiny_model)}))
+        monkeypatch.setattr("tests.trainer.test_before_training.SMOKE", str(recipe))
+    if sharded:
+        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as accelerate launch does
+    with pytest.raises(AgeGenderError, match=message):
+        start(tmp_path, *overrides)
+
+
 @pytest.mark.parametrize("output_dir", [".", "..", "run/..", "/"])
 def test_an_output_folder_that_is_not_for_this_run_alone(tmp_path, output_dir):
     with pytest.raises(
@@ -98,6 +137,34 @@ def test_a_batch_that_all_training_faces_do_not_fill(few_faces, tmp_path):
     ):
         main(arguments(few_faces, tmp_path / "run", *batch))
     assert not (tmp_path / "run.checkpoints").exists()
+
+
+def test_models_that_a_run_learns_from_are_named_without_their_path(saved_tiny_model, tmp_path, monkeypatch):
+    recipe = tmp_path / "private.yaml"
+    recipe.write_text(f"finetune_from: {saved_tiny_model}\ndataset: faces")
+    words = [
+        str(recipe),
+        "--finetune_from",
+        str(saved_tiny_model),
+        "--resume_from_checkpoint",
+        str(tmp_path / "checkpoint-1"),
+    ]
+    monkeypatch.setattr("sys.argv", ["train.py", *words])
+    args = Arguments.parse(words)
+    start = describe_start(recipe, args.training.device, args.paths, None, [])
+    assert str(tmp_path) not in start["command"] + start["recipe"]
+    assert str(saved_tiny_model.parent) not in start["command"]
+    assert "private.yaml --finetune_from tiny --resume_from_checkpoint checkpoint-1" in start["command"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_device_that_trains_is_recorded(monkeypatch, device):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "a large one")
+    hardware = describe_hardware(torch.device(device))
+    expected = ("cuda", "a large one", 4) if device == "cuda" else ("cpu", None, 0)
+    assert (hardware["device"], hardware["gpu"], hardware["gpus"]) == expected
 
 
 def test_further_sets_inherit_how_this_machine_reads_them():

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from PIL import Image
 from transformers import (
     AutoConfig,
@@ -18,7 +19,7 @@ from transformers import (
 from model.configuration_age_gender import AgeGenderConfig
 from model.modeling_age_gender import AgeGenderModel
 from tests.model.test_modeling import BACKBONES
-from trainer.build_model import age_class_weights, build_model, check_model
+from trainer.build_model import age_class_weights, build_model, build_model_for, check_model
 from trainer.model_arguments import ModelArguments, read_backbone_config
 from trainer.publishing import save_model_folder
 from trainer.recipe import RecipeError
@@ -42,6 +43,16 @@ def test_rare_ages_weigh_more(kind, ratio):
     assert weights.shape == (117,)
     assert weights[0] / weights[116] == pytest.approx(ratio)
     assert weights[ages[ages >= 0]].mean() == pytest.approx(1)
+
+
+def test_ages_of_all_sets_and_of_ranges_are_weighted():
+    exact = Dataset.from_dict({"age": [5] * 10 + [40] * 30})
+    ranges = {"age": [-100] * 67, "age_low": [20] * 60 + [-100] * 7, "age_high": [29] * 60 + [-100] * 7}
+    args = ModelArguments(
+        backbone_config=TINY_VIT, image_size=32, age_ranges=["0-17", "18+"], age_class_weights="balanced"
+    )
+    model, _ = build_model_for(args, [exact, Dataset.from_dict(ranges)])
+    assert model.config.age_weights[0] / model.config.age_weights[116] == pytest.approx(9)
 
 
 def test_build_model_from_scratch():

@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.support.training_runs import EVERY_FIVE_STEPS, arguments, losses, record_of
-from trainer.checkpointing import AVERAGE_FILE, WeightAverage
 from trainer.checkpoints import CheckpointError
 from trainer.recipe import RecipeError
 from trainer.train import main
+from trainer.weight_average import AVERAGE_FILE, WeightAverage
 
 
 pytestmark = pytest.mark.usefixtures("single_thread")

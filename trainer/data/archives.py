@@ -68,7 +68,7 @@ def open_archive(path: Path) -> Iterator[tuple[str, Callable[[], Member]]]:
         DatasetError: as `read_archive`; the returned function raises it too.
     """
     entries = _zip_entries if path.name.lower().endswith(".zip") else _tar_entries
-    budget = path.stat().st_size * MAX_EXPANSION + SPARE_BYTES
+    budget = budget_bytes(path.stat().st_size)
     with _damage_as_dataset_error(path):
         for name, size, is_file, read in entries(path):
             budget -= size
@@ -91,7 +91,7 @@ def read_tar(name: str, file: IO[bytes]) -> Iterator[Member]:
     ):
         for info in archive:
             expanded += info.size
-            if expanded > counted.bytes_read * MAX_EXPANSION + SPARE_BYTES:
+            if expanded > budget_bytes(counted.bytes_read):
                 raise _expands(name)
             if not info.isdir():
                 read = partial(_read_tar_member, archive, info)
@@ -106,8 +106,13 @@ def check_zip(path: Path) -> None:
         DatasetError: as `read_archive`; or it is an archive of another kind, whatever its name says.
     """
     with _damage_as_dataset_error(path):
-        if sum(size for _, size, _, _ in _zip_entries(path)) > path.stat().st_size * MAX_EXPANSION + SPARE_BYTES:
+        if sum(size for _, size, _, _ in _zip_entries(path)) > budget_bytes(path.stat().st_size):
             raise _expands(path)
+
+
+def budget_bytes(size: int) -> int:
+    """What a file of `size` bytes may become when it is unpacked."""
+    return size * MAX_EXPANSION + SPARE_BYTES
 
 
 def _expands(path: Path | str) -> DatasetError:

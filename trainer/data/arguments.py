@@ -125,6 +125,8 @@ class DataArguments:
             )
         if bool(self.birth_column) != bool(self.photo_column):
             raise DatasetError("An age needs both dates: give birth_column and photo_column, or neither.")
+        if self.fold and self.folds is None:
+            raise DatasetError("fold needs folds, the number of folds.")
         if self.folds is not None and not (self.folds >= 3 and 0 <= self.fold < self.folds):
             raise DatasetError(
                 f"Expected 3 folds or more and a fold from 0 to folds - 1, got {self.folds}, {self.fold}."

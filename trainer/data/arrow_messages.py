@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trainer.data import DatasetError
-from trainer.data.table_limits import VALUE_BYTES, check_claimed_rows, expands, most_bytes, read_at
+from trainer.data.archives import budget_bytes
+from trainer.data.table_limits import VALUE_BYTES, check_claimed_rows, expands, read_at
 
 
 MAGIC = b"ARROW1"  # around the messages in a file that is no stream
@@ -73,7 +74,7 @@ class _CheckedMessages(io.RawIOBase):
     def count(self, more: int) -> None:
         """Raises `DatasetError` where the file becomes too many bytes."""
         self._bytes += more
-        if self._bytes > most_bytes(self._size):
+        if self._bytes > budget_bytes(self._size):
             raise expands(self._name, self._size, self._bytes)
 
     def _next_message(self) -> bool:

@@ -13,12 +13,14 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from model_card.run_record import known_sets
 from trainer.data.arguments import DataArguments
 from trainer.data.labels import GENDERS, UNKNOWN, UNKNOWN_RACE
-from trainer.data.report import AGE_RANGES, RACE_ORDER, age_range_index
+from trainer.data.report import AGE_RANGES, RACE_ORDER
 from trainer.data.rows import CROP_SIDE
-from trainer.data.splits import SPLITS
+from trainer.data.splits import SPLITS, age_strata
 from trainer.plotting import BLUE, GREY, ORANGE, save_figures
+from trainer.recipe import as_flags
 from trainer.run_record import public_name
 
 
@@ -41,7 +43,7 @@ def render_data_card(
         repo_id: user/dataset on the Hub, if it is pushed.
     """
     source = public_name(data_args.dataset)
-    is_utkface = "utkface" in source.lower()
+    is_utkface = "UTKFace" in known_sets(source)
     card_data = DatasetCardData(
         pretty_name=f"{source}, cleaned and split without leaks",
         task_categories=["image-classification"],
@@ -114,10 +116,8 @@ def preparation_command(data_args: DataArguments, seed: int) -> str:
     }
     if data_args.manifest:
         changed["manifest"] = Path(data_args.manifest).name
-    words = ["--dataset", public_name(data_args.dataset), "--seed", seed]
-    for name, value in changed.items():
-        words += [f"--{name}", *(value if isinstance(value, (list, tuple)) else [value])]
-    return shlex.join(["python", "-m", "scripts.prepare_data", *(_one_line(str(word)) for word in words)])
+    flags = as_flags({"dataset": public_name(data_args.dataset), "seed": seed} | changed)
+    return shlex.join(["python", "-m", "scripts.prepare_data", *map(_one_line, flags)])
 
 
 def draw_data_figures(manifest: pd.DataFrame, folder: Path) -> list[Path]:
@@ -155,7 +155,7 @@ def _draw_ages(kept: pd.DataFrame) -> Figure:
 def _draw_races_by_age(kept: pd.DataFrame) -> Figure:
     """Heat map of race by age range: how many pictures each cell has."""
     counts = np.zeros((len(RACE_ORDER), len(AGE_RANGES)), int)
-    for race, cell in zip(kept["race"], age_range_index(kept), strict=True):
+    for race, cell in zip(kept["race"], age_strata(kept), strict=True):
         if cell >= 0:
             counts[RACE_ORDER.index(race), cell] += 1
     figure, axes = _new_figure("Age range (years)", "", (8, 3.5))

@@ -103,7 +103,7 @@ def labels_from_values(
         race_words: lower-case word -> one of RACES.
         birth, photo: year, or date as 1981-05-05, of birth and of the photo, from which an unknown age is computed.
     """
-    low, high, problem = _age_bounds(_word(age))
+    low, high, problem = _parse_age(_word(age))
     if not problem and low == UNKNOWN and _word(birth) and _word(photo):
         low, high, problem = _age_between(_word(birth), _word(photo))
     if problem:
@@ -166,7 +166,7 @@ def _unknown_gender(word: str, gender_words: Mapping[str, str]) -> str:
     return f"unknown gender: {word!r}, expected one of {', '.join(gender_words)}"
 
 
-def _age_bounds(text: str) -> tuple[int, int, str]:
+def _parse_age(text: str) -> tuple[int, int, str]:
     """(low, high, problem): first and last year, -100 where unknown, and why the text is no age ("" if it is one)."""
     if not text:
         return UNKNOWN, UNKNOWN, ""
@@ -195,7 +195,7 @@ def _age_bounds(text: str) -> tuple[int, int, str]:
 
 
 def _age_between(birth: str, photo: str) -> tuple[int, int, str]:
-    """As `_age_bounds`, from dates or years of birth and photo.
+    """As `_parse_age`, from dates or years of birth and photo.
 
     A photo of which only the year is known counts as taken in the middle of it, as IMDB-WIKI's authors have it. Two years
     leave two ages, as a range.

@@ -108,14 +108,14 @@ class TrainingFaces(NamedTuple):
     train: the decoded training faces of all sets, each as often as its `repeat` says, with the columns of
         `trainer.data.transforms.decode_faces`.
     validation: the decoded validation faces of every set, the first one's first.
-    trained_on: the faces of `train` before they were decoded, in the same order, in one or more parts.
+    train_rows: the faces of `train` before they were decoded, in the same order, in one or more parts.
     """
 
     splits: DatasetDict | IterableDatasetDict
     other_sets: list[DatasetDict]
     train: Dataset | IterableDataset
     validation: list[Dataset | IterableDataset]
-    trained_on: list[Dataset | IterableDataset]
+    train_rows: list[Dataset | IterableDataset]
 
 
 def load_sets(data: DataArguments, mixture: MixtureArguments, seed: int) -> list[Any]:
@@ -152,7 +152,7 @@ def decode_sets(
         other_sets=others,
         train=mix_training_faces(mixture, [one["train"] for one in decoded]),
         validation=[one["validation"] for one in decoded],
-        trained_on=[faces for faces, times in zip(train, mixture.repeats, strict=True) for _ in range(times)],
+        train_rows=[faces for faces, times in zip(train, mixture.repeats, strict=True) for _ in range(times)],
     )
 
 

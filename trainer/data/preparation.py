@@ -8,11 +8,11 @@ from typing import Any
 
 from datasets import DatasetDict, Image
 from datasets.table import embed_table_storage
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from tqdm.auto import tqdm
 
-from model_card.hub_checks import HubError, check_name, check_signed_in, hub_errors
+from model_card.hub_checks import HubError, check_name, check_signed_in, commit_files, hub_errors
 from model_card.output_files import only_writer
 from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
@@ -153,15 +153,6 @@ def push(folder: Path, repo_id: str, public: bool) -> None:
         api.create_repo(repo_id, repo_type="dataset", private=not public, exist_ok=True)
         files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         there = [file.rfilename for file in api.dataset_info(repo_id).siblings or []]
-        stale = [path for path in there if path.startswith(("data/", "figures/")) and path not in files]
-        # Not upload_folder: with Xet it commits in batches, so a reader could load half of a new set and half of an old one.
-        commit = api.create_commit(
-            repo_id,
-            [
-                *(CommitOperationAdd(path, file) for path, file in files.items()),
-                *(CommitOperationDelete(path) for path in stale),
-            ],
-            repo_type="dataset",
-            commit_message=f"Upload {folder.name}",
-        )
+        stale = [path for path in there if path.startswith(("data/", "figures/"))]
+        commit = commit_files(api, repo_id, files, stale, f"Upload {folder.name}", repo_type="dataset")
     print(f"Pushed to {commit.repo_url}")

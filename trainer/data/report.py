@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from model.configuration_age_gender import RANGE_SETS
 from trainer.data.labels import GENDERS, RACES, UNKNOWN, UNKNOWN_RACE
 from trainer.data.manifest import face_features
-from trainer.data.splits import AGE_STRATA, SPLITS
+from trainer.data.splits import SPLITS, age_strata
 from trainer.evaluation.predictions import Bootstrap, mean_of
 
 
-AGE_RANGES = [f"{low}-{high - 1}" for low, high in zip((0, *AGE_STRATA[:-1]), AGE_STRATA, strict=True)] + [
-    f"{AGE_STRATA[-1]}+"
-]
+AGE_RANGES = RANGE_SETS["FairFace-9"].split(", ")  # those of AGE_STRATA
 RACE_ORDER = [*RACES, UNKNOWN_RACE]
 
 
@@ -48,7 +47,7 @@ def describe_data(manifest: pd.DataFrame) -> dict[str, Any]:
             "race": int((kept["race"] == UNKNOWN_RACE).sum()),
         },
         "by_split": {
-            "age range": count_by_split(kept, [[*AGE_RANGES, "unknown"][index] for index in age_range_index(kept)]),
+            "age range": count_by_split(kept, [[*AGE_RANGES, "unknown"][index] for index in age_strata(kept)]),
             "gender": count_by_split(kept, gender_names(kept)),
             "race": count_by_split(kept, kept["race"]),
         },
@@ -59,19 +58,13 @@ def describe_data(manifest: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def age_range_index(table: pd.DataFrame) -> np.ndarray:
-    """(N,) index into AGE_RANGES of each row's age, or of the middle of its age range; -1 where unknown."""
-    middle = (table["age_low"].to_numpy() + table["age_high"].to_numpy()) / 2
-    return np.where(table["age_low"] == UNKNOWN, -1, np.searchsorted(AGE_STRATA, middle, side="right"))
-
-
 def gender_names(table: pd.DataFrame) -> pd.Series:
     return table["gender"].map(lambda code: "unknown" if code == UNKNOWN else GENDERS[code])
 
 
 def count_cells(kept: pd.DataFrame) -> list[dict[str, Any]]:
     """One row for each race and gender that occurs: how many pictures of each age range."""
-    genders, ranges = gender_names(kept), age_range_index(kept)
+    genders, ranges = gender_names(kept), age_strata(kept)
     rows = []
     for race in RACE_ORDER:
         for gender in (*GENDERS, "unknown"):

@@ -30,15 +30,10 @@ from model.errors import AgeGenderError
 from trainer.data import DatasetError
 from trainer.data.archives import is_archive
 from trainer.data.arguments import DataArguments
-from trainer.data.checked_tables import (
-    folders_of_set,
-    load_checked,
-    own_pictures,
-    rows_without_picture,
-    with_own_pictures,
-)
+from trainer.data.checked_loading import load_checked
 from trainer.data.file_sources import read_files
 from trainer.data.labels import FaceLabels
+from trainer.data.own_pictures import folders_of_set, own_pictures, rows_without_picture, with_own_pictures
 from trainer.data.rows import EXPECTED, FEATURES, NO_PICTURE, ROW_FEATURES
 from trainer.data.splits import SPLITS
 from trainer.data.tables import Columns

@@ -76,20 +76,17 @@ def shuffle_key(content: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}:{content}".encode()).hexdigest()
 
 
-def stratum(age_low: int, age_high: int, gender: int) -> tuple[int, int]:
-    """(age range, gender) of a face: an index into the ranges of AGE_STRATA, -1 for an unknown age, and -100, 0 or 1.
-
-    A range of ages counts where its middle lies.
-    """
-    middle = (age_low + age_high) / 2
-    return (int(np.searchsorted(AGE_STRATA, middle, side="right")) if age_low >= 0 else -1, int(gender))
+def age_strata(faces: pd.DataFrame) -> np.ndarray:
+    """(N,) index into the ranges of AGE_STRATA of each row's age, or of the middle of its age range; -1 where unknown."""
+    low, high = faces["age_low"].to_numpy(), faces["age_high"].to_numpy()
+    return np.where(low >= 0, np.searchsorted(AGE_STRATA, (low + high) / 2, side="right"), -1)
 
 
 def split_faces(table: pd.DataFrame, args: DataArguments, seed: int) -> list[str]:
     """The split of each kept row of a manifest (see trainer.data.manifest), stratified by age range and gender."""
     contents = content_keys(table)
     faces = table[table["kept"]]
-    strata = [stratum(*cell) for cell in zip(faces["age_low"], faces["age_high"], faces["gender"], strict=True)]
+    strata = list(zip(age_strata(faces).tolist(), faces["gender"].tolist(), strict=True))
     return split_names(
         contents.tolist(), strata, seed, args.validation_fraction, args.test_fraction, args.folds, args.fold
     )

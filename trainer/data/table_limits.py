@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer.data import DatasetError
-from trainer.data.archives import MAX_EXPANSION, SPARE_BYTES
+from trainer.data.archives import budget_bytes
 
 
 MAX_COLUMNS = 1000
@@ -71,9 +71,9 @@ def check_parquet(path: Path, metadata: pq.FileMetaData) -> None:
 
 def check_parquet_pages(name: str, metadata: pq.FileMetaData, size: int, read: ReadAt) -> None:
     """As `check_parquet`, for a file of `size` bytes wherever it lies."""
-    most = check_footer(name, metadata, size)
+    budget = check_footer(name, metadata, size)
     for index in range(metadata.num_row_groups):
-        most -= check_row_group(name, read, metadata.row_group(index), size, most)
+        budget -= check_row_group(name, read, metadata.row_group(index), size, budget)
 
 
 def read_at(file: Any, place: int, length: int) -> bytes:
@@ -89,24 +89,24 @@ def check_footer(name: str, metadata: pq.FileMetaData, size: int) -> int:
         size: of the file, in bytes.
 
     Returns:
-        The most bytes that its pages may become.
+        The bytes that its pages may become at most.
 
     Raises:
         DatasetError: the footer claims more.
     """
     check_claimed_rows(name, metadata.num_rows, size)
-    most = most_bytes(size)
+    budget = budget_bytes(size)
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     claimed = sum(group.column(index).total_uncompressed_size for group in groups for index in range(group.num_columns))
-    if claimed > most:
+    if claimed > budget:
         raise expands(name, size, claimed)
-    return most
+    return budget
 
 
-def check_row_group(name: str, read: ReadAt, group: pq.RowGroupMetaData, size: int, most: int) -> int:
+def check_row_group(name: str, read: ReadAt, group: pq.RowGroupMetaData, size: int, budget: int) -> int:
     """The bytes that a row group becomes. Raises `DatasetError` where they are more than `most`."""
-    expanded = expanded_bytes(read, group, most)
-    if expanded > most:
+    expanded = expanded_bytes(read, group, budget)
+    if expanded > budget:
         raise expands(name, size, expanded)
     return expanded
 
@@ -115,11 +115,6 @@ def check_claimed_rows(name: str, rows: int, size: int) -> None:
     """Raises `DatasetError` where a file of `size` bytes claims more rows than that."""
     if rows > size:
         raise DatasetError(f"{name} claims {rows:,} rows in {size:,} bytes: it is damaged.")
-
-
-def most_bytes(size: int) -> int:
-    """That a file of `size` bytes may become."""
-    return size * MAX_EXPANSION + SPARE_BYTES
 
 
 def expands(name: str, size: int, expanded: int) -> DatasetError:
@@ -133,19 +128,19 @@ class _DamagedPageError(ValueError):
     """Arrow cannot read this page either, nor those behind it."""
 
 
-def expanded_bytes(read_at: ReadAt, group: pq.RowGroupMetaData, most: int) -> int:
+def expanded_bytes(read_at: ReadAt, group: pq.RowGroupMetaData, budget: int) -> int:
     """Bytes that a row group needs in memory; counting ends where they are more than `most`, and a column at a damaged page."""
     total = 0
     for index in range(group.num_columns):
         with suppress(_DamagedPageError):
-            for size in _column_bytes(read_at, group.column(index), most):
+            for size in _column_bytes(read_at, group.column(index), budget):
                 total += size
-                if total > most:
+                if total > budget:
                     return total
     return total
 
 
-def _column_bytes(read_at: ReadAt, column: pq.ColumnChunkMetaData, most: int) -> Iterator[int]:
+def _column_bytes(read_at: ReadAt, column: pq.ColumnChunkMetaData, budget: int) -> Iterator[int]:
     """Bytes of each page."""
     place = column.data_page_offset
     if column.has_dictionary_page and column.dictionary_page_offset:
@@ -161,7 +156,9 @@ def _column_bytes(read_at: ReadAt, column: pq.ColumnChunkMetaData, most: int) ->
         yield unpacked + VALUE_BYTES * (values + _number_in(dictionary, 1, 0))
         if column.physical_type == "BYTE_ARRAY":
             if _number_in(header, 1) == DICTIONARY_PAGE:
-                longest = max(longest, _longest_value(read_at(start, packed), column.compression, min(unpacked, most)))
+                longest = max(
+                    longest, _longest_value(read_at(start, packed), column.compression, min(unpacked, budget))
+                )
             elif encoding in DICTIONARY_ENCODINGS:
                 yield values * longest
             elif encoding == SHARED_PREFIX:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict, Features, IterableDatasetDict, Value
+from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 from torch import nn
 from torch.nn import functional as F
 
@@ -181,6 +181,14 @@ def collate_faces(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 def _age_bounds(row: dict[str, Any]) -> tuple[int, int]:
     return (row["age"], row["age"]) if row["age"] >= 0 else (row["age_low"], row["age_high"])
+
+
+def age_bounds(faces: Dataset | IterableDataset) -> np.ndarray:
+    """(N, 2) inclusive years of each face's age: the exact age twice where it is known, -100 where nothing is."""
+    columns = [name for name in ("age", "age_low", "age_high") if name in faces.column_names]
+    labels = {name: np.array(list(faces.select_columns(columns)[name])) for name in columns}
+    bounds = (labels.get(name, labels["age"]) for name in ("age_low", "age_high"))
+    return np.stack([np.where(labels["age"] >= 0, labels["age"], years) for years in bounds], axis=1)
 
 
 class BatchTransform(nn.Module):

@@ -15,10 +15,10 @@ from trainer.data.transforms import collate_faces
 from trainer.distillation.embeddings import read_embeddings
 from trainer.distillation.teachers import (
     SUFFIX,
-    LabelSpace,
     SoftPredictions,
     SoftTargets,
     Teacher,
+    check_same_labels,
     mean_predictions,
     split_revision,
 )
@@ -34,16 +34,19 @@ class DistillationArguments:
     teachers: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Trained models: folders, Hub ids or Hub ids@revision, which look at each varied crop as the student "
-            "does; or .npz files of scripts.write_soft_targets, with one prediction for each picture. Several are "
+            "help": "Trained models: folders, Hub ids or Hub ids@revision, which predict for the same augmented crops "
+            "as the student; or .npz files of scripts.write_soft_targets, with one prediction for each picture. Several are "
             "averaged."
         },
     )
     teacher_flip_tta: bool = field(
-        default=True, metadata={"help": "Average each teacher over a crop and its mirror image; files have it in them."}
+        default=True,
+        metadata={
+            "help": "Horizontal-flip test-time augmentation of the teachers. Files of soft targets already include it."
+        },
     )
     distillation_weight: float = field(
-        default=0.5, metadata={"help": "Share of the teachers in the loss, 0 to 1; the labels have the rest."}
+        default=0.5, metadata={"help": "Weight of the teachers' loss, 0 to 1; the losses of the labels get the rest."}
     )
     distillation_temperature: float = field(
         default=1.0, metadata={"help": "Above 1, what teachers hold for less likely counts more (Hinton et al., 2015)."}
@@ -173,14 +176,13 @@ class Distillation:
         self.weight, self.temperature = args.distillation_weight, args.distillation_temperature
         self.gender_loss_weight = config.gender_loss_weight
         self.bf16 = bf16
-        labels = LabelSpace(config.max_age, list(config.gender_names))
         self.names = args.models
         self.teachers = [
-            Teacher.load(name, labels, flip_tta=args.teacher_flip_tta, device=device, bf16=bf16) for name in self.names
+            Teacher.load(name, config, flip_tta=args.teacher_flip_tta, device=device, bf16=bf16) for name in self.names
         ]
         self.soft_targets = [(path, SoftTargets.load(path)) for path in args.files]
         for path, soft in self.soft_targets:
-            labels.check(path, soft.age_probs.shape[1] - 1, soft.gender_names)
+            check_same_labels(path, soft.age_probs.shape[1] - 1, soft.gender_names, config)
         self.file_share = len(args.files) / max(len(args.teachers or ()), 1)
 
     def describe_teachers(self) -> list[dict[str, Any]]:
@@ -193,7 +195,7 @@ class Distillation:
         return models + [teacher for _, soft in self.soft_targets for teacher in soft.teachers]
 
     def view_size(self, size: int) -> int:
-        """Side in pixels at which a crop is varied, so that student (`size`) and teachers see the same."""
+        """Side in pixels at which a crop is augmented, so that student (`size`) and teachers see the same."""
         return max([size, *(teacher.image_size for teacher in self.teachers)])
 
     def predict(self, images: torch.Tensor, from_files: SoftPredictions | None) -> SoftPredictions:

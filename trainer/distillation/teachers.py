@@ -31,30 +31,25 @@ class SoftPredictions(NamedTuple):
     gender_probs: torch.Tensor
 
 
-class LabelSpace(NamedTuple):
-    """The years, 0 to `max_age`, and the genders that a student learns."""
+def check_same_labels(teacher: str, max_age: int, gender_names: Sequence[str], student: AgeGenderConfig) -> None:
+    """
+    Args:
+        teacher: for error messages.
+        max_age, gender_names: of the teacher.
 
-    max_age: int
-    gender_names: list[str]
-
-    def check(self, teacher: str, max_age: int, gender_names: Sequence[str]) -> None:
-        """
-        Args:
-            teacher: for error messages.
-
-        Raises:
-            RecipeError: the teacher predicts other years or genders.
-        """
-        if max_age != self.max_age:
-            raise RecipeError(
-                f"teachers: {teacher} knows the years 0 to {max_age}, the student learns 0 to {self.max_age}. Both need the "
-                "same max_age."
-            )
-        if list(gender_names) != self.gender_names:
-            raise RecipeError(
-                f"teachers: the genders of {teacher} are {', '.join(gender_names)}, those of the student "
-                f"{', '.join(self.gender_names)}. Both need the same, in the same order."
-            )
+    Raises:
+        RecipeError: the teacher predicts other years or genders than the student learns.
+    """
+    if max_age != student.max_age:
+        raise RecipeError(
+            f"teachers: {teacher} knows the years 0 to {max_age}, the student learns 0 to {student.max_age}. Both need the "
+            "same max_age."
+        )
+    if list(gender_names) != list(student.gender_names):
+        raise RecipeError(
+            f"teachers: the genders of {teacher} are {', '.join(gender_names)}, those of the student "
+            f"{', '.join(student.gender_names)}. Both need the same, in the same order."
+        )
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
@@ -74,10 +69,13 @@ class Teacher:
         self.mean, self.std = (torch.tensor(values, device=model.device).view(3, 1, 1) for values in (mean, std))
 
     @classmethod
-    def load(cls, name: str, label_space: LabelSpace, *, flip_tta: bool, device: torch.device, bf16: bool) -> "Teacher":
+    def load(
+        cls, name: str, student: AgeGenderConfig, *, flip_tta: bool, device: torch.device, bf16: bool
+    ) -> "Teacher":
         """
         Args:
             name: folder, Hub id, or Hub id@revision.
+            student: the configuration of the model that learns from it.
             flip_tta: average over a crop and its flip.
             bf16: whether it will compute in bf16.
 
@@ -97,7 +95,7 @@ class Teacher:
         except OSError as error:  # ModelFileError is one
             raise RecipeError(f"teachers: no model of this kind at {name}: {error}") from error
         config = model.config
-        label_space.check(name, config.max_age, config.gender_names)
+        check_same_labels(name, config.max_age, config.gender_names, student)
         config.flip_tta = flip_tta
         suit_cpu(model, device, bf16)
         return cls(model.to(device), processor.image_mean, processor.image_std)

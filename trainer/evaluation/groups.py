@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from model.configuration_age_gender import age_range_label, parse_age_ranges
+from model.configuration_age_gender import MAX_AGE, age_range_label, parse_age_ranges
 from model.losses_age_gender import IGNORE_INDEX
 from model_card.metrics_text import Score
 from trainer.data.labels import UNKNOWN_RACE
@@ -91,7 +91,8 @@ def _members(factors: dict[str, tuple[Sequence[str], np.ndarray]], group: dict[s
 def _factors(evaluation: Evaluation) -> dict[str, tuple[Sequence[str], np.ndarray]]:
     """For race, gender and age: the names of the groups in order, and the (N,) group of each face, or "unknown"."""
     predictions, config = evaluation.predictions, evaluation.config
-    ranges = parse_age_ranges(CELL_AGES, config.max_age)
+    ranges = parse_age_ranges(CELL_AGES, max(MAX_AGE, config.max_age))
+    ranges = [[low, min(high, config.max_age)] for low, high in ranges if low <= config.max_age]
     age_names = [age_range_label(low, high, config.max_age) for low, high in ranges]
     return {
         "race": (sorted(set(predictions.races.tolist()) - {UNKNOWN_RACE}), predictions.races),

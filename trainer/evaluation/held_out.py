@@ -1,5 +1,6 @@
 """Load faces to evaluate a model on, and refuse those that it may have been trained on."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from model.errors import AgeGenderError
 from model_card.run_record import RUN_RECORD, may_be_same, read_run_record, trained_on_other_splits
 from trainer.data.arguments import DataArguments
 from trainer.data.loading import load_faces, load_whole_set
+from trainer.recipe import as_flags
 from trainer.run_record import describe_splits, public_name
 
 
@@ -70,10 +72,11 @@ def check_held_out(splits: DatasetDict, data_args: DataArguments, run: dict[str,
         return
     used = {name: run["arguments"][name] for name in vars(data_args) if name in run["arguments"]}
     differing = {name: value for name, value in used.items() if getattr(data_args, name) != value}
-    hint = " ".join(f"--{name} {value}" for name, value in differing.items() if value is not None)
+    hints = [shlex.join(as_flags(differing)), *(f"no --{name}" for name, value in differing.items() if value is None)]
+    hint = ", ".join(filter(None, hints)) or "those of its manifest (--manifest)"
     raise EvaluationError(
         "This model was trained on other splits: these pictures may be among its training pictures. Name a set that it was "
-        f"not trained on with --external, or give the splits of its run: {hint or 'those of its manifest (--manifest)'}."
+        f"not trained on with --external, or give the splits of its run: {hint}."
     )
 
 
@@ -84,12 +87,15 @@ def check_external(splits: DatasetDict, data_args: DataArguments, split: str, ru
         EvaluationError: it may have been trained on these pictures or some of them.
     """
     dataset = public_name(data_args.dataset)
-    rename = f"If these are other pictures than those of {{}}, rename {dataset}."
+
+    def rename(known: str) -> str:
+        return f"If these are other pictures than those of {known}, rename {dataset}."
+
     before = next((known for known in trained_on_other_splits(run) if may_be_same(known, dataset)), None)
     if before:
         raise EvaluationError(
             f"The model that this one was fine-tuned from, or a teacher, had been trained on {before}, in other splits. "
-            + rename.format(before)
+            + rename(before)
         )
     described = zip(run["data"].get("also_trained_on") or (), run["arguments"].get("also_train_on") or (), strict=True)
     others = [(other, arguments) for other, arguments in described if may_be_same(other["dataset"], dataset)]
@@ -99,15 +105,14 @@ def check_external(splits: DatasetDict, data_args: DataArguments, split: str, ru
             return True
         other, arguments = others[0]
         used = {name: value for name, value in arguments.items() if name not in ("dataset", "repeat", "align")}
-        hint = " ".join(["--split test", *(f"--{name} {value}" for name, value in used.items())])
         raise EvaluationError(
-            f"This model was trained on {other['dataset']} too. Evaluate on what was held out of it: {hint}. "
-            + rename.format(other["dataset"])
+            f"This model was trained on {other['dataset']} too. Evaluate on what was held out of it: "
+            f"{shlex.join(as_flags({'split': 'test'} | used))}. {rename(other['dataset'])}"
         )
     own = public_name(run["arguments"]["dataset"])
     if may_be_same(own, dataset):
         raise EvaluationError(
-            f"This model was trained on {own}: evaluate on its --split test, without --external. {rename.format(own)}"
+            f"This model was trained on {own}: evaluate on its --split test, without --external. {rename(own)}"
         )
     return False
 

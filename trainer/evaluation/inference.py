@@ -84,7 +84,7 @@ def predict(
     accelerator: Accelerator,
     *,
     detect: bool = False,
-    framing: Framing | None = None,
+    framing: Framing = Framing(),
     batch_size: int = 64,
 ) -> tuple[Predictions, int]:
     """Predictions for the pictures of `faces`, and the number of pictures in which no face was found.
@@ -96,7 +96,7 @@ def predict(
         framing: a change of every picture.
         batch_size: faces in one forward pass, per process.
     """
-    crops = _FaceCrops(faces, pipe, detect, framing or Framing())
+    crops = _FaceCrops(faces, pipe, detect, framing)
     loader = accelerator.prepare(DataLoader(crops, batch_size=batch_size))
     parts = []
     for rows, found, pixel_values in tqdm(loader, desc="Predicting", disable=not accelerator.is_main_process):

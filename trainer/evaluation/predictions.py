@@ -15,6 +15,7 @@ from model.configuration_age_gender import AgeGenderConfig, age_range_label
 from model.decoding_age_gender import estimate_age, softmax
 from model.losses_age_gender import IGNORE_INDEX
 from model_card.metrics_text import Score
+from trainer.data.transforms import age_bounds
 from trainer.metrics import exact_ages
 
 
@@ -133,8 +134,9 @@ def auc_of(is_positive: np.ndarray, scores: np.ndarray) -> Statistic:
     return statistic
 
 
-def calibration_error_of(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> Statistic:
-    """Expected calibration error over equal-width bins of confidence (Guo et al., 2017)."""
+def calibration_error_of(confidence: np.ndarray, correct: np.ndarray) -> Statistic:
+    """Expected calibration error over 15 equal-width bins of confidence (Guo et al., 2017)."""
+    bins = 15
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     in_bin = bin_of[:, None] == np.arange(bins)  # (N, bins)
     gap = in_bin * (correct.astype(np.float64) - confidence)[:, None]
@@ -186,16 +188,6 @@ class Predictions:
     def select(self, faces: np.ndarray) -> "Predictions":
         """The faces of an (N,) mask."""
         return Predictions(*(getattr(self, field.name)[faces] for field in fields(self)))
-
-
-def age_bounds(faces: Dataset) -> np.ndarray:
-    """(N, 2) inclusive years of each face's age: the exact age twice where it is known, -100 where nothing is."""
-    ages = np.array(faces["age"])
-    low, high = (
-        np.where(ages == IGNORE_INDEX, np.array(faces[column]), ages) if column in faces.column_names else ages
-        for column in ("age_low", "age_high")
-    )
-    return np.stack([low, high], axis=1)
 
 
 class Evaluation:

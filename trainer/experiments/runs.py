@@ -170,7 +170,10 @@ def train_once(argv: Sequence[str], output_dir: Path) -> list[str]:
     return arguments
 
 
-def cross_validate(argv: Sequence[str], default_folds: int = 5) -> list[Run]:
+DEFAULT_FOLDS = 5
+
+
+def cross_validate(argv: Sequence[str]) -> list[Run]:
     """Train and test a recipe on each fold, so that every face is tested once. A second call repeats no finished fold.
 
     Args:
@@ -180,7 +183,7 @@ def cross_validate(argv: Sequence[str], default_folds: int = 5) -> list[Run]:
         RecipeError: an argument cannot be used, or the output holds folds with other arguments.
     """
     given = Arguments.parse(argv)
-    folds, folder = given.data.folds or default_folds, Path(given.training.output_dir)
+    folds, folder = given.data.folds or DEFAULT_FOLDS, Path(given.training.output_dir)
     of_folds = [[*argv, "--folds", str(folds), "--fold", str(fold)] for fold in range(folds)]
     start_experiment(folder, {f"{folds} folds": Arguments.parse(of_folds[0])})
     runs = []

@@ -252,13 +252,13 @@ def _trainer_of_trials(recipe: Arguments, space: SearchSpace) -> AgeGenderTraine
         raise RecipeError("A search trains without teachers and embeddings. Leave them out.")
     learns_from, _ = check_before_training(args, Path(training.output_dir))
     faces = prepare_faces(args, learns_from)
-    trainer = build_trainer(args, faces, *build_model_for(args.model, faces.splits["train"]))
+    trainer = build_trainer(args, faces, *build_model_for(args.model, faces.train_rows))
 
     def build_model_of(trial: optuna.Trial | None) -> AgeGenderModel:
         values = space.suggest(trial) if trial else {}
         trainer.batch_transform.augmentation = replace(args.augmentation, **_of(AugmentationArguments, values))
         trainer.l1_penalty = replace(args.learning, **_of(LearningArguments, values)).l1_penalty
-        return build_model_for(replace(args.model, **_of(ModelArguments, values)), faces.splits["train"])[0]
+        return build_model_for(replace(args.model, **_of(ModelArguments, values)), faces.train_rows)[0]
 
     trainer.model_init = build_model_of
     return trainer

@@ -18,6 +18,7 @@ from optuna.visualization.matplotlib import plot_slice
 from model_card.metrics_text import markdown_table
 from model_card.output_files import write_atomically
 from trainer.plotting import save
+from trainer.recipe import as_flags
 
 
 def write_trials(study: Study, argv: Sequence[str], folder: Path, metric: str) -> str:
@@ -31,8 +32,8 @@ def write_trials(study: Study, argv: Sequence[str], folder: Path, metric: str) -
     """
     text = format_trials(study, metric)
     if study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
-        best = " ".join(f"--{name} {shlex.quote(_text(value))}" for name, value in study.best_params.items())
-        text += f"\n\nTrain the best one in full: python -m trainer.train {shlex.join(argv)} {best} --output_dir {folder}/best"
+        best = [*argv, *as_flags({**study.best_params, "output_dir": f"{folder}/best"})]
+        text += f"\n\nTrain the best one in full: python -m trainer.train {shlex.join(best)}"
         save_trial_plot(study, metric, folder / "trials.png")
     write_atomically(folder / "trials.md", text + "\n")
     trials = [

@@ -157,11 +157,14 @@ def random_batches(config: AgeGenderConfig) -> Iterator[torch.Tensor]:
         yield torch.randn(count, 3, config.image_size, config.image_size, generator=generator)
 
 
-def face_batches(folder: Path, model: AgeGenderModel, faces: Dataset, batch_size: int = 64) -> Iterator[torch.Tensor]:
+BATCH = 64  # faces
+
+
+def face_batches(folder: Path, model: AgeGenderModel, faces: Dataset) -> Iterator[torch.Tensor]:
     """(B, 3, image_size, image_size) of face crops, preprocessed as the pipeline does."""
     pipe = AgeGenderPipeline(model=model, image_processor=load_image_processor(folder), device="cpu")
-    for start in range(0, len(faces), batch_size):
-        rows = faces.select(range(start, min(start + batch_size, len(faces))))
+    for start in range(0, len(faces), BATCH):
+        rows = faces.select(range(start, min(start + BATCH, len(faces))))
         yield torch.cat([pipe.preprocess(load_row_picture(row), detect=False).pixel_values for row in rows])
 
 

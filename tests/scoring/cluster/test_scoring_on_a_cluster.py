@@ -155,7 +155,7 @@ def test_the_command_is_killed_and_started_again(two_machines, server, model, fa
     kept = {path: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
     assert 1 <= len(kept) < 4
 
-    with pytest.raises(AgeGenderError, match="a run with another detect, pictures per part"):
+    with pytest.raises(AgeGenderError, match="a run with other settings: detect, pictures per part"):
         predict(*[one for one in arguments if one not in ("--crops", "--part-size", "4")], "auto")
     predict(*arguments, "auto")
     assert [row["picture"] for row in rows_of(output)] == list(range(len(FACES) + 1))

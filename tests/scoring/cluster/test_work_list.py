@@ -7,14 +7,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoring.run import ScoringOptions
+from scoring.sources import InputError
 from scoring.storage import Place
-from tests.support.faces_on_disk import as_jpeg, write_archive
+from tests.support.faces_on_disk import as_jpeg, write_archive, write_folder
 from tests.support.made_up_faces import draw_face
 
 
 pytest.importorskip("ray", reason="needs Ray: pip install -r requirements-scale.txt")
-from scoring.cluster.run import _computes_in_bf16, _inputs_to_see, _what_is_missing
-from scoring.cluster.run_folder import read_pictures, read_rows, write_work_list
+from scoring.cluster.run import _computes_in_bf16, _inputs_to_see, _list_pictures, _what_is_missing
+from scoring.cluster.run_folder import OutputFolder, read_pictures, read_rows, write_work_list
 
 
 FACES = {f"{index}.jpg": as_jpeg(draw_face(30, 0, seed=index)) for index in range(3)}
@@ -42,6 +43,17 @@ def test_a_table_that_is_damaged_after_it_was_listed_says_so_in_each_row(tmp_pat
     assert [picture.index for picture in pictures] == list(range(len(FACES)))
     for picture in pictures:
         assert "cannot be read as a parquet file" in (picture.problem or "")
+
+
+def test_what_is_skipped_is_said_beside_the_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    photos = write_folder(tmp_path / "photos", {**FACES, "notes.txt": b""})
+    output = OutputFolder(str(tmp_path / "faces"))
+    assert _list_pictures(ScoringOptions(inputs=[str(photos)]).open_sources(), output, part_size=2) == len(FACES)
+    assert capsys.readouterr() == ("", "Skipped in folders and archives: 1 .txt.\n")
+    for picture in FACES:
+        (photos / picture).unlink()
+    with pytest.raises(InputError, match=r"found none\. Skipped in folders and archives: 1 \.txt\.$"):
+        _list_pictures(ScoringOptions(inputs=[str(photos)]).open_sources(), output, part_size=2)
 
 
 def test_gpus_of_a_cluster_compute_in_bf16_where_that_is_asked_for():

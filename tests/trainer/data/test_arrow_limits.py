@@ -11,7 +11,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from tests.support.expanding_tables import NOISE, ZEROS, first_row, little_memory, refusal
 from trainer.data import DatasetError
-from trainer.data.checked_tables import load_checked
+from trainer.data.checked_loading import load_checked
 
 
 def arrow_file(

@@ -192,6 +192,7 @@ def test_streaming_needs_to_know_the_splits(arguments, folder):
         ({"validation_fraction": 0.6, "test_fraction": 0.4}, "leave something to train on, got 0.6 and 0.4"),
         ({"test_fraction": 0.0}, "must be above 0"),
         ({"folds": 2}, "Expected 3 folds or more"),
+        ({"fold": 2}, "fold needs folds, the number of folds"),
         ({"folds": 3, "validation_fraction": 0.7}, "leave nothing to train on"),
         ({"folds": 5, "manifest": "m.csv"}, "A manifest says which split each picture is in"),
         ({"streaming": True, "align": True}, "Faces of a stream cannot be aligned"),

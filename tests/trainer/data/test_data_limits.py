@@ -20,7 +20,7 @@ from tests.support.expanding_tables import MANY, NOISE, PEAK, ZEROS, little_memo
 from tests.support.faces_on_disk import face_files, write_folder
 from trainer.data import DatasetError
 from trainer.data.arguments import DataArguments
-from trainer.data.checked_tables import load_checked
+from trainer.data.checked_loading import load_checked
 from trainer.data.loading import load_faces
 from trainer.data.manifest import read_manifest
 from trainer.data.sources import read_pictures

@@ -53,7 +53,7 @@ def test_an_epoch_repeats_each_set_as_often_as_told(exact, ranged):
     faces, other = load_sets(DataArguments(dataset=str(exact)), mixture, seed=0)
     mixed_faces = decode_sets([faces, other], mixture, image_size=32, train_size=32, num_proc=None)
     train, mixed = faces["train"], mixed_faces.train
-    assert len(mixed) == 3 * len(train) + 2 * len(other["train"]) == sum(map(len, mixed_faces.trained_on))
+    assert len(mixed) == 3 * len(train) + 2 * len(other["train"]) == sum(map(len, mixed_faces.train_rows))
     assert len(mixed_faces.validation[0]) == len(faces["validation"])
 
     labels = collate_faces([mixed[0], mixed[len(mixed) - 1]])["age_labels"].tolist()

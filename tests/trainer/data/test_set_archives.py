@@ -18,7 +18,7 @@ from datasets.exceptions import DatasetGenerationError
 from model.image_loading import load_rgb
 from tests.support.faces_on_disk import face_files
 from trainer.data import DatasetError
-from trainer.data.checked_tables import load_checked
+from trainer.data.checked_loading import load_checked
 
 
 MANY = 100 * 2**20  # bytes of zeros, of which a compressed file keeps few

@@ -10,19 +10,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from model.configuration_age_gender import AgeGenderConfig
 from scripts.write_soft_targets import read_arguments, write_soft_targets
 from tests.support.tiny_model import IMAGE_SIZE, save_tiny_model
 from tests.support.training_runs import EVERY_FIVE_STEPS, UNVARIED, arguments, losses, record_of
 from trainer.build_model import make_image_processor
 from trainer.distillation.distill import soft_divergence
-from trainer.distillation.teachers import LabelSpace, SoftTargets, Teacher, mean_predictions
+from trainer.distillation.teachers import SoftTargets, Teacher, mean_predictions
 from trainer.recipe import RecipeError
 from trainer.train import main
 
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 TAUGHT = ["--distillation_weight", "0.75", "--save_total_limit", "9", *EVERY_FIVE_STEPS]
-LABEL_SPACE = LabelSpace(max_age=116, gender_names=["male", "female"])
+STUDENT = AgeGenderConfig()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_teachers_are_averaged_with_each_other_and_with_their_flips(teachers):
     torch.manual_seed(0)
     images = torch.rand(3, 3, 48, 48)
     on_cpu = {"device": torch.device("cpu"), "bf16": False}
-    loaded = [Teacher.load(name, LABEL_SPACE, flip_tta=True, **on_cpu) for name in teachers]
+    loaded = [Teacher.load(name, STUDENT, flip_tta=True, **on_cpu) for name in teachers]
     ages, genders = mean_predictions(loaded, images, bf16=False)
     expected = []
     for teacher, size in zip(loaded, (IMAGE_SIZE, 48), strict=True):

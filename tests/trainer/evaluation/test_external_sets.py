@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,6 +95,21 @@ def test_another_name_of_a_training_set_makes_it_no_external_test_set(run, data_
             EvaluationArguments(model=str(tmp_path / "run"), split="all", external="other"),
             DataArguments(dataset=str(tmp_path / "utkface-unpacked"), cache_dir=data_args.cache_dir),
         )
+
+
+def test_the_options_of_the_training_run_are_told_as_they_are_typed(run, data_args, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    record = json.loads((run / "training_run.json").read_text())
+    seen = {"dataset": data_args.dataset, "splits_sha256": "other"}
+    record["arguments"] |= {"dataset": "mine", "also_train_on": [{"dataset": "faces", "dataset_splits": ["a", "b"]}]}
+    record["data"]["also_trained_on"] = [seen | {"dataset": "faces"}]
+    (tmp_path / "run" / "training_run.json").write_text(json.dumps(record))
+    arguments = EvaluationArguments(model=str(tmp_path / "run"), external="other")
+    with pytest.raises(EvaluationError, match="held out of it: --split test --dataset_splits a b"):
+        evaluate_model(arguments, data_args)
+    few = replace(data_args, max_samples=40)
+    with pytest.raises(EvaluationError, match="give the splits of its run: no --max_samples"):
+        evaluate_model(EvaluationArguments(model=str(run)), few)
 
 
 def test_every_picture_of_an_external_test_set_counts(run, data_args, tmp_path):

@@ -65,3 +65,11 @@ def test_interval_coverage_by_age():
     assert [row["age_range"] for row in interval["by_age"]] == config.age_range_labels
     assert 1 < interval["width_years"]["value"] < 8
     assert {row["race"] for row in interval["by_race"]} == {"White", "Black"}
+
+
+def test_a_model_of_young_ages_has_groups_too():
+    faces, config = oracle(), AgeGenderConfig(max_age=50, age_ranges=[[0, 17], [18, 50]])
+    young = faces.select(faces.age_labels[:, 1] <= 50)
+    young.age_probs = young.age_probs[:, :51]
+    groups = report_scores(Evaluation(young, config, draws=50))["groups"]
+    assert [group["age"] for group in groups if group["by"] == "age"] == ["0-19", "20-39", "40+"]

@@ -1,52 +1,45 @@
-"""Load a table that somebody else wrote: its parquet and Arrow files are checked before they are unpacked, downloaded or
-streamed, and of the pictures in its rows only the set's own are read.
-
-A few kB of either may become any amount of memory. A row may name any file of this machine, or any address: `datasets` would
-read it, with the user's token, and would decode what Pillow decodes, which runs Ghostscript for EPS. So the rows stay
-undecoded, and what they name outside the set's own folder is left out.
+"""`datasets.load_dataset` of a set that somebody else wrote: its tables and archives are checked before they are unpacked,
+downloaded or streamed, since a few kB of either may become any amount of memory. The builders of `datasets` have no hook for
+that, so some of their methods are replaced.
 """
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-import datasets.config
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from datasets import (
-    Dataset,
-    DatasetDict,
-    DownloadConfig,
-    Features,
-    Image,
-    IterableDataset,
-    IterableDatasetDict,
-    load_dataset_builder,
-)
+from datasets import DatasetDict, DownloadConfig, Features, IterableDatasetDict, load_dataset_builder
 from datasets.builder import Key
 from datasets.packaged_modules.arrow.arrow import Arrow
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from datasets.packaged_modules.parquet.parquet import Parquet
 from datasets.packaged_modules.webdataset.webdataset import WebDataset
-from huggingface_hub.constants import HF_HUB_CACHE
+from datasets.utils.file_utils import ArchiveIterable, xopen
 
-from model.dataset_inputs import file_of_set
 from trainer.data import DatasetError
+from trainer.data.archives import check_zip, read_tar
 from trainer.data.arrow_messages import read_batches, read_schema
-from trainer.data.checked_archives import check_archives, open_anywhere
-from trainer.data.table_limits import check_footer, check_parquet, check_row_group, read_at
+from trainer.data.table_limits import (
+    MAX_TABLE_BYTES,
+    check_columns,
+    check_footer,
+    check_parquet,
+    check_parquet_pages,
+    check_row_group,
+    read_at,
+)
 
 
 ROWS_AT_ONCE = 100  # of a stream's row group
-ROWS_LOOKED_AT = 1000  # at a time, for which pictures they hold
+CHUNK_BYTES = 2**20
 MAX_FOOTER_BYTES, END_BYTES = 64 * 2**20, 2**16
 PADDING_BYTES = 100  # that Arrow reads behind the columns of some old files
-
-Table = TypeVar("Table", DatasetDict, IterableDatasetDict)
+# of members that WebDataset would unpack whole, whatever they become
+PACKED_SUFFIXES = (".bz2", ".gz", ".lz4", ".xz", ".zst", ".npz")
 
 
 def load_checked(
@@ -64,7 +57,7 @@ def load_checked(
         builder._split_generators = partial(_arrow_splits, builder)
         builder._generate_tables = partial(_arrow_tables, builder)
     elif isinstance(builder, (ImageFolder, WebDataset)):
-        check_archives(builder)
+        _check_archives(builder)
     else:
         raise DatasetError(
             f"{names[0]} holds files of the kind {type(builder).__name__}, which holds no pictures: expected parquet, Arrow, "
@@ -107,7 +100,7 @@ def _arrow_tables(builder: Any, files: list[str]) -> Iterator[tuple[Key, pa.Tabl
 
 
 def _open_for(builder: Any, url: str) -> Any:
-    return open_anywhere(url, DownloadConfig(token=builder.token, storage_options=builder.storage_options))
+    return _open_anywhere(url, DownloadConfig(token=builder.token, storage_options=builder.storage_options))
 
 
 def _remote_batches(builder: Any, url: str, row_groups: Any) -> Iterator[pa.RecordBatch]:
@@ -116,13 +109,13 @@ def _remote_batches(builder: Any, url: str, row_groups: Any) -> Iterator[pa.Reco
         size = file.seek(0, os.SEEK_END)
         footer = _read_footer(file, size, url)
         metadata = pq.read_metadata(_Parts(size, {size - len(footer): footer}))
-        most = check_footer(url, metadata, size)
+        budget = check_footer(url, metadata, size)
         for index in range(metadata.num_row_groups) if row_groups is None else row_groups:
             group = metadata.row_group(index)
             start, stop = _place_of(group)
             content = read_at(file, start, min(stop + PADDING_BYTES, size) - start)
             parts = _Parts(size, {start: content, size - len(footer): footer})
-            most -= check_row_group(url, parts.read_at, group, size, most)
+            budget -= check_row_group(url, parts.read_at, group, size, budget)
             yield from pq.ParquetFile(parts, metadata=metadata).iter_batches(
                 ROWS_AT_ONCE, row_groups=[index], columns=builder.config.columns
             )
@@ -177,54 +170,62 @@ class _Parts(io.RawIOBase):
         return content
 
 
-def folders_of_set(name: str, cache_dir: str | None = None) -> tuple[Path, ...]:
-    """Where the files of a set may lie: its folder, or what the Hub's client and `datasets` have downloaded of it."""
-    path = Path(name).expanduser()
-    if path.exists():
-        return (path if path.is_dir() else path.parent,)
-    downloads = Path(cache_dir, "downloads") if cache_dir else Path(datasets.config.DOWNLOADED_DATASETS_PATH)
-    return Path(HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}"), downloads
+def _check_archives(builder: ImageFolder | WebDataset) -> None:
+    """Let the builder look at each archive before it unpacks it, or, of a stream, as it reads it.
+
+    The builder then raises `DatasetError` where an archive or table is damaged, or claims or becomes far more than its bytes.
+    """
+    changed: Any = builder
+    changed._split_generators = partial(_split_generators, builder)
+    if isinstance(builder, ImageFolder):
+        changed._read_metadata = partial(_read_metadata, builder)
 
 
-def with_own_pictures(table: Table, folders: tuple[Path, ...]) -> Table:
-    """The splits with every picture as {"bytes", "path"}, undecoded; None where the set itself does not have it."""
-    splits = {}
-    for split, rows in table.items():
-        for column, feature in (rows.features or {}).items():
-            if isinstance(feature, Image):
-                rows = own_pictures(rows.cast_column(column, Image(decode=False)), column, folders)
-        splits[split] = rows
-    return type(table)(splits)
+def _split_generators(builder: ImageFolder | WebDataset, manager: Any) -> Any:
+    """In place of the builder's own. `manager`: of downloads, or of streams, which unpacks nothing to the disk."""
+    extract = manager.extract
+
+    def checked_extract(paths: list[str]) -> Any:
+        for path in paths:
+            check_zip(Path(path))
+        return extract(paths)
+
+    if not manager.is_streaming:
+        manager.extract = checked_extract
+    manager.iter_archive = lambda url: ArchiveIterable(_members, url, manager.download_config)
+    return type(builder)._split_generators(builder, manager)
 
 
-def own_pictures(rows: Dataset | IterableDataset, column: str, folders: tuple[Path, ...]) -> Dataset | IterableDataset:
-    """The rows, whose pictures are undecoded, with None in place of those that the set itself does not have."""
-    if isinstance(rows, Dataset) and not _names_files(rows, column):  # nothing is copied then
-        return rows
-    return rows.map(_own_row, features=rows.features, fn_kwargs={"column": column, "folders": folders})
+def _members(url: str, access: DownloadConfig) -> Iterator[tuple[str, io.BytesIO]]:
+    """In place of `ArchiveIterable._iter_from_urlpath`: what cannot be used is left out, as there."""
+    with _open_anywhere(url, access, block_size=0) as file:
+        for member in read_tar(url, file):
+            path = PurePosixPath(member.name)
+            if path.suffix.lower() in PACKED_SUFFIXES:
+                raise DatasetError(
+                    f"{url} holds {member.name}, which is compressed in the archive: unpack such files first."
+                )
+            if member.content is not None and not path.name.startswith((".", "__")):
+                yield member.name, io.BytesIO(member.content)
 
 
-def rows_without_picture(rows: Dataset, column: str) -> set[int]:
-    """The numbers of the rows whose picture is None or empty. Only its validity is read, not the picture."""
-    return {index for index, (no_bytes, no_path) in enumerate(_nothing_in(rows, column)) if no_bytes and no_path}
+def _read_metadata(builder: ImageFolder, file: str, metadata_ext: str = "") -> Iterable[pa.Table]:
+    """In place of the builder's own."""
+    access = DownloadConfig(token=builder.token, storage_options=builder.storage_options)
+    with _open_anywhere(file, access) as opened:
+        content = bytearray()
+        while chunk := opened.read(CHUNK_BYTES):  # asked for all at once, some files make room for all
+            content += chunk
+            if len(content) > MAX_TABLE_BYTES:
+                raise DatasetError(f"{file} has more than {MAX_TABLE_BYTES:,} bytes, and no more of a table are read.")
+    if metadata_ext == ".csv":
+        check_columns(file, bytes(content), ",")
+    elif metadata_ext == ".parquet":
+        metadata = pq.read_metadata(io.BytesIO(content))
+        check_parquet_pages(file, metadata, len(content), partial(read_at, io.BytesIO(content)))
+    return type(builder)._read_metadata(builder, file, metadata_ext)
 
 
-def _names_files(rows: Dataset, column: str) -> bool:
-    return any(no_bytes and not no_path for no_bytes, no_path in _nothing_in(rows, column))
-
-
-def _nothing_in(rows: Dataset, column: str) -> Any:
-    """(no bytes, no path) of each row."""
-    for table in rows.select_columns([column]).with_format("arrow").iter(ROWS_LOOKED_AT):
-        values = table[column]
-        yield from zip(
-            *(pc.is_null(pc.struct_field(values, name)).to_pylist() for name in ("bytes", "path")), strict=True
-        )
-
-
-def _own_row(row: dict[str, Any], column: str, folders: tuple[Path, ...]) -> dict[str, Any]:
-    picture = row[column]
-    if picture and picture["bytes"] is None:
-        path = file_of_set(picture["path"], folders) if picture["path"] else None
-        picture = {"bytes": None, "path": str(path)} if path else None
-    return row | {column: picture}
+def _open_anywhere(url: str, access: DownloadConfig, **options: Any) -> Any:
+    """A file on the disk, or at any address."""
+    return open(url, "rb") if os.path.exists(url) else xopen(url, "rb", download_config=access, **options)
