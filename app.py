@@ -75,6 +75,7 @@ def serve(settings: Settings) -> None:
     install_gradio_changes(settings, space, head())
     PICTURES.configure(settings.concurrency, settings.decode_seconds)
     FRAMES.configure(1, settings.decode_seconds)
+    PICTURES.start()
     handlers = Handlers(models, settings.concurrency)
     page = build_demo(handlers, settings)
     exempt_from_collections()

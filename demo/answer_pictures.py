@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
-from model.pipeline_age_gender import PreparedFaces
+from model.prepared_faces import PreparedFaces
 
 
 PREVIEW_SIDE = 1600  # pixels of the longer side

@@ -22,6 +22,7 @@ from gradio_client import Client, handle_file
 from gradio_client.snippet import generate_code_snippets
 from hf_gradio.cli import generate_cli_snippet  # type: ignore[import-untyped]
 
+from demo.device_files import EXAMPLES
 from demo.handlers import Handlers
 from demo.limits import INTERNAL_HEADER, INTERNAL_SECRET
 from demo.settings import DEFAULT_RANGES
@@ -52,7 +53,6 @@ FACES_SCHEMA: dict[str, Any] = {
     },
 }
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 EXAMPLE_NAMES = {path.name for path in EXAMPLES.glob("*.jpg")}
 EXAMPLE = "examples/astronaut.jpg"
 # Gradio's client for JavaScript keeps its connection, so that node never ends; fetch needs no package, in browsers too.
@@ -95,8 +95,7 @@ def add_endpoint(handlers: Handlers, on_model: dict[str, Any]) -> None:
         try:
             return handlers.predict(read_upload(picture), detect, age_ranges, model)
         except AgeGenderError as error:
-            # The traceback in the log would hold the picture's name.
-            raise gr.Error(str(error), title="This cannot be used", print_exception=False) from None
+            raise refusal(str(error)) from None
 
     names = list(handlers.models)
     inputs = [
@@ -112,6 +111,11 @@ def add_endpoint(handlers: Handlers, on_model: dict[str, Any]) -> None:
         api_name="predict",
         **on_model,
     )
+
+
+def refusal(text: str) -> gr.Error:
+    """To be raised for what a visitor or a program has sent. Its traceback, which could hold that, is not logged."""
+    return gr.Error(text, title="This cannot be used", print_exception=False)
 
 
 class JsonMCPServer(GradioMCPServer):

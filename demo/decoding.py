@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import cast
 import numpy as np
 
 from demo.decoding_process import ANSWER, GO, PICTURE, READY, REFUSED, REQUEST, SHAPE, SIZE, SIZE_CONTENT, TOO_COSTLY
-from demo.fair_use import HEAVY_SECONDS, TURNS, BusyError, MinuteMeter, TooCostlyError, TooOftenError, Turns
+from demo.fair_use import HEAVY_SECONDS, TURNS, BusyError, MinuteMeter, TooCostlyError, TooOftenError, Turns, visitor
 from demo.memory import WAIT_SECONDS, PixelBudget
 from model.errors import PictureError
 
@@ -27,18 +26,6 @@ ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 60.0  # of a process, on a busy machine
 WATCH_SECONDS = 0.1  # between two looks at the clock and at the visitor
 PICTURES_PER_PROCESS = 1000  # then a fresh one, in case a library loses memory
-
-
-@dataclass(frozen=True)
-class Visitor:
-    """Who is being answered: the client's key, and whether it has closed its connection."""
-
-    key: str = ""
-    is_gone: Callable[[], bool] = lambda: False
-
-
-NOBODY = Visitor()
-visitor: ContextVar[Visitor] = ContextVar("visitor", default=NOBODY)  # set around each of the page's functions
 
 
 class Decoders:

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -26,8 +25,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from demo.access import is_logged_in
-from demo.decoding import Visitor, visitor
-from demo.fair_use import BUSY, TURNS, TooOftenError, client_key, kind_of
+from demo.device_files import EXAMPLES, WEB
+from demo.fair_use import BUSY, TURNS, TooOftenError, Visitor, client_key, kind_of, most_running, most_waiting, visitor
 from demo.handlers import Handlers
 from demo.settings import Settings
 from demo.storage import UploadSpace
@@ -35,8 +34,6 @@ from demo.uploads import PictureParser, read_bytes, room_for
 from model.errors import AgeGenderError
 
 
-HERE = Path(__file__).resolve().parent
-WEB, EXAMPLES = HERE / "web", HERE.parent / "examples"
 FORM = "Send a multipart form: picture=@photo.jpg and, if you like, detect=true or false, age_ranges and model."
 STATUS_OF = {"busy": 503, "too_often": 429}  # the others are 400
 MAX_FIELDS, MAX_FIELD_BYTES = 6, 2_000
@@ -70,17 +67,16 @@ def page_routes(handlers: Handlers, settings: Settings, space: UploadSpace) -> l
 class Desk:
     """Takes pictures in, lets `queue_size` of them wait, and answers `concurrency` at a time.
 
-    One client takes at most half of the places to wait and all but one of those to run, as in `demo.queue.FairQueue`, so that
-    it cannot keep all others waiting; one whose pictures take long comes after others (`demo.fair_use`). A place is taken from
-    before the body is read until the answer is there or the visitor has left.
+    What one client may take of both, and who comes after others, is said in `demo.fair_use`. A place is taken from before the
+    body is read until the answer is there or the visitor has left.
 
     Large pictures wait on the disk, in `space`, and are read into memory when it is their turn.
     """
 
     def __init__(self, concurrency: int, queue_size: int, picture_bytes: int, space: UploadSpace):
         self.picture_bytes, self._space = picture_bytes, space
-        self._places, self._running_of_one = concurrency + queue_size, max(1, concurrency - 1)
-        self._places_of_one = self._running_of_one + max(1, queue_size // 2)
+        self._places, self._running_of_one = concurrency + queue_size, most_running(concurrency)
+        self._places_of_one = self._running_of_one + most_waiting(queue_size)
         self._taken: Counter[str] = Counter()  # places, by the client's key
         self._turns: dict[str, anyio.CapacityLimiter] = {}  # of the clients that have taken places
         self._running, self._threads = anyio.CapacityLimiter(concurrency), anyio.CapacityLimiter(concurrency)

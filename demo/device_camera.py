@@ -19,14 +19,14 @@ from starlette.routing import BaseRoute, Route
 
 from demo.access import is_logged_in
 from demo.device_files import (
+    FACE_DETECTOR,
     MEDIA_TYPES,
+    RUNTIMES,
     WebFile,
     code_files,
     code_version,
-    face_detector_file,
     manifest,
     network_file,
-    runtime_files,
 )
 from demo.serving import ServedModel
 from model.errors import AgeGenderError
@@ -103,9 +103,7 @@ def device_routes(models: Sequence[ServedModel]) -> list[BaseRoute]:
         return Response(content, media_type="application/json", headers={"Cache-Control": "no-cache"})
 
     def read_file(path: str, accepted: str) -> Response:
-        known = {
-            file.path: file for file in (*runtime_files().values(), face_detector_file(), *tuple(networks.values()))
-        }
+        known = {file.path: file for file in (*RUNTIMES.values(), FACE_DETECTOR, *tuple(networks.values()))}
         return _content(known[path], accepted) if path in known else Response(status_code=404)
 
     async def send_file(request: Request) -> Response:

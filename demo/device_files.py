@@ -12,7 +12,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from demo.serving import ServedModel
+from demo.about import own_card
+from demo.serving import NETWORK_FILE, ServedModel
 from demo.settings import DEFAULT_RANGES
 from model import face_detection, face_network, face_orientation, face_search
 from model.configuration_age_gender import RANGE_SETS, UTKFACE_LANDMARKS_XY, AgeGenderConfig
@@ -22,19 +23,14 @@ from model.face_detection import YUNET_FILE
 from model.model_files import PREPROCESSING_FILE, check_own_file, stays_inside
 
 
-WEB = Path(__file__).resolve().parent / "web"
-CODE = WEB / "device"
+ROOT = Path(__file__).resolve().parents[1]
+WEB, EXAMPLES = ROOT / "demo" / "web", ROOT / "examples"
+CODE, SITE = WEB / "device", WEB / "site"
 # What it shares with the page: words, answers and options.
 SHARED = ("answers.js", "curve.js", "dom.js", "options.js", "ranges.js", "texts.js", "texts.json", "words.js")
 # Files of web/style/. Later rules replace earlier ones.
 STYLES = ("base", "start", "answer", "several", "tabs_and_dialogs", "adapting")
-# Of onnxruntime-web: for the processor, and for the graphics processor.
-RUNTIMES = {
-    "wasm": CODE / "runtime" / "ort-wasm-simd-threaded.wasm.gz",
-    "webgpu": CODE / "runtime" / "ort-wasm-simd-threaded.jspi.wasm.gz",
-}
-FACE_DETECTOR = Path(__file__).resolve().parents[1] / "model" / YUNET_FILE
-NETWORK_FILE, COMPARISON_FILE = "onnx/model_web.onnx", "onnx/comparison.json"  # scripts.export_onnx --web writes them
+COMPARISON_FILE = "onnx/comparison.json"  # scripts.export_onnx --web writes it beside the network
 MAX_NETWORK_MB = 60  # more would take minutes to fetch, and more memory than a phone gives a page
 MEDIA_TYPES = {
     ".js": "text/javascript",
@@ -49,8 +45,6 @@ CONFIG_FIELDS = (
     *("gender_names", "gender_threshold", "min_face_pixels"),
 )
 
-SITE = CODE.with_name("site")
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 OF_THE_SERVER = ("about.js", "live.js", "page.js")  # modules of the page that the site does without
 MANIFEST = "manifest.json"  # also the mark by which a folder is known as an earlier site
 
@@ -99,15 +93,12 @@ class WebFile:
         return MEDIA_TYPES.get(Path(self.name).suffix, "application/octet-stream")
 
 
-@cache
-def runtime_files() -> dict[str, WebFile]:
-    """Engine -> its runtime; browsers fetch the one that they use."""
-    return {engine: WebFile(path) for engine, path in RUNTIMES.items()}
-
-
-@cache
-def face_detector_file() -> WebFile:
-    return WebFile(FACE_DETECTOR)
+# Of onnxruntime-web, for the processor and for the graphics processor; browsers fetch the one that they use.
+RUNTIMES = {
+    "wasm": WebFile(CODE / "runtime" / "ort-wasm-simd-threaded.wasm.gz"),
+    "webgpu": WebFile(CODE / "runtime" / "ort-wasm-simd-threaded.jspi.wasm.gz"),
+}
+FACE_DETECTOR = WebFile(ROOT / "model" / YUNET_FILE)
 
 
 def page_style() -> str:
@@ -170,9 +161,9 @@ def manifest(name: str, folder: Path, network: WebFile, address: Callable[[WebFi
     """
     check_own_file(folder, PREPROCESSING_FILE)
     config = AgeGenderConfig.from_pretrained(folder).to_dict()
-    preprocessor = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-    files = {f"runtime_{engine}": file for engine, file in runtime_files().items()}
-    files |= {"model": network, "face_detector": face_detector_file()}
+    preprocessor = json.loads((folder / PREPROCESSING_FILE).read_text(encoding="utf-8"))
+    files = {f"runtime_{engine}": file for engine, file in RUNTIMES.items()}
+    files |= {"model": network, "face_detector": FACE_DETECTOR}
     return {
         "name": name,
         "files": {role: {"url": address(file), "bytes": file.size} for role, file in files.items()},
@@ -246,12 +237,9 @@ def write_site(served: ServedModel, folder: Path) -> list[Path]:
     contents["device/runtime/LICENSE"] = (CODE / "runtime" / "LICENSE").read_bytes()
     contents |= {path.name: path.read_bytes() for path in SITE.iterdir()}
     contents |= {f"examples/{path.relative_to(EXAMPLES)}": path.read_bytes() for path in EXAMPLES.rglob("*.jpg")}
-    contents |= {
-        f"files/{file.path}": file.read() for file in (*runtime_files().values(), face_detector_file(), network)
-    }
-    card = served.folder / "README.md"
-    has_card = card.is_file() and stays_inside(card, served.folder)
-    contents["model/README.md"] = card.read_bytes() if has_card else f"# {served.name}\n".encode()
+    contents |= {f"files/{file.path}": file.read() for file in (*RUNTIMES.values(), FACE_DETECTOR, network)}
+    card = own_card(served.folder)
+    contents["model/README.md"] = card.read_bytes() if card else f"# {served.name}\n".encode()
     described = manifest(served.name, served.folder, network, lambda file: f"files/{file.path}")
     contents[MANIFEST] = json.dumps(described, indent=1).encode()
     unfinished, earlier = (folder.with_name(f".{folder.name}.{state}") for state in ("unfinished", "earlier"))

@@ -1,5 +1,7 @@
 """What each client may use of the demo, what it has used, whose turn it is, and what a client is told that gets no answer.
 
+One client takes at most half of the places to wait and all but one of those to run, so that it cannot keep all others waiting.
+
 A client whose pictures take long is answered while nobody else has to wait. What its pictures take of the demo's time is its
 debt, which is paid as time passes. Whoever owes much begins with its next picture only when no other visitor had to wait for the
 last `CALM_SECONDS`, or when enough is paid. So all that it takes from others who wait is `PAID_PER_SECOND` in the long run,
@@ -10,6 +12,8 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from model.errors import AgeGenderError, PictureError
@@ -107,6 +111,28 @@ def client_key(host: str) -> str:
     if isinstance(address, IPv6Address):
         return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
     return str(address)
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who is being answered: the client's key, and whether it has closed its connection."""
+
+    key: str = ""
+    is_gone: Callable[[], bool] = lambda: False
+
+
+NOBODY = Visitor()
+visitor: ContextVar[Visitor] = ContextVar("visitor", default=NOBODY)  # set around each of the page's functions
+
+
+def most_running(places: int) -> int:
+    """Of one client, of so many places to run."""
+    return max(1, places - 1)
+
+
+def most_waiting(places: int) -> int:
+    """Of one client, of so many places to wait."""
+    return max(1, places // 2)
 
 
 class Turns:

@@ -28,14 +28,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from demo.access import OwnOrigins
-from demo.api import JsonMCPServer, cli_snippets, code_snippets, example_upload
-from demo.decoding import Visitor, visitor
-from demo.fair_use import client_key
+from demo.api import JsonMCPServer, cli_snippets, code_snippets, example_upload, refusal
+from demo.fair_use import Visitor, client_key, visitor
 from demo.limits import LimitedServer
 from demo.memory import forget_sessions, weigh_session
 from demo.queue import FairQueue
 from demo.settings import Settings
-from demo.storage import ERRORS_OF_FULL_DISKS, UploadSpace, in_own_folder, own_folder
+from demo.storage import DISK_FULL, ERRORS_OF_FULL_DISKS, UploadSpace, in_own_folder, own_folder
 from demo.uploads import MAX_NAME, MAX_TEXT, RecentUploads, StrictMultiPartParser
 
 
@@ -48,6 +47,8 @@ INPUT_REFUSED = (
 )
 MAX_HASH = 100  # characters by which a page names its session; Gradio's has 11
 NAMING_ERRORS = (KeyError, TypeError, ValueError)
+MODEL_THREADS, SMALL_THREADS = 40, 4  # for functions that need the model, as many as Gradio has; and for the others
+_limiter: ContextVar[anyio.CapacityLimiter | None] = ContextVar("limiter", default=None)  # of the function being called
 
 
 def install_gradio_changes(settings: Settings, space: UploadSpace, head: str) -> None:
@@ -163,7 +164,7 @@ class StrictBlocks(gr.Blocks):
     - Since 4.25 the state of a closed page is kept for an hour: https://github.com/gradio-app/gradio/pull/7829. See
       `demo.memory.forget_sessions` for others.
     - Functions that need no model would wait for a thread behind those that do, so they have threads of their own.
-    - A function does not learn that its visitor has left; `demo.decoding.visitor` tells it.
+    - A function does not learn that its visitor has left; `demo.fair_use.visitor` tells it.
     """
 
     async def process_api(
@@ -187,7 +188,7 @@ class StrictBlocks(gr.Blocks):
     @limiter.setter
     def limiter(self, ignored: object) -> None:
         """https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/blocks.py#L2809"""
-        self._model_threads, self._small_threads = (anyio.CapacityLimiter(count) for count in (40, 4))
+        self._model_threads, self._small_threads = map(anyio.CapacityLimiter, (MODEL_THREADS, SMALL_THREADS))
 
     async def preprocess_data(
         self, block_fn: BlockFunction, inputs: list, state: SessionState | None, *args: Any, **kwargs: Any
@@ -203,7 +204,7 @@ class StrictBlocks(gr.Blocks):
             raise
         except Exception as error:
             logger.warning("input refused: %s", type(error).__name__)  # its text may hold the visitor's input
-            raise gr.Error(INPUT_REFUSED, title="This cannot be used", print_exception=False) from None
+            raise refusal(INPUT_REFUSED) from None
         finally:
             self._forget(state)
 
@@ -215,7 +216,7 @@ class StrictBlocks(gr.Blocks):
         except OSError as error:
             if error.errno not in ERRORS_OF_FULL_DISKS:
                 raise
-            raise gr.Error("The demo's disk is full. Try again in some minutes.", print_exception=False) from None
+            raise gr.Error(DISK_FULL, print_exception=False) from None
         finally:
             self._forget(state)
 
@@ -236,7 +237,7 @@ def _check_number(block_fn: BlockFunction, inputs: list) -> None:
     if len(inputs) < len(block_fn.inputs) == len(names):
         missing = ", ".join(names[len(inputs) :])
         text = f"Expected the arguments {', '.join(names)}; {missing} is missing. Send all of them, in this order."
-        raise gr.Error(text, title="This cannot be used", print_exception=False)
+        raise refusal(text)
 
 
 def _uploaded(file: dict) -> dict:
@@ -262,6 +263,3 @@ def _uploaded(file: dict) -> dict:
         if not route or is_http_url_like(path):
             raise ValueError("a web address")
     return {**file, "path": in_own_folder(path), "meta": {"_type": "gradio.FileData"}}
-
-
-_limiter: ContextVar[anyio.CapacityLimiter | None] = ContextVar("limiter", default=None)

@@ -13,15 +13,16 @@ import numpy as np
 from PIL import Image
 
 from demo.answer_pictures import add_saliency_maps, data_url, preview
-from demo.decoding import visitor
-from demo.fair_use import TURNS, TooOftenError, kind_of
+from demo.fair_use import TURNS, TooOftenError, kind_of, visitor
 from demo.serving import ServedModel
 from demo.settings import DEFAULT_RANGES
 from demo.tracking import Tracks
 from demo.uploads import read_bytes, read_frame
 from model.configuration_age_gender import parse_age_ranges
 from model.errors import AgeGenderError
+from model.face_alignment import Face
 from model.pipeline_age_gender import AgeGenderPipeline
+from model.prepared_faces import PreparedFaces
 
 
 YEAR_DIGITS = 6  # of a year's probability in an answer: enough for the curve and for every sum of years
@@ -86,18 +87,18 @@ class Handlers:
             faces = pipe.postprocess(pipe.forward(prepared), return_years=True)
             if with_saliency:
                 faces = add_saliency_maps(pipe.model, prepared, faces)
-            answer = _answer(pipe, prepared.size_wh, faces)
+            answer = _answer(pipe, prepared, faces)
             if with_preview:
                 answer["preview"] = data_url(preview(Image.fromarray(image_rgb)))
         return answer
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """A place among those that run. What the prediction takes of the processor is the visitor's debt."""
+        """Hold one of the places to run, and add the processor time of the block to the visitor's debt."""
         key, asked = visitor.get().key, time.monotonic()
         with self.running:
             TURNS.note_wait(key, time.monotonic() - asked)
-            started = time.thread_time()
+            started = time.thread_time()  # not wall time: pictures of others may have the processor meanwhile
             try:
                 yield
             finally:
@@ -117,7 +118,7 @@ class Handlers:
             return {"problem": str(error), "kind": kind_of(error), **waiting}, tracks
         faces = pipe.postprocess(logits, return_years=True)
         numbered = [{**face, "number": number} for face, number in zip(faces, numbers, strict=True)]
-        return _answer(pipe, logits.prepared.size_wh, numbered), tracks
+        return _answer(pipe, logits.prepared, numbered), tracks
 
 
 def read_ranges(choice: str | None, max_age: int) -> list[list[int]]:
@@ -131,17 +132,28 @@ def read_ranges(choice: str | None, max_age: int) -> list[list[int]]:
     return parse_age_ranges((choice or "").strip() or DEFAULT_RANGES, max_age)
 
 
-def _answer(pipe: AgeGenderPipeline, size_wh: tuple[int, int], faces: list[dict[str, Any]]) -> dict[str, Any]:
+def _answer(pipe: AgeGenderPipeline, prepared: PreparedFaces, faces: list[dict[str, Any]]) -> dict[str, Any]:
     """What the JavaScript in web/ shows of one picture: its faces, and what the model's configuration says of answers."""
     config = pipe.model.config
-    for face in faces:
-        if face["year_probabilities"] is not None:
-            face["year_probabilities"] = [round(share, YEAR_DIGITS) for share in face["year_probabilities"]]
     return {
-        "size_wh": list(size_wh),
-        "faces": faces,
+        "size_wh": list(prepared.size_wh),
+        "faces": [_shown(*pair, config.min_face_pixels) for pair in zip(faces, prepared.faces, strict=True)],
         "max_age": config.max_age,
         "interval_coverage": config.interval_coverage,
         "gender_threshold": config.gender_threshold,
         "min_face_pixels": config.min_face_pixels,
     }
+
+
+def _shown(answer: dict[str, Any], face: Face, min_face_pixels: int) -> dict[str, Any]:
+    """The pipeline's answer for a face as the page gets it.
+
+    `abstained_key` is the page's text for the reason of `why_no_answer`. The box of an answer ends at the picture's edge and
+    would not tell it: a face that is cut off there may be large enough.
+    """
+    years, key = answer["year_probabilities"], None
+    if years is not None:
+        years = [round(share, YEAR_DIGITS) for share in years]
+    if answer["abstained"]:
+        key = "too_small" if face.width < min_face_pixels else "which_way_up"
+    return {**answer, "year_probabilities": years, "abstained_key": key}

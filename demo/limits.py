@@ -44,7 +44,7 @@ INTERNAL_HEADER, INTERNAL_SECRET = "x-demo-internal-request", secrets.token_hex(
 MAX_QUERY_BYTES = 2_000  # Gradio keeps parts of some for ever
 MAX_HEADER_BYTES = 16_000
 MAX_STREAMS = 40  # open answers of one client; a page has two
-UNREAD_SECONDS = 60.0  # after which a client that takes nothing of its answer has left
+STALLED_SECONDS = 60.0  # after which a client that takes nothing of its answer has left
 # A client that has been refused so often in a minute waits for its next refusal: asking in a loop would take processor time.
 REFUSALS_PER_MINUTE, REFUSAL_SECONDS = 60, 1.0
 BUFFER_BYTES = 150_000_000  # of all bodies that are being read
@@ -208,7 +208,7 @@ class _Response:
         if message["type"] == "http.response.start":
             self.status = message["status"]
         try:
-            await asyncio.wait_for(self._send(message), UNREAD_SECONDS)
+            await asyncio.wait_for(self._send(message), STALLED_SECONDS)
         except TimeoutError:
             raise ClientDisconnect from None
 

@@ -6,17 +6,16 @@ surfaces and one accent as web/style/base.css gives the rest of the page.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from demo.api import add_endpoint
-from demo.device_camera import live_camera, show_on_server
-from demo.device_files import page_style
+from demo.about import about, compared
+from demo.api import add_endpoint, refusal
+from demo.device_camera import HIDE, live_camera, show_on_server
+from demo.device_files import WEB, page_style
 from demo.gradio_changes import StrictBlocks
 from demo.handlers import Handlers
-from demo.serving import about, compared
 from demo.settings import DEFAULT_RANGES, Settings
 from model.configuration_age_gender import RANGE_SETS
 from model.errors import AgeGenderError
@@ -24,9 +23,7 @@ from model.errors import AgeGenderError
 
 TITLE = "How old does this face look?"
 DESCRIPTION = "Choose a photo: every face in it gets an age and a gender, guessed from looks."
-TEXTS: dict[str, dict[str, str]] = json.loads(
-    (Path(__file__).parent / "web" / "texts.json").read_text(encoding="utf-8")
-)
+TEXTS: dict[str, dict[str, str]] = json.loads((WEB / "texts.json").read_text(encoding="utf-8"))
 # By the browser's language; English where the table lacks it.
 I18N = gr.I18n(**TEXTS)
 
@@ -71,8 +68,6 @@ THEME = gr.themes.Base(
     color_accent="*primary_700",
 )
 
-HERE = Path(__file__).resolve().parent
-WEB = HERE / "web"
 CSS_FILE = WEB / "gradio.css"
 FRAME_SECONDS = 0.3  # between two frames of a live webcam
 # Each part of the page is one function of web/page.js.
@@ -195,7 +190,7 @@ def _camera_tab(handlers: Handlers, settings: Settings, options: gr.HTML) -> lis
     ended = stream.then(  # not `success`: Stop is not one
         lambda: (gr.update(visible=False), {"ended": True}, None), None, webcam_parts, queue=False, **PRIVATE
     )
-    hide_and_tell = [{"__type__": "update", "visible": False}, {"refused": True}]
+    hide_and_tell = [HIDE, {"refused": True}]
     refused = stream.failure(None, None, webcam_parts[:2], js=f"() => {json.dumps(hide_and_tell)}")
     for hidden in (ended, refused):
         hidden.then(lambda: gr.update(visible=True), None, webcam, queue=False, **PRIVATE)
@@ -212,7 +207,7 @@ def _about_tab(handlers: Handlers, tab: gr.Tab, options: gr.HTML) -> None:
         try:
             return about(handlers.served(name))
         except AgeGenderError as error:  # the page sends names that are offered
-            raise gr.Error(str(error), title="This cannot be used", print_exception=False) from None
+            raise refusal(str(error)) from None
 
     gr.on(
         [tab.select, options.select],

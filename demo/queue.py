@@ -10,12 +10,12 @@ from gradio.queueing import Event, Queue
 from gradio.server_messages import EventMessage, ProcessCompletedMessage
 from gradio.utils import LRUCache
 
-from demo.fair_use import BUSY, TURNS, client_key
+from demo.fair_use import BUSY, TURNS, client_key, most_running, most_waiting
 from demo.memory import MAX_SESSIONS
 
 
 LOOK_SECONDS = 0.005  # between two looks at who may run
-UNREAD_SECONDS, MAX_UNREAD = 120.0, 200  # an answer that nobody fetches, and messages of one session
+UNFETCHED_SECONDS, MAX_UNFETCHED = 120.0, 200  # an answer that nobody fetches, and messages of one session
 
 
 class FairQueue(Queue):
@@ -25,9 +25,9 @@ class FairQueue(Queue):
       https://github.com/gradio-app/gradio/pull/6814 and
       https://github.com/gradio-app/gradio/blob/gradio%406.31.0/gradio/queueing.py#L290. Since 5.0 a webcam holds its place for
       up to its time limit (https://github.com/gradio-app/gradio/pull/8941), so waiting webcams would keep every picture out.
-    - Gradio asks in the order of arrival, so that one client could keep all others waiting. Here it takes at most half of the
-      places to wait and all but one of those to run, and the next to run is of the client for whom fewest run. Pictures of
-      clients whose pictures take long come after others: see `demo.fair_use`.
+    - Gradio asks in the order of arrival, so that one client could keep all others waiting. Here each has its share of the
+      places, and clients whose pictures take long come after others, as `demo.fair_use` says; of the others the next to run is
+      of the client for whom fewest run.
     - Gradio looks 1,000 times a second at who may run, for as long as somebody waits.
     - Gradio keeps messages that nobody fetches, for up to 2,000 sessions.
     """
@@ -45,7 +45,7 @@ class FairQueue(Queue):
         waiting = [_client(event) for queue in queues for event in queue.queue if event.streaming == is_live]
         if isinstance(limit, int):
             own = waiting.count(_client(request))
-            if len(waiting) >= limit or own >= max(1, limit // 2):
+            if len(waiting) >= limit or own >= most_waiting(limit):
                 return False, BUSY, "queue_full"  # an answer with status 503 and this `detail`
         return await super().push(body, request, username)
 
@@ -59,7 +59,7 @@ class FairQueue(Queue):
         for queue in queues:
             jobs = [event for job in self.active_jobs if job for event in job]
             running = Counter(_client(event) for event in jobs if event.concurrency_id == queue.concurrency_id)
-            most = max(1, queue.concurrency_limit - 1) if queue.concurrency_limit else len(self.active_jobs)
+            most = most_running(queue.concurrency_limit) if queue.concurrency_limit else len(self.active_jobs)
             free = [event for event in queue.queue if running[_client(event)] < most and _may_begin(event)]
             if free:
                 event = min(free, key=lambda event: (_comes_after_others(event), running[_client(event)]))
@@ -71,14 +71,16 @@ class FairQueue(Queue):
 
     def send_message(self, event: Event, event_message: EventMessage) -> None:
         messages = self.pending_messages_per_session.get(event.session_hash)
-        if messages is None or messages.qsize() > MAX_UNREAD:  # nobody reads
+        if messages is None or messages.qsize() > MAX_UNFETCHED:  # nobody reads
             event.alive, event.closed = False, True
             return
         super().send_message(event, event_message)
         if isinstance(event_message, ProcessCompletedMessage):
-            asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._drop_unread, event.session_hash, event._id)
+            asyncio.get_running_loop().call_later(
+                UNFETCHED_SECONDS, self._drop_unfetched, event.session_hash, event._id
+            )
 
-    def _drop_unread(self, session_hash: str, event_id: str) -> None:
+    def _drop_unfetched(self, session_hash: str, event_id: str) -> None:
         if event_id in self.pending_event_ids_session.get(session_hash, ()):  # fetching it removes it
             self.pending_event_ids_session.pop(session_hash, None)
             self.pending_messages_per_session.pop(session_hash, None)

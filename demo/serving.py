@@ -1,40 +1,35 @@
-"""The models that are served: their files are fetched and checked at the start, and what the About tab says of them: their best
-and worst figures, and their cards.
-"""
+"""The models that are served: their files are fetched and checked at the start."""
 
-import base64
 import hashlib
 import json
-import mimetypes
-import os
-import re
 import threading
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from huggingface_hub import RepoCard, snapshot_download
-from huggingface_hub.errors import (
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
 from demo.settings import ModelChoice
 from model.configuration_age_gender import AgeGenderConfig
 from model.errors import AgeGenderError
 from model.face_detection import YUNET_FILE
-from model.model_files import PARSED_FILES, ModelFileError, check_sizes, load_image_processor, stays_inside
+from model.model_files import (
+    PARSED_FILES,
+    PREPROCESSING_FILE,
+    ModelFileError,
+    check_sizes,
+    load_image_processor,
+    one_line,
+)
 from model.modeling_age_gender import AgeGenderModel
 from model.pipeline_age_gender import AgeGenderPipeline
 
 
+NETWORK_FILE = "onnx/model_web.onnx"  # for browsers; scripts.export_onnx --web writes it
 # Not *.py: the demo runs the classes in model/ beside it, never code from elsewhere.
-MODEL_FILES = ["*.json", "*.safetensors", YUNET_FILE, "README.md", "figures/*", "onnx/model_web.onnx"]
+MODEL_FILES = ["*.json", "*.safetensors", YUNET_FILE, "README.md", "figures/*", NETWORK_FILE]
 SMALL_FILES = [*PARSED_FILES, "metrics.json", "training_run.json", "README.md", "figures/*"]
-REQUIRED_FILES = ["config.json", "preprocessor_config.json"]
+REQUIRED_FILES = ["config.json", PREPROCESSING_FILE]
 
 
 class ModelNotServable(AgeGenderError):
@@ -82,11 +77,11 @@ def find_model(choice: ModelChoice) -> ServedModel:
     if not list(folder.glob("*.safetensors")):
         missing.append("model.safetensors")
     if missing:
-        found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        found = ", ".join(sorted(path.name for path in folder.glob("*"))) or "nothing"
         raise ModelNotServable(
             f"{model_id} holds no trained model: {', '.join(missing)} not found (there is: {found}).\n"
-            "Train one with `python -m trainer.train trainer/recipes/vit_tiny.yaml`, or set MODEL_ID to the folder of a "
-            "finished run or to a Hub id."
+            "Train one with `python -m trainer.train trainer/recipes/vit_tiny.yaml`, or name the folder of a finished run, "
+            "or a Hub id."
         )
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -124,137 +119,17 @@ def _download(model_id: str, revision: str | None) -> Path:
         raise ModelNotServable(
             f"{model_id} has no revision {revision!r} on the Hub. Name a branch, tag or commit of it."
         ) from error
+    except GatedRepoError as error:  # a RepositoryNotFoundError
+        raise ModelNotServable(
+            f"{model_id!r} is a gated model: accept its terms on https://huggingface.co/{model_id}, then run `hf auth login` "
+            "or set HF_TOKEN."
+        ) from error
     except RepositoryNotFoundError as error:
         raise ModelNotServable(
             f"There is no model {model_id!r} on the Hub that this machine may read, and no folder of that name. Check "
             "the name; for a private model run `hf auth login` or set HF_TOKEN."
         ) from error
-    except (LocalEntryNotFoundError, OSError) as error:
+    except OSError as error:  # no network, or a full disk
         raise ModelNotServable(
-            f"The Hub could not be reached for {model_id!r}, and it is not in this machine's cache. Check the network, "
-            "or unset MODEL_ID to serve the model in the folder model/."
+            f"{model_id!r} could not be fetched from the Hub, and is not in this machine's cache: {one_line(error)}"
         ) from error
-
-
-def about(served: ServedModel) -> tuple[dict[str, Any], str]:
-    """-> what web/about.js puts into the visitor's language, and the model's README.md for Gradio's Markdown."""
-    links = {"model_page": served.page, "code_page": _code_page(), "license": _license(served.folder)}
-    return {"name": served.name, "revision": served.revision, **links, **_figures(served.folder)}, card_markdown(served)
-
-
-def _code_page() -> str | None:
-    """On a Space its files; elsewhere the demo does not know where its code is published."""
-    space = os.environ.get("SPACE_ID")
-    return f"https://huggingface.co/spaces/{space}/tree/main" if space else None
-
-
-def _license(folder: Path) -> dict[str, str | None] | None:
-    """As the card's metadata names it: `{"name": ..., "link": ...}`."""
-    card = folder / "README.md"
-    if not card.is_file() or not stays_inside(card, folder):
-        return None
-    data = RepoCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data.to_dict()
-    name = data.get("license_name") or data.get("license")
-    link = str(data.get("license_link") or "")
-    return {"name": str(name), "link": link if link.startswith("https://") else None} if name else None
-
-
-def compared(models: Sequence[ServedModel]) -> list[dict[str, Any]]:
-    """What visitors choose from: each model's name, its kind, and its figures on the first data set by which the ages of all of
-    them were measured.
-    """
-    measured = [{figures["dataset"]: figures for figures in _measured_sets(served.folder)} for served in models]
-    common = next((name for name in measured[0] if all(one.get(name, {}).get("age_mae") for one in measured)), None)
-    return [
-        {"name": served.name, "kind": served.kind, "measured": one.get(common)}
-        for served, one in zip(models, measured, strict=True)
-    ]
-
-
-def _measured_sets(folder: Path) -> list[dict[str, Any]]:
-    """The figures on its own test faces, then those on other data sets."""
-    metrics = _read_metrics(folder)
-    outside = metrics.get("outside")
-    others = outside.items() if isinstance(outside, dict) else ()
-    return [_set_figures(metrics), *({**_set_figures(of_set), "dataset": name} for name, of_set in others)]
-
-
-def _read_metrics(folder: Path) -> dict[str, Any]:
-    """Nothing where there is no metrics.json, or one of another form."""
-    try:
-        if not stays_inside(folder / "metrics.json", folder):
-            return {}
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return metrics if isinstance(metrics, dict) else {}
-
-
-def _set_figures(metrics: object) -> dict[str, Any]:
-    """None for what was not measured."""
-    stated = metrics if isinstance(metrics, dict) else {}
-    return {
-        "dataset": re.sub(r"\.(tar(\.\w+)?|tgz|zip)$", "", str(stated.get("dataset"))),
-        "pictures": stated.get("pictures"),
-        "age_mae": _value(metrics, "age", "mae"),
-        "within_five_years": _value(metrics, "age", "cs5"),
-        "gender_accuracy": _value(metrics, "gender", "accuracy"),
-    }
-
-
-def _figures(folder: Path) -> dict[str, Any]:
-    """On its own test faces and by their ages, and `elsewhere`: on another data set, where its own has no ages in years."""
-    metrics = _read_metrics(folder)
-    if not metrics:
-        return {}
-    own, *others = _measured_sets(folder)
-    with_years = next((figures for figures in others if figures["age_mae"]), None)
-    groups = metrics.get("groups")
-    by_age = [
-        group
-        for group in (groups if isinstance(groups, list) else [])
-        if isinstance(group, dict) and group.get("by") == "age" and "age" in group
-    ]
-    return {
-        **own,
-        "elsewhere": with_years if own["age_mae"] is None else None,
-        "by_age": [
-            {
-                "age": group["age"],
-                "age_mae": _value(group, "age_mae"),
-                "gender_accuracy": _value(group, "gender_accuracy"),
-            }
-            for group in by_age
-        ],
-    }
-
-
-def _value(metrics: object, *path: str) -> float | None:
-    for key in (*path, "value"):
-        metrics = metrics.get(key) if isinstance(metrics, dict) else None
-    return metrics if isinstance(metrics, (int, float)) else None
-
-
-def card_markdown(served: ServedModel) -> str:
-    """The model's README.md without the metadata block and with its figures inside."""
-    card = served.folder / "README.md"
-    if not card.is_file() or not stays_inside(card, served.folder):
-        return "This model has no card (README.md in its folder), so nothing is known about its quality."
-    text = RepoCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).text.lstrip()
-    return embed_figures(text, served.folder)
-
-
-def embed_figures(markdown: str, folder: Path) -> str:
-    """`![x](figures/a.png)` -> the same with the picture as a data URL.
-
-    Gradio does not serve them as files: in the Hub's cache they are links out of every folder that it is allowed to serve.
-    """
-
-    def embed(match: re.Match) -> str:
-        path = folder / "figures" / match[2]
-        if not path.is_file() or not stays_inside(path, folder):
-            return match[0]
-        data = base64.b64encode(path.read_bytes()).decode()
-        return f"{match[1]}data:{mimetypes.guess_type(path.name)[0]};base64,{data})"
-
-    return re.sub(r"(!\[[^\]]*\]\()figures/([^/)]+)\)", embed, markdown)

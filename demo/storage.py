@@ -9,8 +9,10 @@ import shutil
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,6 +27,7 @@ SWEEP_SECONDS = 60.0  # the longest time between two searches for old files
 YOUNG_SECONDS = 60.0  # a file that somebody is probably asking about: it is not deleted to make room
 FREE_BYTES = 50_000_000  # of the disk, which stay free
 ERRORS_OF_FULL_DISKS = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = "The demo's disk is full. Try again in some minutes."
 FILE_BYTES = 4_096  # of the disk, which even an empty file takes
 
 
@@ -131,7 +134,10 @@ class UploadSpace:
 
 @contextmanager
 def delete_uploads(
-    files: Files, keep_seconds: float, gradio_files: Iterable[set[str]] = (), also: Callable[[], object] = lambda: None
+    files: Files,
+    keep_seconds: float,
+    gradio_files: Iterable[set[str]] = (),
+    on_sweep: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
     """During the block delete what is older than `keep_seconds`, at its end the whole folder.
 
@@ -140,19 +146,26 @@ def delete_uploads(
 
     Args:
         gradio_files: Gradio's lists of the files it has written; deleted files are removed from them.
-        also: called as often as files are searched for.
+        on_sweep: called as often as files are searched for.
     """
     folder, ended = files.folder, threading.Event()
     files.keep |= set(folder.rglob("*"))
     sweep_seconds = min(keep_seconds / 2, SWEEP_SECONDS)
 
+    def delete_old() -> None:
+        files.delete_older(keep_seconds - sweep_seconds)
+
+    def forget_deleted() -> None:
+        for listed in gradio_files:
+            listed -= {file for file in tuple(listed) if not os.path.exists(file)}
+
     def sweep_regularly() -> None:
         while True:
-            _delete_folders_of_killed_demos(folder)
-            files.delete_older(keep_seconds - sweep_seconds)
-            for listed in gradio_files:
-                listed -= {file for file in tuple(listed) if not os.path.exists(file)}
-            also()
+            for step in (delete_old, forget_deleted, on_sweep, partial(_delete_folders_of_killed_demos, folder)):
+                try:
+                    step()
+                except Exception as error:  # whatever it is, files are deleted with the next sweep
+                    _log_failed_sweep(error)
             if ended.wait(sweep_seconds):
                 return
 
@@ -168,6 +181,12 @@ def delete_uploads(
         thread.join(5)
         lock.release()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _log_failed_sweep(error: Exception) -> None:
+    """With its traceback, but without its text, which can hold the name of a visitor's picture."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("searching for old files failed: %s\n%s", type(error).__name__, frames)
 
 
 def _everything_in(folder: Path) -> Iterator[Path]:
@@ -201,9 +220,11 @@ def _delete_folders_of_killed_demos(folder: Path) -> None:
     for neighbour in folder.parent.glob(f"{FOLDER_PREFIX}*"):
         lock = neighbour / LOCK_FILE
         is_of_demo = FOLDER_NAME.fullmatch(neighbour.name) and not neighbour.is_symlink()
-        if neighbour == folder or not is_of_demo or not lock.exists():
+        if neighbour == folder or not is_of_demo:
             continue
         try:
+            if not lock.exists():
+                continue
             # A younger one may be about to be locked. One from the future is of before the clock was set back.
             if abs(time.time() - _last_change(lock)) > SWEEP_SECONDS:
                 with FileLock(lock, timeout=0):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from model.face_search import iou
-from model.pipeline_age_gender import FaceLogits
+from model.prepared_faces import FaceLogits
 
 
 MIN_IOU = 0.3  # the boxes of one face in two frames a third of a second apart overlap by at least this much

@@ -18,7 +18,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from demo.decoding import FRAMES, PICTURES
 from demo.memory import MAX_SESSIONS
-from demo.storage import ERRORS_OF_FULL_DISKS, DiskFullError, UploadSpace
+from demo.storage import DISK_FULL, ERRORS_OF_FULL_DISKS, DiskFullError, UploadSpace
 from model.errors import PictureError
 
 
@@ -86,7 +86,7 @@ async def room_for(length: int, space: UploadSpace) -> AsyncIterator[None]:
         yield
     except OSError as error:
         if error.errno in ERRORS_OF_FULL_DISKS:
-            raise HTTPException(507, "The demo's disk is full. Try again in some minutes.") from None
+            raise HTTPException(507, DISK_FULL) from None
         raise
     finally:
         space.release(length)

@@ -1,10 +1,10 @@
 // The About tab's first screen: what the model gets right, for whom it fails, and where its code, card and licence are.
 
-import { element, replace } from './dom.js'
+import { button, element, replace } from './dom.js'
 import { modelLabel } from './options.js'
-import { decimal, percent, text, whole } from './texts.js'
+import { decimal, integer, percent, text } from './texts.js'
 
-// served: what demo/serving.py answers; null until the tab is opened. options: see options.js.
+// served: what demo/about.py answers; null until the tab is opened. options: see options.js.
 export function showAbout(place, served, options) {
   if (!served) return replace(place, element('p', { class: 'quiet', role: 'status' }, text('about_loading')))
   return replace(
@@ -22,7 +22,7 @@ export function showAbout(place, served, options) {
 
 function whichModel({ name }, { models, open }) {
   const label = modelLabel(models.find(model => model.name === name))
-  const choose = element('button', { type: 'button', class: 'link', onclick: open }, text('about_choose'))
+  const choose = button({ class: 'link', onclick: open }, text('about_choose'))
   return element('p', { class: 'which' }, text('about_of', { model: label }), ' ', choose)
 }
 
@@ -40,7 +40,7 @@ function figures({ age_mae, within_five_years, gender_accuracy, pictures, datase
       figure(within_five_years == null ? null : percent(within_five_years), text('about_within_five')),
       figure(gender_accuracy == null ? null : percent(gender_accuracy), text('about_gender')),
     ),
-    element('p', { class: 'quiet' }, text('about_measured', { pictures: whole(pictures), dataset })),
+    element('p', { class: 'quiet' }, text('about_measured', { pictures: integer(pictures), dataset })),
   )
 }
 

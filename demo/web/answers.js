@@ -1,12 +1,12 @@
 // The answer in words: one face with its age as the hero, several as rows that open.
 
 import { curve } from './curve.js'
-import { element } from './dom.js'
+import { button, element } from './dom.js'
 import { rangeShares } from './ranges.js'
 import { percent, text } from './texts.js'
 import { abstainedText, ageText, genderShort, genderText, headline, intervalText } from './words.js'
 
-const LEAST_SHARE = 0.005 // ranges below it would read 0 %
+const LEAST_SHARE = 0.005 // ranges below it would read 0%
 
 // options: { ranges, crops, opened: names of the details that are open, onFace(index, how), onSaliency(): null where the maps
 // are there already, undefined where there are none; isLive: nothing to open }
@@ -87,10 +87,8 @@ function faceRow(face, index, answer, options) {
   const row = element(
     'li',
     { class: 'face' },
-    element(
-      'button',
+    button(
       {
-        type: 'button',
         class: 'row',
         'aria-expanded': 'false',
         disabled: Boolean(face.abstained || options.isLive),
@@ -182,7 +180,7 @@ function saliency(face, options) {
     'div',
     {},
     element('p', { class: 'quiet' }, text('saliency_help')),
-    element('button', { type: 'button', class: 'plain', onclick: options.onSaliency }, text('saliency_show')),
+    button({ class: 'plain', onclick: options.onSaliency }, text('saliency_show')),
   )
 }
 

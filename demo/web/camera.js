@@ -1,6 +1,6 @@
 // A snapshot with the device's camera: the live picture in a dialog, mirrored as people know themselves, and one photo of it.
 
-import { element, ICONS, icon, openDialog, replace } from './dom.js'
+import { button, element, ICONS, icon, openDialog, replace } from './dom.js'
 import { chooseFiles, isPhone } from './intake.js'
 import { text } from './texts.js'
 
@@ -11,24 +11,14 @@ export async function takePhoto(onFile) {
   const video = element('video', { autoplay: true, playsinline: true, muted: true, 'aria-label': text('camera_view') })
   video.muted = true
   const told = element('p', { role: 'status', class: 'camera-told' }, text('camera_starting'))
-  const shutter = element(
-    'button',
-    { type: 'button', class: 'main', disabled: true, onclick: shoot },
-    icon(ICONS.camera),
-    text('camera_shoot'),
-  )
-  const flip = element(
-    'button',
-    { type: 'button', class: 'plain', hidden: true, onclick: turn },
-    icon(ICONS.flip),
-    text('camera_flip'),
-  )
+  const shutter = button({ class: 'main', disabled: true, onclick: shoot }, icon(ICONS.camera), text('camera_shoot'))
+  const flip = button({ class: 'plain', hidden: true, onclick: turn }, icon(ICONS.flip), text('camera_flip'))
   const buttons = element(
     'div',
     { class: 'dialog-buttons' },
     shutter,
     flip,
-    element('button', { type: 'button', class: 'plain', onclick: () => dialog.close() }, text('close')),
+    button({ class: 'plain', onclick: () => dialog.close() }, text('close')),
   )
   const dialog = element('dialog', { class: 'camera', 'aria-label': text('use_camera') }, told, video, buttons)
   dialog.addEventListener('close', stop)
@@ -37,6 +27,7 @@ export async function takePhoto(onFile) {
 
   async function start() {
     stop()
+    flip.disabled = true // a second start meanwhile would lose the first one's camera, which stays on
     try {
       if (!navigator.mediaDevices) throw new Error('not an https page')
       const started = await navigator.mediaDevices.getUserMedia({
@@ -52,6 +43,7 @@ export async function takePhoto(onFile) {
       replace(told)
       shutter.disabled = false
     } catch {
+      stop()
       if (!dialog.open) return
       replace(told, text('camera_refused'))
       if (isPhone()) {
@@ -64,10 +56,12 @@ export async function takePhoto(onFile) {
             { multiple: false, capture: side },
           )
         shutter.replaceWith(
-          element('button', { type: 'button', class: 'main', onclick: () => app('user') }, text('camera_front')),
-          element('button', { type: 'button', class: 'main', onclick: () => app('environment') }, text('camera_back')),
+          button({ class: 'main', onclick: () => app('user') }, text('camera_front')),
+          button({ class: 'main', onclick: () => app('environment') }, text('camera_back')),
         )
       }
+    } finally {
+      flip.disabled = false
     }
   }
 

@@ -1,6 +1,6 @@
 // Pictures to keep and to send, drawn in the browser: the annotated picture, and the share card.
 
-import { element, ICONS, openDialog, saveAs, toolButton } from './dom.js'
+import { button, element, ICONS, openDialog, saveAs, toolButton } from './dom.js'
 import { lineEnd, placePins } from './pins.js'
 import { text } from './texts.js'
 import { ageText, genderShort, headline, intervalText, pinAge } from './words.js'
@@ -221,10 +221,8 @@ export function openShare(bitmap, answer) {
       { class: 'dialog-buttons' },
       send,
       toolButton(ICONS.download, text('card_download'), () => saveAs(blob, 'age.png'), { class: 'main' }),
-      navigator.clipboard &&
-        'ClipboardItem' in window &&
-        element('button', { type: 'button', class: 'plain', onclick: copy }, text('copy')),
-      element('button', { type: 'button', class: 'plain', onclick: () => dialog.close() }, text('close')),
+      navigator.clipboard && 'ClipboardItem' in window && button({ class: 'plain', onclick: copy }, text('copy')),
+      button({ class: 'plain', onclick: () => dialog.close() }, text('close')),
       told,
     ),
   )

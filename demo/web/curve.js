@@ -14,7 +14,7 @@ export function curve(face, maxAge) {
   const smooth = smoothed(face.year_probabilities).slice(0, last + 1)
   const top = Math.max(...smooth)
   const points = smooth.map((share, year) => `${x(year).toFixed(1)},${(BASE - (BASE - 4) * (share / top)).toFixed(1)}`)
-  const [low, high] = face.age_interval.map(year => Math.min(year, last))
+  const [age, low, high] = [face.age, ...face.age_interval].map(year => Math.min(year, last))
   const under = (from, to) =>
     `M${x(from).toFixed(1)},${BASE}L${points.slice(from, to + 1).join('L')}L${x(to).toFixed(1)},${BASE}Z`
   const ticks = [0, 20, 40, 60, 80, 100].filter(year => year <= last)
@@ -29,7 +29,7 @@ export function curve(face, maxAge) {
     svg('path', { class: 'curve-all', d: under(0, last) }),
     svg('path', { class: 'curve-likely', d: under(low, Math.max(high, Math.min(low + 1, last))) }),
     svg('path', { class: 'curve-line', d: `M${points.join('L')}` }),
-    svg('line', { class: 'curve-age', x1: x(face.age), x2: x(face.age), y1: 0, y2: BASE }),
+    svg('line', { class: 'curve-age', x1: x(age), x2: x(age), y1: 0, y2: BASE }),
     svg('line', { class: 'curve-base', x1: 0, x2: WIDTH, y1: BASE, y2: BASE }),
     ticks.map(year => svg('text', { x: x(year), y: HEIGHT - 6, 'text-anchor': 'middle' }, String(year))),
   )

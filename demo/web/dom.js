@@ -48,15 +48,20 @@ export function replace(node, ...children) {
   return node
 }
 
+export function button(attributes, ...children) {
+  return element('button', { type: 'button', ...attributes }, ...children)
+}
+
+// A sentence that is read out when it comes, and at once if one of its kinds is 'problem'.
+export function notice(said, ...kinds) {
+  const role = kinds.includes('problem') ? 'alert' : 'status'
+  return element('p', { class: ['notice', ...kinds].join(' '), role }, said)
+}
+
 // A button that says what it does beside its icon, or below it on narrow screens. Where style/adapting.css leaves the icon alone,
 // its title says it.
 export function toolButton(path, label, onclick, attributes = {}) {
-  return element(
-    'button',
-    { type: 'button', class: 'tool', title: label, onclick, ...attributes },
-    icon(path),
-    element('span', {}, label),
-  )
+  return button({ class: 'tool', title: label, onclick, ...attributes }, icon(path), element('span', {}, label))
 }
 
 export function saveAs(blob, name) {

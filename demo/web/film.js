@@ -1,6 +1,6 @@
 // Several pictures as a filmstrip: how far each one is, one that is shown, ways to add and to remove.
 
-import { element, ICONS, icon } from './dom.js'
+import { button, element, ICONS, icon } from './dom.js'
 import { isBusy } from './item.js'
 import { count, percent, text } from './texts.js'
 
@@ -17,8 +17,8 @@ export function filmStrip(items, selected, actions) {
       { class: 'film-head' },
       element('span', { role: 'status' }, text('film_progress', { done, all: items.length })),
       isRunning && element('progress', { value: done, max: items.length, 'aria-label': text('film_label') }),
-      isRunning && element('button', { type: 'button', class: 'plain', onclick: actions.cancel }, text('cancel')),
-      isStopped && element('button', { type: 'button', class: 'plain', onclick: actions.resume }, text('resume')),
+      isRunning && button({ class: 'plain', onclick: actions.cancel }, text('cancel')),
+      isStopped && button({ class: 'plain', onclick: actions.resume }, text('resume')),
     ),
     element(
       'ul',
@@ -27,9 +27,8 @@ export function filmStrip(items, selected, actions) {
       element(
         'li',
         {},
-        element(
-          'button',
-          { type: 'button', class: 'frame add', onclick: actions.add },
+        button(
+          { class: 'frame add', onclick: actions.add },
           icon(ICONS.add, 24),
           element('span', {}, text('add_pictures')),
         ),
@@ -43,10 +42,8 @@ function frame(item, isSelected, actions) {
   return element(
     'li',
     { class: `film-item ${item.status}` },
-    element(
-      'button',
+    button(
       {
-        type: 'button',
         class: 'frame',
         'aria-current': isSelected ? 'true' : null,
         'aria-label': `${item.name}: ${said}`,
@@ -56,10 +53,8 @@ function frame(item, isSelected, actions) {
       item.thumb ?? icon(ICONS.picture, 28),
       element('span', { class: 'frame-state' }, item.status === 'failed' ? icon(ICONS.warning, 16) : badge(item)),
     ),
-    element(
-      'button',
+    button(
       {
-        type: 'button',
         class: 'remove',
         'aria-label': text('remove', { name: item.name }),
         title: text('remove', { name: item.name }),

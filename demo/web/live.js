@@ -2,7 +2,7 @@
 
 import { answerView } from './answers.js'
 import { orderFaces, problemText } from './ask.js'
-import { element, replace, svg } from './dom.js'
+import { button, element, notice, replace, svg } from './dom.js'
 import { drawLayer } from './picture.js'
 import { duration, text } from './texts.js'
 import { headline } from './words.js'
@@ -16,24 +16,23 @@ const STOP = '.capture-button'
 export function createLive(place, overlay, { seconds, framesPerSecond, options }) {
   const layer = svg('svg', { class: 'layer', role: 'img' })
   const camera = watchCamera()
-  const start = element('button', { type: 'button', class: 'main big', onclick: camera.start }, text('device_start'))
-  const stop = element('button', { type: 'button', class: 'plain', onclick: camera.stop }, text('device_stop'))
-  const flip = element('button', { type: 'button', class: 'plain flip', onclick: camera.flip }, text('camera_flip'))
+  const start = button({ class: 'main big', onclick: camera.start }, text('device_start'))
+  const stop = button({ class: 'plain', onclick: camera.stop }, text('device_stop'))
+  const flip = button({ class: 'plain flip', onclick: camera.flip }, text('camera_flip'))
   const controls = element('div', { class: 'server-controls' }, stop, flip)
   replace(overlay, layer, element('div', { class: 'server-cover' }, start), controls)
   const said = element('div', {})
   replace(
     place,
-    element('p', { class: 'notice problem no-camera-told', role: 'alert' }, text('camera_refused')),
-    element('p', { class: 'notice live-busy', role: 'status' }, text('live_busy')),
+    notice(text('camera_refused'), 'problem', 'no-camera-told'),
+    notice(text('live_busy'), 'live-busy'),
     said,
     element('p', { class: 'quiet' }, text('live_help', { frames: framesPerSecond, limit: duration(seconds) })),
   )
   let found = null
   const tellFound = () => {
     const view = { ranges: options.chosen.ranges, onFace: () => {}, isLive: true }
-    const noFace = () => element('p', { class: 'notice', role: 'status' }, text('live_no_face'))
-    replace(said, found.faces.length ? answerView(found, view) : noFace())
+    replace(said, found.faces.length ? answerView(found, view) : notice(text('live_no_face')))
   }
   options.listen(changed => changed === 'ranges' && found && tellFound())
   return answer => {
@@ -54,10 +53,9 @@ export function createLive(place, overlay, { seconds, framesPerSecond, options }
 }
 
 function tell(answer, seconds) {
-  if (answer?.refused) return element('p', { class: 'notice problem', role: 'alert' }, text('error_busy'))
-  if (answer?.ended)
-    return element('p', { class: 'notice', role: 'status' }, text('live_ended', { limit: duration(seconds) }))
-  if (answer?.problem) return element('p', { class: 'notice problem', role: 'alert' }, problemText(answer))
+  if (answer?.refused) return notice(text('error_busy'), 'problem')
+  if (answer?.ended) return notice(text('live_ended', { limit: duration(seconds) }))
+  if (answer?.problem) return notice(problemText(answer), 'problem')
   return null
 }
 
@@ -97,12 +95,12 @@ function watchCamera() {
     if (!devices) return // the page says so already, and Gradio's script would fail
     const steps = [...START_STEPS]
     const press = () => {
-      const button = find(steps[0])
-      if (!button) return
+      const next = find(steps[0])
+      if (!next) return
       if (steps.length === START_STEPS.length) wanted = id
       steps.shift()
       if (!steps.length) watcher.disconnect()
-      button.click()
+      next.click()
     }
     watcher?.disconnect()
     watcher = new MutationObserver(press)

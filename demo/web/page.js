@@ -2,7 +2,7 @@
 
 import { showAbout } from './about.js'
 import { askServer } from './ask.js'
-import { element, replace } from './dom.js'
+import { button, element, replace } from './dom.js'
 import { createLive } from './live.js'
 import { createOptions } from './options.js'
 import { createStage } from './stage.js'
@@ -75,17 +75,17 @@ export function footer(root, props) {
     part('footer', root),
     element('p', { class: 'not-for' }, element('strong', {}, text('not_for_lead')), ' ', text('not_for')),
     element('p', {}, text('privacy_programs', { keep: duration(props.keep_seconds) })),
-    element('p', {}, element('button', { type: 'button', class: 'link', onclick: openApi }, text('api'))),
+    element('p', {}, button({ class: 'link', onclick: openApi }, text('api'))),
   )
 }
 
 // Gradio's own footer is hidden, for its words follow another table. Its button, which may be drawn later than this page's,
 // opens the page for programs; the address says that Python comes first, and not MCP.
 function openApi() {
-  const button = document.querySelector('footer .show-api')
-  if (!button) return setTimeout(openApi, 100)
+  const gradios = document.querySelector('footer .show-api')
+  if (!gradios) return setTimeout(openApi, 100)
   const address = new URL(location.href)
   address.searchParams.set('lang', 'python')
   history.replaceState(null, '', address)
-  button.click()
+  gradios.click()
 }

@@ -2,13 +2,11 @@
 
 import { answerView, waitingView } from './answers.js'
 import { annotatedBlob, openShare } from './card.js'
-import { element, ICONS, icon, openDialog, saveAs, toolButton } from './dom.js'
+import { button, element, ICONS, icon, notice, openDialog, saveAs, toolButton } from './dom.js'
 import { imageOf, isBusy } from './item.js'
 import { annotatedPicture, showing } from './picture.js'
 import { percent, text } from './texts.js'
 import { pinAge } from './words.js'
-
-const button = (label, onclick, kind = 'plain') => element('button', { type: 'button', class: kind, onclick }, label)
 
 // actions: { choose(), camera(), more() or null }
 export function toolbar(item, actions) {
@@ -93,7 +91,7 @@ function waiting(item, options) {
   item.progress(item.share)
   const view = waitingView(said)
   view.append(meter)
-  if (options.cancel) view.append(button(text('cancel'), options.cancel))
+  if (options.cancel) view.append(button({ class: 'plain', onclick: options.cancel }, text('cancel')))
   return view
 }
 
@@ -102,9 +100,9 @@ function problem(said, item, options) {
   return element(
     'section',
     { class: 'answer' },
-    element('p', { class: 'notice problem', role: 'alert' }, said),
-    isRetryable && button(text('try_again'), () => options.again(), 'main'),
-    button(options.backLabel, options.back),
+    notice(said, 'problem'),
+    isRetryable && button({ class: 'main', onclick: () => options.again() }, text('try_again')),
+    button({ class: 'plain', onclick: options.back }, options.backLabel),
   )
 }
 
@@ -114,7 +112,7 @@ function noFace(options) {
     { class: 'answer' },
     element('h2', {}, text('no_face')),
     element('p', {}, text('no_face_help')),
-    button(text('whole_ask'), () => options.again({ detect: false, answer: null })),
+    button({ class: 'plain', onclick: () => options.again({ detect: false, answer: null }) }, text('whole_ask')),
   )
 }
 

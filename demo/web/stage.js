@@ -2,11 +2,10 @@
 
 import { AskError } from './ask.js'
 import { takePhoto } from './camera.js'
-import { element, ICONS, icon, replace } from './dom.js'
+import { element, ICONS, icon, notice, replace } from './dom.js'
 import { filmStrip } from './film.js'
 import { chooseFiles, listen } from './intake.js'
-import { createItem, forget, isBusy, keepAnswer, letGoOfPixels, readItem } from './item.js'
-import { goesAsItIs } from './reduce.js'
+import { createItem, forget, goesAsItIs, isBusy, keepAnswer, letGoOfPixels, readItem } from './item.js'
 import { scene, toolbar } from './scenes.js'
 import { startView } from './start.js'
 import { facesTable } from './table.js'
@@ -167,7 +166,7 @@ export function createStage(place, settings, options, ask) {
   function render() {
     const hadFocus = main.contains(document.activeElement)
     document.body.classList.toggle('has-answer', items.length > 0)
-    const told = problem && element('p', { class: 'notice problem', role: 'alert' }, problem)
+    const told = problem && notice(problem, 'problem')
     replace(main, ...(selected ? picturesView(told) : [told, firstScreen()]))
     if (hadFocus && !main.contains(document.activeElement)) main.focus({ preventScroll: true })
   }

@@ -1,8 +1,10 @@
 // The first screen: ways in, three lines that say what this is, and examples.
 
-import { element, ICONS, icon } from './dom.js'
-import { EXAMPLES } from './examples.js'
+import { button, element, ICONS, icon } from './dom.js'
 import { text } from './texts.js'
+
+// The pictures in examples/, each with its texts example_NAME and credit_NAME. Their sources are in examples/README.md.
+const EXAMPLES = ['astronaut', 'group', 'admiral', 'photographer', 'dark', 'child']
 
 // actions: { choose(), camera(), example(name) }. isOnDevice: no picture is sent anywhere.
 export function startView(actions, isOnDevice) {
@@ -16,18 +18,8 @@ export function startView(actions, isOnDevice) {
     element(
       'div',
       { class: 'zone-buttons' },
-      element(
-        'button',
-        { type: 'button', class: 'main big', onclick: actions.choose },
-        icon(ICONS.picture, 22),
-        text('choose_photos'),
-      ),
-      element(
-        'button',
-        { type: 'button', class: 'plain big', onclick: actions.camera },
-        icon(ICONS.camera, 22),
-        text('use_camera'),
-      ),
+      button({ class: 'main big', onclick: actions.choose }, icon(ICONS.picture, 22), text('choose_photos')),
+      button({ class: 'plain big', onclick: actions.camera }, icon(ICONS.camera, 22), text('use_camera')),
     ),
     element('p', { class: 'zone-hint quiet' }, text('drop_hint')),
   )
@@ -58,9 +50,8 @@ function examples(actions) {
         element(
           'li',
           {},
-          element(
-            'button',
-            { type: 'button', class: 'example', onclick: () => actions.example(name) },
+          button(
+            { class: 'example', onclick: () => actions.example(name) },
             element('img', {
               src: new URL(`examples/small/${name}.jpg`, document.baseURI),
               alt: '',

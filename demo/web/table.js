@@ -1,6 +1,6 @@
 // All faces of several pictures as one table, and the same rows as a CSV file.
 
-import { element, saveAs } from './dom.js'
+import { button, element, saveAs } from './dom.js'
 import { isBusy } from './item.js'
 import { rangeShares } from './ranges.js'
 import { count, percent, text } from './texts.js'
@@ -22,11 +22,7 @@ export function facesTable(items, ranges) {
       'div',
       { class: 'all-faces-head' },
       element('h2', {}, text('all_faces')),
-      element(
-        'button',
-        { type: 'button', class: 'plain', onclick: () => saveAs(toCsv(rows), 'faces.csv') },
-        text('download_csv'),
-      ),
+      button({ class: 'plain', onclick: () => saveAs(toCsv(rows), 'faces.csv') }, text('download_csv')),
     ),
     element(
       'div',

@@ -17,7 +17,7 @@ export function text(key, values = {}) {
 
 // 'faces' with 1 takes faces_one, with another number faces_many.
 export function count(key, number) {
-  return text(number === 1 ? `${key}_one` : `${key}_many`, { count: whole(number) })
+  return text(number === 1 ? `${key}_one` : `${key}_many`, { count: integer(number) })
 }
 
 export function percent(share) {
@@ -28,7 +28,7 @@ export function decimal(value) {
   return new Intl.NumberFormat(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 }).format(value)
 }
 
-export function whole(value) {
+export function integer(value) {
   return new Intl.NumberFormat(language, { maximumFractionDigits: 0 }).format(value)
 }
 

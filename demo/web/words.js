@@ -1,9 +1,9 @@
 // What is said of a face: one reading for headline, row, table, pin and screen reader.
 
-import { count, percent, text, whole } from './texts.js'
+import { count, integer, percent, text } from './texts.js'
 
 export function ageText(face) {
-  return whole(Math.round(face.age))
+  return integer(Math.round(face.age))
 }
 
 // What stands in its pin on pictures to keep and to send.
@@ -33,11 +33,9 @@ export function genderName(name) {
   return name === 'male' || name === 'female' ? text(name) : name
 }
 
-// The two reasons for which the pipeline abstains: the face is too small, or it is not certain which way up it is.
-export function abstainedText(face, answer) {
-  const width = Math.round(face.box[2] - face.box[0])
-  if (width > answer.min_face_pixels) return text('which_way_up')
-  return text('too_small', { width, least: answer.min_face_pixels })
+// Why the pipeline abstains. Whoever answered names the reason: the box, which ends at the picture's edge, would not tell it.
+export function abstainedText({ abstained_key, box }, answer) {
+  return text(abstained_key, { width: box[2] - box[0], least: answer.min_face_pixels })
 }
 
 // The picture in words, for screen readers.

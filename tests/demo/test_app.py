@@ -192,7 +192,7 @@ sys.exit(code)
     ("environment", "expected"),
     [
         pytest.param({}, "no model 'user/nothing-here' on the Hub", id="unknown id"),
-        pytest.param({"HF_ENDPOINT": "http://127.0.0.1:9"}, "could not be reached", id="no network"),
+        pytest.param({"HF_ENDPOINT": "http://127.0.0.1:9"}, "could not be fetched from the Hub", id="no network"),
     ],
 )
 def test_ends_with_a_message_where_the_hub_has_no_answer(hub: HubServer, environment: dict, expected: str):

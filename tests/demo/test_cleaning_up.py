@@ -107,6 +107,33 @@ def test_what_a_killed_demo_left_is_deleted_and_nobody_elses_files_are(folder: P
     assert left == {alive.name, foreign.name, "elsewhere"}
 
 
+def test_a_neighbour_that_cannot_be_looked_into_ends_no_search(folder: Path):
+    """As the folder of another user, whose lock only root may look for. Whoever runs the tests, this lock cannot be read."""
+    neighbour = own_folder()
+    neighbour.mkdir()
+    (neighbour / LOCK_FILE).symlink_to("x" * 300)
+    with delete_uploads(Files(folder), keep_seconds=1):
+        picture = write(folder / "a.jpg")
+        assert soon(lambda: not picture.exists())
+    assert neighbour.exists()
+
+
+def test_a_search_that_fails_is_told_without_names_of_files_and_the_next_one_comes(
+    folder: Path, caplog: pytest.LogCaptureFixture
+):
+    failures = []
+
+    def fail() -> None:
+        failures.append(folder / "private-name.jpg")
+        raise OSError(5, "Input/output error", str(failures[-1]))
+
+    with delete_uploads(Files(folder), keep_seconds=1, on_sweep=fail):
+        picture = write(folder / "private-name.jpg")
+        assert soon(lambda: not picture.exists() and len(failures) > 1)
+    assert "OSError" in caplog.text
+    assert "private-name" not in caplog.text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("way", "disk"), [("upload", "1m"), ("desk", "2m")])
 def test_an_upload_that_fills_the_disk_gets_a_clear_answer_and_leaves_no_half_file(tmp_path: Path, way: str, disk: str):

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 import demo.decoding
-from demo.decoding import Decoders, Visitor, visitor
+from demo.decoding import Decoders
 from demo.decoding_process import NICER
-from demo.fair_use import BusyError, TooCostlyError, TooOftenError
+from demo.fair_use import BusyError, TooCostlyError, TooOftenError, Visitor, visitor
 from demo.memory import PixelBudget
 from model.image_decoding import PictureError, decode
 from scripts.benchmarks.measuring import meanwhile

@@ -11,21 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from demo.about import about, compared, embed_figures
 from demo.answer_pictures import saliency_maps
 from demo.page import TEXTS
-from demo.serving import ModelNotServable, ServedModel, about, compared, embed_figures, find_model
+from demo.serving import ServedModel, find_model
 from demo.settings import CC_BY_MODEL, DEFAULT_MODEL, ModelChoice, Settings, SettingsError
 from demo.tracking import MAX_MISSED_FRAMES, Tracks
 from model.face_alignment import Face
 from model.modeling_age_gender import AgeGenderModel, AgeGenderOutput
 from model.pipeline_age_gender import FaceLogits, PreparedFaces
 from tests.support.tiny_model import IMAGE_SIZE, save_tiny_model, tiny_model
-
-
-def test_folder_without_weights_says_what_is_missing(tmp_path: Path):
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ModelNotServable, match=r"preprocessor_config.json, model.safetensors not found.*config.json"):
-        find_model(ModelChoice("mine", str(tmp_path)))
 
 
 def test_visitors_choose_between_the_models_that_ship(monkeypatch: pytest.MonkeyPatch):
@@ -44,6 +39,17 @@ def test_visitors_choose_between_the_models_that_ship(monkeypatch: pytest.Monkey
     assert errors[0] < errors[1], "as their words say"
     monkeypatch.setenv("MODEL_ID", DEFAULT_MODEL)
     assert [choice.model_id for choice in Settings.from_environment().models] == [DEFAULT_MODEL]
+
+
+@pytest.mark.parametrize("models", [{}, {"MODEL_IDS": "user/one,user/two"}], ids=["no model", "several models"])
+def test_a_revision_of_no_single_model_is_refused(monkeypatch: pytest.MonkeyPatch, models: dict[str, str]):
+    """Else another version would be served than the operator wrote."""
+    for name in ("MODEL_ID", "MODEL_IDS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**models, "MODEL_REVISION": "v1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match="MODEL_REVISION needs MODEL_ID; in MODEL_IDS write user/repo@revision"):
+        Settings.from_environment()
 
 
 @pytest.mark.parametrize("text", ["nobody", "a:b,c", ":", "a:"])

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ from PIL import Image
 from skimage.data import astronaut
 
 from demo.answer_pictures import MAX_SALIENCY_MAPS
-from demo.decoding import FRAMES, Visitor, visitor
-from demo.fair_use import BusyError, TooCostlyError, TooOftenError, kind_of
+from demo.decoding import FRAMES
+from demo.fair_use import BusyError, TooCostlyError, TooOftenError, Visitor, kind_of, visitor
 from demo.handlers import Handlers
 from demo.serving import ModelNotServable, ServedModel, find_model
 from demo.settings import ModelChoice
 from model.errors import AgeGenderError
 from model.image_decoding import PictureDamagedError
+from model.prepared_faces import PreparedFaces
 from tests.support.odd_pictures import encoded
 from tests.support.tiny_model import save_tiny_model
 
@@ -89,7 +91,30 @@ def test_saliency_maps_are_made_of_the_first_faces_that_have_an_answer(tmp_path:
     assert ["saliency_maps" in face for face in faces] == [True] * MAX_SALIENCY_MAPS + [False]
     small = handlers_of(tmp_path / "small", min_face_pixels=4000).show(encoded("JPEG"), with_saliency=True)
     assert [(face["age"], "saliency_maps" in face) for face in small["faces"]] == [(None, False)]
-    assert small["min_face_pixels"] == 4000
+
+
+@pytest.mark.parametrize(
+    ("box_xyxy", "key"),
+    [((-30, 100, 10, 150), "which_way_up"), ((0, 100, 10, 150), "too_small"), ((-15, 100, 10, 150), "too_small")],
+    ids=["cut by the edge", "small", "small and cut"],
+)
+def test_the_reason_for_no_answer_is_that_of_the_whole_face(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, box_xyxy: tuple[int, ...], key: str
+):
+    """Of each only ten pixels are in the picture, which is all that the page is told; and none is surely upright."""
+    handlers = handlers_of(tmp_path, min_face_pixels=30)
+    pipe = handlers.served(None).pipeline
+    prepare = pipe.preprocess
+
+    def prepare_turned(picture: np.ndarray, **options: object) -> PreparedFaces:
+        prepared = prepare(picture, **options)
+        turned = [replace(face, box_xyxy=np.array(box_xyxy), is_roll_certain=False) for face in prepared.faces]
+        return replace(prepared, faces=turned)
+
+    monkeypatch.setattr(pipe, "preprocess", prepare_turned)
+    answer = handlers.show(encoded("JPEG"))
+    [face] = answer["faces"]
+    assert (face["abstained_key"], face["box"], answer["min_face_pixels"]) == (key, [0, 100, 10, 150], 30)
 
 
 def test_live_faces_have_numbers_and_their_tracks_go_on(tmp_path: Path):

@@ -10,8 +10,16 @@ import pytest
 from gradio.queueing import Event
 from starlette.requests import Request
 
-from demo.decoding import Visitor, visitor
-from demo.fair_use import CALM_SECONDS, HEAVY_SECONDS, MOST_OWED, PAID_PER_SECOND, WAITED_SECONDS, Turns
+from demo.fair_use import (
+    CALM_SECONDS,
+    HEAVY_SECONDS,
+    MOST_OWED,
+    PAID_PER_SECOND,
+    WAITED_SECONDS,
+    Turns,
+    Visitor,
+    visitor,
+)
 from demo.handlers import Handlers
 from demo.queue import FairQueue
 from demo.serving import find_model

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page
 
+from demo.page import TEXTS
 from model.configuration_age_gender import RANGE_SETS, parse_age_ranges
 from model.errors import AgeGenderError
 from model_card.output_files import safe_cell
@@ -87,6 +88,28 @@ def test_ranges_are_sums_of_years_and_the_bold_one_holds_the_age(page: Page):
     assert (child["hasAge"], adult["hasAge"]) == (False, True), "the headline says 18"
 
 
+def test_the_line_of_an_age_beyond_the_curve_stands_at_its_end(page: Page):
+    face = {"age": 110, "age_interval": [104, 116], "year_probabilities": [1 / (MAX_AGE + 1)] * (MAX_AGE + 1)}
+    draw = """({curve}, [face, maxAge]) => {
+      const drawn = curve(face, maxAge), {x, width} = drawn.viewBox.baseVal
+      return [x, Number(drawn.querySelector('.curve-age').getAttribute('x1')), x + width]
+    }"""
+    left, age, right = ask(page, "curve", draw, [face, MAX_AGE])
+    assert left < age < right
+
+
+# Both are 10 pixels wide in the picture: one is cut by its edge.
+@pytest.mark.parametrize(("left", "key"), [(-30, "which_way_up"), (0, "too_small")])
+def test_a_face_without_an_answer_is_told_the_reason_that_the_device_had(page: Page, left: int, key: str):
+    decide = "({whyAbstained}, [face, config]) => whyAbstained(face, config)"
+    face = {"box": [left, 0, 10, 50], "isRollCertain": False}
+    why = ask(page, "device/decoding", decide, [face, {"min_face_pixels": 30}])
+    assert why["abstained_key"] == key
+    tell = "({abstainedText}, [face, answer]) => abstainedText(face, answer)"
+    said = ask(page, "words", tell, [{**why, "box": [0, 0, 10, 50]}, {"min_face_pixels": 30}])
+    assert said == TEXTS["en"][key].format(width=10, least=30)
+
+
 def test_no_number_covers_a_face_or_another_number(page: Page):
     """With 1 to 40 faces of all sizes, as wide as a phone: faces that fill the picture have their numbers beside it."""
     random = np.random.default_rng(0)
@@ -125,4 +148,4 @@ def test_a_first_row_of_faces_has_its_numbers_above_it(page: Page):
 def test_faces_are_numbered_as_a_page_is_read(page: Page, middles: list[tuple[int, int]], order: list[int]):
     faces = [{"id": number, "box": [x - 20, y - 25, x + 20, y + 25]} for number, (x, y) in enumerate(middles)]
     read = "({inReadingOrder}, faces) => inReadingOrder(faces).map(face => face.id)"
-    assert ask(page, "reading", read, faces) == order
+    assert ask(page, "ask", read, faces) == order

@@ -124,6 +124,29 @@ def test_the_card_and_the_copy_are_made_in_the_browser(page: Page, portrait: Pat
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
+def test_the_camera_is_off_when_its_dialog_closes_however_often_it_was_flipped(page: Page):
+    page.evaluate(
+        """() => {
+          const devices = navigator.mediaDevices, start = devices.getUserMedia.bind(devices)
+          window.streams = []
+          devices.enumerateDevices = async () => [{kind: 'videoinput'}, {kind: 'videoinput'}]
+          devices.getUserMedia = async wishes => {
+            const stream = await start({video: true})
+            streams.push(stream)
+            await new Promise(resolve => setTimeout(resolve, 300)) // two presses fit in
+            return stream
+          }
+        }"""
+    )
+    page.get_by_role("button", name="Use camera").click()
+    flip = page.get_by_role("button", name="Other camera")
+    flip.dblclick()
+    expect(flip).to_be_enabled()
+    page.wait_for_function("document.querySelector('dialog video')?.srcObject.active")
+    page.get_by_role("button", name="Close").click()
+    page.wait_for_function("streams.every(stream => !stream.active)")
+
+
 def test_enlarging_really_enlarges(page: Page, portrait: Path):
     small = portrait.with_name("small.png")
     Image.open(portrait).resize((200, 200)).save(small)

@@ -16,6 +16,7 @@ export class CameraError extends Error {}
 
 export class Camera {
   #stream = null
+  #changes = 0 // starts and stops, so that a start that is overtaken is known
 
   // `onLost(reason)`: the camera stopped by itself.
   constructor(video, onLost) {
@@ -32,28 +33,33 @@ export class Camera {
     return this.#stream?.getVideoTracks()[0]?.getSettings().facingMode !== 'environment'
   }
 
-  // Throws `CameraError`.
+  // A start that is overtaken, by another one or by `stop`, gives its camera back and tells nothing. Throws `CameraError`.
   async start(deviceId = null) {
     this.stop()
     if (!navigator.mediaDevices) throw new CameraError(text('device_not_secure')) // at the http address of another computer
+    const change = this.#changes
     try {
       const wishes = deviceId ? { ...WISHES, deviceId: { exact: deviceId } } : { ...WISHES, facingMode: 'user' }
-      this.#stream = await navigator.mediaDevices.getUserMedia({ video: wishes })
+      const stream = await navigator.mediaDevices.getUserMedia({ video: wishes })
+      if (change !== this.#changes) return endTracks(stream)
+      this.#stream = stream
+      stream.getVideoTracks()[0].addEventListener('ended', () => {
+        if (stream !== this.#stream) return // it was stopped here
+        this.stop()
+        this.onLost(text('device_unplugged'))
+      })
+      this.video.srcObject = stream
+      await this.video.play()
     } catch (error) {
+      if (change !== this.#changes) return
+      this.stop()
       throw new CameraError(text(REASONS[error.name] ?? 'device_camera_fails'))
     }
-    const stream = this.#stream
-    stream.getVideoTracks()[0].addEventListener('ended', () => {
-      if (stream !== this.#stream) return // it was stopped here
-      this.stop()
-      this.onLost(text('device_unplugged'))
-    })
-    this.video.srcObject = stream
-    await this.video.play()
   }
 
   stop() {
-    for (const track of this.#stream?.getTracks() ?? []) track.stop()
+    this.#changes++
+    if (this.#stream) endTracks(this.#stream)
     this.#stream = null
     this.video.srcObject = null
   }
@@ -63,4 +69,8 @@ export class Camera {
     const devices = await navigator.mediaDevices.enumerateDevices()
     return devices.filter(({ kind }) => kind === 'videoinput')
   }
+}
+
+function endTracks(stream) {
+  for (const track of stream.getTracks()) track.stop()
 }

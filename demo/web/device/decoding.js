@@ -25,13 +25,16 @@ export function decode(ageLogits, genderLogits, config, ranges) {
 const FIELDS = ['age', 'age_interval', 'age_range', 'age_ranges', 'gender', 'genders', 'year_probabilities']
 export const NO_ANSWER = Object.fromEntries(FIELDS.map(field => [field, null]))
 
-// Why there is no answer for a face, or null.
+// Why there is no answer for a face, in the pipeline's words and by the key of the page's; both are null where there is one.
 export function whyAbstained({ box, isRollCertain }, config) {
   const width = box[2] - box[0]
   if (width < config.min_face_pixels) {
-    return `The face is ${width.toFixed(0)} pixels wide; at least ${config.min_face_pixels} are needed.`
+    const abstained = `The face is ${width.toFixed(0)} pixels wide; at least ${config.min_face_pixels} are needed.`
+    return { abstained, abstained_key: 'too_small' }
   }
-  return isRollCertain ? null : 'It is not certain which way up the face is. Turn the picture upright.'
+  if (isRollCertain) return { abstained: null, abstained_key: null }
+  const abstained = 'It is not certain which way up the face is. Turn the picture upright.'
+  return { abstained, abstained_key: 'which_way_up' }
 }
 
 function softmax(logits) {

@@ -1,6 +1,5 @@
 // The served model on this device: fetched from the demo's own address, run in two workers, answering as the pipeline does.
 
-import { parseRanges } from '../ranges.js'
 import { text } from '../texts.js'
 import { decode, NO_ANSWER, whyAbstained } from './decoding.js'
 import { roundHalfEven } from './geometry.js'
@@ -81,11 +80,11 @@ export class DeviceModel {
   }
 
   // The pipeline's answer for one picture, a Blob or an ImageBitmap, with its faces from left to right.
-  async predict(picture, ranges = this.config.age_ranges, { whole = false } = {}) {
+  async predict(picture, { whole = false } = {}) {
     const bitmap = picture instanceof Blob ? await readPicture(picture) : picture
     const found = await this.find(bitmap, { whole })
     const logits = await this.answer(found)
-    return this.describe(found, logits, ranges)
+    return this.describe(found, logits, this.config.age_ranges)
   }
 
   // The faces of an ImageBitmap, which is used up, and their crops.
@@ -127,17 +126,10 @@ export class DeviceModel {
   // The pipeline's dict of one face.
   #describeFace(face, logits, sizeWh, ranges) {
     const box = face.box.map((value, index) => Math.min(Math.max(roundHalfEven(value), 0), sizeWh[index % 2]))
-    const abstained = whyAbstained(face, this.config)
-    const fields = abstained ? NO_ANSWER : decode(logits.age, logits.gender, this.config, ranges)
+    const why = whyAbstained(face, this.config)
+    const fields = why.abstained ? NO_ANSWER : decode(logits.age, logits.gender, this.config, ranges)
     const roll = face.roll === null ? null : roundHalfEven(face.roll)
-    return { box, detection_score: face.score, roll_degrees: roll, ...fields, abstained }
-  }
-
-  // Ranges as typed, or the name of a set. Throws `RangesError`.
-  readRanges(typed) {
-    const { range_sets: sets, default_ranges } = this.manifest
-    const name = typed.trim() || default_ranges
-    return parseRanges(Object.hasOwn(sets, name) ? sets[name] : name, this.config.max_age)
+    return { box, detection_score: face.score, roll_degrees: roll, ...fields, ...why }
   }
 
   close() {

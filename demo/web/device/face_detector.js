@@ -218,7 +218,7 @@ export class FaceDetector {
     const half = Math.floor(this.settings.coarse_side / 2)
     const small = shrink(picture, (0.75 * this.settings.coarse_side) / 2 / Math.max(picture.width, picture.height))
     const margin = Math.floor(Math.max(small.width, small.height) / 6)
-    const rows = await this.yunet.detect(pad(small, margin, margin, margin, margin), half)
+    const rows = await this.yunet.detect(pad(small, margin), half)
     return rows.map(row => scaleRow(row, picture.width / small.width, picture.height / small.height, -margin, -margin))
   }
 }

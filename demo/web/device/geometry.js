@@ -231,14 +231,13 @@ export function crop(picture, x0, y0, x1, y1) {
 }
 
 // A black margin of so many pixels on each side.
-export function pad(picture, left, top, right, bottom) {
-  if (!left && !top && !right && !bottom) return picture
-  const width = picture.width + left + right,
-    height = picture.height + top + bottom
+export function pad(picture, margin) {
+  const width = picture.width + 2 * margin,
+    height = picture.height + 2 * margin
   const data = new Uint8ClampedArray(width * height * 4)
   for (let row = 0; row < picture.height; row++) {
     const line = picture.data.subarray(4 * row * picture.width, 4 * (row + 1) * picture.width)
-    data.set(line, 4 * ((row + top) * width + left))
+    data.set(line, 4 * ((row + margin) * width + margin))
   }
   return { data, width, height }
 }

@@ -5,7 +5,7 @@
 // drawn where its face is expected by then.
 
 import { answerView } from '../answers.js'
-import { element } from '../dom.js'
+import { button, element, notice } from '../dom.js'
 import { decimal, text, useTexts } from '../texts.js'
 import { ageText, describe, genderShort } from '../words.js'
 import { BoxLayer } from './boxes.js'
@@ -37,20 +37,16 @@ export function loadingText(done, all) {
     : text('device_preparing')
 }
 
-function notice(said, isProblem = false) {
-  return element('p', { class: isProblem ? 'notice problem' : 'notice', role: isProblem ? 'alert' : 'status' }, said)
-}
-
 class Live {
-  #device = null // a DeviceModel
-  #loading = null // a promise of it
+  #model = null // { device: a promise of a DeviceModel, isShared: others use it too }: the chosen one, once it is wanted
+  #device = null // the DeviceModel, once it is there
   #run = 0 // a number for each start, so that what belongs to an earlier one is dropped
 
   constructor(root, models, options, onWhere) {
     Object.assign(this, { root, models, options, onWhere })
     this.#build()
     options.listen(changed => (changed === 'model' ? this.#changeModel() : this.#show(false)))
-    this.camera = new Camera(this.video, reason => this.#end(notice(reason, true)))
+    this.camera = new Camera(this.video, reason => this.#end(notice(reason, 'problem')))
     document.addEventListener('visibilitychange', () => this.#onVisibility())
     navigator.mediaDevices?.addEventListener('devicechange', () => this.#listCameras())
     // Its tab of the page was opened or left.
@@ -89,18 +85,13 @@ class Live {
       if (videoWidth && videoHeight) this.stage.style.aspectRatio = `${videoWidth} / ${videoHeight}`
     })
     this.boxes = new BoxLayer()
-    this.startButton = element(
-      'button',
-      { type: 'button', class: 'device-start main big', onclick: () => this.#start() },
-      text('device_start'),
-    )
+    this.startButton = button({ class: 'device-start main big', onclick: () => this.#start() }, text('device_start'))
     this.progress = element('progress', { hidden: true, max: 1, 'aria-label': text('film_label') })
     this.status = element('p', { class: 'device-status', role: 'status' })
     this.cover = element('div', { class: 'device-cover' }, this.startButton, this.progress, this.status)
     this.stage = element('div', { class: 'device-stage' }, this.video, this.boxes.element, this.cover)
-    this.stopButton = element(
-      'button',
-      { type: 'button', class: 'device-stop plain', hidden: true, onclick: () => this.#end() },
+    this.stopButton = button(
+      { class: 'device-stop plain', hidden: true, onclick: () => this.#end() },
       text('device_stop'),
     )
     this.cameras = element('select', {
@@ -147,26 +138,35 @@ class Live {
     } else if (!document.hidden && this.isPaused && this.#isShown()) this.#start(this.deviceId)
   }
 
-  // Fetch the model when the tab is opened, once.
-  #load() {
-    this.#loading ??= this.#fetchModel()
-    return this.#loading
+  // Fetch the model when the tab is opened, once. Of a model that is no longer wanted nobody is told whether it came.
+  async #load() {
+    this.#model ??= this.#fetchModel()
+    const model = this.#model
+    try {
+      const device = await model.device
+      if (model === this.#model) this.#device = device
+    } catch (error) {
+      if (model === this.#model) throw error
+    }
   }
 
-  async #fetchModel() {
-    this.progress.hidden = false
-    try {
-      const { manifest, device } = this.models.find(({ name }) => name === this.options.chosen.model)
-      this.isShared = device !== undefined
-      this.#device = await (device ??
-        DeviceModel.load(manifest, (done, all) => {
-          this.progress.value = done / all
-          this.status.textContent = loadingText(done, all)
-        }))
-    } finally {
-      this.progress.hidden = true
-      this.status.textContent = ''
+  #fetchModel() {
+    const { manifest, device } = this.models.find(({ name }) => name === this.options.chosen.model)
+    const onProgress = (done, all) => {
+      if (model !== this.#model) return
+      this.progress.value = done / all
+      this.status.textContent = loadingText(done, all)
     }
+    const model = { device: device ?? DeviceModel.load(manifest, onProgress), isShared: device !== undefined }
+    const onEnd = () => model === this.#model && this.#hideProgress()
+    this.progress.hidden = false
+    model.device.then(onEnd, onEnd)
+    return model
+  }
+
+  #hideProgress() {
+    this.progress.hidden = true
+    this.status.textContent = ''
   }
 
   #changeModel() {
@@ -175,9 +175,16 @@ class Live {
     if (this.#isShown()) this.#onShown()
   }
 
+  // It is closed, or will be when it comes.
   #forgetModel() {
-    if (!this.isShared) this.#device?.close()
-    this.#device = this.#loading = null
+    const model = this.#model
+    this.#model = this.#device = null
+    this.#hideProgress()
+    if (model && !model.isShared)
+      model.device.then(
+        device => device.close(),
+        () => {},
+      )
   }
 
   async #start(deviceId = null) {
@@ -188,16 +195,17 @@ class Live {
     this.said.replaceChildren()
     try {
       await this.#load()
+      if (run !== this.#run) return
       this.status.textContent = text('device_asking')
       await this.camera.start(deviceId)
+      if (run !== this.#run) return
+      this.#endStart()
     } catch (error) {
-      if (run === this.#run) this.#failed(error)
-      return
-    } finally {
-      this.startButton.disabled = false
-      this.status.textContent = ''
+      if (run !== this.#run) return
+      this.#endStart()
+      return this.#failed(error)
     }
-    if (run !== this.#run || !this.#isShown()) return this.#end() // left while the browser asked
+    if (!this.#isShown()) return this.#end() // left while the browser asked
     this.tracks = new Tracks()
     this.frame = this.answer = null
     this.isFinding = this.isAnswering = false
@@ -209,6 +217,11 @@ class Live {
     this.stage.classList.toggle('mirrored', this.camera.isMirrored)
     this.#listCameras()
     this.#watchVideo(run)
+  }
+
+  #endStart() {
+    this.startButton.disabled = false
+    if (this.progress.hidden) this.status.textContent = '' // else it tells of the model that is fetched
   }
 
   // With each frame of the video: move the boxes, and search the frame if the finder is free.
@@ -225,6 +238,7 @@ class Live {
     this.isFinding = true
     try {
       const bitmap = await createImageBitmap(this.video)
+      if (run !== this.#run) return bitmap.close()
       const side = this.#searchSide(time)
       const { candidates, picture, milliseconds } = await this.#device.search(bitmap, side)
       if (run !== this.#run) return
@@ -339,8 +353,8 @@ class Live {
   }
 
   async #listCameras() {
-    if (!this.camera.isOn) return
     const cameras = await this.camera.list()
+    if (!this.camera.isOn) return
     this.cameras.hidden = cameras.length < 2
     this.cameras.replaceChildren(
       ...cameras.map(({ deviceId, label }, index) =>
@@ -354,7 +368,7 @@ class Live {
   }
 
   #failed(error) {
-    if (error instanceof CameraError) return this.#end(notice(error.message, true))
+    if (error instanceof CameraError) return this.#end(notice(error.message, 'problem'))
     if (!(error instanceof DeviceError)) throw error
     this.#forgetModel()
     this.#fallBack(error.message)
@@ -363,7 +377,7 @@ class Live {
   // The server answers where this device cannot. Without a server, say why there is no answer.
   #fallBack(reason) {
     if (this.onWhere) this.#choose('server', text('device_fallback', { reason }))
-    else this.#end(notice(reason, true))
+    else this.#end(notice(reason, 'problem'))
   }
 
   #choose(where, reason = null) {
@@ -380,6 +394,7 @@ class Live {
   // Turn the camera off, and say why.
   #end(why = null) {
     this.#run++
+    this.#endStart() // of one that is overtaken
     this.isPaused = false
     this.camera?.stop()
     this.frame = null

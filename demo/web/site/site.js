@@ -3,7 +3,7 @@
 import { AskError, orderFaces } from './ask.js'
 import { DeviceError, DeviceModel } from './device/device_model.js'
 import { loadingText, mountLive } from './device/live.js'
-import { element, replace } from './dom.js'
+import { element, notice, replace } from './dom.js'
 import { createOptions } from './options.js'
 import { createStage } from './stage.js'
 import { language, text, useTexts } from './texts.js'
@@ -18,7 +18,7 @@ function askDevice(device) {
     try {
       const model = await device
       signal.throwIfAborted()
-      return orderFaces(await model.predict(blob, undefined, { whole: !options.detect }), options)
+      return orderFaces(await model.predict(blob, { whole: !options.detect }), options)
     } catch (error) {
       if (error instanceof DeviceError) throw new AskError(error.message)
       throw error
@@ -39,7 +39,7 @@ async function start() {
     () => replace(told),
     error => {
       if (!(error instanceof DeviceError)) throw error
-      replace(told, element('p', { class: 'notice problem', role: 'alert' }, error.message))
+      replace(told, notice(error.message, 'problem'))
     },
   )
   const answer = await fetch(MANIFEST).catch(() => null)

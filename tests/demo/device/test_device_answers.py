@@ -11,8 +11,6 @@ from skimage.data import astronaut
 from demo.device_files import write_site
 from demo.serving import find_model
 from demo.settings import DEFAULT_MODEL, ModelChoice
-from model.configuration_age_gender import RANGE_SETS, parse_age_ranges
-from model.errors import AgeGenderError
 from scripts.benchmarks.device_parity import LOAD, compare, faces_of, pictures
 from scripts.benchmarks.visiting import serve_folder
 from tests.support.visitors import choose, start_live
@@ -52,32 +50,6 @@ def test_the_device_answers_as_the_pipeline(
         assert one.other_answers == (), name
     counts = [differences[name].faces[0] for name in ("portrait", "group of 6", "too small to answer")]
     assert counts == [1, 6, 1]
-
-
-RANGES = [
-    *RANGE_SETS,
-    *("0-17, 18+", " 0-17;18 – 39\n40+ ", "0-4, 5, 6+", "0+", "0-116"),
-    *("", "x", "0-17, 20+", "0-17, 17+", "5+", "0-17", "17-0, 18+", "0-200", "0-17, 18-130", "-3, 4+", "0-17 18+"),
-]
-
-
-def test_ranges_are_read_as_the_pipeline_reads_them(site_page: Page):
-    read = """async ([texts, sets]) => {
-      const {DeviceModel} = await import(new URL('device/device_model.js', location.href))
-      const {RangesError} = await import(new URL('ranges.js', location.href))
-      const device = new DeviceModel({config: {max_age: 116}, range_sets: sets, default_ranges: 'FairFace-9'})
-      return texts.map(text => { try { return device.readRanges(text) } catch (error) { return error instanceof RangesError } })
-    }"""
-
-    def of_pipeline(text: str) -> object:
-        """The ranges, or True for a mistake. What is left empty stands for the default."""
-        try:
-            return parse_age_ranges(text or "FairFace-9")
-        except AgeGenderError:
-            return True
-
-    on_device = site_page.evaluate(read, [RANGES, RANGE_SETS])
-    assert dict(zip(RANGES, on_device, strict=True)) == {text: of_pipeline(text) for text in RANGES}
 
 
 def test_static_site_answers_pictures_in_any_ranges_without_a_network(site_page: Page, portrait: Path, tmp_path: Path):
