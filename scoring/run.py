@@ -153,8 +153,9 @@ def print_rows(options: ScoringOptions) -> None:
     sources = options.open_sources()
     _, scorer = load_scorer(options)
     summary = InputSummary.of(sources)
-    progress = tqdm(scorer.score(read_entries(all_entries(sources))), total=summary.pictures, unit=" pictures")
-    write_json_lines((row for scored in progress for row in answer_rows(scored)), sys.stdout)
+    scored = scorer.score(read_entries(all_entries(sources)))
+    with tqdm(scored, total=summary.pictures, unit=" pictures") as progress:  # its bar ends before an error is told
+        write_json_lines((row for scored in progress for row in answer_rows(scored)), sys.stdout)
     report_skipped(summary.skipped)
 
 
@@ -232,14 +233,13 @@ def score_in_parts(
     def is_wanted(index: int) -> bool:
         return index // part_size not in done
 
-    progress = tqdm(
-        scorer.score(read_entries(counted(), is_wanted)),
-        total=sum(is_wanted(index) for index in range(summary.pictures)),
-        desc="Scoring",
-        unit=" pictures",
-    )
-    for part, pictures in groupby(progress, key=lambda scored: scored.index // part_size):
-        parts.write(part, (row for scored in pictures for row in answer_rows(scored)))
+    scored = scorer.score(read_entries(counted(), is_wanted))
+    wanted = sum(is_wanted(index) for index in range(summary.pictures))
+    with tqdm(
+        scored, total=wanted, desc="Scoring", unit=" pictures"
+    ) as progress:  # its bar ends before an error is told
+        for part, pictures in groupby(progress, key=lambda scored: scored.index // part_size):
+            parts.write(part, (row for scored in pictures for row in answer_rows(scored)))
     counts = parts.merge(-(-count // part_size))
     report_skipped(summary.skipped)
     return counts

@@ -168,13 +168,14 @@ def _score_parts(job: Job, parts: Sequence[int], device: str, workers: int | Non
     rows.context.enable_progress_bars = False
     rows.context.op_resource_reservation_ratio = RESERVED
     rows.context.execution_options.resource_limits = ExecutionResources(cpu=workers)
-    cpus = workers or int(ray.cluster_resources()["CPU"])
+    # of processes that prepare: by their shares of a CPU alone, more would fit than there are cores
+    most = min(len(parts), workers or int(ray.cluster_resources()["CPU"]))
     attempts = Attempts.beside_this_process()
     scored = (
         rows.map(
             partial(prepare_part, job=job, attempts=attempts),
             num_cpus=PREPARE_CPUS,
-            compute=TaskPoolStrategy(size=cpus),  # by their shares alone, more processes would fit than cores
+            compute=TaskPoolStrategy(size=most),
         )
         .map(
             AnswerPart,  # type: ignore[arg-type]  # Ray makes the actors, and calls them
@@ -186,12 +187,13 @@ def _score_parts(job: Job, parts: Sequence[int], device: str, workers: int | Non
         .map(partial(write_part, job=job, attempts=attempts), num_cpus=WRITE_CPUS)
     )
     try:
-        for row in tqdm(scored.iter_rows(), total=len(parts), desc="Scoring", unit=" parts"):
-            if row["failure"] == LOST:
-                continue
-            if row["failure"]:
-                raise OutputError(f"{job.output.address}: {row['failure']} {AGAIN}")
-            counts.update({name: row[name] for name in ("pictures", "faces", "errors")})
+        with tqdm(scored.iter_rows(), total=len(parts), desc="Scoring", unit=" parts") as progress:
+            for row in progress:
+                if row["failure"] == LOST:
+                    continue
+                if row["failure"]:
+                    raise OutputError(f"{job.output.address}: {row['failure']} {AGAIN}")
+                counts.update({name: row[name] for name in ("pictures", "faces", "errors")})
     except RayError as error:
         raise ClusterError(f"The cluster ended the work: {one_line(error)} {AGAIN}") from error
     return counts

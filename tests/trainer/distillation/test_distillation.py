@@ -1,6 +1,7 @@
 """Learning from teachers: the loss, what a run does with it, and what is refused before anything is trained."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from scripts.write_soft_targets import read_arguments, write_soft_targets
 from tests.support.tiny_model import IMAGE_SIZE, save_tiny_model
 from tests.support.training_runs import EVERY_FIVE_STEPS, UNVARIED, arguments, losses, record_of
 from trainer.build_model import make_image_processor
+from trainer.data.arguments import DataArguments
 from trainer.distillation.distill import soft_divergence
 from trainer.distillation.teachers import SoftTargets, Teacher, mean_predictions
+from trainer.evaluation.evaluate import EvaluationArguments, evaluate_model
 from trainer.recipe import RecipeError
 from trainer.train import main
 
@@ -118,6 +121,20 @@ def targets_file(faces, teachers, tmp_path_factory) -> Path:
     own = ["--output_file", str(path), "--views", "1", "--teachers", *teachers, "--train_image_size", "48"]
     write_soft_targets(*read_arguments([*arguments(faces, path.with_suffix("")), *own]))
     return path
+
+
+def test_the_teachers_are_scored_on_validation_faces(faces, teachers, tmp_path, capsys):
+    own = ["--views", "1", "--teachers", teachers[0], "--teacher_flip_tta", "false"]
+    assert write_soft_targets(*read_arguments([*arguments(faces, tmp_path / "run"), *own])) is None
+    printed = re.search(
+        r"on 24 validation faces of faces: age_mae ([\d.]+), .* gender_accuracy ([\d.]+)", capsys.readouterr().out
+    )
+    measured = evaluate_model(
+        EvaluationArguments(model=teachers[0], split="validation", draws=10, output_dir=str(tmp_path)),
+        DataArguments(dataset=str(faces)),
+    )
+    expected = measured["age"]["mae"]["value"], measured["gender"]["accuracy"]["value"]
+    assert tuple(map(float, printed.groups())) == pytest.approx(expected, abs=0.01)
 
 
 def test_a_file_says_what_the_teachers_say(faces, teachers, targets_file, tmp_path):
