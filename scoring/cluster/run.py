@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 from pyarrow.fs import FileType
-from ray.data import ActorPoolStrategy, ExecutionResources, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, ExecutionResources
 from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 from tqdm.auto import tqdm
 
@@ -33,11 +33,9 @@ from scoring.sources import Source
 from scoring.storage import Place, is_remote
 
 
-# Shares of a CPU, together less than one: each stage can then run on each CPU, and the slowest takes most of its time.
-PREPARE_CPUS, ANSWER_CPUS, WRITE_CPUS = 0.25, 0.4, 0.1
-# Ray Data keeps this part of the CPUs and memory for all stages alike. With its 0.5, preparation gets one of two CPUs, and
-# without any, the stages may wait for each other's memory.
-RESERVED = 0.1
+# Shares of a CPU, which add up to one: each stage can then run on each CPU, and the slowest takes most of its time. Others
+# that let more processes run at a time were slower on two cores (docs/scale.md).
+PREPARE_CPUS, ANSWER_CPUS, WRITE_CPUS = 0.5, 0.4, 0.1
 CRASHED = f"The process that read this picture ended without an answer, {TRIES} times: it is not opened again."
 
 
@@ -166,17 +164,10 @@ def _score_parts(job: Job, parts: Sequence[int], device: str, workers: int | Non
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = ray.data.from_items([_row(part) for part in parts], override_num_blocks=len(parts))
     rows.context.enable_progress_bars = False
-    rows.context.op_resource_reservation_ratio = RESERVED
     rows.context.execution_options.resource_limits = ExecutionResources(cpu=workers)
-    # of processes that prepare: by their shares of a CPU alone, more would fit than there are cores
-    most = min(len(parts), workers or int(ray.cluster_resources()["CPU"]))
     attempts = Attempts.beside_this_process()
     scored = (
-        rows.map(
-            partial(prepare_part, job=job, attempts=attempts),
-            num_cpus=PREPARE_CPUS,
-            compute=TaskPoolStrategy(size=most),
-        )
+        rows.map(partial(prepare_part, job=job, attempts=attempts), num_cpus=PREPARE_CPUS)
         .map(
             AnswerPart,  # type: ignore[arg-type]  # Ray makes the actors, and calls them
             fn_constructor_args=(job, device, attempts),
