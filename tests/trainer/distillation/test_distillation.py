@@ -127,7 +127,7 @@ def test_the_teachers_are_scored_on_validation_faces(faces, teachers, tmp_path, 
     own = ["--views", "1", "--teachers", teachers[0], "--teacher_flip_tta", "false"]
     assert write_soft_targets(*read_arguments([*arguments(faces, tmp_path / "run"), *own])) is None
     printed = re.search(
-        r"on 24 validation faces of faces: age_mae ([\d.]+), .* gender_accuracy ([\d.]+)", capsys.readouterr().out
+        r"on 25 validation faces of faces: age_mae ([\d.]+), .* gender_accuracy ([\d.]+)", capsys.readouterr().out
     )
     measured = evaluate_model(
         EvaluationArguments(model=teachers[0], split="validation", draws=10, output_dir=str(tmp_path)),
